@@ -1,0 +1,60 @@
+# The book's commands. Each makes the environment in .venv first, when it is missing or older than its description.
+#
+#   make book     build the executed book into _build/html
+#   make test     run the whole test suite (builds the book when it is missing or stale: its pages are tested)
+#   make lab      open the chapters as notebooks in JupyterLab
+#   make lint     ruff
+#   make bench    measure speed against peers and print the ratios
+#   make env      only the environment;  make clean  removes build products, not the environment
+#
+# No GPU? `make env CPU=1` (or CPU=1 before any other target's first run) takes the CPU build of torch from PyTorch's
+# own index and saves about 5 GB of CUDA libraries.
+
+SHELL := /bin/bash
+VENV := .venv
+BIN := $(VENV)/bin
+# The first of these that exists and is new enough; override with PYTHON=/path/to/python.
+PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3 python; do command -v $$p >/dev/null 2>&1 && $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$p; break; }; done)
+TORCH_CPU_INDEX := https://download.pytorch.org/whl/cpu
+
+# One thread per process: on small machines several multi-threaded processes slow each other down many times over.
+export OMP_NUM_THREADS ?= 1
+
+.PHONY: help env book lab test lint bench browser clean
+
+help:
+	@sed -n 's/^# \{0,1\}//p' Makefile | sed '/^$$/q' | head -12
+
+env: $(VENV)/.ready
+
+$(VENV)/.ready: pyproject.toml constraints.txt
+	@test -n "$(PYTHON)" || { echo "No Python 3.11 or newer was found: install one, or say PYTHON=/path/to/python." >&2; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || { echo "$(PYTHON) cannot make a virtual environment (on Debian and Ubuntu: apt install python3-venv)." >&2; rm -rf $(VENV); exit 1; }
+	@echo "Installing the pinned environment into $(VENV) (a few minutes the first time) ..."
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(if $(CPU),$(BIN)/python -m pip install --quiet -c constraints.txt --index-url $(TORCH_CPU_INDEX) torch torchvision,)
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[lab,book,dev]'
+	@touch $@
+
+browser:
+	@scripts/ensure_browser.sh
+
+book: env
+	$(BIN)/python scripts/build_book.py
+
+lab: env
+	$(BIN)/jupytext-config set-default-viewer python markdown >/dev/null
+	$(BIN)/jupyter lab --LabApp.default_url=/lab/tree/notebooks
+
+test: env browser
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+lint: env
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+bench: env
+	$(BIN)/python -m benchmarks
+
+clean:
+	rm -rf _build .pytest_cache .ruff_cache book/_static/vendor
