@@ -1,0 +1,176 @@
+r"""The book's explorers. Each is one function that returns an :class:`~diffusab_core.controls.Explorer`."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import plotly.graph_objects as go
+import torch
+from plotly.subplots import make_subplots
+
+from diffusab_core import figures
+from diffusab_core.controls import Control, Explorer
+from diffusab_core.data import rgb01
+from diffusab_core.metrics import psnr
+from diffusab_core.spectrum import STATISTICS, ProfileAccumulator, chop_high_frequencies
+
+STATISTIC_LABELS = {
+    "mean_ratio": "mean of |D/D₀₀| (Eq. 1)",
+    "median_ratio": "median of |D/D₀₀|",
+    "ratio_of_means": "mean |D| / mean |D₀₀|",
+    "energy": "mean D² / mean D₀₀²",
+}
+
+KEPT_SHARES = (1.0, 0.75, 0.5, 0.4, 0.3, 0.2, 0.15, 0.1, 0.05, 0.03)
+
+
+def percent(share: float) -> str:
+    """A share as a reader says it: 0.03 → '3%'."""
+    return f"{100 * share:g}%"
+
+
+def dct_explorer(
+    image: torch.Tensor,
+    block_sizes: tuple[int, ...] = (4, 8, 16),
+    shares: tuple[float, ...] = KEPT_SHARES,
+    statistic: str = "ratio_of_means",
+) -> Explorer:
+    r"""What an image keeps when only a share of its lowest DCT frequencies is kept, block by block.
+
+    Left the image rebuilt from the kept coefficients with its PSNR; right its frequency profile with the cut marked.
+
+    Args:
+        image: ``(3, H, W)`` in [-1, 1]; H and W multiples of every block size.
+        block_sizes: The block sizes B offered.
+        shares: The kept shares of the :math:`B^2` coefficients offered, in (0, 1].
+        statistic: The statistic shown first.
+    """
+    x = image[None]  # (1, 3, H, W)
+
+    @cache
+    def profile(block_size: int) -> dict[str, list[float]]:
+        accumulator = ProfileAccumulator(block_size)
+        accumulator.update(rgb01(x))
+        return {s: [float(f"{v:.3g}") for v in accumulator.profile(s).tolist()] for s in STATISTICS}
+
+    @cache
+    def rebuilt(block_size: int, share: float) -> tuple[go.Image, float]:
+        kept = chop_high_frequencies(x, 1 - share, block_size)
+        return figures.image_trace(kept[0]), psnr(kept, x).item() if share < 1 else float("inf")
+
+    def draw(share: float, block_size: int, statistic: str) -> go.Figure:
+        picture, decibel = rebuilt(block_size, share)
+        n_kept = max(1, block_size**2 - round((1 - share) * block_size**2))
+        quality = "exact" if share == 1 else f"PSNR {decibel:.1f} dB"
+        fig = make_subplots(
+            1, 2, column_widths=[0.42, 0.58], horizontal_spacing=0.12,
+            subplot_titles=[f"{n_kept} of {block_size**2} kept · {quality}", "frequency profile"],
+        )  # fmt: skip
+        fig.add_trace(picture, row=1, col=1)
+        figures.hide_image_axes(fig, [1])
+        for i, (name, values) in enumerate(profile(block_size).items()):
+            fig.add_trace(
+                go.Scatter(
+                    x=list(range(block_size**2)), y=values, name=STATISTIC_LABELS[name], visible=name == statistic,
+                    line={"color": figures.PALETTE[i], "width": 2}, hovertemplate="rank %{x}: %{y:.3g}<extra></extra>",
+                ),
+                row=1, col=2,
+            )  # fmt: skip
+        cut = n_kept - 0.5
+        fig.add_trace(
+            go.Scatter(x=[cut, cut], y=[1e-6, 2], mode="lines", name="cut", hoverinfo="skip",
+                       line={"color": figures.GREY, "dash": "dash"}), row=1, col=2,
+        )  # fmt: skip
+        fig.update_xaxes(title="zigzag rank", range=[-0.5, block_size**2 - 0.5], row=1, col=2)
+        decades = {"type": "log", "range": [-5, 0.2], "dtick": 1, "exponentformat": "power"}
+        fig.update_yaxes(title="relative to D₀₀", row=1, col=2, **decades)
+        fig.update_layout(height=360, showlegend=False, margin={"t": 40, "l": 8, "r": 12})
+        fig.update_annotations(font_size=13)
+        return figures.described(
+            fig,
+            "Explorer: the photograph rebuilt from a share of its lowest DCT coefficients, with the PSNR, beside its "
+            "frequency profile, which falls steeply with zigzag rank; a dashed line marks where the cut lies.",
+        )
+
+    return Explorer(
+        draw,
+        [
+            Control("share", "coefficients kept", shares, shares[0], "slider", percent),
+            Control("block_size", "block size", block_sizes, 8 if 8 in block_sizes else block_sizes[0], "menu",
+                    lambda b: f"{b} × {b}"),
+            Control("statistic", "", STATISTICS, statistic, "toggle", STATISTIC_LABELS.__getitem__),
+        ],
+    )  # fmt: skip
+
+
+def cut_explorer(
+    image: torch.Tensor,
+    autoencoder,
+    block_size: int = 8,
+    shares: tuple[float, ...] = KEPT_SHARES,
+) -> Explorer:
+    r"""The same share of high frequencies cut from a photograph and from its latent.
+
+    The photograph is cut with blocks f times larger, f the compression, so that both cuts remove the same spatial
+    frequencies (Skorokhodov et al. 2025, Fig. 5 and Eq. 5). Below: PSNR against the kept share for both.
+
+    Args:
+        image: ``(3, H, W)`` in [-1, 1]; H and W multiples of ``block_size`` times the compression.
+        autoencoder: From :func:`diffusab_core.autoencoders.load`.
+        block_size: B in the latent.
+        shares: Kept shares in (0, 1].
+    """
+    x = image[None]
+    with torch.no_grad():
+        z = autoencoder.encode(x).mean  # (1, C, h, w)
+
+    @cache
+    def cut(share: float) -> tuple[go.Image, go.Image, float, float]:
+        rgb = chop_high_frequencies(x, 1 - share, block_size * autoencoder.compression)
+        with torch.no_grad():
+            decoded = autoencoder.decode(chop_high_frequencies(z, 1 - share, block_size))
+        pictures = figures.image_trace(rgb[0], quality=80), figures.image_trace(decoded[0], quality=80)
+        # An uncut photograph is exact; 60 dB keeps its infinite PSNR off the axis.
+        return *pictures, psnr(rgb, x).item() if share < 1 else 60.0, psnr(decoded, x).item()
+
+    def draw(share: float) -> go.Figure:
+        rgb, decoded, rgb_db, latent_db = cut(share)
+        fig = make_subplots(
+            2, 2, specs=[[{}, {}], [{"colspan": 2}, None]], row_heights=[0.62, 0.38], vertical_spacing=0.13,
+            horizontal_spacing=0.03,
+            subplot_titles=[
+                "photograph, " + ("uncut" if share == 1 else f"cut: {rgb_db:.1f} dB"),
+                f"latent {'uncut' if share == 1 else 'cut'}, decoded: {latent_db:.1f} dB",
+                "",
+            ],
+        )  # fmt: skip
+        fig.add_trace(rgb, row=1, col=1)
+        fig.add_trace(decoded, row=1, col=2)
+        figures.hide_image_axes(fig, [1, 2])
+        shown = [s for s in shares if s < 1]
+        curves = [("photograph", figures.BLUE, "solid", [cut(s)[2] for s in shown]),
+                  ("latent, decoded", figures.VERMILLION, "dash", [cut(s)[3] for s in shown])]  # fmt: skip
+        for name, color, dash, values in curves:
+            fig.add_trace(
+                go.Scatter(x=[100 * s for s in shown], y=[round(v, 2) for v in values], name=name, mode="lines+markers",
+                           line={"color": color, "dash": dash}), row=2, col=1,
+            )  # fmt: skip
+        here = min(100 * share, 100 * shown[0])
+        fig.add_trace(
+            go.Scatter(x=[here, here], y=[5, 60], mode="lines", line={"color": figures.GREY, "dash": "dot"},
+                       showlegend=False, hoverinfo="skip"), row=2, col=1,
+        )  # fmt: skip
+        low = min(v for _, _, _, values in curves for v in values)
+        high = max(v for _, _, _, values in curves for v in values)
+        fig.update_xaxes(title="share of low frequencies kept, %", range=[102, 0], row=2, col=1)
+        fig.update_yaxes(title="PSNR, dB", range=[low - 2, high + 2], row=2, col=1)
+        fig.update_layout(height=480, margin={"t": 32, "l": 52, "r": 8, "b": 44},
+                          legend={"y": 0.36, "yanchor": "bottom", "x": 1, "xanchor": "right"})  # fmt: skip
+        fig.update_annotations(font_size=13)
+        return figures.described(
+            fig,
+            "Explorer: on the left a photograph whose high frequencies are cut, on the right the picture decoded from "
+            "its latent with the same share cut. Below, the PSNR of both against the share that is kept.",
+        )
+
+    return Explorer(draw, [Control("share", "low frequencies kept", shares, shares[0], "slider", percent)])
