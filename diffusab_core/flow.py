@@ -1,0 +1,310 @@
+r"""Rectified flow: the straight path between data and noise, its velocity, and how to integrate it.
+
+Time runs from :math:`t = 0` (data :math:`x_0`) to :math:`t = 1` (noise :math:`\varepsilon \sim \mathcal N(0, I)`):
+
+.. math:: x_t = (1 - t)\, x_0 + t\, \varepsilon, \qquad \frac{\mathrm d x_t}{\mathrm d t} = \varepsilon - x_0 .
+
+A denoiser is trained to predict :math:`\varepsilon - x_0` from :math:`(x_t, t)`; the minimiser of the squared error is
+the *marginal velocity* :math:`v(x, t) = \mathbb E[\varepsilon - x_0 \mid x_t = x]`, and the ordinary differential
+equation :math:`\dot x = v(x, t)`, followed from :math:`t = 1` down to :math:`t = 0`, carries noise to data.
+
+Sources: Liu, Gong and Liu 2023 (rectified flow); Esser et al. 2024 (logit-normal times); Skorokhodov et al. 2025, Eq. 3
+(time shift).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import pairwise
+from typing import Literal, TypeVar, get_args
+
+import torch
+from torch import Tensor
+from tqdm.auto import tqdm
+
+Method = Literal["euler", "heun"]
+METHODS: tuple[str, ...] = get_args(Method)
+
+TimeLike = TypeVar("TimeLike", float, Tensor)
+Velocity = Callable[..., Tensor]  # model(x, t) or model(x, t, y=y)
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# The path and its target
+
+
+def interpolate(x: Tensor, noise: Tensor, t: Tensor | float) -> Tensor:
+    r"""The point :math:`x_t = (1 - t)\, x + t\, \varepsilon` of the straight path from data to noise.
+
+    Args:
+        x: Data, (N, ...).
+        noise: Noise :math:`\varepsilon` of the same shape.
+        t: Times in [0, 1], one for each sample (N,), or one number for all.
+
+    Returns:
+        Noisy samples, (N, ...).
+
+    Raises:
+        ValueError: When shapes do not fit or a time lies outside [0, 1].
+    """
+    _same_shape(x, noise)
+    t = _times_like(t, x)
+    return (1 - t) * x + t * noise
+
+
+def target(x: Tensor, noise: Tensor) -> Tensor:
+    r"""The regression target :math:`\varepsilon - x`, which is :math:`\mathrm d x_t / \mathrm d t` at every time.
+
+    Args:
+        x: Data, (N, ...).
+        noise: Noise of the same shape.
+
+    Raises:
+        ValueError: When the shapes differ.
+    """
+    _same_shape(x, noise)
+    return noise - x
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# Times
+
+
+def logit_normal_times(
+    n: int, location: float = 0.0, scale: float = 1.0, generator: torch.Generator | None = None
+) -> Tensor:
+    r"""Training times :math:`t = \operatorname{sigmoid}(\mu + s\, z)`, :math:`z \sim \mathcal N(0, 1)`.
+
+    A positive location moves the weight towards noise (:math:`t = 1`), a larger scale towards both ends.
+    The median is :math:`\operatorname{sigmoid}(\mu)`. Source: Esser et al. 2024, Sec. 3.1.
+
+    Args:
+        n: How many.
+        location: Mean :math:`\mu` of the logit.
+        scale: Standard deviation :math:`s > 0` of the logit.
+        generator: Source of randomness; the times are made on its device (without one: torch's global CPU stream).
+
+    Returns:
+        Times in [0, 1], (n,), float32.
+
+    Raises:
+        ValueError: When ``n`` is negative or ``scale`` is not positive.
+    """
+    if n < 0:
+        raise ValueError(f"the number of times must not be negative, got {n}")
+    if not scale > 0:
+        raise ValueError(f"the scale of the logit-normal distribution must be positive, got {scale}")
+    device = "cpu" if generator is None else generator.device
+    return torch.sigmoid(location + scale * torch.randn(n, generator=generator, device=device))
+
+
+def time_shift(t: TimeLike, s: float) -> TimeLike:
+    r"""Time shift of Skorokhodov et al. 2025, Eq. 3.
+
+    .. math:: t' = 1 - \frac{1 - t}{s + (1 - s)(1 - t)} = \frac{s\,t}{(1 - t) + s\,t}
+
+    The second form, which is the one computed, keeps both ends exact and shows what the shift does: it multiplies the
+    odds :math:`t / (1 - t)` of noise by :math:`s`. Hence :math:`s = 1` is the identity, shifts compose by
+    multiplication and :math:`1/s` undoes :math:`s`. A shift :math:`s > 1` spends more steps near noise.
+
+    Args:
+        t: A time, or a tensor of times of any shape, in [0, 1].
+        s: Shift, positive.
+
+    Returns:
+        The shifted time or times.
+
+    Raises:
+        ValueError: When ``s`` is not positive and finite, or a time lies outside [0, 1].
+    """
+    if not 0 < s < float("inf"):
+        raise ValueError(f"the time shift must be positive and finite, got {s} (1 leaves time as it is)")
+    _check_times(t)
+    return s * t / ((1 - t) + s * t)
+
+
+def sampling_times(steps: int, shift: float = 1.0) -> Tensor:
+    r"""The times that :func:`sample` visits: an even grid from 1 (noise) down to 0 (data), shifted.
+
+    Args:
+        steps: Number of steps, at least 1.
+        shift: Time shift, see :func:`time_shift`.
+
+    Returns:
+        Decreasing times, (steps + 1,), float64; the first is exactly 1, the last exactly 0.
+
+    Raises:
+        ValueError: When ``steps`` is not a positive integer or ``shift`` is not positive.
+    """
+    if not isinstance(steps, int) or isinstance(steps, bool) or steps < 1:
+        raise ValueError(f"sampling needs a whole number of steps, at least 1, got {steps!r}")
+    even = torch.arange(steps, -1, -1, dtype=torch.float64) / steps
+    return time_shift(even, shift)
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# Sampling
+
+
+@torch.no_grad()
+def sample(
+    model: Velocity,
+    noise: Tensor,
+    steps: int = 50,
+    method: Method = "euler",
+    shift: float = 1.0,
+    *,
+    y: Tensor | None = None,
+    trajectory: bool = False,
+    progress: bool = False,
+) -> Tensor:
+    r"""Integrate :math:`\dot x = v(x, t)` from noise at :math:`t = 1` to data at :math:`t = 0`.
+
+    With :math:`h = t_{k+1} - t_k < 0`, one step is
+
+    .. math::
+        \text{Euler:}\quad x_{k+1} &= x_k + h\, v(x_k, t_k) \\
+        \text{Heun:}\quad  x_{k+1} &= x_k + \tfrac h2 \bigl(v(x_k, t_k) + v(x_k + h\, v(x_k, t_k),\, t_{k+1})\bigr)
+
+    Euler's error falls as 1/steps with one call of the model per step, Heun's as 1/steps² with two. The state is kept
+    in at least float32: half-precision noise makes the *model* see half precision, not the sum over steps.
+    The model is called as it is, so put it into evaluation mode first.
+
+    Args:
+        model: Velocity, called ``model(x, t)`` with t of shape (N,) in at least float32, or ``model(x, t, y=y)``.
+        noise: Start, (N, ...), standard normal.
+        steps: Number of steps.
+        method: ``"euler"`` or ``"heun"``.
+        shift: Time shift of the grid, see :func:`time_shift`.
+        y: Conditioning, (N, ...), handed on by keyword when given.
+        trajectory: Whether to return every state instead of the last one.
+        progress: Whether to draw a progress bar.
+
+    Returns:
+        Samples (N, ...) in the dtype of ``noise``; with ``trajectory`` all states (steps + 1, N, ...), the first of
+        which is the noise, at the times :func:`sampling_times`.
+
+    Raises:
+        ValueError: For an unknown method, ``steps`` below 1, a shift that is not positive, conditioning of another
+            batch size, or a model that returns another shape than it was given.
+    """
+    if method not in METHODS:
+        raise ValueError(f"unknown sampling method {method!r}, choose one of {', '.join(METHODS)}")
+    if not noise.is_floating_point():
+        raise ValueError(f"noise must be a floating-point tensor, got {noise.dtype}")
+    if y is not None and len(y) != len(noise):
+        raise ValueError(f"conditioning y holds {len(y)} samples, noise holds {len(noise)}: they must agree")
+    condition = {} if y is None else {"y": y}
+
+    def velocity(x: Tensor, t: float) -> Tensor:
+        v = model(x.to(noise.dtype), x.new_full((len(x),), t), **condition)
+        if v.shape != x.shape:
+            raise ValueError(
+                f"the model returned shape {tuple(v.shape)} for input of shape {tuple(x.shape)}; a velocity has the "
+                "shape of its input (split off a learned variance before sampling)"
+            )
+        return v.to(x.dtype)
+
+    x = noise.to(torch.promote_types(noise.dtype, torch.float32))
+    times = sampling_times(steps, shift).tolist()
+    states = [noise]
+    for t, t_next in tqdm(pairwise(times), total=steps, desc=f"sampling ({method})", disable=not progress):
+        h = t_next - t
+        v = velocity(x, t)
+        if method == "heun":
+            v = (v + velocity(x + h * v, t_next)) / 2
+        x = x + h * v
+        if trajectory:
+            states.append(x.to(noise.dtype))
+    return torch.stack(states) if trajectory else x.to(noise.dtype)
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# The one distribution for which everything is known
+
+
+def gaussian_velocity(x: Tensor, t: Tensor | float, mean: Tensor | float, variance: Tensor | float) -> Tensor:
+    r"""Exact marginal velocity for data :math:`x_0 \sim \mathcal N(m, \operatorname{diag} \sigma^2)`.
+
+    :math:`x_t = (1-t) x_0 + t \varepsilon` is Gaussian with mean :math:`(1-t) m` and variance
+    :math:`V_t = (1-t)^2 \sigma^2 + t^2`, and so are its joint laws with :math:`\varepsilon` (covariance :math:`t`) and
+    with :math:`x_0` (covariance :math:`(1-t)\sigma^2`). Conditioning both on :math:`x_t` and subtracting gives
+
+    .. math::
+        v(x, t) = \mathbb E[\varepsilon - x_0 \mid x_t = x]
+                = -m + \frac{t - (1-t)\,\sigma^2}{(1-t)^2 \sigma^2 + t^2}\, \bigl(x - (1-t)\, m\bigr).
+
+    Args:
+        x: Points, (N, ...).
+        t: Times in [0, 1], (N,) or one number.
+        mean: Mean :math:`m`, broadcastable to ``x``.
+        variance: Variances :math:`\sigma^2 > 0`, broadcastable to ``x``.
+
+    Returns:
+        Velocities, (N, ...).
+
+    Raises:
+        ValueError: When a time lies outside [0, 1] or a variance is not positive.
+    """
+    t = _times_like(t, x)
+    variance = _positive(variance, x)
+    slope = (t - (1 - t) * variance) / ((1 - t) ** 2 * variance + t**2)
+    return slope * (x - (1 - t) * mean) - mean
+
+
+def gaussian_path(noise: Tensor, t: Tensor | float, mean: Tensor | float, variance: Tensor | float) -> Tensor:
+    r"""Where the flow of :func:`gaussian_velocity` that starts in ``noise`` at :math:`t = 1` is at time :math:`t`.
+
+    The equation is linear, and its solution keeps each point at its own number of standard deviations:
+
+    .. math:: x(t) = (1-t)\, m + \sqrt{(1-t)^2 \sigma^2 + t^2}\; x(1), \qquad x(0) = m + \sigma\, x(1).
+
+    Args:
+        noise: Start :math:`x(1)`, (N, ...).
+        t: Times in [0, 1], (N,) or one number.
+        mean: Mean :math:`m`, broadcastable to ``noise``.
+        variance: Variances :math:`\sigma^2 > 0`, broadcastable to ``noise``.
+
+    Raises:
+        ValueError: When a time lies outside [0, 1] or a variance is not positive.
+    """
+    t = _times_like(t, noise)
+    variance = _positive(variance, noise)
+    return (1 - t) * mean + torch.sqrt((1 - t) ** 2 * variance + t**2) * noise
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# Checks
+
+
+def _same_shape(x: Tensor, noise: Tensor) -> None:
+    if x.shape != noise.shape:
+        raise ValueError(f"data of shape {tuple(x.shape)} and noise of shape {tuple(noise.shape)} must be alike")
+
+
+def _check_times(t: Tensor | float) -> None:
+    inside = bool(((t >= 0) & (t <= 1)).all()) if isinstance(t, Tensor) else 0 <= t <= 1  # NaN is not inside
+    if not inside:
+        worst = t if not isinstance(t, Tensor) else t[~((t >= 0) & (t <= 1))].flatten()[0].item()
+        raise ValueError(f"time must lie in [0, 1] (0 is data, 1 is noise), got {worst}")
+
+
+def _times_like(t: Tensor | float, x: Tensor) -> Tensor:
+    """Times in the dtype and on the device of ``x``, shaped (N, 1, ..., 1) or () so that they broadcast over ``x``."""
+    _check_times(t)
+    t = torch.as_tensor(t, dtype=x.dtype, device=x.device)
+    if t.ndim == 0:
+        return t
+    if t.shape != x.shape[:1]:
+        raise ValueError(
+            f"times of shape {tuple(t.shape)} do not fit samples of shape {tuple(x.shape)}: give one time per sample "
+            "or a single number"
+        )
+    return t.reshape(-1, *(1,) * (x.ndim - 1))
+
+
+def _positive(variance: Tensor | float, x: Tensor) -> Tensor:
+    variance = torch.as_tensor(variance, dtype=x.dtype, device=x.device)
+    if not bool((variance > 0).all()):
+        raise ValueError(f"variances must be positive, the smallest is {variance.min().item()}")
+    return variance

@@ -1,0 +1,246 @@
+"""Rectified flow against what is known in closed form."""
+
+from functools import partial
+
+import pytest
+import torch
+
+from diffusab_core import flow
+
+MEAN, VARIANCE = 1.5, 0.25
+GAUSSIAN = partial(flow.gaussian_velocity, mean=MEAN, variance=VARIANCE)
+
+
+def normal(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float64) -> torch.Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=dtype)
+
+
+# --- path and target --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("shape", [(3, 2), (3, 4, 5, 6), (3, 4, 2, 5, 6)])
+def test_interpolate_broadcasts_one_time_per_sample(shape):
+    x, noise = normal(*shape), normal(*shape, seed=1)
+    x_t = flow.interpolate(x, noise, torch.tensor([0.0, 0.3, 1.0], dtype=x.dtype))
+    assert x_t.shape == shape
+    torch.testing.assert_close(x_t, torch.stack([x[0], 0.7 * x[1] + 0.3 * noise[1], noise[2]]))
+
+
+def test_one_time_for_all_samples():
+    x, noise = normal(3, 4), normal(3, 4, seed=1)
+    torch.testing.assert_close(flow.interpolate(x, noise, 0.25), flow.interpolate(x, noise, torch.full((3,), 0.25)))
+
+
+@pytest.mark.parametrize("shape", [(4, 3, 8, 8), (4, 3, 2, 8, 8)])
+def test_target_is_the_time_derivative_of_the_path(shape):
+    x, noise, t = normal(*shape), normal(*shape, seed=1), torch.tensor([0.2, 0.4, 0.6, 0.8], dtype=torch.float64)
+    h = 0.1  # the path is a straight line, so a central difference of any width is exact
+    slope = (flow.interpolate(x, noise, t + h) - flow.interpolate(x, noise, t - h)) / (2 * h)
+    torch.testing.assert_close(slope, flow.target(x, noise))
+
+
+@pytest.mark.parametrize("t", [-0.01, 1.01, float("nan"), torch.tensor([0.5, 1.5, 0.1])])
+def test_interpolate_refuses_times_outside_the_unit_interval(t):
+    with pytest.raises(ValueError, match=r"time must lie in \[0, 1\].*got (-0.01|1.01|nan|1.5)"):
+        flow.interpolate(torch.zeros(3, 2), torch.zeros(3, 2), t)
+
+
+def test_shapes_that_do_not_fit_are_refused():
+    with pytest.raises(ValueError, match=r"\(3, 2\) and noise of shape \(3, 1\)"):
+        flow.interpolate(torch.zeros(3, 2), torch.zeros(3, 1), 0.5)
+    with pytest.raises(ValueError, match="must be alike"):
+        flow.target(torch.zeros(3, 2), torch.zeros(2))
+    with pytest.raises(ValueError, match=r"times of shape \(2,\)"):
+        flow.interpolate(torch.zeros(3, 2), torch.zeros(3, 2), torch.zeros(2))
+
+
+# --- times ------------------------------------------------------------------------------------------------------------
+
+
+def test_logit_normal_times_have_the_stated_law():
+    t = flow.logit_normal_times(200_000, location=-0.5, scale=0.8, generator=torch.Generator().manual_seed(0))
+    assert t.shape == (200_000,)
+    assert t.dtype == torch.float32
+    assert 0 < t.min() < t.max() < 1
+    logits = torch.logit(t.double())
+    assert logits.mean() == pytest.approx(-0.5, abs=0.01)
+    assert logits.std() == pytest.approx(0.8, abs=0.01)
+
+
+def test_logit_normal_times_follow_the_generator():
+    draws = [flow.logit_normal_times(5, generator=torch.Generator().manual_seed(s)) for s in (1, 1, 2)]
+    assert torch.equal(draws[0], draws[1])
+    assert not torch.equal(draws[0], draws[2])
+
+
+def test_logit_normal_times_refuse_nonsense():
+    with pytest.raises(ValueError, match=r"scale.*got 0"):
+        flow.logit_normal_times(3, scale=0)
+    with pytest.raises(ValueError, match="got -1"):
+        flow.logit_normal_times(-1)
+
+
+@pytest.mark.parametrize("s", [0.1, 0.5, 1.0, 3.0, 12.0])
+def test_time_shift_is_equation_3(s):
+    t = torch.linspace(0, 1, 101, dtype=torch.float64)
+    shifted = flow.time_shift(t, s)
+    torch.testing.assert_close(shifted, 1 - (1 - t) / (s + (1 - s) * (1 - t)))
+    assert shifted[0] == 0
+    assert shifted[-1] == 1
+    assert (shifted.diff() > 0).all()
+    torch.testing.assert_close(flow.time_shift(shifted, 1 / s), t)
+
+
+def test_time_shift_identity_composition_and_direction():
+    t = torch.linspace(0, 1, 11, dtype=torch.float64)
+    assert torch.equal(flow.time_shift(t, 1), t)
+    torch.testing.assert_close(flow.time_shift(flow.time_shift(t, 2), 3), flow.time_shift(t, 6))
+    assert flow.time_shift(0.5, 3.0) == pytest.approx(0.75)  # odds 1 become odds 3; s > 1 moves towards noise
+
+
+@pytest.mark.parametrize("s", [0, -1, float("inf"), float("nan")])
+def test_time_shift_refuses_a_shift_that_is_not_positive(s):
+    with pytest.raises(ValueError, match=f"positive and finite, got {s}"):
+        flow.time_shift(0.5, s)
+
+
+def test_time_shift_refuses_times_outside_the_unit_interval():
+    with pytest.raises(ValueError, match=r"got 1\.2"):
+        flow.time_shift(1.2, 2)
+
+
+def test_sampling_times_run_from_noise_to_data():
+    times = flow.sampling_times(4)
+    torch.testing.assert_close(times, torch.tensor([1.0, 0.75, 0.5, 0.25, 0.0], dtype=torch.float64))
+    torch.testing.assert_close(flow.sampling_times(4, shift=3.0), flow.time_shift(times, 3.0))
+
+
+# --- the Gaussian -----------------------------------------------------------------------------------------------------
+
+
+def test_gaussian_velocity_is_the_conditional_mean():
+    """The regression of the target on x_t, fitted to samples, is the formula: it is linear in x_t."""
+    x = MEAN + VARIANCE**0.5 * normal(400_000)
+    noise = normal(400_000, seed=1)
+    for t in (0.1, 0.5, 0.9):
+        x_t = flow.interpolate(x, noise, t)
+        design = torch.stack([torch.ones_like(x_t), x_t], dim=1)
+        fit = torch.linalg.lstsq(design, flow.target(x, noise)[:, None]).solution.squeeze(1)
+        intercept, one = GAUSSIAN(torch.tensor([0.0, 1.0], dtype=torch.float64), t).tolist()
+        assert fit[0] == pytest.approx(intercept, abs=0.02)
+        assert fit[1] == pytest.approx(one - intercept, abs=0.02)
+
+
+def test_gaussian_path_solves_the_equation():
+    start, t, h = normal(5, 3), torch.linspace(0.1, 0.9, 5, dtype=torch.float64), 1e-5
+    path = partial(flow.gaussian_path, start, mean=MEAN, variance=VARIANCE)
+    torch.testing.assert_close((path(t + h) - path(t - h)) / (2 * h), GAUSSIAN(path(t), t), rtol=1e-7, atol=1e-7)
+    torch.testing.assert_close(path(1.0), start)
+    torch.testing.assert_close(path(0.0), MEAN + VARIANCE**0.5 * start)
+
+
+def test_gaussian_of_two_variances_broadcasts():
+    variance = torch.tensor([4.0, 0.01]).reshape(2, 1, 1)
+    out = flow.sample(partial(flow.gaussian_velocity, mean=0.0, variance=variance), normal(64, 2, 8, 8), steps=200)
+    torch.testing.assert_close(out.std(dim=(0, 2, 3)), torch.tensor([2.0, 0.1], dtype=out.dtype), rtol=0.05, atol=0)
+
+
+def test_gaussian_refuses_a_variance_that_is_not_positive():
+    with pytest.raises(ValueError, match="smallest is 0"):
+        flow.gaussian_velocity(torch.zeros(2), 0.5, 0.0, torch.tensor([1.0, 0.0]))
+
+
+# --- sampling ---------------------------------------------------------------------------------------------------------
+
+
+def sampling_error(method: str, steps: int, shift: float = 1.0) -> float:
+    start = normal(256)
+    exact = MEAN + VARIANCE**0.5 * start
+    return (flow.sample(GAUSSIAN, start, steps, method, shift) - exact).abs().max().item()
+
+
+@pytest.mark.parametrize("shift", [1.0, 3.0])
+@pytest.mark.parametrize(("method", "order"), [("euler", 1), ("heun", 2)])
+def test_order_of_convergence(method, order, shift):
+    coarse, fine = sampling_error(method, 512, shift), sampling_error(method, 1024, shift)
+    assert coarse / fine == pytest.approx(2**order, rel=0.05)
+    assert fine < {"euler": 5e-3, "heun": 1e-6}[method]
+
+
+def test_one_euler_step_from_noise_lands_on_the_mean_for_a_shrinking_gaussian():
+    # At t = 1 the velocity is x - m whatever the variance: the first look at pure noise only knows the mean.
+    start = normal(7)
+    torch.testing.assert_close(flow.sample(GAUSSIAN, start, steps=1), torch.full_like(start, MEAN))
+
+
+@pytest.mark.parametrize("method", flow.METHODS)
+def test_trajectory_holds_every_state(method):
+    start = normal(6, 2, 3, 4, 5)
+    states = flow.sample(GAUSSIAN, start, steps=50, method=method, shift=2.0, trajectory=True)
+    assert states.shape == (51, 6, 2, 3, 4, 5)
+    assert torch.equal(states[0], start)
+    assert torch.equal(states[-1], flow.sample(GAUSSIAN, start, steps=50, method=method, shift=2.0))
+    times = flow.sampling_times(50, shift=2.0)
+    exact = torch.stack([flow.gaussian_path(start, t.item(), MEAN, VARIANCE) for t in times])
+    torch.testing.assert_close(states, exact, rtol=0, atol={"euler": 0.1, "heun": 2e-3}[method])
+
+
+def test_the_model_sees_times_per_sample_and_conditioning():
+    seen = []
+
+    def model(x, t, y=None):
+        seen.append((t, y))
+        return torch.zeros_like(x)
+
+    y = torch.tensor([3, 1])
+    flow.sample(model, torch.zeros(2, 4), steps=2, method="heun", y=y)
+    assert [t.tolist() for t, _ in seen] == [[1.0, 1.0], [0.5, 0.5], [0.5, 0.5], [0.0, 0.0]]
+    assert all(label is y for _, label in seen)
+    seen.clear()
+    flow.sample(lambda x, t: torch.zeros_like(x), torch.zeros(2, 4), steps=1)  # without y the keyword is not passed
+
+
+def test_half_precision_noise_is_summed_in_float32():
+    start = normal(512, dtype=torch.float32).bfloat16()
+    seen = []
+
+    def model(x, t):
+        seen.append((x.dtype, t.dtype))
+        return GAUSSIAN(x.float(), t).to(x.dtype)
+
+    out = flow.sample(model, start, steps=256)
+    assert set(seen) == {(torch.bfloat16, torch.float32)}
+    assert out.dtype == torch.bfloat16
+    exact = MEAN + VARIANCE**0.5 * start.float()
+    assert (out.float() - exact).abs().mean() < 0.01  # summing in bfloat16 is off by several times as much
+
+
+def test_sampling_keeps_no_graph():
+    weight = torch.ones((), requires_grad=True)
+    assert not flow.sample(lambda x, t: weight * x, torch.ones(1, 1), steps=2).requires_grad
+
+
+def test_progress_bar_is_drawn_only_when_asked_for(capsys):
+    flow.sample(GAUSSIAN, torch.zeros(1), steps=3)
+    assert capsys.readouterr().err == ""
+    flow.sample(GAUSSIAN, torch.zeros(1), steps=3, progress=True)
+    assert "3/3" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("steps", [0, -3, 2.5, True])
+def test_sample_refuses_a_bad_number_of_steps(steps):
+    with pytest.raises(ValueError, match=f"at least 1, got {steps}"):
+        flow.sample(GAUSSIAN, torch.zeros(1), steps=steps)
+
+
+def test_sample_refuses_what_it_cannot_integrate():
+    with pytest.raises(ValueError, match="'rk4', choose one of euler, heun"):
+        flow.sample(GAUSSIAN, torch.zeros(1), method="rk4")
+    with pytest.raises(ValueError, match="got 0"):
+        flow.sample(GAUSSIAN, torch.zeros(1), shift=0)
+    with pytest.raises(ValueError, match=r"shape \(1, 8\) for input of shape \(1, 4\)"):
+        flow.sample(lambda x, t: torch.cat([x, x], dim=1), torch.zeros(1, 4))
+    with pytest.raises(ValueError, match="y holds 3 samples, noise holds 2"):
+        flow.sample(GAUSSIAN, torch.zeros(2, 4), y=torch.zeros(3))
+    with pytest.raises(ValueError, match=r"floating-point tensor, got torch\.int64"):
+        flow.sample(GAUSSIAN, torch.zeros(2, dtype=torch.int64))
