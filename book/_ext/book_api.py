@@ -1,0 +1,39 @@
+"""The API reference lists every module of the package by itself, so a new module cannot be forgotten."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from sphinx.application import Sphinx
+
+MARKER = "% modules of diffusab_core"
+
+
+def public_modules(package: Path) -> list[str]:
+    """Return the dotted names of a package's modules, sorted; names with a leading underscore are private."""
+    names = []
+    for path in sorted(package.rglob("*.py")):
+        parts = path.relative_to(package.parent).with_suffix("").parts
+        if path.stem != "__init__" and not any(part.startswith("_") for part in parts):
+            names.append(".".join(parts))
+    return names
+
+
+def module_section(name: str) -> str:
+    """Return the MyST section that documents one module from its docstrings."""
+    return (
+        f"## `{name.partition('.')[2]}`\n\n"
+        f"```{{eval-rst}}\n.. automodule:: {name}\n   :members:\n   :show-inheritance:\n```\n"
+    )
+
+
+def skip_member(app: Sphinx, what: str, name: str, member: object, skip: bool, options: object) -> bool | None:
+    """Leave out class attributes whose value is a built-in type: autodoc would print that type's own documentation."""
+    if what == "class" and isinstance(member, type) and member.__module__ == "builtins":
+        return True
+    return None
+
+
+def expand(text: str, package: Path) -> str:
+    """Replace the marker line by one section for each module."""
+    return text.replace(MARKER, "\n".join(module_section(name) for name in public_modules(package)))

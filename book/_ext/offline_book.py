@@ -1,0 +1,95 @@
+"""The book's Sphinx extension: pages that ask the network for nothing, figures, runtimes and the API reference.
+
+- plotly.js comes out of the plotly wheel, MathJax out of the sphinx-mathjax-offline wheel; both are copied into the
+  built book, never committed and never fetched.
+- Scripts that a stock Jupyter Book would load from elsewhere are left out.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+import book_api
+import book_figures
+import book_runtimes
+from book_fingerprint import execution_fingerprint
+from docutils import nodes
+from sphinx.application import Sphinx
+from sphinx.config import Config
+from sphinx.errors import ExtensionError
+
+# name in the built book -> (installed package, file inside it)
+VENDORED = {
+    "plotly.min.js": ("plotly", "package_data/plotly.min.js"),
+    "tex-svg.js": ("sphinx-mathjax-offline", "static/mathjax/tex-svg.js"),
+}
+REMOTE = re.compile(r"^(?:https?:)?//")
+
+
+def vendored_file(name: str) -> Path:
+    """Return where a vendored script lies in the environment.
+
+    Raises:
+        ExtensionError: The package that carries it is not installed, or no longer carries it.
+    """
+    package, inside = VENDORED[name]
+    spec = importlib.util.find_spec(package)
+    if spec is None or not spec.submodule_search_locations:
+        raise ExtensionError(f"{name} comes from the Python package {package!r}, which is missing: run `make env`")
+    path = Path(spec.submodule_search_locations[0]) / inside
+    if not path.is_file():
+        raise ExtensionError(f"the installed {package!r} has no {inside}: use the version that constraints.txt pins")
+    return path
+
+
+def name_cache(app: Sphinx, config: Config) -> None:
+    """Keep executed outputs apart by what they depend on; see ``book_fingerprint``."""
+    cache = Path(app.outdir).parent / ".jupyter_cache" / execution_fingerprint(Path(app.srcdir))
+    config.nb_execution_cache_path = str(cache)
+
+
+def vendor(app: Sphinx) -> None:
+    """Copy the shared scripts into the built book."""
+    if app.builder.format != "html":
+        return
+    target = Path(app.outdir) / "_static" / "vendor"
+    target.mkdir(parents=True, exist_ok=True)
+    for name in VENDORED:
+        shutil.copyfile(vendored_file(name), target / name)
+
+
+def fill_api_page(app: Sphinx, docname: str, source: list[str]) -> None:
+    """Write the API page's sections."""
+    if docname == "book/api":
+        source[0] = book_api.expand(source[0], Path(app.srcdir) / "diffusab_core")
+
+
+def keep_local(
+    app: Sphinx, pagename: str, templatename: str, context: dict[str, Any], doctree: nodes.document | None
+) -> None:
+    """Leave out the scripts of a page that would be fetched from elsewhere, and the live-code ones that need them."""
+    context["script_files"] = [
+        script
+        for script in context.get("script_files", [])
+        if not REMOTE.match(getattr(script, "filename", None) or "")
+        and "thebe" not in (getattr(script, "filename", None) or "")
+        and "THEBE" not in (getattr(script, "attributes", {}).get("body") or "")
+    ]
+
+
+def setup(app: Sphinx) -> dict[str, Any]:
+    """Register with Sphinx."""
+    book_figures.install()
+    book_runtimes.setup(app)
+    app.add_css_file("book.css", priority=900)
+    app.add_js_file("book.js", loading_method="defer")
+    app.connect("config-inited", name_cache)
+    app.connect("builder-inited", vendor)
+    app.connect("source-read", fill_api_page)
+    app.connect("autodoc-skip-member", book_api.skip_member)
+    app.connect("html-page-context", keep_local, priority=1000)
+    return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

@@ -1,0 +1,80 @@
+"""Build the executed book into ``_build/html``; ``make book`` calls this.
+
+    python scripts/build_book.py             build (chapters that did not change come from the execution cache)
+    python scripts/build_book.py --if-stale  build only when a source is newer than the built book
+
+Every page is written anew on each build, so a warning cannot hide in a page that was left alone; any warning is an
+error. Executed outputs are reused only while the chapter, the package, its models and the environment are unchanged.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "book" / "_ext"))
+
+from book_fingerprint import book_fingerprint  # noqa: E402
+
+BUILD = ROOT / "_build"
+HTML = BUILD / "html"
+STAMP = BUILD / "book.json"  # what the finished build was made of
+
+
+def is_current() -> bool:
+    """Tell whether ``_build/html`` holds a finished build of the present sources."""
+    if not (STAMP.is_file() and (HTML / "index.html").is_file()):
+        return False
+    return json.loads(STAMP.read_text(encoding="utf8"))["fingerprint"] == book_fingerprint(ROOT)
+
+
+def environment() -> dict[str, str]:
+    """Return the environment for building: published figures, one thread, this interpreter's programs first."""
+    return {
+        **os.environ,
+        "DIFFUSAB_PUBLISH": "1",
+        "PLOTLY_RENDERER": "plotly_mimetype",
+        "OMP_NUM_THREADS": "1",
+        "HF_HUB_OFFLINE": "1",  # a page must not depend on what a hub holds today
+        "PYDEVD_DISABLE_FILE_VALIDATION": "1",
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}",
+        "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH", "")])),
+    }
+
+
+def build() -> int:
+    """Build the book and return the exit status; a failed build leaves no stamp."""
+    fingerprint = book_fingerprint(ROOT)
+    STAMP.unlink(missing_ok=True)
+    for stale in (HTML, BUILD / ".doctrees"):
+        shutil.rmtree(stale, ignore_errors=True)
+    start = time.monotonic()
+    command = [str(Path(sys.executable).with_name("jupyter-book")), "build", ".", "--config", "_config.yml"]
+    command += ["--toc", "book/_toc.yml", "--path-output", ".", "-W", "-n", "--keep-going"]
+    status = subprocess.run(command, cwd=ROOT, env=environment(), check=False).returncode
+    if status == 0:
+        record = {"fingerprint": fingerprint, "seconds": round(time.monotonic() - start, 1)}
+        STAMP.write_text(json.dumps(record) + "\n", encoding="utf8")
+        print(f"\nThe book is in {HTML / 'index.html'} ({record['seconds']:.0f} s): open it in a browser.")
+    return status
+
+
+def main() -> int:
+    """Run the command line."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--if-stale", action="store_true", help="do nothing when the built book is up to date")
+    if parser.parse_args().if_stale and is_current():
+        print(f"The book in {HTML} is up to date.")
+        return 0
+    return build()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
