@@ -27,13 +27,15 @@ help:
 
 env: $(VENV)/.ready
 
-$(VENV)/.ready: pyproject.toml constraints.txt
+$(VENV)/.ready: pyproject.toml constraints.txt scripts/lab_settings.json
 	@test -n "$(PYTHON)" || { echo "No Python 3.11 or newer was found: install one, or say PYTHON=/path/to/python." >&2; exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || { echo "$(PYTHON) cannot make a virtual environment (on Debian and Ubuntu: apt install python3-venv)." >&2; rm -rf $(VENV); exit 1; }
 	@echo "Installing the pinned environment into $(VENV) (a few minutes the first time) ..."
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(if $(CPU),$(BIN)/python -m pip install --quiet -c constraints.txt --index-url $(TORCH_CPU_INDEX) torch torchvision,)
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[lab,book,dev]'
+	@# JupyterLab of this environment only opens the text chapters as notebooks; the user's own settings stay as they are.
+	@mkdir -p $(VENV)/share/jupyter/lab/settings && cp scripts/lab_settings.json $(VENV)/share/jupyter/lab/settings/overrides.json
 	@touch $@
 
 browser:
@@ -43,8 +45,7 @@ book: env
 	$(BIN)/python scripts/build_book.py
 
 lab: env
-	$(BIN)/jupytext-config set-default-viewer python markdown >/dev/null
-	$(BIN)/jupyter lab --LabApp.default_url=/lab/tree/notebooks
+	$(BIN)/jupyter lab --LabApp.default_url=/lab/tree/notebooks/02_dct.py
 
 test: env browser
 	$(BIN)/python -m pytest $(PYTEST_ARGS)

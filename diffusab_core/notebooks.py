@@ -8,6 +8,8 @@ assignments of plain values; a *size* (``smoke``, ``laptop``, ``gpu``, ``paper``
 from __future__ import annotations
 
 import ast
+import hashlib
+import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,7 +21,8 @@ import nbformat
 import yaml
 from pydantic import TypeAdapter, ValidationError
 
-from diffusab_core.records import SIZES
+from diffusab_core.records import SIZES, RunRecord
+from diffusab_core.records import read as read_record
 
 NOTEBOOKS = Path(__file__).resolve().parents[1] / "notebooks"
 CHECKPOINT_TAG = "checkpoint"
@@ -109,6 +112,17 @@ def check(notebook: nbformat.NotebookNode, values: Mapping[str, Any]) -> dict[st
     return {name: declared[name].check(value) for name, value in values.items()}
 
 
+def parse(declared: Mapping[str, Parameter], name: str, text: str) -> Any:
+    """A value as typed in a shell, read by the type that the parameter declares; strings need no quotes.
+
+    Raises:
+        ParameterError: An unknown name, or text that is no value of the type.
+    """
+    if name not in declared:
+        raise ParameterError(f"no parameter {name!r}; the chapter has {', '.join(declared)}")
+    return declared[name].check(text if declared[name].annotation == "str" else yaml.safe_load(text))
+
+
 def preset(path: Path, size: str) -> dict[str, Any]:
     """The chapter's parameter file for a size, checked against its parameters cell.
 
@@ -132,6 +146,69 @@ def inject(notebook: nbformat.NotebookNode, values: Mapping[str, Any]) -> nbform
     cell = nbformat.v4.new_code_cell(lines, metadata={"tags": ["injected-parameters"]})
     notebook.cells.insert(at + 1, cell)
     return notebook
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Full runs, by papermill
+
+
+def run_name(path: Path, values: Mapping[str, Any]) -> str:
+    """A folder name for a run: chapter, size and a hash of all values, so that two runs never share one."""
+    digest = hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:8]
+    return f"{path.stem}-{values['size']}-{digest}"
+
+
+class ChapterFailed(RuntimeError):
+    """A cell raised; the message names the error and the partial notebook that was kept."""
+
+
+def run(path: Path, values: Mapping[str, Any], folder: Path, progress: bool = True) -> RunRecord:
+    """Execute a chapter with papermill and keep its notebook and its run record.
+
+    Args:
+        path: The chapter's text file.
+        values: Parameters that differ from the parameters cell's defaults; checked before anything runs.
+        folder: Where ``NN_name.ipynb`` and ``record.json`` go; made when missing.
+        progress: Show a progress bar over the cells.
+
+    Returns:
+        The record that the chapter wrote.
+
+    Raises:
+        ParameterError: A value does not fit the chapter.
+        ChapterFailed: A cell raised. The notebook up to it, the failing cell marked, stays in ``folder``.
+    """
+    import papermill
+    from papermill.exceptions import PapermillExecutionError
+
+    notebook = load(path)
+    values = check(notebook, {**values, "record_path": str(folder.resolve() / "record.json")})
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "record.json").unlink(missing_ok=True)  # an older run's record must not pass for this one's
+    source, out = folder / f".{path.stem}.source.ipynb", folder / f"{path.stem}.ipynb"
+    nbformat.write(notebook, source)
+    try:
+        papermill.execute_notebook(
+            str(source), str(out), parameters=values, kernel_name="python3", language="python", cwd=str(path.parent),
+            progress_bar={"desc": path.stem, "unit": "cell"} if progress else False,
+            request_save_on_cell_execute=True, log_output=False,
+        )  # fmt: skip
+    except PapermillExecutionError as error:
+        raise ChapterFailed(
+            f"{path.stem} stopped in a cell with {error.ename}: {error.evalue}; the notebook up to there is {out}"
+        ) from error
+    finally:
+        source.unlink(missing_ok=True)
+        _strip_widget_state(out)
+    return read_record(folder / "record.json")
+
+
+def _strip_widget_state(path: Path) -> None:
+    """Widgets leave megabytes of state that nothing can use without the kernel."""
+    if path.is_file():
+        notebook = nbformat.read(path, as_version=4)
+        if notebook.metadata.pop("widgets", None) is not None:
+            nbformat.write(notebook, path)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
