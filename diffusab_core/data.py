@@ -64,12 +64,18 @@ def _to_tensor(pixels: np.ndarray) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1))).float() / 127.5 - 1
 
 
+def _square(pixels: np.ndarray, top: int, left: int, side: int, resolution: int) -> Tensor:
+    """One square, resized: (H, W, 3) -> (3, resolution, resolution)."""
+    square = _to_tensor(pixels[top : top + side, left : left + side])
+    return resize_to(square, resolution, resolution).clamp(-1, 1)  # averaging rounds to just outside
+
+
 def _center_crop(pixels: np.ndarray, resolution: int) -> Tensor:
     """The largest centred square, resized: (H, W, 3) -> (3, resolution, resolution)."""
     height, width = pixels.shape[:2]
     side = min(height, width)
     top, left = (height - side) // 2, (width - side) // 2
-    return resize_to(_to_tensor(pixels[top : top + side, left : left + side]), resolution, resolution)
+    return _square(pixels, top, left, side, resolution)
 
 
 def _random_crop(pixels: np.ndarray, resolution: int, rng: np.random.Generator, flip: bool) -> Tensor:
@@ -81,7 +87,7 @@ def _random_crop(pixels: np.ndarray, resolution: int, rng: np.random.Generator, 
     height, width = pixels.shape[:2]
     side = round(math.exp(rng.uniform(math.log(resolution), math.log(min(height, width)))))
     top, left = rng.integers(height - side + 1), rng.integers(width - side + 1)
-    crop = resize_to(_to_tensor(pixels[top : top + side, left : left + side]), resolution, resolution)
+    crop = _square(pixels, top, left, side, resolution)
     return crop.flip(-1) if flip and rng.random() < 0.5 else crop
 
 
