@@ -273,6 +273,50 @@ def gaussian_path(noise: Tensor, t: Tensor | float, mean: Tensor | float, varian
     return (1 - t) * mean + torch.sqrt((1 - t) ** 2 * variance + t**2) * noise
 
 
+# ---------------------------------------------------------------------------------------------------------------------
+# Signal and noise by frequency
+
+
+def frequency_snr(energy: Tensor, t: Tensor | float) -> Tensor:
+    r"""Signal-to-noise ratio of each frequency of :math:`x_t`.
+
+    .. math:: \mathrm{SNR}_k(t) = \left(\frac{1 - t}{t}\right)^2 E_k
+
+    with :math:`E_k` the mean energy of the data's orthonormal coefficients of rank k; white noise of unit variance has
+    energy one in each of them, whatever the orthonormal transform.
+
+    Args:
+        energy: :math:`E_k`, ``(K,)``, of data on the scale on which it is diffused.
+        t: Times in (0, 1], a number or ``(T,)``.
+
+    Returns:
+        ``(K,)`` or ``(T, K)``.
+
+    Raises:
+        ValueError: A time outside (0, 1].
+    """
+    t = torch.as_tensor(t, dtype=energy.dtype, device=energy.device)
+    if not ((t > 0) & (t <= 1)).all():
+        raise ValueError(f"the signal-to-noise ratio is finite for t in (0, 1] only, got {t.tolist()}")
+    return ((1 - t) / t).square()[..., None] * energy
+
+
+def crossover_time(energy: Tensor) -> Tensor:
+    r"""The time at which a frequency has as much signal as noise, :math:`t_k = \sqrt{E_k} / (1 + \sqrt{E_k})`.
+
+    Sampling runs from t = 1 down; a frequency becomes visible about when t passes its crossover. Where all crossovers
+    coincide, as for white data, nothing is generated before anything else.
+
+    Args:
+        energy: As in :func:`frequency_snr`.
+
+    Returns:
+        ``(K,)`` in [0, 1).
+    """
+    amplitude = energy.sqrt()
+    return amplitude / (1 + amplitude)
+
+
 # ----------------------------------------------------------------------------------------------------------------------
 # Checks
 

@@ -244,3 +244,38 @@ def test_sample_refuses_what_it_cannot_integrate():
         flow.sample(GAUSSIAN, torch.zeros(2, 4), y=torch.zeros(3))
     with pytest.raises(ValueError, match=r"floating-point tensor, got torch\.int64"):
         flow.sample(GAUSSIAN, torch.zeros(2, dtype=torch.int64))
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Signal and noise by frequency
+
+
+def test_snr_by_frequency_is_what_a_noisy_signal_has():
+    """Energy of the signal's and the noise's DCT coefficients in x_t, measured apart, against the formula."""
+    from diffusab_core.spectrum import block_dct
+
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(512, 1, 8, 8, generator=generator, dtype=torch.float64).cumsum(-1)  # falls along one axis
+    noise = torch.randn(x.shape, generator=generator, dtype=torch.float64)
+    energy = block_dct(x).square().mean((0, 1, 2, 3)).flatten()
+    for t in (0.1, 0.5, 0.9):
+        signal_energy = block_dct((1 - t) * x).square().mean((0, 1, 2, 3)).flatten()
+        noise_energy = block_dct(t * noise).square().mean((0, 1, 2, 3)).flatten()
+        snr = flow.frequency_snr(energy, t)
+        torch.testing.assert_close(signal_energy / noise_energy, snr, rtol=0.3, atol=0)
+        torch.testing.assert_close((signal_energy / noise_energy / snr).mean().item(), 1.0, rtol=0.02, atol=0)
+
+
+def test_crossover_is_where_the_ratio_is_one():
+    energy = torch.tensor([0.0, 0.01, 1.0, 100.0], dtype=torch.float64)
+    t = flow.crossover_time(energy)
+    assert t[0] == 0
+    assert t[2] == 0.5
+    snr = flow.frequency_snr(energy[1:], t[1:])
+    torch.testing.assert_close(torch.diagonal(snr), torch.ones(3, dtype=torch.float64))
+
+
+@pytest.mark.parametrize("t", [0.0, -0.1, 1.1])
+def test_snr_outside_its_times_is_refused(t):
+    with pytest.raises(ValueError, match="finite for t in"):
+        flow.frequency_snr(torch.ones(4), t)
