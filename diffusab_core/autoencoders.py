@@ -306,15 +306,16 @@ def _open_hub(repository: str, subfolder: str | None, device: str | torch.device
             f"no autoencoder {repository!r}: there is no such local folder, and the hub has no public repository of "
             f"that name (shipped names: {', '.join(SHIPPED)})"
         ) from error
-    except (hub_errors.LocalEntryNotFoundError, hub_errors.OfflineModeIsEnabled, OSError) as error:
-        if isinstance(error, hub_errors.RemoteEntryNotFoundError):
-            raise AutoencoderError(
-                f"{repository} has no {subfolder + '/' if subfolder else ''}config.json; if it holds a whole "
-                "pipeline, name its autoencoder with subfolder='vae'"
-            ) from error
+    except hub_errors.RemoteEntryNotFoundError as error:
         raise AutoencoderError(
-            f"{repository!r} is neither a local folder nor in the hub's cache, and the hub cannot be reached: connect "
-            f"to the network, give a local folder, or use a shipped name ({', '.join(SHIPPED)})"
+            f"{repository} has no {subfolder + '/' if subfolder else ''}config.json; if it holds a whole pipeline, "
+            "name its autoencoder with subfolder='vae'"
+        ) from error
+    except Exception as error:  # what a missing network raises depends on proxies, cache and the hub library's version
+        raise AutoencoderError(
+            f"{repository!r} is neither a local folder nor in the hub's cache, and the hub cannot be reached "
+            f"({type(error).__name__}): connect to the network, give a local folder, or use a shipped name "
+            f"({', '.join(SHIPPED)})"
         ) from error
     class_name = _class_name(Path(config), repository)
     return _from_pretrained(class_name, repository, repository, device, dtype, subfolder=subfolder)
