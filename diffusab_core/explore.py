@@ -8,9 +8,9 @@ import plotly.graph_objects as go
 import torch
 from plotly.subplots import make_subplots
 
-from diffusab_core import figures
+from diffusab_core import autoencoders, figures
 from diffusab_core.controls import Control, Explorer
-from diffusab_core.data import rgb01
+from diffusab_core.data import photo, rgb01
 from diffusab_core.metrics import psnr
 from diffusab_core.spectrum import STATISTICS, ProfileAccumulator, chop_high_frequencies
 
@@ -108,6 +108,7 @@ def cut_explorer(
     autoencoder,
     block_size: int = 8,
     shares: tuple[float, ...] = KEPT_SHARES,
+    start: float = 1.0,
 ) -> Explorer:
     r"""The same share of high frequencies cut from a photograph and from its latent.
 
@@ -119,6 +120,7 @@ def cut_explorer(
         autoencoder: From :func:`diffusab_core.autoencoders.load`.
         block_size: B in the latent.
         shares: Kept shares in (0, 1].
+        start: The share shown first.
     """
     x = image[None]
     with torch.no_grad():
@@ -130,42 +132,45 @@ def cut_explorer(
         with torch.no_grad():
             decoded = autoencoder.decode(chop_high_frequencies(z, 1 - share, block_size))
         pictures = figures.image_trace(rgb[0], quality=80), figures.image_trace(decoded[0], quality=80)
-        # An uncut photograph is exact; 60 dB keeps its infinite PSNR off the axis.
-        return *pictures, psnr(rgb, x).item() if share < 1 else 60.0, psnr(decoded, x).item()
+        return *pictures, psnr(rgb, x).item(), psnr(decoded, x).item()
 
     def draw(share: float) -> go.Figure:
         rgb, decoded, rgb_db, latent_db = cut(share)
+        at = shares.index(share)
+        titles = [
+            "photograph<br>" + ("uncut" if share == 1 else f"{rgb_db:.1f} dB"),
+            f"decoded from its latent<br>{latent_db:.1f} dB",
+        ]
         fig = make_subplots(
-            2, 2, specs=[[{}, {}], [{"colspan": 2}, None]], row_heights=[0.62, 0.38], vertical_spacing=0.13,
-            horizontal_spacing=0.03,
-            subplot_titles=[
-                "photograph, " + ("uncut" if share == 1 else f"cut: {rgb_db:.1f} dB"),
-                f"latent {'uncut' if share == 1 else 'cut'}, decoded: {latent_db:.1f} dB",
-                "",
-            ],
+            2, 2, specs=[[{}, {}], [{"colspan": 2}, None]], row_heights=[0.64, 0.36], vertical_spacing=0.1,
+            horizontal_spacing=0.03, subplot_titles=[*titles, ""],
         )  # fmt: skip
         fig.add_trace(rgb, row=1, col=1)
         fig.add_trace(decoded, row=1, col=2)
         figures.hide_image_axes(fig, [1, 2])
-        shown = [s for s in shares if s < 1]
-        curves = [("photograph", figures.BLUE, "solid", [cut(s)[2] for s in shown]),
-                  ("latent, decoded", figures.VERMILLION, "dash", [cut(s)[3] for s in shown])]  # fmt: skip
-        for name, color, dash, values in curves:
+        cuts = [i for i, s in enumerate(shares) if s < 1]  # an uncut photograph has infinite PSNR
+        curves = [
+            ("photograph", figures.BLUE, "solid", cuts, [cut(shares[i])[2] for i in cuts]),
+            ("latent, decoded", figures.VERMILLION, "dash", range(len(shares)), [cut(s)[3] for s in shares]),
+        ]
+        for name, color, dash, positions, values in curves:
             fig.add_trace(
-                go.Scatter(x=[100 * s for s in shown], y=[round(v, 2) for v in values], name=name, mode="lines+markers",
-                           line={"color": color, "dash": dash}), row=2, col=1,
+                go.Scatter(x=list(positions), y=[round(v, 2) for v in values], name=name, mode="lines+markers",
+                           line={"color": color, "dash": dash}, hovertemplate="%{y:.1f} dB<extra>" + name + "</extra>"),
+                row=2, col=1,
             )  # fmt: skip
-        here = min(100 * share, 100 * shown[0])
+        low = min(v for *_, values in curves for v in values) - 2
+        high = max(v for *_, values in curves for v in values) + 2
         fig.add_trace(
-            go.Scatter(x=[here, here], y=[5, 60], mode="lines", line={"color": figures.GREY, "dash": "dot"},
+            go.Scatter(x=[at, at], y=[low, high], mode="lines", line={"color": figures.GREY, "dash": "dot"},
                        showlegend=False, hoverinfo="skip"), row=2, col=1,
         )  # fmt: skip
-        low = min(v for _, _, _, values in curves for v in values)
-        high = max(v for _, _, _, values in curves for v in values)
-        fig.update_xaxes(title="share of low frequencies kept, %", range=[102, 0], row=2, col=1)
-        fig.update_yaxes(title="PSNR, dB", range=[low - 2, high + 2], row=2, col=1)
-        fig.update_layout(height=480, margin={"t": 32, "l": 52, "r": 8, "b": 44},
-                          legend={"y": 0.36, "yanchor": "bottom", "x": 1, "xanchor": "right"})  # fmt: skip
+        # One position for each step, so that in the published page the curve stands above its slider.
+        steps = {"tickvals": list(range(len(shares))), "ticktext": [percent(s) for s in shares]}
+        fig.update_xaxes(title="low frequencies kept", range=[-0.15, len(shares) - 0.85], row=2, col=1, **steps)
+        fig.update_yaxes(title="PSNR, dB", range=[low, high], row=2, col=1)
+        fig.update_layout(height=500, margin={"t": 44, "l": 52, "r": 8, "b": 44},
+                          legend={"y": 0.33, "yanchor": "bottom", "x": 1, "xanchor": "right"})  # fmt: skip
         fig.update_annotations(font_size=13)
         return figures.described(
             fig,
@@ -173,4 +178,18 @@ def cut_explorer(
             "its latent with the same share cut. Below, the PSNR of both against the share that is kept.",
         )
 
-    return Explorer(draw, [Control("share", "low frequencies kept", shares, shares[0], "slider", percent)])
+    return Explorer(draw, [Control("share", "low frequencies kept", shares, start, "slider", percent)])
+
+
+LANDING_SHARES = (1.0, 0.75, 0.5, 0.3, 0.2, 0.1, 0.05)
+
+
+def landing_explorer() -> Explorer:
+    """The landing page's question: what does a photograph lose with its high frequencies, and what does its latent?"""
+    image = photo("coffee")[:, 96:288, 192:384]  # (3, 192, 192), held out from training
+    return cut_explorer(image, autoencoders.load("kl-f4c16"), shares=LANDING_SHARES, start=0.3)
+
+
+def landing_figure() -> go.Figure:
+    """:func:`landing_explorer` in its published form."""
+    return landing_explorer().published()
