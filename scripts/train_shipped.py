@@ -9,6 +9,7 @@ The run resumes from its checkpoint when it is started again, and a finished run
 from __future__ import annotations
 
 import argparse
+import textwrap
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -120,64 +121,67 @@ def measure(model: AutoencoderKL, recipe: Recipe) -> dict[str, float]:
 def card(name: str, recipe: Recipe, record: records.RunRecord, model: AutoencoderKL) -> str:
     """The model card, in Markdown."""
     m = record.metrics
-    photographs = "\n".join(f"- `{photo}`: {data.PHOTOGRAPHS[photo].licence}" for photo in data.photo_names("train"))
-    return f"""---
-license: mit
-library_name: diffusers
----
+    photographs = "\n".join(f"- `{p}`: {data.PHOTOGRAPHS[p].licence}" for p in data.photo_names("train"))
+    rows = {
+        "PSNR, dB": ("psnr_db", ".2f"),
+        "high-frequency energy ratio of the latents, 8 x 8 blocks": ("latent_high_frequency_energy_ratio", ".5f"),
+        "the same of RGB in [0, 1] at latent size": ("rgb_high_frequency_energy_ratio", ".5f"),
+        "mean posterior standard deviation": ("posterior_std", ".4f"),
+    }
+    table = ["| | training photographs | held-out photographs |", "|---|---|---|"]
+    table += [f"| {row} | {m['train_' + key]:{f}} | {m['held_out_' + key]:{f}} |" for row, (key, f) in rows.items()]
+    paragraphs = textwrap.dedent(f"""\
+        A small KL autoencoder for teaching and for fast experiments with latent spectra: compression
+        {recipe.compression} x {recipe.compression}, {recipe.latent_channels} latent channels,
+        {m["parameters"]:.0f} parameters, stored in half precision. It opens with
+        `diffusab_core.autoencoders.load("{name}")` and with `diffusers.AutoencoderKL.from_pretrained(folder)`.
 
-# {name}
+        ## Data
 
-A small KL autoencoder for teaching and for fast experiments with latent spectra: compression
-{recipe.compression} x {recipe.compression}, {recipe.latent_channels} latent channels, {m["parameters"]:.0f} parameters,
-stored in half precision. It opens with `diffusab_core.autoencoders.load("{name}")` and with
-`diffusers.AutoencoderKL.from_pretrained(folder)`.
+        {record.data[0].upper() + record.data[1:]}. `coffee` and `china` were never trained on; every held-out
+        number is measured on them. Greyscale, astronomical and medical images in scikit-image are left out: their
+        spectra and colours are not those of everyday photographs.
 
-## Data
+        Terms of the training photographs:
 
-{record.data}.
+        PHOTOGRAPHS
 
-Training photographs and their terms:
+        ## Recipe
 
-{photographs}
+        Loss: MSE + {recipe.l1_weight:g} x L1, both in [-1, 1], + {recipe.kl_weight:g} x KL, the KL averaged over
+        channels and positions. There is no perceptual and no adversarial term (their networks need a download), so
+        fine texture is smoothed.
 
-`coffee` and `china` were never trained on; every held-out number is measured on them.
+        AdamW, betas (0.9, 0.99), weight decay 0.01; {record.parameters["steps"]} steps of {recipe.batch_size} crops of
+        {recipe.resolution} x {recipe.resolution}; learning rate {recipe.learning_rate:g} after {recipe.warmup} steps of
+        warm-up, then a cosine to 0; gradient clip 1. The weights are the exponential moving average with a half-life
+        of {record.parameters["ema_half_life"]:g} steps.
 
-## Recipe
+        Seed {record.seed}. Device: {record.device}; {m["training_time_s"] / 60:.0f} minutes of training. Script:
+        `scripts/train_shipped.py --name {name}`. Everything else is in `record.json`.
 
-- loss: MSE + {recipe.l1_weight:g} x L1 in [-1, 1] + {recipe.kl_weight:g} x KL, the KL averaged over channels and
-  positions. There is no perceptual and no adversarial term, so fine texture is smoothed
-- AdamW, betas (0.9, 0.99), weight decay 0.01, peak learning rate {recipe.learning_rate:g} after {recipe.warmup} steps,
-  cosine to 0, gradient clip 1; {record.parameters["steps"]} steps of {recipe.batch_size} crops of
-  {recipe.resolution} x {recipe.resolution}; the shipped weights are the exponential moving average
-- seed {record.seed}; device: {record.device}; {m["training_time_s"] / 60:.0f} minutes of training
-- script: `scripts/train_shipped.py`; the full record is in `record.json`
+        ## Measured
 
-## Measured
+        On {EVALUATION_CROPS} fixed crops of each split (`data.Photos({recipe.resolution}, split,
+        seed={EVALUATION_SEED})`), with the stored half-precision weights run in float32, decoding the posterior's mean:
 
-On {EVALUATION_CROPS} fixed crops a split (seed {EVALUATION_SEED}), from the stored half-precision weights, decoding the
-posterior's mean:
+        TABLE
 
-| | training photographs | held-out photographs |
-|---|---|---|
-| PSNR, dB | {m["train_psnr_db"]:.2f} | {m["held_out_psnr_db"]:.2f} |
-| high-frequency energy ratio of the latents (8 x 8 blocks) | {m["train_latent_high_frequency_energy_ratio"]:.5f} | \
-{m["held_out_latent_high_frequency_energy_ratio"]:.5f} |
-| the same of RGB in [0, 1] at latent size | {m["train_rgb_high_frequency_energy_ratio"]:.5f} | \
-{m["held_out_rgb_high_frequency_energy_ratio"]:.5f} |
+        Normalise latents as (z - {model.config.shift_factor:.4f}) x {model.config.scaling_factor:.4f}: mean and
+        inverse standard deviation of posterior samples of {STATISTICS_CROPS} training crops.
 
-Normalise latents as (z - {model.config.shift_factor:.4f}) x {model.config.scaling_factor:.4f}: mean and standard
-deviation of posterior samples of {STATISTICS_CROPS} training crops.
+        ## Limits
 
-## Limits
+        Trained on {len(data.photo_names("train"))} photographs: good enough to study spectra with, not to compress
+        pictures with.
 
-Trained on {len(data.photo_names("train"))} photographs: good enough to study spectra with, not to compress
-pictures with.
+        ## Licence
 
-## Licence
-
-MIT, as the package.
-"""
+        MIT, as the package.
+        """).split("\n\n")
+    filled = [p if p.startswith("#") else textwrap.fill(p, 118, break_on_hyphens=False) for p in paragraphs]
+    body = "\n\n".join(filled).replace("PHOTOGRAPHS", photographs).replace("TABLE", "\n".join(table))
+    return f"---\nlicense: mit\nlibrary_name: diffusers\n---\n\n# {name}\n\n{body}\n"
 
 
 def write_folder(name: str, recipe: Recipe, model: AutoencoderKL, run: records.Run, folder: Path) -> records.RunRecord:
@@ -230,6 +234,8 @@ def main() -> None:
     model.load_state_dict(trained.ema)
     run.series = trained.series
     run.metrics["training_time_s"] = trained.wall_time_s
+    if trained.resumed_from:
+        run.notes = f"Resumed at step {trained.resumed_from}; training_time_s counts every part, wall_time_s the last."
     record = write_folder(args.name, recipe, model.eval(), run, folder)
     size = (folder / "diffusion_pytorch_model.safetensors").stat().st_size
     print(
