@@ -15,6 +15,7 @@ from contextlib import AbstractContextManager, nullcontext
 from functools import lru_cache
 
 import torch
+import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor
 
@@ -26,9 +27,9 @@ ORDERS = ("zigzag", "axes")
 MEDIAN_RESOLUTION = 0.01
 MEDIAN_RANGE = (1e-8, 1e8)
 
-# Up to this block size the transform is one product with the B^2 x B^2 Kronecker basis; beyond it, where that matrix
-# wastes arithmetic, one product per axis. Measured by `python -m benchmarks`.
-KRONECKER_MAX_BLOCK = 8
+# Up to this block size all B^2 frequencies are computed at once from all B^2 pixels; beyond it, where that wastes
+# arithmetic, one axis after the other. `python -m benchmarks` times the alternatives.
+SMALL_BLOCK = 8
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -96,6 +97,35 @@ def _full_precision(device: torch.device) -> AbstractContextManager:
     return nullcontext()
 
 
+def _dct_by_axis(x: Tensor, b: int) -> Tensor:
+    basis = _basis(b, x.dtype, x.device, kronecker=False)
+    columns = basis @ x.unflatten(-2, (-1, b))  # (..., h, u, W)
+    return rearrange(columns, "... h u (w j) -> ... h w u j", j=b) @ basis.T
+
+
+def _dct_by_product(x: Tensor, b: int) -> Tensor:
+    basis = _basis(b, x.dtype, x.device, kronecker=True)
+    return (rearrange(x, "... (h i) (w j) -> ... h w (i j)", i=b, j=b) @ basis.T).unflatten(-1, (b, b))
+
+
+def _dct_by_convolution(x: Tensor, b: int) -> Tensor:
+    """The product above without cutting blocks out first: each run of B pixels in a row is read as B channels.
+
+    Input and output then already lie in memory as the convolution wants them (channels last), so nothing is copied.
+    """
+    *lead, height, width = x.shape
+    kernels = _basis(b, x.dtype, x.device, kronecker=True).view(b * b, b, b).mT.unsqueeze(-1)  # (u v, j, i, 1)
+    runs = x.reshape(-1, height, width // b, b).permute(0, 3, 1, 2)  # (n, j, H, w)
+    d = F.conv2d(runs, kernels, stride=(b, 1))  # (n, u v, h, w)
+    return d.permute(0, 2, 3, 1).reshape(*lead, height // b, width // b, b, b)
+
+
+def _convolution_pays(x: Tensor) -> bool:
+    """True where oneDNN's convolution beats a product: float32 on the CPU, and no backward pass, which is slower."""
+    fast = x.device.type == "cpu" and x.dtype == torch.float32 and torch.backends.mkldnn.is_available()
+    return fast and x.numel() > 0 and not (x.requires_grad and torch.is_grad_enabled())
+
+
 def block_dct(x: Tensor, block_size: int = 8) -> Tensor:
     r"""Orthonormal DCT-II of non-overlapping blocks.
 
@@ -128,14 +158,10 @@ def block_dct(x: Tensor, block_size: int = 8) -> Tensor:
             f"multiples of {b}; crop or resize to {height // b * b or b}x{width // b * b or b}, "
             f"or choose another block_size"
         )
-    kronecker = b <= KRONECKER_MAX_BLOCK
-    basis = _basis(b, x.dtype, x.device, kronecker)
     with _full_precision(x.device):
-        if kronecker:
-            coefficients = rearrange(x, "... (h i) (w j) -> ... h w (i j)", i=b, j=b) @ basis.T
-            return coefficients.unflatten(-1, (b, b))
-        columns = basis @ x.unflatten(-2, (height // b, b))  # (..., h, u, W)
-        return rearrange(columns, "... h u (w j) -> ... h w u j", j=b) @ basis.T
+        if b > SMALL_BLOCK:
+            return _dct_by_axis(x, b)
+        return _dct_by_convolution(x, b) if _convolution_pays(x) else _dct_by_product(x, b)
 
 
 def block_idct(d: Tensor) -> Tensor:
@@ -156,7 +182,7 @@ def block_idct(d: Tensor) -> Tensor:
     if d.ndim < 4 or d.shape[-2] != b:
         raise ValueError(f"coefficients must have shape (..., H/B, W/B, B, B), got {tuple(d.shape)}")
     _check_block_size(b)
-    kronecker = b <= KRONECKER_MAX_BLOCK
+    kronecker = b <= SMALL_BLOCK
     basis = _basis(b, d.dtype, d.device, kronecker)
     with _full_precision(d.device):
         if kronecker:

@@ -7,8 +7,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from diffusab_core import spectrum
 from diffusab_core.spectrum import (
-    KRONECKER_MAX_BLOCK,
+    SMALL_BLOCK,
     block_dct,
     block_idct,
     chop_high_frequencies,
@@ -17,7 +18,7 @@ from diffusab_core.spectrum import (
     zigzag_order,
 )
 
-BLOCK_SIZES = (1, 2, 3, 4, 5, 7, 8, 9, 11, 16, 32)  # both kernels, odd sizes in each
+BLOCK_SIZES = (1, 2, 3, 4, 5, 7, 8, 9, 11, 16, 32)  # below and above SMALL_BLOCK, odd sizes on each side
 
 # Zigzag rank of each coefficient, row by row, as ITU-T T.81 prints it in Figure A.6.
 T81_RANKS = [
@@ -47,12 +48,14 @@ def scipy_block_dct(x: torch.Tensor, b: int) -> np.ndarray:
 
 
 @pytest.mark.parametrize("b", BLOCK_SIZES)
-def test_dct_equals_scipy_on_images_and_videos(b):
+@pytest.mark.parametrize(("dtype", "atol"), [(torch.float64, 1e-12), (torch.float32, 1e-5)])
+def test_dct_equals_scipy_on_images_and_videos(b, dtype, atol):
     for lead in ((2, 3), (1, 2, 3)):
-        x = randn(*lead, 2 * b, 3 * b)
+        x = randn(*lead, 2 * b, 3 * b, dtype=dtype)
         d = block_dct(x, b)
         assert d.shape == (*lead, 2, 3, b, b)
-        np.testing.assert_allclose(d.numpy(), scipy_block_dct(x, b), atol=1e-12)
+        assert d.dtype == dtype
+        np.testing.assert_allclose(d.numpy(), scipy_block_dct(x, b), atol=atol)
 
 
 @settings(max_examples=40, deadline=None)
@@ -61,15 +64,17 @@ def test_dct_equals_scipy_on_images_and_videos(b):
     rows=st.integers(1, 4),
     columns=st.integers(1, 4),
     b=st.integers(1, 12),
+    precision=st.sampled_from([(torch.float64, 1e-12), (torch.float32, 1e-5)]),
     seed=st.integers(0, 2**16),
 )
-def test_any_shape_agrees_with_scipy_inverts_and_keeps_energy(lead, rows, columns, b, seed):
-    x = randn(*lead, rows * b, columns * b, seed=seed)
+def test_any_shape_agrees_with_scipy_inverts_and_keeps_energy(lead, rows, columns, b, precision, seed):
+    dtype, tolerance = precision
+    x = randn(*lead, rows * b, columns * b, dtype=dtype, seed=seed)
     d = block_dct(x, b)
     assert d.shape == (*lead, rows, columns, b, b)
-    np.testing.assert_allclose(d.numpy(), scipy_block_dct(x, b), atol=1e-11)
-    torch.testing.assert_close(block_idct(d), x, atol=1e-11, rtol=0)
-    torch.testing.assert_close(d.square().sum(), x.square().sum(), rtol=1e-12, atol=0)  # Parseval
+    np.testing.assert_allclose(d.numpy(), scipy_block_dct(x, b), atol=tolerance)
+    torch.testing.assert_close(block_idct(d), x, atol=tolerance, rtol=0)
+    torch.testing.assert_close(d.square().sum(), x.square().sum(), rtol=tolerance, atol=0)  # Parseval
 
 
 def test_every_frame_is_transformed_on_its_own():
@@ -142,8 +147,24 @@ def test_non_contiguous_input(b):
     torch.testing.assert_close(block_idct(d), block_idct(d.contiguous()))
 
 
-def test_both_kernels_are_covered():
-    assert min(BLOCK_SIZES) <= KRONECKER_MAX_BLOCK < max(BLOCK_SIZES)
+@pytest.mark.parametrize("b", [1, 3, 8, 16])
+@pytest.mark.parametrize("shape", [(2, 3, 48, 96), (48, 48), (2, 3, 0, 48)])
+def test_every_way_of_computing_gives_the_same(b, shape):
+    x = randn(*shape)
+    expected = spectrum._dct_by_axis(x, b)
+    torch.testing.assert_close(spectrum._dct_by_product(x, b), expected)
+    if x.numel():
+        torch.testing.assert_close(spectrum._dct_by_convolution(x, b), expected)
+    torch.testing.assert_close(block_dct(x.float(), b), expected.float(), atol=1e-5, rtol=0)
+
+
+def test_with_and_without_gradients_the_values_agree():
+    x = randn(2, 3, 16, 16, dtype=torch.float32)
+    torch.testing.assert_close(block_dct(x.clone().requires_grad_()).detach(), block_dct(x), atol=1e-6, rtol=0)
+
+
+def test_small_and_large_blocks_are_covered():
+    assert min(BLOCK_SIZES) <= SMALL_BLOCK < max(BLOCK_SIZES)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
