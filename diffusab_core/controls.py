@@ -129,7 +129,7 @@ class Explorer:
             slider = {
                 "active": self.slider.options.index(self.slider.default),
                 "currentvalue": {"prefix": f"{self.slider.label}: "},
-                "pad": {"t": 24, "b": 4},
+                "pad": {"t": 46, "b": 4},  # below the axis title
                 "steps": steps,
             }
             at_default = _as_dict(drawn[self.slider.default])
@@ -168,7 +168,7 @@ class Explorer:
             ])  # fmt: skip
             top = fig.layout.margin.t or 48
             fig.update_layout(margin_t=top + 44, height=(fig.layout.height or 450) + 44)
-        fig.update_layout(margin_b=(fig.layout.margin.b or 48) + 64, height=(fig.layout.height or 450) + 64)
+        fig.update_layout(margin_b=(fig.layout.margin.b or 48) + 76, height=(fig.layout.height or 450) + 76)
         return fig
 
 

@@ -29,6 +29,7 @@ DIVERGING = [[0.0, BLUE], [0.5, "#F5F5F5"], [1.0, VERMILLION]]
 
 _GRID = "rgba(127,127,127,0.22)"
 _AXIS = {"gridcolor": _GRID, "zerolinecolor": _GRID, "linecolor": _GRID, "ticks": "outside", "tickcolor": _GRID}
+_AXIS |= {"title": {"font": {"size": 13}}}
 
 pio.templates["diffusab"] = go.layout.Template(
     layout={
