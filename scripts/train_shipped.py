@@ -45,8 +45,19 @@ class Recipe:
         return 2 ** (len(self.channels) - 1)
 
 
+F4, F8 = (16, 32, 48), (16, 24, 32, 40)
+_FAMILY = {"batch_size": 8, "steps": 1500}  # short enough that every member can be trained with several seeds
+
 RECIPES = {
     "kl-f4c16": Recipe(latent_channels=16),
+    # The channel family, at two compressions; its f4 member with 16 channels is kl-f4c16-beta1e-6.
+    "kl-f4c4": Recipe(latent_channels=4, channels=F4, **_FAMILY),
+    **{f"kl-f8c{c}": Recipe(latent_channels=c, channels=F8, **_FAMILY) for c in (4, 16, 64)},
+    # The KL family.
+    **{
+        f"kl-f4c16-beta{beta}": Recipe(latent_channels=16, channels=F4, kl_weight=float(beta), **_FAMILY)
+        for beta in ("0", "1e-6", "1e-4", "1e-2", "1e-1")
+    },
 }
 
 
