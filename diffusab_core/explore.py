@@ -2,15 +2,16 @@ r"""The book's explorers. Each is one function that returns an :class:`~diffusab
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from functools import cache
 
 import plotly.graph_objects as go
 import torch
 from plotly.subplots import make_subplots
 
-from diffusab_core import autoencoders, figures
+from diffusab_core import autoencoders, figures, flow
 from diffusab_core.controls import Control, Explorer
-from diffusab_core.data import photo, rgb01
+from diffusab_core.data import photo, resize_to, rgb01
 from diffusab_core.metrics import psnr
 from diffusab_core.spectrum import STATISTICS, ProfileAccumulator, chop_high_frequencies
 
@@ -179,6 +180,77 @@ def cut_explorer(
         )
 
     return Explorer(draw, [Control("share", "low frequencies kept", shares, start, "slider", percent)])
+
+
+NOISE_TIMES = (1.0, 0.95, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1, 0.0)
+
+
+def noise_explorer(
+    image: torch.Tensor,
+    autoencoder,
+    energies: Mapping[str, Sequence[float]],
+    times: tuple[float, ...] = NOISE_TIMES,
+    seed: int = 0,
+) -> Explorer:
+    r"""What is left of an image at time t of the flow, in pixels and in a latent, and by frequency.
+
+    Left :math:`x_t` of the image at latent size; middle the decoded :math:`z_t`; right the signal-to-noise ratio of
+    each zigzag rank (:func:`diffusab_core.flow.frequency_snr`).
+
+    Args:
+        image: ``(3, H, W)`` in [-1, 1], sides multiples of the compression.
+        autoencoder: From :func:`diffusab_core.autoencoders.load`.
+        energies: :math:`E_k` in zigzag order by name, of data with unit variance.
+        times: The times offered, in [0, 1].
+        seed: Of the noise, which is the same at all times.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        z = autoencoder.encode(image[None]).mean  # (1, C, h, w)
+    mean, std = z.mean((0, 2, 3), keepdim=True), z.std((0, 2, 3), keepdim=True)
+    small = resize_to(image[None], *z.shape[-2:])  # (1, 3, h, w)
+    center, scale = small.mean(), small.std()
+    z_noise = torch.randn(z.shape, generator=generator)
+    x_noise = torch.randn(small.shape, generator=generator)
+
+    @cache
+    def pictures(t: float) -> tuple[go.Image, go.Image]:
+        pixels = flow.interpolate((small - center) / scale, x_noise, t) * scale + center
+        latent = flow.interpolate((z - mean) / std, z_noise, t) * std + mean
+        with torch.no_grad():
+            decoded = autoencoder.decode(latent)[0]
+        enlarged = torch.nn.functional.interpolate(pixels, size=image.shape[-2:], mode="nearest")[0]
+        return figures.image_trace(enlarged, quality=70), figures.image_trace(decoded, quality=70)
+
+    def draw(t: float) -> go.Figure:
+        fig = make_subplots(
+            2, 2, specs=[[{}, {}], [{"colspan": 2}, None]], row_heights=[0.56, 0.44], vertical_spacing=0.12,
+            horizontal_spacing=0.03, subplot_titles=["pixels at latent size", "noisy latent, decoded", ""],
+        )  # fmt: skip
+        for column, picture in enumerate(pictures(t), start=1):
+            fig.add_trace(picture, row=1, col=column)
+        figures.hide_image_axes(fig, [1, 2])
+        for i, (name, energy) in enumerate(energies.items()):
+            # At the ends of time the ratio is zero or infinite; the axis ends before either.
+            snr = flow.frequency_snr(torch.as_tensor(energy), min(max(t, 1e-3), 1 - 1e-3))
+            fig.add_trace(
+                go.Scatter(y=[float(f"{v:.3g}") for v in snr.tolist()], name=name,
+                           line={"color": figures.PALETTE[i], "dash": figures.DASHES[i]}), row=2, col=1,
+            )  # fmt: skip
+        fig.add_hline(y=1, line={"color": figures.GREY, "dash": "dash", "width": 1}, row=2, col=1)
+        fig.update_xaxes(title="zigzag rank", row=2, col=1)
+        fig.update_yaxes(title="SNR", type="log", range=[-4.2, 4.2], dtick=2, exponentformat="power", row=2, col=1)
+        fig.update_layout(height=540, margin={"t": 32, "l": 56, "r": 8, "b": 44},
+                          legend={"y": 0.4, "yanchor": "bottom", "x": 1, "xanchor": "right"})  # fmt: skip
+        fig.update_annotations(font_size=13)
+        return figures.described(
+            fig,
+            "Explorer over time: the photograph at latent size and its decoded latent with more or less noise, and the "
+            "signal-to-noise ratio against zigzag rank. Lowering t lifts all curves; photographs' low ranks cross one "
+            "first.",
+        )
+
+    return Explorer(draw, [Control("t", "time t", times, 0.8, "slider", lambda t: f"{t:g}")])
 
 
 LANDING_SHARES = (1.0, 0.75, 0.5, 0.3, 0.2, 0.1, 0.05)
