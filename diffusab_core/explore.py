@@ -13,7 +13,14 @@ from diffusab_core import autoencoders, figures, flow
 from diffusab_core.controls import Control, Explorer
 from diffusab_core.data import photo, resize_to, rgb01
 from diffusab_core.metrics import psnr
-from diffusab_core.spectrum import STATISTICS, ProfileAccumulator, chop_high_frequencies
+from diffusab_core.spectrum import (
+    STATISTICS,
+    ProfileAccumulator,
+    block_dct,
+    chop_high_frequencies,
+    frequency_profile,
+    zigzag_order,
+)
 
 STATISTIC_LABELS = {
     "mean_ratio": "mean of |D/D₀₀| (Eq. 1)",
@@ -28,6 +35,11 @@ KEPT_SHARES = (1.0, 0.75, 0.5, 0.4, 0.3, 0.2, 0.15, 0.1, 0.05, 0.03)
 def percent(share: float) -> str:
     """A share as a reader says it: 0.03 → '3%'."""
     return f"{100 * share:g}%"
+
+
+def cut_ratio(share: float, order: str) -> float:
+    """The ratio that makes :func:`~diffusab_core.spectrum.chop_high_frequencies` keep about a share of a block."""
+    return 1 - (share if order == "zigzag" else share**0.5)
 
 
 def dct_explorer(
@@ -110,6 +122,7 @@ def cut_explorer(
     block_size: int = 8,
     shares: tuple[float, ...] = KEPT_SHARES,
     start: float = 1.0,
+    orders: tuple[str, ...] = ("zigzag",),
 ) -> Explorer:
     r"""The same share of high frequencies cut from a photograph and from its latent.
 
@@ -122,21 +135,24 @@ def cut_explorer(
         block_size: B in the latent.
         shares: Kept shares in (0, 1].
         start: The share shown first.
+        orders: The orders of cutting offered, of :data:`diffusab_core.spectrum.ORDERS`. By axes a share is what is
+            kept of both axes together, so each keeps its square root, rounded to whole frequencies.
     """
     x = image[None]
     with torch.no_grad():
         z = autoencoder.encode(x).mean  # (1, C, h, w)
 
     @cache
-    def cut(share: float) -> tuple[go.Image, go.Image, float, float]:
-        rgb = chop_high_frequencies(x, 1 - share, block_size * autoencoder.compression)
+    def cut(share: float, order: str) -> tuple[go.Image, go.Image, float, float]:
+        ratio = cut_ratio(share, order)
+        rgb = chop_high_frequencies(x, ratio, block_size * autoencoder.compression, order)
         with torch.no_grad():
-            decoded = autoencoder.decode(chop_high_frequencies(z, 1 - share, block_size))
+            decoded = autoencoder.decode(chop_high_frequencies(z, ratio, block_size, order))
         pictures = figures.image_trace(rgb[0], quality=80), figures.image_trace(decoded[0], quality=80)
         return *pictures, psnr(rgb, x).item(), psnr(decoded, x).item()
 
-    def draw(share: float) -> go.Figure:
-        rgb, decoded, rgb_db, latent_db = cut(share)
+    def draw(share: float, order: str = orders[0]) -> go.Figure:
+        rgb, decoded, rgb_db, latent_db = cut(share, order)
         at = shares.index(share)
         titles = [
             "photograph<br>" + ("uncut" if share == 1 else f"{rgb_db:.1f} dB"),
@@ -151,8 +167,8 @@ def cut_explorer(
         figures.hide_image_axes(fig, [1, 2])
         cuts = [i for i, s in enumerate(shares) if s < 1]  # an uncut photograph has infinite PSNR
         curves = [
-            ("photograph", figures.BLUE, "solid", cuts, [cut(shares[i])[2] for i in cuts]),
-            ("latent, decoded", figures.VERMILLION, "dash", range(len(shares)), [cut(s)[3] for s in shares]),
+            ("photograph", figures.BLUE, "solid", cuts, [cut(shares[i], order)[2] for i in cuts]),
+            ("latent, decoded", figures.VERMILLION, "dash", range(len(shares)), [cut(s, order)[3] for s in shares]),
         ]
         for name, color, dash, positions, values in curves:
             fig.add_trace(
@@ -179,7 +195,12 @@ def cut_explorer(
             "its latent with the same share cut. Below, the PSNR of both against the share that is kept.",
         )
 
-    return Explorer(draw, [Control("share", "low frequencies kept", shares, start, "slider", percent)])
+    controls = [Control("share", "low frequencies kept", shares, start, "slider", percent)]
+    if len(orders) > 1:
+        controls.append(
+            Control("order", "order:", orders, orders[0], "menu", {"zigzag": "zigzag", "axes": "by axes"}.get)
+        )
+    return Explorer(draw, controls)
 
 
 NOISE_TIMES = (1.0, 0.95, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1, 0.0)
@@ -251,6 +272,72 @@ def noise_explorer(
         )
 
     return Explorer(draw, [Control("t", "time t", times, 0.8, "slider", lambda t: f"{t:g}")])
+
+
+LATENT_NOISE = (0.0, 0.05, 0.1, 0.2, 0.35, 0.5, 0.75, 1.0, 1.5, 2.0)
+
+
+def latent_noise_explorer(
+    image: torch.Tensor,
+    autoencoder,
+    block_size: int = 8,
+    strengths: tuple[float, ...] = LATENT_NOISE,
+    seed: int = 0,
+) -> Explorer:
+    r"""White noise added to a latent: the decoded picture, and the energy profile beside its closed form.
+
+    Noise of variance :math:`s^2` takes the energy profile to :math:`(E_k + s^2) / (E_0 + s^2)`.
+
+    Args:
+        image: ``(3, H, W)`` in [-1, 1]; sides multiples of ``block_size`` times the compression.
+        autoencoder: From :func:`diffusab_core.autoencoders.load`.
+        block_size: B.
+        strengths: Of the noise, in standard deviations of the latent.
+        seed: Of the noise, the same for all strengths.
+    """
+    with torch.no_grad():
+        z = autoencoder.encode(image[None]).mean  # (1, C, h, w)
+    noise = torch.randn(z.shape, generator=torch.Generator().manual_seed(seed)) * z.std()
+    energy = block_dct(z, block_size).square().mean((0, 1, 2, 3)).flatten()[zigzag_order(block_size)]
+    ranks = list(range(block_size**2))
+
+    @cache
+    def noisy(strength: float) -> tuple[go.Image, float, list[float], list[float]]:
+        latent = z + strength * noise
+        with torch.no_grad():
+            decoded = autoencoder.decode(latent)
+        variance = (strength * z.std()) ** 2
+        curves = frequency_profile(latent, block_size, "energy"), (energy + variance) / (energy[0] + variance)
+        measured, formula = ([float(f"{v:.3g}") for v in curve.tolist()] for curve in curves)
+        return figures.image_trace(decoded[0], quality=80), psnr(decoded, image[None]).item(), measured, formula
+
+    def draw(strength: float) -> go.Figure:
+        picture, decibel, measured, formula = noisy(strength)
+        fig = make_subplots(
+            1, 2, column_widths=[0.42, 0.58], horizontal_spacing=0.12,
+            subplot_titles=[f"decoded: {decibel:.1f} dB", "energy profile of the latent"],
+        )  # fmt: skip
+        fig.add_trace(picture, row=1, col=1)
+        figures.hide_image_axes(fig, [1])
+        dots = {"color": figures.VERMILLION, "size": 5}
+        line = {"color": figures.BLUE}
+        fig.add_trace(go.Scatter(x=ranks, y=measured, mode="markers", marker=dots, name="measured"), row=1, col=2)
+        fig.add_trace(go.Scatter(x=ranks, y=formula, mode="lines", line=line, name="formula"), row=1, col=2)
+        fig.update_xaxes(title="zigzag rank", row=1, col=2)
+        decades = {"type": "log", "range": [-4.2, 0.3], "dtick": 1, "exponentformat": "power"}
+        fig.update_yaxes(title="relative to D₀₀", row=1, col=2, **decades)
+        fig.update_layout(height=380, margin={"t": 60, "l": 8, "r": 12},
+                          legend={"x": 1, "xanchor": "right", "y": 1.06, "yanchor": "bottom"})  # fmt: skip
+        fig.update_annotations(font_size=13)
+        return figures.described(
+            fig,
+            "Explorer: a photograph decoded from its latent with added white noise, and the latent's energy profile, dots "
+            "measured and a line from the formula. More noise lifts the high ranks first.",
+        )
+
+    return Explorer(
+        draw, [Control("strength", "noise, in std of the latent", strengths, 0.2, "slider", lambda s: f"{s:g}")]
+    )
 
 
 LANDING_SHARES = (1.0, 0.75, 0.5, 0.3, 0.2, 0.1, 0.05)

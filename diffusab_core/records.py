@@ -25,6 +25,8 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 SCHEMA_VERSION = 1
+#: Where the book keeps the records that its chapters draw beside what they compute.
+RESULTS = Path(__file__).resolve().parents[1] / "book" / "results"
 SIZES = ("smoke", "laptop", "gpu", "paper")
 
 Size = Literal["smoke", "laptop", "gpu", "paper"]
