@@ -19,7 +19,7 @@ import torch
 import torch_dct
 from torch import Tensor
 
-from diffusab_core import spectrum
+from diffusab_core import dct, spectrum
 
 SHAPE = (256, 16, 32, 32)
 BLOCK_SIZES = (8, 16, 4, 32)  # the default first
@@ -38,16 +38,16 @@ def contenders(x: Tensor, b: int) -> dict[str, Callable[[], np.ndarray | Tensor]
     array = x.numpy()
 
     def einsum() -> Tensor:
-        basis = spectrum._basis(b, x.dtype, x.device, False)
+        basis = dct._basis(b, x.dtype, x.device, False)
         return torch.einsum("ui,nchwij,vj->nchwuv", basis, _blocks(x, b), basis)
 
     def scipy_dctn(blocks: np.ndarray) -> np.ndarray:
         return scipy.fft.dctn(blocks, axes=(-2, -1), norm="ortho", workers=-1)
 
-    functions = {"block_dct": lambda: spectrum.block_dct(x, b), "by axis": lambda: spectrum._dct_by_axis(x, b)}
+    functions = {"block_dct": lambda: spectrum.block_dct(x, b), "by axis": lambda: dct._dct_by_axis(x, b)}
     if b <= LARGEST_DENSE:
-        functions["product"] = lambda: spectrum._dct_by_product(x, b)
-        functions["convolution"] = lambda: spectrum._dct_by_convolution(x, b)
+        functions["product"] = lambda: dct._dct_by_product(x, b)
+        functions["convolution"] = lambda: dct._dct_by_convolution(x, b)
     return functions | {
         "einsum": einsum,
         "SciPy, view": lambda: scipy_dctn(_blocks(array, b)),
@@ -117,8 +117,8 @@ def measure_with_gradient(b: int, rounds: int) -> dict:
 
     functions = {
         "block_dct": both(spectrum.block_dct),
-        "product": both(spectrum._dct_by_product),
-        "convolution": both(spectrum._dct_by_convolution),
+        "product": both(dct._dct_by_product),
+        "convolution": both(dct._dct_by_convolution),
     }
     with _torch_threads(1):
         times = _medians_ms(functions, rounds)

@@ -32,9 +32,9 @@ def test_a_perturbed_constant_is_noticed(tmp_path):
     """The DCT's normalisation sqrt(2/B) becomes sqrt(2.1/B) in a copy of the package; the replay must fail."""
     package = tmp_path / "perturbed" / "diffusab_core"
     shutil.copytree(ROOT / "diffusab_core", package, ignore=shutil.ignore_patterns("__pycache__"))
-    source = (package / "spectrum.py").read_text()
+    source = (package / "dct.py").read_text()
     assert source.count("math.sqrt(2 / block_size)") == 1
-    (package / "spectrum.py").write_text(source.replace("math.sqrt(2 / block_size)", "math.sqrt(2.1 / block_size)"))
+    (package / "dct.py").write_text(source.replace("math.sqrt(2 / block_size)", "math.sqrt(2.1 / block_size)"))
     done = replay(ROOT / "tests" / "reference" / "02_dct.ipynb", tmp_path, pythonpath=package.parent)
     assert done.returncode == 1, done.stdout[-3000:]
     assert "0.0" in done.stdout  # the differing figure is shown
