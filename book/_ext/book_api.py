@@ -21,10 +21,7 @@ def public_modules(package: Path) -> list[str]:
 
 def module_section(name: str) -> str:
     """Return the MyST section that documents one module from its docstrings."""
-    return (
-        f"## `{name.partition('.')[2]}`\n\n"
-        f"```{{eval-rst}}\n.. automodule:: {name}\n   :members:\n   :show-inheritance:\n```\n"
-    )
+    return f"## `{name.partition('.')[2]}`\n\n```{{eval-rst}}\n.. automodule:: {name}\n   :members:\n```\n"
 
 
 def skip_member(app: Sphinx, what: str, name: str, member: object, skip: bool, options: object) -> bool | None:

@@ -1,4 +1,4 @@
-"""Plotly figures in published pages: the figure's JSON in the page, drawn by ``book/_static/book.js``.
+"""Plotly figures in published pages: the figure's JSON in the page, drawn by ``book/_static/figures.js``.
 
 myst-nb does not know ``application/vnd.plotly.v1+json`` and would drop it. Here it becomes a ``<div>`` that holds the
 JSON; one shared plotly.js draws it when it scrolls into view, so a page carries its data and nothing else.
@@ -28,7 +28,7 @@ def alt_text(figure: dict[str, Any]) -> str:
 
 
 def figure_html(figure: dict[str, Any]) -> str:
-    """Return the element that ``book.js`` draws into.
+    """Return the element that ``figures.js`` draws into.
 
     Args:
         figure: Plotly's JSON, with ``data``, ``layout`` and maybe ``frames``. The text for readers who do not see it

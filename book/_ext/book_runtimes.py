@@ -1,19 +1,23 @@
 """Measured runtimes in pages: taken from this build's own executions, never typed by hand.
 
 The directive ``{measured-runtime}`` states the runtime of the page that it stands in, as a line of its own. The role of
-the same name states it inside a sentence: ``.`` is the page it stands in, ``notebooks/02_dct`` another one. The role
-``{build-machine}`` names the machine that measured.
+the same name states it inside a sentence: ``.`` is the page it stands in, ``notebooks/02_dct`` another one. The
+directive ``{measured-runtimes}`` is the table of all executed pages. The role ``{build-machine}`` names the machine
+that measured.
 """
 
 from __future__ import annotations
 
 import os
 import platform
+from collections.abc import Sequence
+from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
 from docutils import nodes
 from myst_nb.sphinx_ import NbMetadataCollector
+from sphinx import addnodes
 from sphinx.application import Sphinx
 from sphinx.environment import BuildEnvironment
 from sphinx.transforms.post_transforms import SphinxPostTransform
@@ -93,6 +97,38 @@ class RuntimeDirective(SphinxDirective):
         return [line]
 
 
+class RuntimeTableNode(nodes.General, nodes.Element):
+    """Stands for the table of all runtimes until every page has been executed."""
+
+
+class RuntimeTableDirective(SphinxDirective):
+    """A table of all executed pages with the seconds that they took and the day that they were executed."""
+
+    def run(self) -> list[nodes.Node]:
+        return [RuntimeTableNode()]
+
+
+def _row(cells: Sequence[nodes.Node]) -> nodes.row:
+    return nodes.row("", *(nodes.entry("", nodes.paragraph("", "", cell)) for cell in cells))
+
+
+def runtime_table(env: BuildEnvironment) -> nodes.table:
+    """Return the table: a link to each executed page, its runtime, and the date of the execution."""
+    executed = {name: data["exec_data"] for name, data in NbMetadataCollector.get_doc_data(env).items()
+                if (data.get("exec_data") or {}).get("runtime") is not None}  # fmt: skip
+    body = nodes.tbody()
+    for docname in sorted(executed):
+        link = addnodes.pending_xref(
+            "", nodes.inline(text=env.titles[docname].astext()), refdomain="std", reftype="doc",
+            reftarget=f"/{docname}", refexplicit=True, refwarn=True,
+        )  # fmt: skip
+        day = datetime.fromtimestamp(executed[docname]["mtime"], tz=UTC).strftime("%Y-%m-%d")
+        body += _row([link, nodes.Text(f"{executed[docname]['runtime']:.1f} s"), nodes.Text(day)])
+    head = nodes.thead("", _row([nodes.Text(text) for text in ("Page", "Runtime", "Executed on")]))
+    columns = [nodes.colspec(colwidth=width) for width in (60, 20, 20)]
+    return nodes.table("", nodes.tgroup("", *columns, head, body, cols=3), classes=["colwidths-auto"])
+
+
 class MachineRole(SphinxRole):
     """``{build-machine}`.```: the machine that executed the pages."""
 
@@ -103,9 +139,11 @@ class MachineRole(SphinxRole):
 class InsertRuntimes(SphinxPostTransform):
     """Fill in the runtimes once every page has been executed."""
 
-    default_priority = 8  # with myst-nb's own table of runtimes
+    default_priority = 8  # before references are resolved: the table holds some
 
     def run(self, **kwargs: object) -> None:
+        for node in list(self.document.findall(RuntimeTableNode)):
+            node.replace_self(runtime_table(self.env))
         for node in list(self.document.findall(RuntimeNode)):
             seconds = runtime(self.env, node["docname"])
             if seconds is None:
@@ -117,6 +155,8 @@ class InsertRuntimes(SphinxPostTransform):
 def setup(app: Sphinx) -> None:
     """Register directive, roles and transform."""
     app.add_node(RuntimeNode)
+    app.add_node(RuntimeTableNode)
+    app.add_directive("measured-runtimes", RuntimeTableDirective)
     app.add_directive("measured-runtime", RuntimeDirective)
     app.add_role("measured-runtime", RuntimeRole())
     app.add_role("build-machine", MachineRole())

@@ -52,14 +52,24 @@ def name_cache(app: Sphinx, config: Config) -> None:
     config.nb_execution_cache_path = str(cache)
 
 
-def vendor(app: Sphinx) -> None:
-    """Copy the shared scripts into the built book."""
+def prepare_output(app: Sphinx) -> None:
+    """Copy the shared scripts into the built book, and write the page that leads to the first one.
+
+    The stock redirect page names no icon, so browsers would ask for a file that is not there.
+    """
     if app.builder.format != "html":
         return
-    target = Path(app.outdir) / "_static" / "vendor"
-    target.mkdir(parents=True, exist_ok=True)
+    out = Path(app.outdir)
+    (out / "_static" / "vendor").mkdir(parents=True, exist_ok=True)
     for name in VENDORED:
-        shutil.copyfile(vendored_file(name), target / name)
+        shutil.copyfile(vendored_file(name), out / "_static" / "vendor" / name)
+    first = f"{app.config.root_doc}.html"
+    (out / "index.html").write_text(
+        f'<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><title>{app.config.html_title}</title>\n'
+        f'<link rel="icon" href="_static/favicon.svg"><meta http-equiv="refresh" content="0; url={first}"></head>\n'
+        f'<body><p>The book begins <a href="{first}">here</a>.</p></body></html>\n',
+        encoding="utf8",
+    )
 
 
 def fill_api_page(app: Sphinx, docname: str, source: list[str]) -> None:
@@ -86,9 +96,10 @@ def setup(app: Sphinx) -> dict[str, Any]:
     book_figures.install()
     book_runtimes.setup(app)
     app.add_css_file("book.css", priority=900)
-    app.add_js_file("book.js", loading_method="defer")
+    app.add_js_file("figures-narrow.js", loading_method="defer")
+    app.add_js_file("figures.js", loading_method="defer")
     app.connect("config-inited", name_cache)
-    app.connect("builder-inited", vendor)
+    app.connect("builder-inited", prepare_output)
     app.connect("source-read", fill_api_page)
     app.connect("autodoc-skip-member", book_api.skip_member)
     app.connect("html-page-context", keep_local, priority=1000)

@@ -1,0 +1,140 @@
+// Where the panels of a Plotly figure go on a narrow screen: under each other instead of side by side.
+//
+// Pure functions on Plotly's JSON. Panels with axes get a row each; pictures stay in pairs, since they are there to be
+// compared. Titles and legends move with their panel, in the figure's layout as well as in its frames and menus.
+(() => {
+  "use strict";
+
+  const PICTURE_HEIGHT = 220; // pixels, at most
+  const CHART_HEIGHT = [170, 240]; // pixels, at least and at most
+  const GAP = 80; // pixels between two rows: axis labels of the upper, title of the lower one
+  const MENU_HEIGHT = 40;
+  const LABEL_SIZE = 11.5;
+
+  // The panels of a figure, in reading order: {x, y: axis names, xd, yd: domains, picture: whether it holds images}.
+  function panels(figure) {
+    const layout = figure.layout ?? {};
+    const found = [];
+    for (const [name, axis] of Object.entries(layout)) {
+      if (!/^xaxis\d*$/.test(name) || !axis.domain) continue;
+      const yName = `yaxis${(axis.anchor ?? "y").slice(1)}`;
+      const reference = `x${name.slice(5)}`;
+      const traces = (figure.data ?? []).filter((trace) => (trace.xaxis ?? "x") === reference);
+      if (!layout[yName]?.domain || !traces.length) continue;
+      const picture = traces.every((trace) => trace.type === "image");
+      found.push({ x: name, y: yName, xd: axis.domain, yd: layout[yName].domain, picture });
+    }
+    return found.sort((a, b) => b.yd[1] - a.yd[1] || a.xd[0] - b.xd[0]);
+  }
+
+  // The rows of the narrow figure: lists of panels.
+  function rows(all) {
+    const old = [];
+    for (const panel of all) {
+      const row = old.find((r) => Math.abs(r[0].yd[1] - panel.yd[1]) < 1e-6);
+      if (row) row.push(panel);
+      else old.push([panel]);
+    }
+    return old.flatMap((row) => {
+      const width = row.every((panel) => panel.picture) ? 2 : 1;
+      return Array.from({ length: Math.ceil(row.length / width) }, (_, i) => row.slice(i * width, (i + 1) * width));
+    });
+  }
+
+  const scale = (value, [a, b], [c, d]) => c + ((value - a) / (b - a || 1)) * (d - c);
+  const distance = (value, [a, b]) => Math.max(a - value, value - b, 0);
+
+  // Gives each panel its new place (nx, ny: domains) and returns the height of the plotting area in pixels.
+  function place(all, oldHeight) {
+    const stack = rows(all);
+    const heights = stack.map((row) => {
+      const old = Math.max(...row.map((panel) => (panel.yd[1] - panel.yd[0]) * oldHeight));
+      if (row.every((panel) => panel.picture)) return Math.min(old, PICTURE_HEIGHT * (row.length > 1 ? 0.8 : 1));
+      return Math.min(Math.max(old, CHART_HEIGHT[0]), CHART_HEIGHT[1]);
+    });
+    const total = heights.reduce((a, b) => a + b, 0) + GAP * (stack.length - 1);
+    let top = total;
+    stack.forEach((row, i) => {
+      row.forEach((panel, j) => {
+        panel.nx = row.length === 1 ? [0, 1] : [j * 0.52, j * 0.52 + 0.48];
+        panel.ny = [(top - heights[i]) / total, top / total];
+      });
+      top -= heights[i] + GAP;
+    });
+    return total;
+  }
+
+  // The panel that something placed in paper coordinates belongs to, or undefined for what is placed otherwise.
+  function home(item, all) {
+    if ((item.xref ?? "paper") !== "paper" || (item.yref ?? "paper") !== "paper") return undefined;
+    if (typeof item.x !== "number" || typeof item.y !== "number") return undefined;
+    const far = (panel) => distance(item.x, panel.xd) + distance(item.y, panel.yd);
+    return all.reduce((best, panel) => (far(panel) < far(best) ? panel : best));
+  }
+
+  const moved = (item, panel) =>
+    panel ? { ...item, x: scale(item.x, panel.xd, panel.nx), y: scale(item.y, panel.yd, panel.ny) } : item;
+
+  // A title over half the width breaks after its first comma or colon.
+  const broken = (text, panel) =>
+    panel?.nx[1] - panel?.nx[0] < 0.6 && text?.length > 18 ? text.replace(/([,:]) /, "$1<br>") : text;
+
+  // Rewrites a piece of layout: the figure's own, a frame's, or what a menu entry sets.
+  function rewrite(part, all) {
+    const out = { ...part };
+    for (const panel of all) {
+      if (out[panel.x]) out[panel.x] = { ...out[panel.x], domain: panel.nx };
+      if (out[panel.y]) out[panel.y] = { ...out[panel.y], domain: panel.ny };
+    }
+    if (out.annotations) {
+      out.annotations = out.annotations.map((note) => {
+        const panel = home(note, all);
+        const size = Math.min(note.font?.size ?? LABEL_SIZE, LABEL_SIZE);
+        return { ...moved(note, panel), text: broken(note.text, panel), font: { ...note.font, size } };
+      });
+    }
+    const inside = (value) => value > 0 && value < 1;
+    if (out.legend && inside(out.legend.y)) out.legend = moved(out.legend, home(out.legend, all));
+    return out;
+  }
+
+  const MENU_ARGUMENT = { update: 1, relayout: 0 }; // which argument of a menu's method is a layout
+
+  // Returns the figure {data, layout, frames} as it should be on a narrow screen; the original stays as it is.
+  function narrow(figure) {
+    const layout = { ...(figure.layout ?? {}) };
+    const margin = { t: 48, b: 48, ...(layout.margin ?? {}) };
+    margin.l = Math.min(margin.l ?? 48, 56);
+    margin.r = Math.min(margin.r ?? 12, 20);
+    const out = { ...figure, layout: { ...layout, margin } };
+    const menus = layout.updatemenus ?? [];
+    let height = layout.height ?? 450;
+
+    const all = panels(figure);
+    const several = all.length > 1;
+    if (several) {
+      height = place(all, height - margin.t - margin.b) + margin.t + margin.b;
+      out.layout = rewrite(out.layout, all);
+      out.frames = (figure.frames ?? []).map((frame) =>
+        frame.layout ? { ...frame, layout: rewrite(frame.layout, all) } : frame,
+      );
+    }
+    const extra = MENU_HEIGHT * Math.max(menus.length - 1, 0);
+    out.layout.updatemenus = menus.map((menu, i) => ({
+      ...menu,
+      x: 0,
+      xanchor: "left",
+      pad: { ...menu.pad, b: (menu.pad?.b ?? 0) + MENU_HEIGHT * (menus.length - 1 - i) },
+      buttons: (menu.buttons ?? []).map((button) => {
+        const at = MENU_ARGUMENT[button.method];
+        if (!several || at === undefined || !button.args?.[at]) return button;
+        return { ...button, args: button.args.map((value, k) => (k === at ? rewrite(value, all) : value)) };
+      }),
+    }));
+    out.layout.margin = { ...margin, t: margin.t + extra };
+    out.layout.height = height + extra;
+    return out;
+  }
+
+  window.bookNarrow = narrow;
+})();

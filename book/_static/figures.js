@@ -1,0 +1,175 @@
+// Draws the book's Plotly figures: on demand, in the colours of the page's theme, as wide as the page.
+//
+// A figure is <div class="book-figure"> with its JSON in a <script> (see book/_ext/book_figures.py). plotly.js is
+// fetched from this book's own folder when the first figure comes near the screen. What a figure says about colours
+// wins; what it leaves open (text, axes, sliders, backgrounds) follows the theme, by way of Plotly's templates.
+(() => {
+  "use strict";
+
+  const PLOTLY = new URL("vendor/plotly.min.js", document.currentScript.src).href;
+  const NARROW = window.matchMedia("(max-width: 600px)");
+  const COARSE = window.matchMedia("(pointer: coarse)");
+  const CONFIG = { responsive: true, displaylogo: false, displayModeBar: false, showTips: false };
+  const drawn = new Map(); // box -> {plot: element, figure: its JSON}
+
+  let plotly;
+  const loadPlotly = () =>
+    (plotly ??= new Promise((resolve, reject) => {
+      const script = document.createElement("script");
+      script.src = PLOTLY;
+      script.onload = () => resolve(window.Plotly);
+      script.onerror = () => reject(new Error(`cannot load ${PLOTLY}`));
+      document.head.append(script);
+    }));
+
+  const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+  const merge = (base, over) => ({ ...(base ?? {}), ...over });
+
+  // The figure's own template with everything on top that must be readable on this theme's background.
+  function template(figure) {
+    const { data = {}, layout = {} } = figure.layout?.template ?? {};
+    const text = colour("--book-figure-text");
+    const grid = colour("--book-figure-grid");
+    const line = colour("--book-figure-line");
+    const raised = colour("--book-figure-raised");
+    const clear = "rgba(0,0,0,0)";
+    const font = { color: text };
+    const axis = (own) => ({
+      ...own,
+      automargin: true,
+      gridcolor: grid,
+      linecolor: line,
+      zerolinecolor: line,
+      tickcolor: line,
+      title: merge(own?.title, { font: { size: 13 } }),
+    });
+    const colorbar = { outlinewidth: 0, tickcolor: line };
+    const withColorbar = Object.fromEntries(
+      ["heatmap", "contour", "surface"].map((type) => [type, [merge(data[type]?.[0], { colorbar })]]),
+    );
+    return {
+      data: { ...data, ...withColorbar },
+      layout: {
+        ...layout,
+        font: merge(layout.font, { color: text, family: colour("--book-figure-font") }),
+        paper_bgcolor: clear,
+        plot_bgcolor: clear,
+        xaxis: axis(layout.xaxis),
+        yaxis: axis(layout.yaxis),
+        coloraxis: merge(layout.coloraxis, { colorbar }),
+        legend: merge(layout.legend, { bgcolor: clear }),
+        hoverlabel: merge(layout.hoverlabel, { bgcolor: raised, bordercolor: line, font }),
+        annotationdefaults: merge(layout.annotationdefaults, { font }),
+        shapedefaults: merge(layout.shapedefaults, { line: { color: line } }),
+        sliderdefaults: merge(layout.sliderdefaults, {
+          bgcolor: grid,
+          bordercolor: line,
+          borderwidth: 0,
+          tickcolor: line,
+          font,
+          currentvalue: { font },
+        }),
+        updatemenudefaults: merge(layout.updatemenudefaults, { bgcolor: raised, bordercolor: line, font }),
+      },
+    };
+  }
+
+  // Sets layout["legend"]["y"] for the path "legend.y".
+  function setIn(target, path, value) {
+    const keys = path.split(".");
+    const last = keys.pop();
+    for (const key of keys) target = target[key] ??= {};
+    target[last] = value;
+  }
+
+  // The figure for this screen. layout.meta.narrow holds what its author wants otherwise on a narrow one.
+  function prepare(source) {
+    const copy = structuredClone(source);
+    const figure = NARROW.matches ? window.bookNarrow(copy) : copy;
+    const { width, paper_bgcolor, plot_bgcolor, ...layout } = figure.layout ?? {};
+    layout.autosize = true;
+    layout.template = template(source);
+    if (COARSE.matches || NARROW.matches) layout.dragmode = false; // a finger scrolls the page, it does not zoom
+    if (NARROW.matches) {
+      for (const [path, value] of Object.entries(layout.meta?.narrow ?? {})) setIn(layout, path, value);
+    }
+    for (const frame of figure.frames ?? []) delete frame.layout?.template;
+    return { data: figure.data ?? [], layout, frames: figure.frames ?? [] };
+  }
+
+  async function draw(box) {
+    const figure = JSON.parse(box.querySelector(".book-figure-data").textContent);
+    const plot = document.createElement("div");
+    plot.className = "book-figure-plot";
+    box.append(plot);
+    if (window.MathJax?.startup?.promise) await window.MathJax.startup.promise; // labels may hold formulas
+    const Plotly = await loadPlotly();
+    const { data, layout, frames } = prepare(figure);
+    await Plotly.newPlot(plot, data, layout, CONFIG);
+    if (frames.length) await Plotly.addFrames(plot, frames);
+    box.style.minHeight = `${plot.offsetHeight}px`;
+    drawn.set(box, { plot, figure });
+    box.dataset.drawn = "true";
+  }
+
+  // A change of theme keeps data, zoom and slider position: only the template is exchanged.
+  function recolour() {
+    for (const { plot, figure } of drawn.values()) window.Plotly.relayout(plot, { template: template(figure) });
+  }
+
+  // Crossing between narrow and wide draws anew, at the slider position that was reached.
+  async function redraw() {
+    for (const [box, { plot }] of [...drawn]) {
+      const active = plot.layout.sliders?.[0]?.active;
+      window.Plotly.purge(plot);
+      plot.remove();
+      drawn.delete(box);
+      await draw(box);
+      if (active !== undefined) goTo(drawn.get(box).plot, active);
+    }
+  }
+
+  function goTo(plot, position) {
+    const slider = plot._fullLayout?.sliders?.[0];
+    if (!slider) return;
+    const active = Math.min(Math.max(position, 0), slider.steps.length - 1);
+    const { method, args } = slider.steps[active];
+    window.Plotly.relayout(plot, { "sliders[0].active": active });
+    if (method !== "skip") window.Plotly[method](plot, ...args);
+  }
+
+  // Left and right arrows move a figure's first slider while the figure has the keyboard's focus.
+  function onKey(event) {
+    const by = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
+    const plot = drawn.get(event.currentTarget)?.plot;
+    if (!by || !plot || event.altKey || event.ctrlKey || event.metaKey) return;
+    event.preventDefault();
+    event.stopPropagation();
+    goTo(plot, (plot._fullLayout.sliders?.[0]?.active ?? 0) + by);
+  }
+
+  function start() {
+    const boxes = document.querySelectorAll(".book-figure");
+    const near = new IntersectionObserver(
+      (entries) => {
+        for (const { isIntersecting, target } of entries) {
+          if (!isIntersecting) continue;
+          near.unobserve(target);
+          draw(target);
+        }
+      },
+      { rootMargin: "300px" },
+    );
+    for (const box of boxes) {
+      near.observe(box);
+      if (!box.querySelector(".book-figure-data").textContent.includes('"sliders":')) continue;
+      box.tabIndex = 0;
+      box.addEventListener("keydown", onKey);
+    }
+    new MutationObserver(recolour).observe(document.documentElement, { attributeFilter: ["data-theme"] });
+    NARROW.addEventListener("change", redraw);
+  }
+
+  if (document.readyState === "loading") document.addEventListener("DOMContentLoaded", start);
+  else start();
+})();

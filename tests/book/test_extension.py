@@ -1,0 +1,179 @@
+"""The book's Sphinx extension: figures, runtimes, the fingerprint, offline pages, the API page."""
+
+import json
+import re
+from pathlib import Path
+from types import SimpleNamespace
+
+import book_api
+import book_figures
+import book_fingerprint
+import book_runtimes
+import offline_book
+import pytest
+from sphinx.errors import ExtensionError
+
+ROOT = Path(__file__).resolve().parents[2]
+FIGURE = {
+    "data": [{"type": "scatter", "y": [1, 2], "name": "</script><b>"}],
+    "layout": {"height": 333, "meta": {"alt": 'Two "points" & <more>'}},
+}
+
+
+class Recorder:
+    """Stands for myst-nb's renderer; keeps the warnings."""
+
+    def __init__(self):
+        self.warnings = []
+        self.logger = SimpleNamespace(warning=lambda text, **_: self.warnings.append(text))
+
+
+def handle(mime, content, inline=False):
+    recorder = Recorder()
+    data = SimpleNamespace(mime_type=mime, content=content, string=json.dumps(content), line=1)
+    return book_figures.PlotlyFigures.handle_mime(recorder, data, inline), recorder.warnings
+
+
+def test_a_figure_survives_its_page():
+    page = book_figures.figure_html(FIGURE)
+    data = re.search(r'<script type="application/json"[^>]*>(.*?)</script>', page, re.DOTALL).group(1)
+    assert json.loads(data) == FIGURE
+    assert 'aria-label="Two &quot;points&quot; &amp; &lt;more&gt;"' in page
+    assert 'role="img"' in page
+    assert "min-height:333px" in page
+    assert "<noscript><p>Two &quot;points&quot;" in page
+
+
+def test_a_figure_is_rendered_without_complaint():
+    nodes, warnings = handle(book_figures.PLOTLY_MIME, FIGURE)
+    assert len(nodes) == 1
+    assert "book-figure" in nodes[0].astext()
+    assert warnings == []
+
+
+@pytest.mark.parametrize("layout", [{}, {"meta": {}}, {"meta": {"alt": " "}}, {"meta": "text"}])
+def test_a_figure_without_alt_text_is_a_warning(layout):
+    _, warnings = handle(book_figures.PLOTLY_MIME, {"data": [], "layout": layout})
+    assert len(warnings) == 1
+    assert "alt text" in warnings[0]
+
+
+def test_a_live_widget_is_a_warning_and_not_published():
+    nodes, warnings = handle(book_figures.WIDGET_MIME, {"model_id": "1"})
+    assert nodes == []
+    assert "DIFFUSAB_PUBLISH" in warnings[0]
+
+
+def test_other_outputs_are_left_to_myst_nb():
+    assert handle("image/png", "…") == (None, [])
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [(0.2, "under a second"), (1.4, "1 s"), (59.4, "59 s"), (59.6, "1 min 0 s"), (95, "1 min 35 s")],
+)
+def test_durations_in_words(seconds, words):
+    assert book_runtimes.seconds_in_words(seconds) == words
+
+
+def test_the_machine_has_cores_and_a_python():
+    assert re.match(r"\d+ CPU cores? \(.+\), \w+, Python 3\.\d+", book_runtimes.machine_in_words())
+
+
+def project(root):
+    """A small stand-in for the repository."""
+    for name, text in {
+        "diffusab_core/spectrum.py": "GAIN = 0.05\n",
+        "diffusab_core/weights/model.bin": "weights",
+        "constraints.txt": "torch==2.15.0\n",
+        "notebooks/02_dct.py": "# %%\n",
+        "book/index.md": "# Book\n",
+    }.items():
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    return root
+
+
+@pytest.mark.parametrize("changed", ["diffusab_core/spectrum.py", "diffusab_core/weights/model.bin", "constraints.txt"])
+def test_a_change_in_what_chapters_use_means_executing_again(tmp_path, changed):
+    root = project(tmp_path)
+    before = book_fingerprint.execution_fingerprint(root)
+    (root / changed).write_text("GAIN = 0.06\n")
+    assert book_fingerprint.execution_fingerprint(root) != before
+
+
+def test_a_new_module_means_executing_again(tmp_path):
+    root = project(tmp_path)
+    before = book_fingerprint.execution_fingerprint(root)
+    (root / "diffusab_core" / "flow.py").write_text("")
+    assert book_fingerprint.execution_fingerprint(root) != before
+
+
+def test_a_page_makes_the_book_stale_but_keeps_outputs(tmp_path):
+    root = project(tmp_path)
+    outputs, book = book_fingerprint.execution_fingerprint(root), book_fingerprint.book_fingerprint(root)
+    (root / "book" / "index.md").write_text("# The book\n")
+    assert book_fingerprint.execution_fingerprint(root) == outputs
+    assert book_fingerprint.book_fingerprint(root) != book
+
+
+def test_leftovers_change_nothing(tmp_path):
+    root = project(tmp_path)
+    before = book_fingerprint.book_fingerprint(root)
+    for name in ("diffusab_core/__pycache__/spectrum.pyc", "notebooks/.ipynb_checkpoints/02_dct.py"):
+        (root / name).parent.mkdir(parents=True)
+        (root / name).write_text("leftover")
+    assert book_fingerprint.book_fingerprint(root) == before
+
+
+@pytest.mark.parametrize("name", sorted(offline_book.VENDORED))
+def test_shared_scripts_come_with_the_environment(name):
+    path = offline_book.vendored_file(name)
+    assert path.stat().st_size > 500_000
+    assert path.read_bytes()[:4096].isascii()
+
+
+def test_a_missing_package_is_named(monkeypatch):
+    monkeypatch.setitem(offline_book.VENDORED, "plotly.min.js", ("no_such_package", "x.js"))
+    with pytest.raises(ExtensionError, match=r"no_such_package.*make env"):
+        offline_book.vendored_file("plotly.min.js")
+
+
+def test_a_moved_file_is_named(monkeypatch):
+    monkeypatch.setitem(offline_book.VENDORED, "plotly.min.js", ("plotly", "gone.js"))
+    with pytest.raises(ExtensionError, match=r"gone\.js.*constraints"):
+        offline_book.vendored_file("plotly.min.js")
+
+
+def test_scripts_from_elsewhere_are_left_out():
+    def script(filename, body=None):
+        return SimpleNamespace(filename=filename, attributes={"body": body} if body else {})
+
+    local = script("_static/figures.js")
+    context = {
+        "script_files": [
+            local,
+            script("https://cdn.example/require.js"),
+            script("//cdn.example/require.js"),
+            script("_static/sphinx-thebe.js"),
+            script(None, 'const THEBE_JS_URL = "https://unpkg.com/thebe"'),
+        ]
+    }
+    offline_book.keep_local(None, "page", "page.html", context, None)
+    assert context["script_files"] == [local]
+
+
+def test_every_module_of_the_package_is_in_the_api_page():
+    text = book_api.expand((ROOT / "book" / "api.md").read_text(), ROOT / "diffusab_core")
+    for path in (ROOT / "diffusab_core").glob("[!_]*.py"):
+        assert f".. automodule:: diffusab_core.{path.stem}\n" in text
+    assert book_api.MARKER not in text
+
+
+def test_private_modules_are_not_in_the_api_page(tmp_path):
+    package = tmp_path / "package"
+    for name in ("a.py", "_b.py", "sub/c.py", "_sub/d.py", "sub/__init__.py"):
+        (package / name).parent.mkdir(parents=True, exist_ok=True)
+        (package / name).write_text("")
+    assert book_api.public_modules(package) == ["package.a", "package.sub.c"]

@@ -1,0 +1,277 @@
+"""Every page of the built book as a reader sees it: offline, drawn, typeset, moving, on a desk and on a phone."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+import yaml
+
+pytestmark = pytest.mark.browser
+
+ROOT = Path(__file__).resolve().parents[2]
+TOC = yaml.safe_load((ROOT / "book" / "_toc.yml").read_text())
+PAGES = [TOC["root"], *(chapter["file"] for part in TOC["parts"] for chapter in part["chapters"])]
+WITH_FIGURES = [TOC["root"], *(page for page in PAGES if page.startswith("notebooks/"))]
+DESK = {"viewport": {"width": 1280, "height": 900}}
+PHONE = {"viewport": {"width": 390, "height": 844}, "is_mobile": True, "has_touch": True}
+
+# What a figure shows besides its own controls: curves, pictures, labels.
+CONTENT = """box => {
+  const copy = box.querySelector('.book-figure-plot').cloneNode(true);
+  copy.querySelectorAll('.slider-container, .updatemenu-container, .menulayer, .hoverlayer').forEach(e => e.remove());
+  return [...copy.querySelectorAll('.main-svg')].map(svg => svg.innerHTML).join('');
+}"""
+
+UNTYPESET = """() => [...document.querySelectorAll('.bd-article span.math, .bd-article div.math')]
+  .filter(e => !e.querySelector('mjx-container svg') || e.querySelector('[data-mjx-error], mjx-merror'))
+  .map(e => e.textContent.slice(0, 80))"""
+
+TEXT_COLOUR = """box => getComputedStyle(box.querySelector('.xtick text, .ytick text, .slider-label')).fill"""
+
+# Labels of a figure that stick out of it, or that lie over one another.
+CROWDED = """box => {
+  const frame = box.getBoundingClientRect();
+  const labels = [...box.querySelectorAll('.xtitle, .ytitle, .annotation-text, .legendtext, .gtitle')]
+    .map(e => ({text: e.textContent, r: e.getBoundingClientRect()})).filter(({r}) => r.width > 0);
+  const out = labels.filter(({r}) => r.left < frame.left - 2 || r.right > frame.right + 2)
+    .map(l => 'outside: ' + l.text);
+  labels.forEach((a, i) => labels.slice(i + 1).forEach(b => {
+    const w = Math.min(a.r.right, b.r.right) - Math.max(a.r.left, b.r.left);
+    const h = Math.min(a.r.bottom, b.r.bottom) - Math.max(a.r.top, b.r.top);
+    if (w > 3 && h > 3) out.push(`overlap: ${a.text} / ${b.text}`);
+  }));
+  return out;
+}"""
+
+
+@contextmanager
+def reading(browser, home: str, **options) -> Iterator:
+    """A page in a fresh profile; leaving it fails on any request elsewhere, any error and any failed response."""
+    context = browser.new_context(**options)
+    page = context.new_page()
+    problems = []
+
+    def requested(request):
+        parts = urlsplit(request.url)
+        if parts.scheme not in {"data", "blob", "about"} and not request.url.startswith(home):
+            problems.append(f"request elsewhere: {request.url[:200]}")
+
+    page.on("request", requested)
+
+    def failed(request):
+        if request.failure != "net::ERR_ABORTED":  # what was still loading when the reader went on to the next page
+            problems.append(f"failed request: {request.url[:200]} {request.failure}")
+
+    def answered(response):
+        if response.status >= 400:
+            problems.append(f"status {response.status}: {response.url[:200]}")
+
+    def said(message):
+        if message.type in {"error", "warning"}:
+            problems.append(f"console {message.type}: {message.text}")
+
+    page.on("requestfailed", failed)
+    page.on("response", answered)
+    page.on("console", said)
+    page.on("pageerror", lambda error: problems.append(f"page error: {error}"))
+    try:
+        yield page
+        page.wait_for_timeout(100)
+        assert problems == []
+    finally:
+        context.close()
+
+
+def figures(page) -> list:
+    """Scroll to every figure, wait until it is drawn, and return them all."""
+    boxes = page.locator(".book-figure").all()
+    for box in boxes:
+        box.scroll_into_view_if_needed()
+        page.wait_for_function("box => box.dataset.drawn === 'true'", arg=box.element_handle(), timeout=20_000)
+        assert box.locator(".main-svg").count() > 0
+        assert box.locator(".main-svg").first.bounding_box()["height"] > 50
+    return boxes
+
+
+def scroll_through(page) -> None:
+    """Scroll down as a reader does, so that everything that waits to be seen is seen."""
+    height = page.evaluate("document.documentElement.scrollHeight")
+    for y in range(0, min(height, 60_000), 2000):
+        page.evaluate(f"window.scrollTo(0, {y})")
+    page.evaluate("window.scrollTo(0, 0)")
+
+
+def wait_for_math(page) -> None:
+    page.wait_for_function("() => !window.MathJax?.startup?.promise || window.MathJax.startup.promise.then(() => true)")
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_a_page_works_offline(browser, site, name):
+    with reading(browser, site, **DESK) as page:
+        page.goto(f"{site}/{name}.html")
+        wait_for_math(page)
+        scroll_through(page)
+        boxes = figures(page)
+        assert page.evaluate(UNTYPESET) == []
+        assert page.locator(".bd-article h1").count() == 1
+        for box in boxes:
+            assert box.get_attribute("role") == "img"
+            assert len(box.get_attribute("aria-label")) >= 20
+        if name in WITH_FIGURES:
+            assert boxes
+
+
+def test_chapters_hold_math(browser, site):
+    with reading(browser, site, **DESK) as page:
+        for name in (name for name in PAGES if name.startswith("notebooks/")):
+            page.goto(f"{site}/{name}.html")
+            wait_for_math(page)
+            assert page.locator("mjx-container").count() > 20
+
+
+@pytest.mark.parametrize("name", WITH_FIGURES)
+def test_sliders_and_menus_change_the_figure(browser, site, name):
+    with reading(browser, site, **DESK) as page:
+        page.goto(f"{site}/{name}.html")
+        moved = 0
+        for box in figures(page):
+            for number in range(box.locator(".slider-group").count()):
+                moved += 1
+                rail = box.locator(".slider-group").nth(number).locator(".slider-rail-touch-rect")
+                seen = [box.evaluate(CONTENT)]
+                for share in (0.97, 0.55, 0.03):
+                    width, height = (rail.bounding_box()[side] for side in ("width", "height"))
+                    rail.click(position={"x": share * width, "y": height / 2}, force=True)
+                    page.wait_for_timeout(250)
+                    assert box.evaluate(CONTENT) not in seen[-1:], f"slider at {share} changes nothing"
+                    seen.append(box.evaluate(CONTENT))
+                box.focus()
+                page.keyboard.press("ArrowRight")
+                page.wait_for_timeout(250)
+                assert box.evaluate(CONTENT) != seen[-1], "the arrow key changes nothing"
+            for number in range(box.locator(".updatemenu-header").count()):
+                before = box.evaluate(CONTENT)
+                box.locator(".updatemenu-header").nth(number).click(force=True)
+                box.locator(".updatemenu-dropdown-button").last.click(force=True)
+                page.wait_for_timeout(250)
+                assert box.evaluate(CONTENT) != before, f"menu {number} changes nothing"
+        assert moved > 0, "no slider on this page"
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_a_page_fits_a_phone(browser, site, name):
+    with reading(browser, site, **PHONE) as page:
+        page.goto(f"{site}/{name}.html")
+        wait_for_math(page)
+        boxes = figures(page)
+        assert page.evaluate("document.documentElement.scrollWidth") <= 390
+        page.evaluate("window.scrollTo(500, 0)")
+        assert page.evaluate("window.scrollX") == 0
+        crowded = {i: found for i, box in enumerate(boxes) if (found := box.evaluate(CROWDED))}
+        assert crowded == {}
+
+
+@pytest.mark.parametrize("name", WITH_FIGURES)
+def test_figures_are_not_crowded_on_a_desk(browser, site, name):
+    with reading(browser, site, **DESK) as page:
+        page.goto(f"{site}/{name}.html")
+        crowded = {i: found for i, box in enumerate(figures(page)) if (found := box.evaluate(CROWDED))}
+        assert crowded == {}
+
+
+def test_turning_a_phone_keeps_the_figure(browser, site):
+    with reading(browser, site, **PHONE) as page:
+        page.goto(f"{site}/{TOC['root']}.html")
+        box = figures(page)[0]
+        position = "box => box.querySelector('.book-figure-plot').layout.sliders[0].active"
+        before = box.evaluate(position)
+        box.focus()
+        page.keyboard.press("ArrowRight" if before == 0 else "ArrowLeft")
+        page.wait_for_timeout(300)
+        reached = box.evaluate(position)
+        assert reached != before
+        page.set_viewport_size({"width": 844, "height": 390})
+        page.wait_for_timeout(800)
+        box = figures(page)[0]
+        page.wait_for_timeout(300)
+        assert box.evaluate(position) == reached
+        assert box.locator(".book-figure-plot").count() == 1
+        assert box.locator(".main-svg").first.bounding_box()["width"] > 500
+
+
+@pytest.mark.parametrize("name", WITH_FIGURES)
+def test_figures_follow_the_theme(browser, site, name):
+    with reading(browser, site, color_scheme="light", **DESK) as page:
+        page.goto(f"{site}/{name}.html")
+        boxes = figures(page)
+        page.evaluate("window.scrollTo(0, 0)")
+        light = [box.evaluate(TEXT_COLOUR) for box in boxes if box.locator(".xtick text, .slider-label").count()]
+        paper = page.evaluate("getComputedStyle(document.body).backgroundColor")
+        switch = page.locator(".theme-switch-button:visible").first
+        for _ in range(3):  # the button goes round: automatic, light, dark
+            if page.evaluate("document.documentElement.dataset.theme") == "dark":
+                break
+            switch.click()
+        assert page.evaluate("document.documentElement.dataset.theme") == "dark"
+        page.wait_for_timeout(600)
+        dark = [box.evaluate(TEXT_COLOUR) for box in boxes if box.locator(".xtick text, .slider-label").count()]
+        assert light
+        assert all(a != b for a, b in zip(light, dark, strict=True))
+        assert page.evaluate("getComputedStyle(document.body).backgroundColor") != paper
+        for box in boxes:
+            assert box.evaluate("b => b.querySelector('.main-svg').style.background") in {
+                "rgba(0, 0, 0, 0)",
+                "rgba(0, 0, 0, 0) none",
+                "",
+            }
+
+
+@pytest.mark.parametrize(("word", "found"), [("Parseval", "book/glossary"), ("zigzag", "notebooks/02_dct")])
+def test_search_finds_a_word(browser, site, word, found):
+    with reading(browser, site, **DESK) as page:
+        page.goto(f"{site}/{TOC['root']}.html")
+        page.locator(".search-button__button:visible, .search-button-field:visible").first.click()
+        page.locator("input[type=search]:visible").first.fill(word)
+        page.keyboard.press("Enter")
+        page.wait_for_url("**/search.html?q=*")
+        page.wait_for_selector("#search-results li a")
+        page.wait_for_function(
+            "() => !/Searching/.test(document.querySelector('#search-results h2')?.textContent ?? '')"
+        )
+        assert page.locator(f"#search-results a[href*='{found}']").count() > 0
+
+
+def test_a_solution_unfolds(browser, site):
+    with reading(browser, site, **DESK) as page:
+        chapter = next(name for name in PAGES if name.startswith("notebooks/"))
+        page.goto(f"{site}/{chapter}.html")
+        solution = page.locator(".admonition.solution").first
+        solution.scroll_into_view_if_needed()
+        folded = solution.bounding_box()["height"]
+        solution.locator("button.toggle-button").click()
+        page.wait_for_timeout(200)
+        assert solution.bounding_box()["height"] > folded + 40
+
+
+def test_the_remaining_pages_work_offline(browser, site, built_book):
+    """The index, the search page and the package's sources: no figures there, but scripts and styles."""
+    rest = [path.relative_to(built_book).as_posix() for path in sorted(built_book.rglob("*.html"))]
+    with reading(browser, site, **DESK) as page:
+        for name in rest:
+            if name.removesuffix(".html") not in PAGES and not name.startswith("_static/"):
+                page.goto(f"{site}/{name}")
+                page.wait_for_load_state("load")
+
+
+def test_the_book_works_from_a_disk(browser, built_book):
+    """Opened by a double click, without any server."""
+    home = (built_book / f"{TOC['root']}.html").as_uri()
+    with reading(browser, built_book.as_uri(), **DESK) as page:
+        page.goto(home)
+        assert figures(page)
+        chapter = next(name for name in PAGES if name.startswith("notebooks/"))
+        page.goto((built_book / f"{chapter}.html").as_uri())
+        wait_for_math(page)
+        assert page.evaluate(UNTYPESET) == []
