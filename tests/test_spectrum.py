@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 
 from diffusab_core import dct
 from diffusab_core.spectrum import (
-    SMALL_BLOCK,
     block_dct,
     block_idct,
     chop_high_frequencies,
@@ -164,7 +163,7 @@ def test_with_and_without_gradients_the_values_agree():
 
 
 def test_small_and_large_blocks_are_covered():
-    assert min(BLOCK_SIZES) <= SMALL_BLOCK < max(BLOCK_SIZES)
+    assert min(BLOCK_SIZES) <= dct.SMALL_BLOCK < max(BLOCK_SIZES)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
