@@ -84,3 +84,66 @@ def run(
     except KeyboardInterrupt:
         raise fail(f"interrupted; what had run is in {out or 'runs'}") from None
     typer.echo(f"{folder / path.stem}.ipynb and record.json ({record.identity}) in {record.wall_time_s:.0f} s")
+
+
+@app.command()
+def profile(
+    models: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="MODEL", help="Shipped name, diffusers folder, or hub id (owner/name:subfolder)."),
+    ] = None,
+    factory: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--model", metavar="FILE.py:FUNCTION", help="A function that returns an autoencoder; may be repeated."
+        ),
+    ] = None,
+    latents: Annotated[
+        list[str] | None,
+        typer.Option(metavar="FILE.safetensors", help="Latents (N, C, h, w) or (N, C, T, h, w); may be repeated."),
+    ] = None,
+    latents_key: Annotated[str | None, typer.Option(help="Which tensor of those files.")] = None,
+    images: Annotated[
+        Path | None, typer.Option(help="Folder of images; when left out, the built-in held-out photographs.")
+    ] = None,
+    out: Annotated[Path, typer.Option(help="Folder for profile.html, profile.png and profile.json.")] = Path("profile"),
+    samples: Annotated[int, typer.Option(help="How many images, at most.")] = 256,
+    resolution: Annotated[int, typer.Option(help="Side of the square images in pixels.")] = 256,
+    crop: Annotated[
+        str | None, typer.Option(help="center or random; when left out, center for a folder. Built-in: random.")
+    ] = None,
+    block_size: Annotated[int, typer.Option(help="Side of a DCT block in latent pixels.")] = 8,
+    statistic: Annotated[
+        str, typer.Option(help="What is drawn: mean_ratio, median_ratio, ratio_of_means or energy.")
+    ] = "ratio_of_means",
+    posterior: Annotated[str, typer.Option(help="Which latent of an image: mean or sample.")] = "mean",
+    device: Annotated[str, typer.Option(help="auto, cuda, mps or cpu.")] = "auto",
+    dtype: Annotated[str, typer.Option(help="Precision of the models: float32, float16 or bfloat16.")] = "float32",
+    batch_size: Annotated[int, typer.Option(help="Images encoded at a time.")] = 8,
+    seed: Annotated[int, typer.Option(help="Seed of the choice of images, crops and posterior samples.")] = 0,
+) -> None:
+    """Profile the frequencies of autoencoders' latents, beside RGB at the same size, as PNG, JSON and a web page."""
+    try:
+        import logging
+
+        from diffusab_core import report, report_output
+        from diffusab_core.report_types import Options
+
+        logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # every retry would be a line of its own
+        options = Options(
+            samples, resolution, crop, block_size, statistic, posterior, device, dtype, batch_size, seed
+        )  # fmt: skip
+        with report_output.output_folder(out) as folder:
+            found = report.measure(
+                models or (), factory or (), latents or (), latents_key=latents_key, images=images, options=options
+            )
+            written = report_output.write(found, folder)
+        try:
+            typer.echo("\n".join([*report_output.summary(found), *(f"wrote {path}" for path in written)]))
+        except OSError as error:
+            raise fail(f"cannot print the summary ({error.strerror}); the report itself is in {folder}") from error
+    except (ValueError, OSError) as error:
+        raise fail(" ".join(str(error).split())) from error
+    except KeyboardInterrupt:
+        fail("interrupted; nothing was written")
+        raise typer.Exit(130) from None
