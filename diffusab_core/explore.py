@@ -331,8 +331,8 @@ def latent_noise_explorer(
         fig.update_annotations(font_size=13)
         return figures.described(
             fig,
-            "Explorer: a photograph decoded from its latent with added white noise, and the latent's energy profile, dots "
-            "measured and a line from the formula. More noise lifts the high ranks first.",
+            "Explorer: a photograph decoded from its latent with added white noise, and the latent's energy profile, "
+            "dots measured and a line from the formula. More noise lifts the high ranks first.",
         )
 
     return Explorer(

@@ -189,7 +189,7 @@ def run(path: Path, values: Mapping[str, Any], folder: Path, progress: bool = Tr
     nbformat.write(notebook, source)
     try:
         papermill.execute_notebook(
-            str(source), str(out), parameters=values, kernel_name="python3", language="python", cwd=str(path.parent),
+            str(source), str(out), parameters=values, kernel_name="python3", language="python", cwd=str(Path.cwd()),
             progress_bar={"desc": path.stem, "unit": "cell"} if progress else False,
             request_save_on_cell_execute=True, log_output=False,
         )  # fmt: skip
