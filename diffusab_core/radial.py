@@ -105,3 +105,35 @@ def radial_profile(x: Tensor, bins: int | None = None) -> tuple[Tensor, Tensor]:
     total = power.new_zeros(bins + 2).index_add(0, ring, power)[1 : bins + 1]
     frequency = torch.arange(1, bins + 1, dtype=x.dtype, device=x.device) / (2 * bins)
     return frequency, total / size
+
+
+def spectral_exponent(x: Tensor, lowest_cycles: float = 3.0, highest: float = 0.35) -> float:
+    r"""The exponent :math:`\beta` of a power law :math:`f^{-\beta}` fitted to the radially averaged power spectrum.
+
+    Channels are averaged to grey, the mean is removed and a Hann window applied, since borders that do not match add
+    power at high frequencies; then :math:`\log` power is fitted by least squares against :math:`\log` frequency.
+
+    Args:
+        x: ``(N, C, H, W)``, any float dtype.
+        lowest_cycles: Lower end of the fit in cycles per shorter side; below it the window speaks.
+        highest: Upper end in cycles per pixel; above it the pixels' own blur speaks.
+
+    Returns:
+        :math:`\beta`; 0 for white noise, about 2 for photographs of natural scenes (Ruderman 1997).
+
+    Raises:
+        ValueError: Fewer than three rings lie between the two ends.
+    """
+    grey = working(x).mean(1, keepdim=True)
+    height, width = grey.shape[-2:]
+    grey = grey - grey.mean((-2, -1), keepdim=True)
+    window = torch.hann_window(height, periodic=False)[:, None] * torch.hann_window(width, periodic=False)
+    frequency, power = radial_profile(grey * window.to(grey))
+    inside = (frequency >= lowest_cycles / min(height, width)) & (frequency <= highest)
+    if inside.sum() < 3:
+        raise ValueError(
+            f"only {int(inside.sum())} rings of a {height} x {width} spectrum lie within the fit; use larger x"
+        )
+    log_f, log_p = frequency[inside].log(), power[inside].log()
+    log_f = log_f - log_f.mean()
+    return -float((log_f * log_p).sum() / log_f.square().sum())

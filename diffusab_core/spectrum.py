@@ -25,7 +25,7 @@ from diffusab_core.dct import (
     kept_share,
     zigzag_order,
 )
-from diffusab_core.radial import radial_mask, radial_profile, radial_split
+from diffusab_core.radial import radial_mask, radial_profile, radial_split, spectral_exponent
 
 __all__ = [
     "MEDIAN_RANGE",
@@ -43,6 +43,7 @@ __all__ = [
     "radial_mask",
     "radial_profile",
     "radial_split",
+    "spectral_exponent",
     "zigzag_order",
 ]
 

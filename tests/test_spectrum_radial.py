@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from diffusab_core.spectrum import radial_mask, radial_profile, radial_split
+from diffusab_core.spectrum import radial_mask, radial_profile, radial_split, spectral_exponent
 
 
 def randn(*shape, dtype=torch.float64, seed=0):
@@ -180,3 +180,18 @@ def test_cuda_equals_cpu():
     x = randn(2, 3, 16, 24)
     torch.testing.assert_close(radial_split(x.cuda(), 0.2)[0].cpu(), radial_split(x, 0.2)[0])
     torch.testing.assert_close(radial_profile(x.cuda())[1].cpu(), radial_profile(x)[1])
+
+
+@pytest.mark.parametrize("beta", [0.0, 1.0, 2.0, 3.0])
+def test_exponent_of_a_known_power_law_is_found(beta):
+    generator = torch.Generator().manual_seed(0)
+    noise = torch.randn(64, 3, 64, 64, generator=generator, dtype=torch.float64)
+    f = torch.hypot(torch.fft.fftfreq(64, dtype=torch.float64)[:, None], torch.fft.rfftfreq(64, dtype=torch.float64))
+    amplitude = f.clamp_min(1 / 64) ** (-beta / 2)
+    shaped = torch.fft.irfft2(torch.fft.rfft2(noise) * amplitude)
+    assert spectral_exponent(shaped) == pytest.approx(beta, abs=0.1)
+
+
+def test_exponent_of_too_small_an_image_is_refused():
+    with pytest.raises(ValueError, match="rings of a 8 x 8"):
+        spectral_exponent(torch.randn(2, 3, 8, 8))
