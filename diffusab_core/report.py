@@ -125,9 +125,10 @@ def measure(
         raise ReportError("nothing to profile: name a MODEL, --model file.py:function or --latents file.safetensors")
     device, dtype = resolve_device(options.device), DTYPES[options.dtype]
     opened: list[tuple[str, Source]] = []
-    opened += [(text, open_latents(text, latents_key)) for text in latents]  # nothing to wait for: wrong ones first
+    files = [(text, open_latents(text, latents_key)) for text in latents]  # nothing to wait for: wrong ones first
     opened += [(text, open_model(text, device, dtype)) for text in models]
     opened += [(text, open_factory(text, device, dtype, options.resolution)) for text in factories]
+    opened += files
     names = _labels(opened)
     sizes = [_latent_size(source, options) for _, source in opened]
     chosen = _choose_images(images, options, progress)

@@ -94,12 +94,16 @@ def png(report: Report) -> bytes:
     from matplotlib.figure import Figure  # half a second, and only here; Figure itself needs no display
 
     statistic = report.options.statistic
-    figure = Figure(figsize=(8, 4.6), layout="constrained")
+    drawn = report_page.lines(report)
+    # Matplotlib reads $ as mathematics and hides labels that begin with an underscore.
+    labels = [profile.name.replace("$", r"\$").removeprefix("_") for profile, _, _ in drawn]
+    columns = max(1, min(3, 90 // (max(map(len, labels)) + 8)))
+    figure = Figure(figsize=(8, 4.4 + 0.2 * math.ceil(len(drawn) / columns)), layout="constrained")
     axes = figure.add_subplot()
-    for profile, color, dash in report_page.lines(report):
+    for label, (profile, color, dash) in zip(labels, drawn, strict=True):
         values = [value or math.nan for value in profile.profiles[statistic]]  # no zero on a logarithmic axis
         width = 1.5 if profile.kind == "rgb" else 2
-        axes.plot(values, label=profile.name, color=color, linestyle=_LINE_STYLES[dash], linewidth=width)
+        axes.plot(values, label=label, color=color, linestyle=_LINE_STYLES[dash], linewidth=width)
     axes.set_yscale("log")
     axes.set_xlabel("zigzag rank (low → high frequency)")
     axes.set_ylabel(report_page.AXIS_LABELS[statistic])
@@ -107,7 +111,7 @@ def png(report: Report) -> bytes:
     axes.set_title(f"Frequency profile, {b} × {b} DCT blocks", loc="left")
     axes.grid(alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)
-    figure.legend(loc="outside lower center", ncols=min(3, len(report.rgb) + len(report.models)), frameon=False)
+    figure.legend(loc="outside lower center", ncols=columns, frameon=False)
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=160)
     return buffer.getvalue()

@@ -108,7 +108,8 @@ def page(report: Report, picture: bytes) -> str:
         report: What to show.
         picture: The PNG of the same report, shown where scripts are off.
     """
-    names = ", ".join(profile.name for profile in report.models)
+    names = ", ".join(profile.name for profile in report.models[:3])
+    names += f" and {len(report.models) - 3} more" if len(report.models) > 3 else ""
     statistic = report.options.statistic
     scripts = f"<script>{get_plotlyjs()}</script>\n<script>{_SCRIPT}</script>"
     return _PAGE.substitute(
@@ -151,8 +152,9 @@ def _chart(report: Report) -> dict[str, Any]:
     figure = json.loads(figures.profiles(curves, alt_text(report, report.options.statistic), height=430).to_json())
     for trace, (profile, colour, dash) in zip(figure["data"], drawn, strict=True):
         trace["line"] = {"color": colour, "dash": dash, "width": 2}
-        trace["hovertemplate"] = f"rank %{{x}}: %{{y:.3g}}<extra>{html.escape(profile.name)}</extra>"
-        trace["name"] = html.escape(profile.name)
+        name = html.escape(profile.name).replace("$", "&#36;")  # a pair of $ would be mathematics
+        trace["hovertemplate"] = f"rank %{{x}}: %{{y:.3g}}<extra>{name}</extra>"
+        trace["name"] = name
     views = {
         key: {
             "y": [[_four_digits(value) for value in profile.profiles[key]] for profile, _, _ in drawn],
@@ -238,7 +240,7 @@ _STYLE = """
 @media (prefers-color-scheme: dark) { :root { --page: #14171c; --text: #e6e8ec; --soft: #a3acba; --line: #363c47;
   --raised: #1d2128; --accent: #6cb8ee; } }
 * { box-sizing: border-box; }
-body { margin: 0 auto; max-width: 62rem; padding: 1.5rem 1rem 4rem; background: var(--page); color: var(--text);
+body { margin: 0 auto; max-width: 66rem; padding: 1.5rem 1rem 4rem; background: var(--page); color: var(--text);
   font: 1rem/1.55 system-ui, "Segoe UI", Roboto, "DejaVu Sans", sans-serif; overflow-wrap: break-word; }
 h1 { font-size: 1.6rem; line-height: 1.25; margin: 0 0 .3rem; } h1 small { color: var(--soft); font-weight: 400;
   display: block; font-size: 1rem; } h2 { font-size: 1.2rem; margin: 2.2rem 0 .6rem; } h3 { font-size: 1rem;
@@ -251,6 +253,7 @@ select { font: inherit; color: inherit; background: var(--raised); border: 1px s
 th, td { padding: .4rem .6rem; border-bottom: 1px solid var(--line); text-align: right; white-space: nowrap;
   font-variant-numeric: tabular-nums; } thead th { white-space: normal; vertical-align: bottom; color: var(--soft);
   font-weight: 600; min-width: 5.2rem; } tr > :first-child { text-align: left; white-space: normal; min-width: 8.5rem; }
+@media (min-width: 50rem) { tr > :first-child { min-width: 11rem; } }
 dl { display: grid; grid-template-columns: max-content 1fr; gap: .25rem 1rem; font-size: .92rem; } dt {
   color: var(--soft); max-width: 14rem; } dd { margin: 0; min-width: 0; overflow-wrap: anywhere; }
 @media (max-width: 36rem) { dl { grid-template-columns: 1fr; gap: 0; } dd { margin-bottom: .5rem; } }
@@ -316,7 +319,7 @@ as the encoder gives them.</figcaption>
 <thead><tr><th scope="col">What</th><th scope="col">High-frequency share</th>\
 <th scope="col">High-frequency energy ratio</th><th scope="col">Ratio, RGB of the same size = 1</th>\
 <th scope="col">Shape of one item</th><th scope="col">Compression</th><th scope="col">Items</th>\
-<th scope="col">Blocks</th><th scope="col">Blocks with D₀₀ = 0</th></tr></thead>
+<th scope="col">Blocks</th><th scope="col">Of them D₀₀ = 0</th></tr></thead>
 <tbody>
 $rows</tbody>
 </table>

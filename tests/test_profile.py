@@ -369,7 +369,7 @@ def test_command_writes_json_picture_and_page(tmp_path, folder, code, latents, p
     found = json.loads((out / "profile.json").read_text(), parse_constant=lambda text: pytest.fail(text))
     assert found["drawn"] == "energy"
     assert set(found["statistics"]) == set(STATISTICS)
-    assert [m["name"] for m in found["models"]] == ["cached", "kl-f4c16", "mine", "own:build"]
+    assert [m["name"] for m in found["models"]] == ["kl-f4c16", "mine", "own:build", "cached"]
     for entry in (*found["models"], *found["rgb"]):
         assert set(entry["profiles"]) == set(STATISTICS)
         assert all(len(values) == 64 for values in entry["profiles"].values())
@@ -379,7 +379,7 @@ def test_command_writes_json_picture_and_page(tmp_path, folder, code, latents, p
     record = records.RunRecord.model_validate(found["record"])
     assert record.experiment == "profile"
     assert record.parameters["models"] == ["kl-f4c16", str(folder)]
-    assert record.series["mine: energy"] == found["models"][2]["profiles"]["energy"]
+    assert record.series["mine: energy"] == found["models"][1]["profiles"]["energy"]
 
     with Image.open(out / "profile.png") as picture:
         assert min(picture.size) > 500
@@ -388,7 +388,7 @@ def test_command_writes_json_picture_and_page(tmp_path, folder, code, latents, p
     page = (out / "profile.html").read_text()
     assert [a for a in addresses(page.replace(report_page_script(), "")) if not str(a).startswith("data:image/")] == []
     assert "Content-Security-Policy" in page
-    for words in ("Blocks with D₀₀ = 0", "own:build", "thumbnail.png", record.identity, "aria-label="):
+    for words in ("Of them D₀₀ = 0", "own:build", "thumbnail.png", record.identity, "aria-label="):
         assert words in page
 
 
@@ -405,6 +405,18 @@ def test_page_escapes_names(tmp_path, latents):
     page = (tmp_path / "out" / "profile.html").read_text().replace(report_page_script(), "")
     assert "<img src=x" not in page
     assert "&lt;img src=x" in page
+
+
+def test_picture_takes_any_name(tmp_path, latents):
+    long = [tmp_path / f"{'a-long-name-' * 8}{i}.safetensors" for i in range(3)]
+    for path in (*long, tmp_path / "_hidden $1 $.safetensors"):
+        path.write_bytes(latents.read_bytes())
+    few = report_output.png(report.measure(latents=[str(latents)], options=SMALL))
+    files = sorted(str(path) for path in tmp_path.glob("*.safetensors"))
+    many = report_output.png(report.measure(latents=files, options=SMALL))
+    few, many = (Image.open(io.BytesIO(picture)) for picture in (few, many))
+    assert many.width == few.width
+    assert many.height > few.height + 60  # a line of the legend for each
 
 
 def test_second_report_replaces_the_first(tmp_path, latents):

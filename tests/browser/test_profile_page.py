@@ -19,7 +19,7 @@ def page_file(tmp_path_factory):
     folder = tmp_path_factory.mktemp("report")
     generator = torch.Generator().manual_seed(0)
     white = torch.randn(8, 4, 16, 16, generator=generator)
-    save_file({"z": white}, folder / "white noise & <friends>.safetensors")
+    save_file({"z": white}, folder / "white $noise$ & <friends>.safetensors")
     save_file({"z": white.cumsum(-1).cumsum(-2)}, folder / "smooth.safetensors")
     files = sorted(str(path) for path in folder.glob("*.safetensors"))
     found = report.measure(latents=files, options=Options(samples=8, resolution=64, device="cpu"))
@@ -52,7 +52,7 @@ def test_page_opens_from_disk_and_draws(browser, page_file, width, scheme):
     for part in zip(*seen.values(), strict=True):  # lines, alt text and definition all follow the choice
         assert len(set(part)) == len(STATISTICS)
 
-    assert "white noise & <friends>" in page.text_content("#chart .legend")
+    assert "white $noise$ & <friends>" in page.text_content("#chart .legend")
     assert page.evaluate("() => document.documentElement.scrollWidth") <= width
     assert (page.evaluate(LUMINANCE) < 200) == (scheme == "dark")
     own = [url for url in requests if url != page_file.as_uri() and not url.startswith("data:")]
