@@ -1,8 +1,9 @@
 r"""One face over every autoencoder: encode to a posterior, decode, latent shape and normalisation.
 
 :func:`load` opens a model from three places: by the name of a shipped one, from a local folder in diffusers' layout,
-or by the id of a repository on the Hugging Face hub. What differs between diffusers' classes is kept in one small
-table, :data:`FAMILIES`.
+or by the id of a repository on the Hugging Face hub. What differs between diffusers' classes is kept in
+:mod:`diffusab_core.families`, the papers' models in :mod:`diffusab_core.catalogue`; what one needs of both can be
+imported from here.
 """
 
 from __future__ import annotations
@@ -10,10 +11,9 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import diffusers
@@ -22,14 +22,28 @@ from huggingface_hub import errors as hub_errors
 from huggingface_hub import hf_hub_download
 from torch import Tensor, nn
 
+from diffusab_core import families
+from diffusab_core.catalogue import CATALOGUE, CatalogueEntry, Recipe
+from diffusab_core.families import FAMILIES, AutoencoderError, Family, Posterior, family_of
+
+__all__ = [
+    "CATALOGUE",
+    "FAMILIES",
+    "SHIPPED",
+    "WEIGHTS",
+    "Autoencoder",
+    "AutoencoderError",
+    "CatalogueEntry",
+    "Family",
+    "Posterior",
+    "Recipe",
+    "load",
+]
+
 WEIGHTS = Path(__file__).parent / "weights"
 
 #: Names of the autoencoders that come with the package.
 SHIPPED = ("kl-f4c16",)
-
-
-class AutoencoderError(ValueError):
-    """An autoencoder that cannot be found or opened; the message says what was tried and what to do."""
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -37,65 +51,23 @@ class AutoencoderError(ValueError):
 
 
 @dataclass(frozen=True)
-class Posterior:
-    r"""The encoder's diagonal Gaussian :math:`q(z \mid x) = \mathcal N(\mu, \sigma^2)`.
-
-    Attributes:
-        mean: :math:`\mu`, :math:`(N, C, h, w)`.
-        std: :math:`\sigma`, the same shape; zero for a deterministic autoencoder.
-    """
-
-    mean: Tensor
-    std: Tensor
-
-    def sample(self, generator: torch.Generator | None = None) -> Tensor:
-        r""":math:`z = \mu + \sigma \epsilon`, differentiable in both; the generator must be on their device."""
-        noise = torch.randn(self.mean.shape, generator=generator, device=self.mean.device, dtype=self.mean.dtype)
-        return self.mean + self.std * noise
-
-
-@dataclass(frozen=True)
-class Family:
-    """What has to be known about one diffusers class; all functions take the module first."""
-
-    encode: Callable[[nn.Module, Tensor], Posterior]
-    decode: Callable[[nn.Module, Tensor], Tensor]
-    compression: Callable[[nn.Module], int]
-    latent_channels: Callable[[nn.Module], int]
-
-
-def _encode_gaussian(module: nn.Module, x: Tensor) -> Posterior:
-    posterior = module.encode(x).latent_dist
-    return Posterior(posterior.mean, posterior.std)
-
-
-#: Diffusers' classes by name.
-FAMILIES: Mapping[str, Family] = MappingProxyType(
-    {
-        "AutoencoderKL": Family(
-            encode=_encode_gaussian,
-            decode=lambda module, z: module.decode(z).sample,
-            compression=lambda module: 2 ** (len(module.config.block_out_channels) - 1),
-            latent_channels=lambda module: module.config.latent_channels,
-        ),
-    }
-)
-
-
-@dataclass(frozen=True)
 class Autoencoder:
     r"""An autoencoder, whatever its class.
 
+    Image autoencoders take images. Video autoencoders take clips, and images as clips of one frame: the time axis of
+    a latent is there exactly if it is there in what was encoded or is to be decoded.
+
     Attributes:
         name: What it was loaded as; labels figures.
-        module: The diffusers model, for training and for everything this face does not offer.
+        module: The diffusers model, for training and for everything this face does not offer. See
+            :mod:`diffusab_core.families` for what its class asks of those who train it.
     """
 
     name: str
     module: nn.Module
 
     def __post_init__(self) -> None:
-        _family_of(type(self.module).__name__, self.name)
+        family_of(type(self.module).__name__, self.name)
 
     @property
     def family(self) -> Family:
@@ -111,11 +83,33 @@ class Autoencoder:
         """Channels of the latent (C)."""
         return self.family.latent_channels(self.module)
 
-    def latent_shape(self, height: int, width: int) -> tuple[int, int, int]:
-        """Shape ``(C, h, w)`` of one image's latent.
+    @property
+    def takes_clips(self) -> bool:
+        """Whether it is a video autoencoder."""
+        return self.family.temporal_compression is not None
+
+    @property
+    def temporal_compression(self) -> int:
+        """How many frames become one latent frame, after the first, which is one by itself; 1 for images only."""
+        return self.family.temporal_compression(self.module) if self.takes_clips else 1
+
+    @property
+    def clip_step(self) -> int:
+        """Clips have a multiple of this many frames, plus one."""
+        step = self.family.clip_step
+        return self.temporal_compression if step is None else step(self.module)
+
+    def latent_shape(self, height: int, width: int, frames: int | None = None) -> tuple[int, ...]:
+        """Shape of the latent of one image, ``(C, h, w)``, or of one clip, ``(C, t, h, w)``.
+
+        Args:
+            height: In pixels.
+            width: In pixels.
+            frames: Length of the clip; ``None`` for an image.
 
         Raises:
-            ValueError: A side is not a positive multiple of the compression.
+            ValueError: A side is not a positive multiple of the compression, or a length is not one more than a
+                multiple of :attr:`clip_step`.
         """
         f = self.compression
         if height < f or width < f or height % f or width % f:
@@ -123,106 +117,87 @@ class Autoencoder:
                 f"{self.name} compresses {f} x {f}, so both sides must be positive multiples of {f}, "
                 f"got {height} x {width}; crop or resize the images"
             )
-        return self.latent_channels, height // f, width // f
+        return self.latent_channels, *self._latent_frames(frames), height // f, width // f
+
+    def _latent_frames(self, frames: int | None) -> tuple[int, ...]:
+        if frames is None:
+            return ()
+        if not self.takes_clips:
+            raise ValueError(f"{self.name} encodes images, not clips of {frames} frames; move the frames to the batch")
+        step = self.clip_step
+        if frames < 1 or frames % step != 1 % step:
+            shorter = max(1, (frames - 1) // step * step + 1)
+            raise ValueError(
+                f"{self.name} takes clips of {step}k + 1 frames, got {frames}; cut to {shorter} or pad to "
+                f"{shorter + step}"
+            )
+        return (1 + (frames - 1) // self.temporal_compression,)
 
     def encode(self, x: Tensor) -> Posterior:
         """Images ``(N, 3, H, W)`` in [-1, 1] to the posterior of their latents ``(N, C, H/f, W/f)``.
 
+        A video autoencoder also takes clips ``(N, 3, T, H, W)``, to latents ``(N, C, t, H/f, W/f)``.
+
         Raises:
-            ValueError: Not a batch of RGB images, or sides that are not multiples of the compression.
+            ValueError: Not a batch of RGB images or clips, or a size that :meth:`latent_shape` refuses.
         """
-        if x.ndim != 4 or x.shape[1] != 3:
-            raise ValueError(f"{self.name} encodes images (N, 3, H, W), got shape {tuple(x.shape)}")
-        self.latent_shape(*x.shape[-2:])
-        return self.family.encode(self.module, x)
+        clip = x.ndim == 5 and self.takes_clips
+        if not (x.ndim == 4 or clip) or x.shape[1] != 3:
+            kinds = "images (N, 3, H, W)" + (" or clips (N, 3, T, H, W)" if self.takes_clips else "")
+            raise ValueError(f"{self.name} encodes {kinds}, got shape {tuple(x.shape)}")
+        self.latent_shape(*x.shape[-2:], frames=x.shape[2] if clip else None)
+        if clip or not self.takes_clips:
+            return self.family.encode(self.module, x)
+        posterior = self.family.encode(self.module, x.unsqueeze(2))
+        return Posterior(posterior.mean.squeeze(2), posterior.std.squeeze(2))
 
     def decode(self, z: Tensor) -> Tensor:
         """Raw latents ``(N, C, h, w)`` to images ``(N, 3, fh, fw)``, nominally in [-1, 1], not clamped.
 
+        A video autoencoder also takes latents of clips ``(N, C, t, h, w)``, to clips ``(N, 3, T, fh, fw)``.
+
         Raises:
-            ValueError: Not a batch of latents of this autoencoder.
+            ValueError: Not a batch of latents of this autoencoder, or not the latents of whole clips.
         """
-        if z.ndim != 4 or z.shape[1] != self.latent_channels:
-            raise ValueError(f"{self.name} decodes latents (N, {self.latent_channels}, h, w), got {tuple(z.shape)}")
-        return self.family.decode(self.module, z)
+        clip = z.ndim == 5 and self.takes_clips
+        if not (z.ndim == 4 or clip) or z.shape[1] != self.latent_channels:
+            c = self.latent_channels
+            kinds = f"(N, {c}, h, w)" + (f" or (N, {c}, t, h, w)" if self.takes_clips else "")
+            raise ValueError(f"{self.name} decodes latents {kinds}, got {tuple(z.shape)}")
+        if clip and (z.shape[2] - 1) * self.temporal_compression % self.clip_step:
+            raise ValueError(
+                f"{self.name} takes clips of {self.clip_step}k + 1 frames, and {z.shape[2]} latent frames are not the "
+                f"latent of one; give {self.clip_step // self.temporal_compression}k + 1"
+            )
+        if clip or not self.takes_clips:
+            return self.family.decode(self.module, z)
+        return self.family.decode(self.module, z.unsqueeze(2)).squeeze(2)
 
     def normalise(self, z: Tensor) -> Tensor:
         r"""Raw latents to about zero mean and unit variance, :math:`(z - \text{shift}) \cdot \text{scale}`.
 
-        Scale and shift are the model's ``scaling_factor`` and ``shift_factor``; a model without a shift has none.
+        Shift and scale are the model's own, numbers or one for each channel, see
+        :func:`diffusab_core.families.shift_and_scale`.
         """
-        return (z - self._shift) * self._scale
+        shift, scale = families.shift_and_scale(self.module, z)
+        return (z - shift) * scale
 
     def denormalise(self, z: Tensor) -> Tensor:
         """The inverse of :meth:`normalise`, back to what :meth:`decode` takes."""
-        return z / self._scale + self._shift
-
-    @property
-    def _scale(self) -> float:
-        return self.module.config.scaling_factor
-
-    @property
-    def _shift(self) -> float:
-        shift = self.module.config.shift_factor
-        return 0.0 if shift is None else shift
+        shift, scale = families.shift_and_scale(self.module, z)
+        return z / scale + shift
 
     def parameters(self) -> Iterator[nn.Parameter]:
         """The module's parameters."""
         return self.module.parameters()
 
+    def frozen_for_finetuning(self, up_blocks: int = 0) -> tuple[str, ...]:
+        """See :func:`diffusab_core.families.frozen_for_finetuning`."""
+        return families.frozen_for_finetuning(self.module, up_blocks)
 
-# ---------------------------------------------------------------------------------------------------------------------
-# The paper's models
-
-
-@dataclass(frozen=True)
-class CatalogueEntry:
-    """A published autoencoder: its class and configuration, and where its weights are.
-
-    Attributes:
-        name: The paper's name for it.
-        class_name: The diffusers class.
-        config: Arguments of that class.
-        hub_id: Repository with the weights, or ``None``.
-        subfolder: Folder inside that repository.
-    """
-
-    name: str
-    class_name: str
-    config: Mapping[str, Any] = field(repr=False)
-    hub_id: str | None = None
-    subfolder: str | None = None
-
-    def build(self) -> nn.Module:
-        """The architecture with fresh weights (under ``torch.device("meta")``: without any)."""
-        return getattr(diffusers, self.class_name)(**self.config)
-
-
-#: Autoencoders of the papers by the papers' names. FluxAE: Skorokhodov et al. 2025, Sec. 4 and Table 5.
-CATALOGUE: Mapping[str, CatalogueEntry] = MappingProxyType(
-    {
-        "FluxAE": CatalogueEntry(
-            name="FluxAE",
-            class_name="AutoencoderKL",
-            config=MappingProxyType(
-                {
-                    "down_block_types": ("DownEncoderBlock2D",) * 4,
-                    "up_block_types": ("UpDecoderBlock2D",) * 4,
-                    "block_out_channels": (128, 256, 512, 512),
-                    "layers_per_block": 2,
-                    "latent_channels": 16,
-                    "sample_size": 1024,
-                    "scaling_factor": 0.3611,
-                    "shift_factor": 0.1159,
-                    "use_quant_conv": False,
-                    "use_post_quant_conv": False,
-                }
-            ),
-            hub_id="black-forest-labs/FLUX.1-schnell",
-            subfolder="vae",
-        ),
-    }
-)
+    def trainable_count(self, frozen: Collection[str] = ()) -> int:
+        """See :func:`diffusab_core.families.trainable_count`."""
+        return families.trainable_count(self.module, frozen)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -266,17 +241,13 @@ def load(
     )
 
 
-def _family_of(class_name: str | None, where: str) -> str:
-    if class_name not in FAMILIES:
-        raise AutoencoderError(f"{where}: the class {class_name!r} is not supported, only {', '.join(FAMILIES)}")
-    return class_name
-
-
 def _class_name(config: Path, where: str) -> str:
     try:
-        return _family_of(json.loads(config.read_text(encoding="utf-8")).get("_class_name"), where)
+        class_name = json.loads(config.read_text(encoding="utf-8")).get("_class_name")
     except (OSError, UnicodeDecodeError, json.JSONDecodeError, AttributeError) as error:
         raise AutoencoderError(f"{where}: config.json cannot be read ({error})") from error
+    family_of(class_name, where)
+    return class_name
 
 
 def _open_folder(folder: Path, name: str, device: str | torch.device, dtype: torch.dtype) -> Autoencoder:

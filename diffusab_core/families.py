@@ -1,0 +1,276 @@
+r"""What differs between diffusers' autoencoder classes, in one small table: :data:`FAMILIES`.
+
+Every entry maps the class to the same few functions, so that :class:`diffusab_core.autoencoders.Autoencoder` can show
+one face. What one has to know before training one of them:
+
+- ``AutoencoderDC``: a decoder configured with ``batch_norm`` (the released f32c32 ImageNet model) holds BatchNorm
+  buffers. In train mode it normalises by the batch and moves them, so fine-tune it in ``eval()`` mode, or average the
+  buffers with the weights. Its up blocks run from the last index to the first. Its linear attention switches to another
+  formula for latents of at most 32 positions.
+- ``AutoencoderKLWan``: diffusers' own ``decode`` clamps to [-1, 1], which has no gradient outside; the decoder is run
+  here without the clamp (and without diffusers' tiling and slicing). The class keeps features of past frames on itself;
+  they are dropped after every call, also after one that failed.
+- ``AutoencoderKLLTXVideo``: decoders since 0.9.1 also take a timestep, the amount of noise left in the latent; it is
+  zero here, a clean latent. A decoder that injects noise is random all the same.
+- ``AutoencoderKLCogVideoX`` works through clips in pieces of eight frames, so that encoding and decoding give the
+  length back only for :math:`8k + 1` frames, although it compresses time fourfold.
+- ``AutoencoderKLCosmos``, ``AutoencoderDC`` and ``VQModel`` are deterministic: their posterior is a point. The latent
+  of ``VQModel`` is the one before quantisation, and decoding quantises it, with gradients passed straight through; the
+  codebook itself learns from the ``commit_loss`` of ``module.decode`` only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+import torch
+from torch import Tensor, nn
+
+
+class AutoencoderError(ValueError):
+    """An autoencoder that cannot be found, built or opened; the message says what was tried and what to do."""
+
+
+@dataclass(frozen=True)
+class Posterior:
+    r"""The encoder's diagonal Gaussian :math:`q(z \mid x) = \mathcal N(\mu, \sigma^2)`.
+
+    Attributes:
+        mean: :math:`\mu`, :math:`(N, C, h, w)`, or :math:`(N, C, t, h, w)` for clips.
+        std: :math:`\sigma`, the same shape; zero for a deterministic autoencoder.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def sample(self, generator: torch.Generator | None = None) -> Tensor:
+        r""":math:`z = \mu + \sigma \epsilon`, differentiable in both; the generator must be on their device."""
+        noise = torch.randn(self.mean.shape, generator=generator, device=self.mean.device, dtype=self.mean.dtype)
+        return self.mean + self.std * noise
+
+
+@dataclass(frozen=True)
+class Family:
+    """What has to be known about one diffusers class; all functions take the module first.
+
+    Attributes:
+        encode: Images ``(N, 3, H, W)``, or clips ``(N, 3, T, H, W)`` if the class is for video, to their posterior.
+        decode: Raw latents back to images or clips.
+        compression: How many times smaller the latent's sides are.
+        latent_channels: Channels of the latent.
+        temporal_compression: How many frames become one, after the first frame; ``None`` for image autoencoders.
+        clip_step: Clips have a multiple of this many frames, plus one; ``None``: the temporal compression.
+        last_layers: The decoder's last normalisation and output convolution.
+        up_blocks_reversed: The decoder runs its ``up_blocks`` from the last index to the first.
+    """
+
+    encode: Callable[[nn.Module, Tensor], Posterior]
+    decode: Callable[[nn.Module, Tensor], Tensor]
+    compression: Callable[[nn.Module], int]
+    latent_channels: Callable[[nn.Module], int]
+    temporal_compression: Callable[[nn.Module], int] | None = None
+    clip_step: Callable[[nn.Module], int] | None = None
+    last_layers: tuple[str, str] = ("decoder.norm_out", "decoder.conv_out")
+    up_blocks_reversed: bool = False
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Encoding and decoding
+
+
+def _point(z: Tensor) -> Posterior:
+    return Posterior(z, torch.zeros_like(z))
+
+
+def _encode_gaussian(module: nn.Module, x: Tensor) -> Posterior:
+    posterior = module.encode(x).latent_dist
+    return Posterior(posterior.mean, posterior.std)
+
+
+def _decode(module: nn.Module, z: Tensor) -> Tensor:
+    return module.decode(z).sample
+
+
+def _decode_ltx(module: nn.Module, z: Tensor) -> Tensor:
+    clean = z.new_zeros(len(z)) if module.config.timestep_conditioning else None  # (N,)
+    return module.decode(z, clean).sample
+
+
+def _encode_wan(module: nn.Module, x: Tensor) -> Posterior:
+    try:
+        return _encode_gaussian(module, x.contiguous())  # its patches are a view
+    finally:
+        module.clear_cache()
+
+
+def _decode_wan(module: nn.Module, z: Tensor) -> Tensor:
+    # What AutoencoderKLWan.decode does up to its clamp, with the past frames' features in a local list.
+    from diffusers.models.autoencoders.autoencoder_kl_wan import WanCausalConv3d, unpatchify
+
+    past: list[Tensor | None] = [None] * sum(isinstance(m, WanCausalConv3d) for m in module.decoder.modules())
+    x = module.post_quant_conv(z)
+    pieces = [
+        module.decoder(x[:, :, t : t + 1], feat_cache=past, feat_idx=[0], first_chunk=t == 0) for t in range(x.shape[2])
+    ]
+    clip = torch.cat(pieces, dim=2)
+    patch = module.config.patch_size
+    return clip if patch is None else unpatchify(clip, patch)
+
+
+def _halvings(blocks: Collection) -> int:
+    return 2 ** (len(blocks) - 1)
+
+
+#: Diffusers' classes by name.
+FAMILIES: Mapping[str, Family] = MappingProxyType(
+    {
+        "AutoencoderKL": Family(
+            encode=_encode_gaussian,
+            decode=_decode,
+            compression=lambda module: _halvings(module.config.block_out_channels),
+            latent_channels=lambda module: module.config.latent_channels,
+            last_layers=("decoder.conv_norm_out", "decoder.conv_out"),
+        ),
+        "VQModel": Family(
+            encode=lambda module, x: _point(module.encode(x).latents),
+            decode=_decode,
+            compression=lambda module: _halvings(module.config.block_out_channels),
+            latent_channels=lambda module: module.config.vq_embed_dim or module.config.latent_channels,
+            last_layers=("decoder.conv_norm_out", "decoder.conv_out"),
+        ),
+        "AutoencoderDC": Family(
+            encode=lambda module, x: _point(module.encode(x).latent),
+            decode=_decode,
+            compression=lambda module: _halvings(module.config.encoder_block_out_channels),
+            latent_channels=lambda module: module.config.latent_channels,
+            up_blocks_reversed=True,
+        ),
+        "AutoencoderKLCogVideoX": Family(
+            encode=_encode_gaussian,
+            decode=_decode,
+            compression=lambda module: _halvings(module.config.block_out_channels),
+            latent_channels=lambda module: module.config.latent_channels,
+            temporal_compression=lambda module: int(module.config.temporal_compression_ratio),
+            clip_step=lambda module: module.num_sample_frames_batch_size,
+        ),
+        "AutoencoderKLLTXVideo": Family(
+            encode=_encode_gaussian,
+            decode=_decode_ltx,
+            compression=lambda module: module.spatial_compression_ratio,
+            latent_channels=lambda module: module.config.latent_channels,
+            temporal_compression=lambda module: module.temporal_compression_ratio,
+        ),
+        "AutoencoderKLWan": Family(
+            encode=_encode_wan,
+            decode=_decode_wan,
+            compression=lambda module: _halvings(module.config.dim_mult) * (module.config.patch_size or 1),
+            latent_channels=lambda module: module.config.z_dim,
+            temporal_compression=lambda module: 2 ** sum(module.config.temperal_downsample),
+            clip_step=lambda module: 4,  # its encoder takes four frames at a time and leaves out a rest
+        ),
+        "AutoencoderKLCosmos": Family(
+            encode=lambda module, x: _point(module.encode(x).latent_dist.mode()),
+            decode=_decode,
+            compression=lambda module: module.config.spatial_compression_ratio,
+            latent_channels=lambda module: module.config.latent_channels,
+            temporal_compression=lambda module: module.config.temporal_compression_ratio,
+        ),
+    }
+)
+
+
+def family_of(class_name: str | None, where: str) -> Family:
+    """The entry of a class.
+
+    Raises:
+        AutoencoderError: The class is not in :data:`FAMILIES`; ``where`` begins the message.
+    """
+    if class_name not in FAMILIES:
+        raise AutoencoderError(f"{where}: the class {class_name!r} is not supported, only {', '.join(FAMILIES)}")
+    return FAMILIES[class_name]
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Normalisation
+
+
+def shift_and_scale(module: nn.Module, z: Tensor) -> tuple[Tensor | float, Tensor | float]:
+    r"""Shift and scale that bring raw latents to about zero mean and unit variance, :math:`(z - \text{shift}) \cdot
+    \text{scale}`.
+
+    Per channel, scale is ``scaling_factor / latents_std`` and shift ``latents_mean``, from the module's buffers (LTX)
+    or its configuration (Wan; Cosmos, one value for each channel and latent frame). Without these they are the numbers
+    ``scaling_factor`` and ``shift_factor``. What the configuration lacks counts as 1 and 0.
+
+    Args:
+        module: A model of one of the :data:`FAMILIES`.
+        z: The latents, :math:`(N, C, h, w)` or :math:`(N, C, t, h, w)`; only their shape, type and device matter.
+
+    Raises:
+        ValueError: More latent frames than there are statistics for.
+    """
+    settings = dict(module.config) | dict(module.named_buffers(recurse=False))
+    factor = settings.get("scaling_factor", 1.0)
+    mean, std = settings.get("latents_mean"), settings.get("latents_std")
+    if mean is None or std is None:
+        return settings.get("shift_factor") or 0.0, factor
+    return _spread(mean, z), factor / _spread(std, z)
+
+
+def _spread(values: Tensor | Collection[float], z: Tensor) -> Tensor:
+    table = torch.as_tensor(values, dtype=z.dtype, device=z.device).reshape(z.shape[1], -1)  # (C, 1) or (C, frames)
+    frames = z.shape[2] if z.ndim == 5 else 1
+    if table.shape[1] > 1 and frames > table.shape[1]:
+        raise ValueError(
+            f"the model's statistics are for at most {table.shape[1]} latent frames, got {frames}; shorten the clips"
+        )
+    return table[:, :frames, None, None] if z.ndim == 5 else table[:, :1, None]  # (C, 1 or t, 1, 1) or (C, 1, 1)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# What fine-tuning freezes
+
+
+def frozen_for_finetuning(module: nn.Module, up_blocks: int = 0) -> tuple[str, ...]:
+    """Parameters that the paper's fine-tuning leaves as they are: the end of the decoder.
+
+    They were trained adversarially and paint the texture that FID sees; frozen, they keep it out of the comparison.
+    Frozen are the decoder's last normalisation, its output convolution and the last ``up_blocks`` up blocks
+    (Skorokhodov et al. 2025, App. B and Table 5). Blocks without parameters do not count.
+
+    Args:
+        module: A model of one of the :data:`FAMILIES`.
+        up_blocks: How many up blocks, counted from the output; Table 5 names 1 (FluxAE), 3 (CMS-AE_I) and 0.
+
+    Returns:
+        Names as in ``module.named_parameters()``, in its order.
+
+    Raises:
+        ValueError: Not that many up blocks.
+    """
+    family = family_of(type(module).__name__, "frozen_for_finetuning")
+    blocks = [
+        f"decoder.up_blocks.{i}"
+        for i, b in enumerate(module.decoder.up_blocks)
+        if next(b.parameters(), None) is not None
+    ]
+    if not 0 <= up_blocks <= len(blocks):
+        raise ValueError(f"the decoder has {len(blocks)} up blocks, {up_blocks} of them cannot be frozen")
+    from_output = blocks if family.up_blocks_reversed else blocks[::-1]
+    frozen = tuple(f"{name}." for name in (*family.last_layers, *from_output[:up_blocks]))
+    return tuple(name for name, _ in module.named_parameters() if name.startswith(frozen))
+
+
+def trainable_count(module: nn.Module, frozen: Collection[str] = ()) -> int:
+    """Number of parameters (scalars) of ``module`` without those named in ``frozen``.
+
+    Raises:
+        ValueError: A name in ``frozen`` that the module does not have.
+    """
+    sizes = {name: parameter.numel() for name, parameter in module.named_parameters()}
+    unknown = sorted(set(frozen) - sizes.keys())
+    if unknown:
+        raise ValueError(f"the module has no parameter {unknown[0]!r}")
+    return sum(sizes.values()) - sum(sizes[name] for name in set(frozen))
