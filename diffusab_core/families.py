@@ -100,7 +100,7 @@ def _decode_ltx(module: nn.Module, z: Tensor) -> Tensor:
 
 def _encode_wan(module: nn.Module, x: Tensor) -> Posterior:
     try:
-        return _encode_gaussian(module, x.contiguous())  # its patches are a view
+        return _encode_gaussian(module, x)
     finally:
         module.clear_cache()
 
