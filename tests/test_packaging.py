@@ -1,7 +1,6 @@
 """The environment is described once: environment.yml repeats pyproject.toml, constraints.txt satisfies it."""
 
 import importlib.metadata
-import re
 import subprocess
 import sys
 import tomllib
@@ -10,6 +9,7 @@ from pathlib import Path
 
 import yaml
 from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 import diffusab_core
@@ -21,7 +21,7 @@ REQUIREMENTS = [*PROJECT["dependencies"], *chain.from_iterable(PROJECT["optional
 
 def constraints():
     lines = [line for line in (ROOT / "constraints.txt").read_text().splitlines() if line and not line.startswith("#")]
-    return {re.sub(r"[-_.]+", "-", name).lower(): Version(version) for name, version in (x.split("==") for x in lines)}
+    return {canonicalize_name(name): Version(version) for name, version in (line.split("==") for line in lines)}
 
 
 def test_environment_yml_repeats_pyproject():
@@ -34,14 +34,14 @@ def test_constraints_pin_and_satisfy_every_requirement():
     pinned = constraints()
     for text in REQUIREMENTS:
         requirement = Requirement(text)
-        assert pinned[requirement.name.lower()] in requirement.specifier, text
+        assert pinned[canonicalize_name(requirement.name)] in requirement.specifier, text
 
 
 def test_installed_versions_are_the_pinned_ones():
     pinned = constraints()
     different = {}
     for text in REQUIREMENTS:
-        name = Requirement(text).name.lower()
+        name = canonicalize_name(Requirement(text).name)
         installed = Version(importlib.metadata.version(name))
         # A build tag such as +cpu is the same release.
         if installed.base_version != pinned[name].base_version:
