@@ -38,7 +38,7 @@ def percent(share: float) -> str:
 
 
 def cut_ratio(share: float, order: str) -> float:
-    """The ratio that makes :func:`~diffusab_core.spectrum.chop_high_frequencies` keep about a share of a block."""
+    """The ratio that makes :func:`~diffusab_core.dct.chop_high_frequencies` keep about a share of a block."""
     return 1 - (share if order == "zigzag" else share**0.5)
 
 
@@ -135,7 +135,7 @@ def cut_explorer(
         block_size: B in the latent.
         shares: Kept shares in (0, 1].
         start: The share shown first.
-        orders: The orders of cutting offered, of :data:`diffusab_core.spectrum.ORDERS`. By axes a share is what is
+        orders: The orders of cutting offered, of :data:`diffusab_core.dct.ORDERS`. By axes a share is what is
             kept of both axes together, so each keeps its square root, rounded to whole frequencies.
     """
     x = image[None]

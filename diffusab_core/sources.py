@@ -149,7 +149,7 @@ class OwnAutoencoder:
 
 
 def as_posterior(output: Any, name: str = "the model") -> Posterior:
-    """What an ``encode`` returned, as a :class:`~diffusab_core.autoencoders.Posterior`.
+    """What an ``encode`` returned, as a :class:`diffusab_core.families.Posterior`.
 
     Taken are a tensor (then the posterior is a point), something with tensors ``mean`` and ``std`` (a ``Posterior`` or
     diffusers' distribution), and a diffusers output: ``.latent_dist``, ``.latent`` or ``.latents``.

@@ -20,14 +20,22 @@ def public_modules(package: Path) -> list[str]:
 
 
 def module_section(name: str) -> str:
-    """Return the MyST section that documents one module from its docstrings."""
-    return f"## `{name.partition('.')[2]}`\n\n```{{eval-rst}}\n.. automodule:: {name}\n   :members:\n```\n"
+    """Return the MyST section that documents what one module defines; what it re-exports stands where it is defined."""
+    options = "   :members:\n   :ignore-module-all:\n"
+    return f"## `{name.partition('.')[2]}`\n\n```{{eval-rst}}\n.. automodule:: {name}\n{options}```\n"
 
 
 def skip_member(app: Sphinx, what: str, name: str, member: object, skip: bool, options: object) -> bool | None:
-    """Leave out class attributes whose value is a built-in type: autodoc would print that type's own documentation."""
+    """Leave out what would be documented twice or is not ours.
+
+    Names that a module passes on from another one (through ``__all__``) are documented where they are defined. A class
+    attribute whose value is a built-in type would come with that type's own documentation.
+    """
     if what == "class" and isinstance(member, type) and member.__module__ == "builtins":
         return True
+    if what == "module" and callable(member):
+        here, home = app.env.temp_data.get("autodoc:module"), getattr(member, "__module__", None)
+        return True if here and home and home != here else None
     return None
 
 

@@ -177,3 +177,18 @@ def test_private_modules_are_not_in_the_api_page(tmp_path):
         (package / name).parent.mkdir(parents=True, exist_ok=True)
         (package / name).write_text("")
     assert book_api.public_modules(package) == ["package.a", "package.sub.c"]
+
+
+@pytest.mark.parametrize(
+    ("what", "member", "skipped"),
+    [
+        ("class", str, True),  # a field whose default is a built-in type
+        ("class", Path.exists, None),
+        ("module", book_figures.figure_html, None),  # defined here
+        ("module", book_runtimes.runtime, True),  # passed on from another module
+        ("module", ("a", "constant"), None),
+    ],
+)
+def test_nothing_is_documented_twice(what, member, skipped):
+    app = SimpleNamespace(env=SimpleNamespace(temp_data={"autodoc:module": "book_figures"}))
+    assert book_api.skip_member(app, what, "name", member, False, None) is skipped
