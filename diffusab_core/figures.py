@@ -29,7 +29,10 @@ DIVERGING = [[0.0, BLUE], [0.5, "#F5F5F5"], [1.0, VERMILLION]]
 
 _GRID = "rgba(127,127,127,0.22)"
 _AXIS = {"gridcolor": _GRID, "zerolinecolor": _GRID, "linecolor": _GRID, "ticks": "outside", "tickcolor": _GRID}
-_AXIS |= {"title": {"font": {"size": 13}}}
+_AXIS |= {"title": {"font": {"size": 13}}, "tickfont": {"size": 12}}
+
+#: A logarithmic axis labelled at powers of ten only.
+DECADES = {"type": "log", "dtick": 1, "exponentformat": "power"}
 
 pio.templates["diffusab"] = go.layout.Template(
     layout={
@@ -187,6 +190,6 @@ def profiles(
             )
         )  # fmt: skip
     fig.update_xaxes(title="zigzag rank (low → high frequency)")
-    fig.update_yaxes(title=ylabel, type="log" if log_y else "linear", exponentformat="power")
+    fig.update_yaxes(title=ylabel, **(DECADES if log_y else {}))
     fig.update_layout(height=height, title=title, showlegend=True)
     return described(fig, alt)

@@ -172,7 +172,8 @@ def describe_device(device: str | torch.device = "cpu") -> str:
     if device.type == "mps":
         return f"mps: {platform.machine()}"
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return f"cpu: {platform.machine()}, {cores} cores, {torch.get_num_threads()} threads used"
+    threads = torch.get_num_threads()
+    return f"cpu: {platform.machine()}, {cores} cores, {threads} thread{'s' if threads > 1 else ''} used"
 
 
 def versions() -> dict[str, str]:

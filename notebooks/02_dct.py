@@ -42,7 +42,9 @@ n_images: int = 256  # as many as in the paper's Fig. 2
 n_noise: int = 1024  # 32 × 32 noise fields
 resolution: int = 128  # crops; at f4 the latents are then 32 × 32, the paper's size
 block_size: int = 8
-record_path: str = ""  # where to write this chapter's run record; nowhere when empty
+record_path: str = (
+    ""  # where to write this chapter's run record; nowhere when empty
+)
 
 # %% tags=["hide-input"]
 import plotly.graph_objects as go
@@ -50,7 +52,15 @@ import torch
 from IPython.display import Markdown
 from plotly.subplots import make_subplots
 
-from diffusab_core import autoencoders, data, explore, figures, metrics, records, spectrum
+from diffusab_core import (
+    autoencoders,
+    data,
+    explore,
+    figures,
+    metrics,
+    records,
+    spectrum,
+)
 
 run = records.start(
     "02_dct",
@@ -76,10 +86,9 @@ B = block_size
 #
 # $$
 # D_{uv} = \alpha(u)\,\alpha(v) \sum_{x=0}^{B-1}\sum_{y=0}^{B-1} P_{xy}\, f(x,u)\, f(y,v),
-# \qquad f(x,u) = \cos\frac{(2x+1)\,u\,\pi}{2B},
 # $$ (eq-dct)
 #
-# with $\alpha(0)=\sqrt{1/B}$ and $\alpha(u)=\sqrt{2/B}$ otherwise. $D_{uv}$ says how much of the pattern
+# with $f(x,u) = \cos\dfrac{(2x+1)\,u\,\pi}{2B}$, with $\alpha(0)=\sqrt{1/B}$ and $\alpha(u)=\sqrt{2/B}$ otherwise. $D_{uv}$ says how much of the pattern
 # $\alpha(u)\alpha(v) f(x,u) f(y,v)$ is in the block. Here $x$ and $u$ run down the rows, $y$ and $v$ along the columns, as
 # the indices of a tensor do: $u$ counts half-oscillations from top to bottom, $v$ from left to right.
 
@@ -96,15 +105,24 @@ photo = data.photo("coffee")  # (3, H, W) in [-1, 1]
 x = data.rgb01(photo[None, :, 64:320, 160:416])  # (1, 3, 256, 256) in [0, 1]
 D = spectrum.block_dct(x, B)  # (1, 3, 256/B, 256/B, B, B)
 
-print("one channel of the image     ", tuple(x.shape[-2:]), "→ blocks × coefficients", tuple(D.shape[2:]))
-print(f"rebuilt exactly, up to        {(spectrum.block_idct(D) - x).abs().max():.0e}")
-print(f"energy of pixels, coefficients {x.square().sum():.1f}, {D.square().sum():.1f}")
+print(
+    "one channel of the image     ",
+    tuple(x.shape[-2:]),
+    "→ blocks × coefficients",
+    tuple(D.shape[2:]),
+)
+print(
+    f"rebuilt exactly, up to        {(spectrum.block_idct(D) - x).abs().max():.0e}"
+)
+print(
+    f"energy of pixels, coefficients {x.square().sum():.1f}, {D.square().sum():.1f}"
+)
 
 # %% [markdown]
 # ## From a block to a line: the zigzag
 #
-# To draw 64 numbers as a curve they need an order. JPEG's zigzag {cite}`wallace1991jpeg` walks along anti-diagonals, so
-# that $u+v$, the total number of half-oscillations, never decreases by more than it must: rank 0 is the mean of the block,
+# To draw 64 numbers as a curve they need an order. JPEG's zigzag {cite}`wallace1991jpeg` walks along
+# anti-diagonals, on each of which the total number of half-oscillations $u+v$ is the same: rank 0 is the mean of the block,
 # the last rank the finest checkerboard.
 
 # %%
@@ -127,16 +145,21 @@ figures.zigzag_path(B)
 
 # %%
 crops = data.Photos(resolution=resolution, split="test", seed=seed)
-rgb_batch = data.stack(crops, range(n_images))  # (n, 3, resolution, resolution) in [-1, 1]
-noise = torch.randn(n_noise, 1, 32, 32, generator=torch.Generator().manual_seed(seed))
+rgb_batch = data.stack(
+    crops, range(n_images)
+)  # (n, 3, resolution, resolution) in [-1, 1]
+noise = torch.randn(
+    n_noise, 1, 32, 32, generator=torch.Generator().manual_seed(seed)
+)
 
 of_photos = spectrum.frequency_profile(data.rgb01(rgb_batch), B, "ratio_of_means")
 of_noise = spectrum.frequency_profile(noise, B, "ratio_of_means")
 
 figures.profiles(
     {"photographs": of_photos, "white noise": of_noise},
-    alt="Two frequency profiles on a logarithmic axis. That of photographs falls by more than two orders of magnitude "
-    "from the lowest to the highest zigzag rank; that of white noise is flat at one.",
+    alt="Two frequency profiles on a logarithmic axis. That of photographs falls "
+    "by more than two orders of magnitude from the lowest to the highest zigzag "
+    "rank; that of white noise is flat at one.",
     ylabel="mean |D| / mean |D₀₀|",
 )
 
@@ -156,26 +179,46 @@ figures.profiles(
 # %%
 autoencoder = autoencoders.load(model)
 with torch.no_grad():
-    latents = torch.cat([autoencoder.encode(batch).mean for batch in rgb_batch.split(32)])  # (n, C, h, w)
+    latents = torch.cat(
+        [autoencoder.encode(batch).mean for batch in rgb_batch.split(32)]
+    )  # (n, C, h, w)
 rgb_small = data.resize_to(rgb_batch, *latents.shape[-2:])  # (n, 3, h, w)
 
-print(f"{autoencoder.name}: images {tuple(rgb_batch.shape[1:])} → latents {tuple(latents.shape[1:])}")
-print(f"latents: mean {latents.mean():+.2f}, standard deviation {latents.std():.2f}")
+print(
+    f"{autoencoder.name}: images {tuple(rgb_batch.shape[1:])} → latents {tuple(latents.shape[1:])}"
+)
+print(
+    f"latents: mean {latents.mean():+.2f}, standard deviation {latents.std():.2f}"
+)
 
 # %%
-signals = {"RGB at latent size": data.rgb01(rgb_small), f"latents of {autoencoder.name}": latents, "white noise": noise}
-curves = {name: spectrum.frequency_profile(s, B, "ratio_of_means") for name, s in signals.items()}
+signals = {
+    "RGB at latent size": data.rgb01(rgb_small),
+    f"latents of {autoencoder.name}": latents,
+    "white noise": noise,
+}
+curves = {
+    name: spectrum.frequency_profile(s, B, "ratio_of_means")
+    for name, s in signals.items()
+}
 figures.profiles(
     curves,
-    alt="Three frequency profiles: RGB at latent size lowest, the latents of the small autoencoder in between, and white "
-    "noise flat at one.",
+    alt="Three frequency profiles: RGB at latent size lowest, the latents of the "
+    "small autoencoder in between, and white noise flat at one.",
     ylabel="mean |D| / mean |D₀₀|",
 )
 
 # %% tags=["hide-input"]
-ratio = {name: spectrum.high_frequency_energy_ratio(s, B).item() for name, s in signals.items()}
+ratio = {
+    name: spectrum.high_frequency_energy_ratio(s, B).item()
+    for name, s in signals.items()
+}
 rgb_hf, latent_hf, noise_hf = ratio.values()
-run.metrics |= {"hf_energy_ratio_rgb": rgb_hf, "hf_energy_ratio_latent": latent_hf, "hf_energy_ratio_noise": noise_hf}
+run.metrics |= {
+    "hf_energy_ratio_rgb": rgb_hf,
+    "hf_energy_ratio_latent": latent_hf,
+    "hf_energy_ratio_noise": noise_hf,
+}
 Markdown(
     f"""**Measured here.** The *high-frequency energy ratio*, the mean energy of the upper half of the zigzag ranks over
     the energy of $D_{{00}}$, is {rgb_hf:.5f} for RGB at latent size, {latent_hf:.5f} for the latents
@@ -206,30 +249,48 @@ D_rgb = spectrum.block_dct(data.rgb01(rgb_small), B)
 D_latent = spectrum.block_dct(latents, B)
 
 histogram = make_subplots(
-    1, 2, subplot_titles=["D₀₀ over its root mean square", "ratio |D₀₁ / D₀₀|, share of blocks above"]
+    1,
+    2,
+    subplot_titles=[
+        "D₀₀ over its root mean square",
+        "ratio |D₀₁ / D₀₀|, share of blocks above",
+    ],
 )
 thresholds = torch.logspace(-2, 3, 61)
-for i, (name, d) in enumerate({"RGB at latent size": D_rgb, "latents": D_latent}.items()):
+for i, (name, d) in enumerate(
+    {"RGB at latent size": D_rgb, "latents": D_latent}.items()
+):
     d00 = d[..., 0, 0].flatten()
     scaled = (d00 / d00.square().mean().sqrt()).clamp(-3, 3)
     counts = torch.histc(scaled, bins=60, min=-3, max=3) / len(scaled)
     centres = (torch.arange(60) + 0.5) * 0.1 - 3
     tail = d[..., 0, 1].flatten().abs() / d00.abs().clamp_min(1e-12)
     above = [(tail > t).float().mean().item() for t in thresholds]
-    style = {"name": name, "legendgroup": name, "line": {"color": figures.PALETTE[i], "dash": figures.DASHES[i]}}
-    histogram.add_trace(go.Scatter(x=centres.tolist(), y=counts.tolist(), **style), 1, 1)
+    style = {
+        "name": name,
+        "legendgroup": name,
+        "line": {"color": figures.PALETTE[i], "dash": figures.DASHES[i]},
+    }
+    histogram.add_trace(
+        go.Scatter(x=centres.tolist(), y=counts.tolist(), **style), 1, 1
+    )
     above = [a if a > 0 else None for a in above]
-    histogram.add_trace(go.Scatter(x=thresholds.tolist(), y=above, showlegend=False, **style), 1, 2)
-histogram.update_xaxes(title="D₀₀ / rms", row=1, col=1).update_yaxes(title="share of blocks", row=1, col=1)
-histogram.update_xaxes(title="threshold", type="log", exponentformat="power", row=1, col=2)
-histogram.update_yaxes(type="log", exponentformat="power", row=1, col=2).update_layout(
+    histogram.add_trace(
+        go.Scatter(x=thresholds.tolist(), y=above, showlegend=False, **style), 1, 2
+    )
+histogram.update_xaxes(title="D₀₀ / rms", row=1, col=1).update_yaxes(
+    title="share of blocks", row=1, col=1
+)
+histogram.update_xaxes(title="threshold", **figures.DECADES, row=1, col=2)
+histogram.update_yaxes(**figures.DECADES, row=1, col=2).update_layout(
     height=360, legend_y=1.12, margin_t=80
 )
 figures.described(
     histogram,
-    "Left: the distribution of block means. For RGB it lies wholly to the right of zero, for latents it spreads over both "
-    "signs. Right: the share of blocks whose ratio exceeds a threshold; for latents it falls slowly, as one over the "
-    "threshold, for RGB it drops to nothing.",
+    "Left: the distribution of block means. For RGB it lies wholly to the right "
+    "of zero, for latents it spreads over both signs. Right: the share of blocks "
+    "whose ratio exceeds a threshold; for latents it falls slowly, as one over "
+    "the threshold, for RGB it drops to nothing.",
 )
 
 # %% [markdown]
@@ -238,11 +299,11 @@ figures.described(
 # $\frac{1}{\pi(1+a^2)}$. Hence
 #
 # $$
-# P(A_{uv} > a) = 1 - \tfrac{2}{\pi}\arctan a \;\approx\; \frac{2}{\pi a},
-# \qquad
-# \operatorname{median}(A_{uv}) = 1,
-# \qquad
+# \begin{gathered}
+# P(A_{uv} > a) = 1 - \tfrac{2}{\pi}\arctan a \;\approx\; \frac{2}{\pi a}, \qquad
+# \operatorname{median}(A_{uv}) = 1, \\
 # \mathbb{E}[A_{uv}] = \int_0^\infty \frac{2a}{\pi(1+a^2)}\,da = \infty .
+# \end{gathered}
 # $$ (eq-cauchy)
 #
 # The mean **does not exist**. An average over more samples does not settle: now and then one block with a tiny $D_{00}$
@@ -263,28 +324,42 @@ figures.described(
 labels = explore.STATISTIC_LABELS
 groups = latents.chunk(8)
 spread = make_subplots(
-    2, 2, subplot_titles=[labels[s] for s in spectrum.STATISTICS], vertical_spacing=0.14, shared_xaxes=True
+    2,
+    2,
+    subplot_titles=[labels[s] for s in spectrum.STATISTICS],
+    vertical_spacing=0.14,
+    shared_xaxes=True,
 )
 relative_spread = {}
 for i, statistic in enumerate(spectrum.STATISTICS):
-    estimates = torch.stack([spectrum.frequency_profile(group, B, statistic) for group in groups])  # (8, B²)
-    relative_spread[statistic] = (estimates.std(0) / estimates.mean(0))[1:].mean().item()
+    estimates = torch.stack(
+        [spectrum.frequency_profile(group, B, statistic) for group in groups]
+    )  # (8, B²)
+    relative_spread[statistic] = (
+        (estimates.std(0) / estimates.mean(0))[1:].mean().item()
+    )
     for estimate in estimates:
         line = {"color": figures.PALETTE[i], "width": 1}
-        spread.add_trace(go.Scatter(y=estimate.tolist(), line=line, showlegend=False), i // 2 + 1, i % 2 + 1)
-spread.update_yaxes(type="log", exponentformat="power").update_xaxes(title="zigzag rank", row=2)
+        spread.add_trace(
+            go.Scatter(y=estimate.tolist(), line=line, showlegend=False),
+            i // 2 + 1,
+            i % 2 + 1,
+        )
+spread.update_yaxes(**figures.DECADES).update_xaxes(title="zigzag rank", row=2)
 spread.update_layout(height=520)
 figures.described(
     spread,
-    "Four panels, one for each statistic, with eight profiles each, from eight groups of images. The eight curves of the "
-    "mean of ratios scatter widely and have spikes; those of the other three statistics lie close together.",
+    "Four panels, one for each statistic, with eight profiles each, from eight "
+    "groups of images. The eight curves of the mean of ratios scatter widely and "
+    "have spikes; those of the other three statistics lie close together.",
 )
 
 # %% tags=["hide-input"]
 run.metrics |= {f"relative_spread_{s}": v for s, v in relative_spread.items()}
-rows = "\n".join(f"| {labels[s]} | {100 * v:.0f}% |" for s, v in relative_spread.items())
+rows = "\n".join(f"| `{s}` | {100 * v:.0f}% |" for s, v in relative_spread.items())
 Markdown(
-    "**Measured here.** Spread between the eight groups (standard deviation over mean, averaged over ranks 1 to "
+    "**Measured here.** Spread between the eight groups (standard deviation over "
+    "mean, averaged over ranks 1 to "
     f"{B * B - 1}):\n\n| statistic | spread |\n|---|---|\n{rows}"
 )
 
@@ -316,13 +391,27 @@ explore.cut_explorer(explorer_image, autoencoder)
 held_out = rgb_batch[:: max(1, n_images // 32)][:32]
 cuts = {}
 for share in (1.0, 0.5, 0.25, 0.1):
-    rgb_cut = spectrum.chop_high_frequencies(held_out, 1 - share, B * autoencoder.compression)
+    rgb_cut = spectrum.chop_high_frequencies(
+        held_out, 1 - share, B * autoencoder.compression
+    )
     with torch.no_grad():
-        z_cut = spectrum.chop_high_frequencies(autoencoder.encode(held_out).mean, 1 - share, B)
+        z_cut = spectrum.chop_high_frequencies(
+            autoencoder.encode(held_out).mean, 1 - share, B
+        )
         decoded = autoencoder.decode(z_cut)
-    cuts[share] = (metrics.psnr(rgb_cut, held_out).item(), metrics.psnr(decoded, held_out).item())
-run.metrics |= {f"psnr_db_latent_keep_{share:g}": latent_db for share, (_, latent_db) in cuts.items()}
-run.metrics |= {f"psnr_db_rgb_keep_{share:g}": rgb_db for share, (rgb_db, _) in cuts.items() if share < 1}
+    cuts[share] = (
+        metrics.psnr(rgb_cut, held_out).item(),
+        metrics.psnr(decoded, held_out).item(),
+    )
+run.metrics |= {
+    f"psnr_db_latent_keep_{share:g}": latent_db
+    for share, (_, latent_db) in cuts.items()
+}
+run.metrics |= {
+    f"psnr_db_rgb_keep_{share:g}": rgb_db
+    for share, (rgb_db, _) in cuts.items()
+    if share < 1
+}
 rows = "\n".join(
     f"| {explore.percent(share)} | {'exact' if share == 1 else f'{rgb_db:.1f} dB'} | {latent_db:.1f} dB |"
     for share, (rgb_db, latent_db) in cuts.items()
@@ -333,8 +422,8 @@ Markdown(
 )
 
 # %% [markdown]
-# A photograph tolerates the cut much better than the latent does: the decoder *uses* what sits at high latent
-# frequencies. A diffusion model that gets those frequencies slightly wrong will therefore produce visible errors. This is
+# Half of the frequencies can go from a photograph before one sees it; from the latent the same cut multiplies the squared
+# error of the decoded picture (3 dB are a factor of two). The decoder *uses* what sits at high latent frequencies. A diffusion model that gets those frequencies slightly wrong will therefore produce visible errors. This is
 # the second half of the diagnosis, and Fig. 5 of the paper; a later part of this book is about removing the cause.
 #
 # ## Exercises
@@ -416,14 +505,26 @@ Markdown(
 impulse = torch.zeros(8, 8)
 impulse[0, 0] = 1.0
 known = spectrum.block_dct(impulse[None, None], 8)
-white = torch.ones(64)
-print("D₀₀ and D₀₁ of an impulse: ", f"{known[..., 0, 0].item():.4f} {known[..., 0, 1].item():.4f}")
+print(
+    "D₀₀ and D₀₁ of an impulse: ",
+    f"{known[..., 0, 0].item():.4f} {known[..., 0, 1].item():.4f}",
+)
 print("first ranks of the zigzag: ", spectrum.zigzag_order(8)[:10].tolist())
-print("share kept, zigzag, axes:  ", spectrum.kept_share(0.5, 8, "zigzag"), spectrum.kept_share(0.5, 8, "axes"))
+print(
+    "share kept, zigzag, axes:  ",
+    spectrum.kept_share(0.5, 8, "zigzag"),
+    spectrum.kept_share(0.5, 8, "axes"),
+)
 print("white noise is flat:       ", bool(((of_noise - 1).abs() < 0.3).all()))
-print("photographs fall 30-fold:  ", bool(of_photos[1] > 30 * of_photos[-1]))
-print("order of HF energy:        ", "RGB < latents < noise" if rgb_hf < latent_hf < noise_hf else "another")
-print("the mean of ratios is worst:", max(relative_spread, key=relative_spread.get) == "mean_ratio")
+print("photographs fall tenfold:   ", bool(of_photos[1] > 10 * of_photos[-1]))
+print(
+    "order of HF energy:        ",
+    "RGB < latents < noise" if rgb_hf < latent_hf < noise_hf else "another",
+)
+print(
+    "the mean of ratios is worst:",
+    max(relative_spread, key=relative_spread.get) == "mean_ratio",
+)
 
 # %% tags=["hide-input"]
 record = run.finish()

@@ -42,18 +42,33 @@ model: str = "kl-f4c16"  # a shipped name, a diffusers folder or a hub id
 n_images: int = 256
 resolution: int = 128
 block_size: int = 8
-record_path: str = ""  # where to write this chapter's run record; nowhere when empty
+record_path: str = (
+    ""  # where to write this chapter's run record; nowhere when empty
+)
 
 # %% tags=["hide-input"]
 import plotly.graph_objects as go
 import torch
 from IPython.display import Markdown
 
-from diffusab_core import autoencoders, data, explore, figures, flow, records, spectrum
+from diffusab_core import (
+    autoencoders,
+    data,
+    explore,
+    figures,
+    flow,
+    records,
+    spectrum,
+)
 
 run = records.start(
     "03_spectral_autoregression",
-    parameters={"model": model, "n_images": n_images, "resolution": resolution, "block_size": block_size},
+    parameters={
+        "model": model,
+        "n_images": n_images,
+        "resolution": resolution,
+        "block_size": block_size,
+    },
     seed=seed,
     size=size,
     data=f"{n_images} crops of {resolution}² from the held-out photographs (coffee, china)",
@@ -88,10 +103,14 @@ B = block_size
 
 # %%
 crops = data.Photos(resolution=resolution, split="test", seed=seed)
-rgb = data.stack(crops, range(n_images))  # (n, 3, resolution, resolution) in [-1, 1]
+rgb = data.stack(
+    crops, range(n_images)
+)  # (n, 3, resolution, resolution) in [-1, 1]
 autoencoder = autoencoders.load(model)
 with torch.no_grad():
-    latents = torch.cat([autoencoder.encode(batch).mean for batch in rgb.split(32)])  # (n, C, h, w)
+    latents = torch.cat(
+        [autoencoder.encode(batch).mean for batch in rgb.split(32)]
+    )  # (n, C, h, w)
 small = data.resize_to(rgb, *latents.shape[-2:])  # (n, 3, h, w): RGB at latent size
 
 
@@ -106,12 +125,19 @@ def energies(x):
     return d[spectrum.zigzag_order(B)]
 
 
-noise_like = torch.randn(n_images, 3, *latents.shape[-2:], generator=torch.Generator().manual_seed(seed))
-signals = {"RGB at latent size": small, f"latents of {autoencoder.name}": latents, "white data": noise_like}
+noise_like = torch.randn(
+    n_images, 3, *latents.shape[-2:], generator=torch.Generator().manual_seed(seed)
+)
+signals = {
+    "RGB at latent size": small,
+    f"latents of {autoencoder.name}": latents,
+    "white data": noise_like,
+}
 E = {name: energies(x) for name, x in signals.items()}
 for name, e in E.items():
+    upper = e[B * B // 2 :].mean()
     print(
-        f"{name:24s} sum of E over a block {e.sum():6.2f}   E_0 {e[0]:6.2f}   mean of the upper half {e[B * B // 2 :].mean():.4f}"
+        f"{name:22s} sum {e.sum():5.1f}   E_0 {e[0]:5.1f}   upper half, mean {upper:.4f}"
     )
 
 # %% [markdown]
@@ -123,8 +149,9 @@ for name, e in E.items():
 crossover = {name: flow.crossover_time(e) for name, e in E.items()}
 figures.profiles(
     crossover,
-    alt="Crossover time against zigzag rank. For photographs it falls from about 0.9 at rank zero to below 0.1; for the "
-    "latents it falls less; for white data it is one half everywhere.",
+    alt="Crossover time against zigzag rank. For photographs it falls from about "
+    "0.9 at rank zero to below 0.1; for the latents it falls less; for white data "
+    "it is one half everywhere.",
     ylabel="crossover time t<sub>k</sub> (sampling runs downwards)",
     log_y=False,
 )
@@ -144,7 +171,8 @@ rows = "\n".join(
 )
 Markdown(
     f"**Measured here** ({n_images} held-out crops, one autoencoder):\n\n"
-    "| signal | mean of the block appears at t | upper half of the ranks, on average | last | span |\n"
+    "| signal | mean of the block appears at t | upper half of the ranks, on "
+    "average | last | span |\n"
     f"|---|---|---|---|---|\n{rows}"
 )
 
@@ -178,16 +206,25 @@ worst = 0.0
 for i, t in enumerate((0.2, 0.5, 0.8)):
     xt = flow.interpolate(x0, torch.randn(x0.shape, generator=generator), t)
     dt = spectrum.block_dct(xt, B)
-    measured = (d0 * dt).mean((0, 1, 2, 3)).square() / (d0.square().mean((0, 1, 2, 3)) * dt.square().mean((0, 1, 2, 3)))
+    measured = (d0 * dt).mean((0, 1, 2, 3)).square() / (
+        d0.square().mean((0, 1, 2, 3)) * dt.square().mean((0, 1, 2, 3))
+    )
     measured = measured.flatten()[spectrum.zigzag_order(B)]
     snr = flow.frequency_snr(E[f"latents of {autoencoder.name}"], t)
     predicted = snr / (1 + snr)
     worst = max(worst, (measured - predicted).abs().max().item())
     color = figures.PALETTE[i]
-    check.add_trace(go.Scatter(y=predicted.tolist(), name=f"t = {t}, formula", line={"color": color}))
     check.add_trace(
         go.Scatter(
-            y=measured.tolist(), name="measured", mode="markers", marker={"color": color, "size": 5, "symbol": i}
+            y=predicted.tolist(), name=f"t = {t}, formula", line={"color": color}
+        )
+    )
+    check.add_trace(
+        go.Scatter(
+            y=measured.tolist(),
+            name="measured",
+            mode="markers",
+            marker={"color": color, "size": 5, "symbol": i},
         )
     )
 check.update_xaxes(title="zigzag rank").update_yaxes(
@@ -196,8 +233,8 @@ check.update_xaxes(title="zigzag rank").update_yaxes(
 check.update_layout(height=380, margin_t=70)
 figures.described(
     check,
-    "Share of signal in each coefficient against zigzag rank at three times. Dots measured on noisy latents lie on the "
-    "curves that the formula predicts.",
+    "Share of signal in each coefficient against zigzag rank at three times. Dots "
+    "measured on noisy latents lie on the curves that the formula predicts.",
 )
 
 # %% tags=["hide-input"]
@@ -210,17 +247,22 @@ Markdown(
 # ## Watching it happen
 #
 # Move $t$ from 1 towards 0, as a sampler does. On the left the photograph at latent size with noise, as a pixel-space
-# model sees it; in the middle the noisy *latent*, decoded; on the right the signal-to-noise ratio by rank for both and for
+# model sees it; on the right the noisy *latent*, decoded; below, the signal-to-noise ratio by rank for both and for
 # white data. A frequency is above the dashed line when it carries more signal than noise.
 
 # %%
 explorer_image = data.photo("coffee")[:, 96:288, 192:384]  # (3, 192, 192)
-explore.noise_explorer(explorer_image, autoencoder, {name: e.tolist() for name, e in E.items()}, seed=seed)
+explore.noise_explorer(
+    explorer_image,
+    autoencoder,
+    {name: e.tolist() for name, e in E.items()},
+    seed=seed,
+)
 
 # %% [markdown]
-# Two warnings. The decoder was never trained on noisy latents, so the middle picture shows what the noise does *through the
+# Two warnings. The decoder was never trained on noisy latents, so the right picture shows what the noise does *through the
 # decoder*, not what a sampler would show at that time, which is the decoded estimate of the clean latent. And what the
-# figure on the right knows is second-order statistics only: two data sets with the same $E_k$ can be easy and hard to
+# curves know is second-order statistics only: two data sets with the same $E_k$ can be easy and hard to
 # model. The spectrum is a diagnosis, not a proof; whether repairing it makes a diffusion model better has to be measured
 # with a diffusion model.
 #
@@ -231,20 +273,27 @@ explore.noise_explorer(explorer_image, autoencoder, {name: e.tolist() for name, 
 # natural images with the textbook $\beta\approx 2$ and one, no order at all, for white data.
 
 # %%
-slopes = {name: spectrum.spectral_exponent(standardise(x)) for name, x in signals.items()}
+slopes = {
+    name: spectrum.spectral_exponent(standardise(x)) for name, x in signals.items()
+}
 fits = go.Figure()
 for i, (name, x) in enumerate(signals.items()):
     frequency, power = spectrum.radial_profile(standardise(x))
     line = {"color": figures.PALETTE[i], "dash": figures.DASHES[i]}
     label = f"{name}: β = {slopes[name]:.2f}"
-    fits.add_trace(go.Scatter(x=frequency.tolist(), y=power.tolist(), name=label, line=line))
-fits.update_xaxes(title="spatial frequency, cycles per latent pixel", type="log", exponentformat="power")
-fits.update_yaxes(title="power", type="log", exponentformat="power")
+    fits.add_trace(
+        go.Scatter(x=frequency.tolist(), y=power.tolist(), name=label, line=line)
+    )
+fits.update_xaxes(
+    title="spatial frequency, cycles per latent pixel", **figures.DECADES
+)
+fits.update_yaxes(title="power", **figures.DECADES)
 fits.update_layout(height=380)
 figures.described(
     fits,
-    "Radially averaged power against spatial frequency on logarithmic axes with fitted exponents: photographs fall most "
-    "steeply, latents less, white data is level.",
+    "Radially averaged power against spatial frequency on logarithmic axes with "
+    "fitted exponents: photographs fall most steeply, latents less, white data is "
+    "level.",
 )
 
 # %% tags=["hide-input"]
@@ -341,9 +390,18 @@ Markdown(
 
 # %% tags=["checkpoint"]
 known = torch.tensor([9.0, 1.0, 1 / 9])
-print("crossover times of E = 9, 1, 1/9:   ", [round(t, 4) for t in flow.crossover_time(known).tolist()])
-print("their signal-to-noise at t = 1/4:   ", [round(v, 4) for v in flow.frequency_snr(known, 0.25).tolist()])
-print("unit variance, energy of a block:   ", [round(e.sum().item()) for e in E.values()])
+print(
+    "crossover times of E = 9, 1, 1/9:   ",
+    [round(t, 4) for t in flow.crossover_time(known).tolist()],
+)
+print(
+    "their signal-to-noise at t = 1/4:   ",
+    [round(v, 4) for v in flow.frequency_snr(known, 0.25).tolist()],
+)
+print(
+    "unit variance, energy of a block:   ",
+    [round(e.sum().item()) for e in E.values()],
+)
 print("white data appears at once:         ", white_span < 0.1)
 print("photographs span half the time axis:", rgb_span > 0.5)
 print("span, RGB > latents > white:        ", rgb_span > latent_span > white_span)
