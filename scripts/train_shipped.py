@@ -46,7 +46,7 @@ class Recipe:
 
 
 F4, F8 = (16, 32, 48), (16, 24, 32, 40)
-_FAMILY = {"batch_size": 8, "steps": 1500}  # short enough that every member can be trained with several seeds
+_FAMILY = {"batch_size": 8, "steps": 3000}  # short enough that every member can be trained with several seeds
 
 RECIPES = {
     "kl-f4c16": Recipe(latent_channels=16),
