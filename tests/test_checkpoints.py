@@ -16,8 +16,8 @@ def replay(reference: Path, cwd: Path, pythonpath: Path | None = None) -> subpro
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     if pythonpath is not None:
         environment["PYTHONPATH"] = str(pythonpath)
-    command = [sys.executable, "-m", "pytest", "--nbval-lax", "--nbval-current-env", "-q", "--color=no", "-p", "no:cacheprovider",
-               "-c", os.devnull, f"--rootdir={reference.parent}", str(reference)]  # fmt: skip
+    command = [sys.executable, "-m", "pytest", "--nbval-lax", "--nbval-current-env", "-q", "--color=no"]
+    command += ["-p", "no:cacheprovider", "-c", os.devnull, f"--rootdir={reference.parent}", str(reference)]
     return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=300)
 
 

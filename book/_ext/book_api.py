@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import importlib
+import sys
 from pathlib import Path
 
+from docutils.nodes import Element
+from sphinx.addnodes import pending_xref
 from sphinx.application import Sphinx
+from sphinx.environment import BuildEnvironment
+from sphinx.util.nodes import make_refnode
 
 MARKER = "% modules of diffusab_core"
 
@@ -20,23 +26,62 @@ def public_modules(package: Path) -> list[str]:
 
 
 def module_section(name: str) -> str:
-    """Return the MyST section that documents what one module defines; what it re-exports stands where it is defined."""
-    options = "   :members:\n   :ignore-module-all:\n"
-    return f"## `{name.partition('.')[2]}`\n\n```{{eval-rst}}\n.. automodule:: {name}\n{options}```\n"
+    """Return the MyST section that documents what one module offers, from the docstrings."""
+    return f"## `{name.partition('.')[2]}`\n\n```{{eval-rst}}\n.. automodule:: {name}\n   :members:\n```\n"
+
+
+def home(name: str, member: object) -> str | None:
+    """Return the module in which a function or class of a package is documented: the one that offers it to users.
+
+    That is the module whose ``__all__`` lists it though it is defined elsewhere, else the defining one.
+    """
+    defined_in = getattr(member, "__module__", None)
+    if not callable(member) or defined_in is None:
+        return None
+    package = defined_in.partition(".")[0]
+    offered = [
+        module_name
+        for module_name, module in sorted(sys.modules.items())
+        if module_name.startswith(f"{package}.")
+        and isinstance(listed := getattr(module, "__all__", None), list | tuple)
+        and name in listed
+        and getattr(module, name, None) is member
+    ]
+    return next((module_name for module_name in offered if module_name != defined_in), defined_in)
+
+
+def load_package(package: Path) -> None:
+    """Import every public module, so that :func:`home` knows what each of them offers."""
+    for name in public_modules(package):
+        importlib.import_module(name)
 
 
 def skip_member(app: Sphinx, what: str, name: str, member: object, skip: bool, options: object) -> bool | None:
-    """Leave out what would be documented twice or is not ours.
+    """Leave out what would be documented twice, and class attributes whose value is a built-in type.
 
-    Names that a module passes on from another one (through ``__all__``) are documented where they are defined. A class
-    attribute whose value is a built-in type would come with that type's own documentation.
+    For the latter autodoc would print that type's own documentation.
     """
     if what == "class" and isinstance(member, type) and member.__module__ == "builtins":
         return True
-    if what == "module" and callable(member):
-        here, home = app.env.temp_data.get("autodoc:module"), getattr(member, "__module__", None)
-        return True if here and home and home != here else None
+    if what == "module":
+        place = home(name, member)
+        if place is not None and place != app.env.temp_data.get("autodoc:module"):
+            return True
     return None
+
+
+def resolve(app: Sphinx, env: BuildEnvironment, node: pending_xref, contnode: Element) -> Element | None:
+    """Lead a reference that names the defining module, or the offering one, to where the object is documented."""
+    target = node.get("reftarget", "")
+    module_name, _, name = target.rpartition(".")
+    module = sys.modules.get(module_name)
+    if node.get("refdomain") != "py" or module is None or not hasattr(module, name):
+        return None
+    place = home(name, getattr(module, name))
+    entry = env.get_domain("py").objects.get(f"{place}.{name}")
+    if entry is None:
+        return None
+    return make_refnode(app.builder, node["refdoc"], entry.docname, entry.node_id, contnode, f"{place}.{name}")
 
 
 def expand(text: str, package: Path) -> str:

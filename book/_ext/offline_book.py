@@ -75,6 +75,7 @@ def prepare_output(app: Sphinx) -> None:
 def fill_api_page(app: Sphinx, docname: str, source: list[str]) -> None:
     """Write the API page's sections."""
     if docname == "book/api":
+        book_api.load_package(Path(app.srcdir) / "diffusab_core")
         source[0] = book_api.expand(source[0], Path(app.srcdir) / "diffusab_core")
 
 
@@ -102,5 +103,6 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.connect("builder-inited", prepare_output)
     app.connect("source-read", fill_api_page)
     app.connect("autodoc-skip-member", book_api.skip_member)
+    app.connect("missing-reference", book_api.resolve)
     app.connect("html-page-context", keep_local, priority=1000)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

@@ -2,8 +2,9 @@
 
 import json
 import re
+import sys
 from pathlib import Path
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 
 import book_api
 import book_figures
@@ -179,16 +180,40 @@ def test_private_modules_are_not_in_the_api_page(tmp_path):
     assert book_api.public_modules(package) == ["package.a", "package.sub.c"]
 
 
+@pytest.fixture
+def package(monkeypatch):
+    """A package whose module ``face`` offers what ``inner`` defines; ``inner`` also has something of its own."""
+
+    def offered(): ...
+
+    def own(): ...
+
+    inner = ModuleType("package.inner")
+    face = ModuleType("package.face")
+    for function in (offered, own):
+        function.__module__ = "package.inner"
+        setattr(inner, function.__name__, function)
+    face.offered, face.own, face.__all__ = offered, own, ["offered"]
+    monkeypatch.setitem(sys.modules, "package.inner", inner)
+    monkeypatch.setitem(sys.modules, "package.face", face)
+    return inner
+
+
 @pytest.mark.parametrize(
-    ("what", "member", "skipped"),
+    ("module", "name", "skipped"),
     [
-        ("class", str, True),  # a field whose default is a built-in type
-        ("class", Path.exists, None),
-        ("module", book_figures.figure_html, None),  # defined here
-        ("module", book_runtimes.runtime, True),  # passed on from another module
-        ("module", ("a", "constant"), None),
+        ("package.face", "offered", None),
+        ("package.inner", "offered", True),
+        ("package.inner", "own", None),
+        ("package.face", "own", True),  # merely imported there
     ],
 )
-def test_nothing_is_documented_twice(what, member, skipped):
-    app = SimpleNamespace(env=SimpleNamespace(temp_data={"autodoc:module": "book_figures"}))
-    assert book_api.skip_member(app, what, "name", member, False, None) is skipped
+def test_everything_is_documented_once_where_it_is_offered(package, module, name, skipped):
+    app = SimpleNamespace(env=SimpleNamespace(temp_data={"autodoc:module": module}))
+    assert book_api.skip_member(app, "module", name, getattr(package, name), False, None) is skipped
+
+
+def test_constants_stay_and_built_in_defaults_go():
+    app = SimpleNamespace(env=SimpleNamespace(temp_data={"autodoc:module": "package.inner"}))
+    assert book_api.skip_member(app, "module", "NAMES", ("a", "b"), False, None) is None
+    assert book_api.skip_member(app, "class", "text", str, False, None) is True
