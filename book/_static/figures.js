@@ -120,7 +120,7 @@
   // Crossing between narrow and wide draws anew, at the slider position that was reached.
   async function redraw() {
     for (const [box, { plot }] of [...drawn]) {
-      const active = plot.layout.sliders?.[0]?.active;
+      const active = plot.layout?.sliders?.[0]?.active; // none while an earlier crossing still draws
       window.Plotly.purge(plot);
       plot.remove();
       drawn.delete(box);
