@@ -269,12 +269,19 @@ def test_a_solution_unfolds(browser, site):
         assert solution.bounding_box()["height"] > folded + 40
 
 
+def test_the_address_alone_leads_to_the_first_page(browser, site):
+    with reading(browser, site, **DESK) as page:
+        page.goto(f"{site}/index.html")
+        page.wait_for_url(f"{site}/{TOC['root']}.html")
+
+
 def test_the_remaining_pages_work_offline(browser, site, built_book):
     """The index, the search page and the package's sources: no figures there, but scripts and styles."""
-    rest = [path.relative_to(built_book).as_posix() for path in sorted(built_book.rglob("*.html"))]
+    pages = {path.relative_to(built_book).as_posix() for path in built_book.rglob("*.html")}
+    rest = sorted(pages - {f"{name}.html" for name in PAGES} - {"index.html"})
     with reading(browser, site, **DESK) as page:
         for name in rest:
-            if name.removesuffix(".html") not in PAGES and not name.startswith("_static/"):
+            if not name.startswith("_static/"):  # the theme's templates
                 page.goto(f"{site}/{name}")
                 page.wait_for_load_state("load")
 
