@@ -43,7 +43,7 @@ __all__ = [
 WEIGHTS = Path(__file__).parent / "weights"
 
 #: Names of the autoencoders that come with the package.
-SHIPPED = ("kl-f4c16",)
+SHIPPED = ("kl-f4c16", "kl-f8c4", "kl-f8c16", "kl-f8c64")
 
 
 # ---------------------------------------------------------------------------------------------------------------------

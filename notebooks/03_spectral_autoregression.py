@@ -42,9 +42,7 @@ model: str = "kl-f4c16"  # a shipped name, a diffusers folder or a hub id
 n_images: int = 256
 resolution: int = 128
 block_size: int = 8
-record_path: str = (
-    ""  # where to write this chapter's run record; nowhere when empty
-)
+record_path: str = ""  # where the run record goes; nowhere when empty
 
 # %% tags=["hide-input"]
 import plotly.graph_objects as go
@@ -178,7 +176,7 @@ Markdown(
 
 # %% [markdown]
 # For photographs the crossovers are spread over most of the time axis: when a frequency is being decided, the coarser
-# ones are already nearly clean and the finer ones still nearly pure noise. The model predicts the next frequencies *given*
+# ones are already cleaner, the much coarser ones nearly clean, and the finer ones still mostly noise. The model predicts the next frequencies *given*
 # the coarser ones, which is what "autoregressive" means. For white data all crossovers coincide at $t = 1/2$: there is no
 # order, everything appears at once. A latent lies between the two, and the flatter its spectrum, the nearer to the second.
 #
@@ -222,7 +220,7 @@ for i, t in enumerate((0.2, 0.5, 0.8)):
     check.add_trace(
         go.Scatter(
             y=measured.tolist(),
-            name="measured",
+            name=f"t = {t}, measured",
             mode="markers",
             marker={"color": color, "size": 5, "symbol": i},
         )
@@ -260,7 +258,9 @@ explore.noise_explorer(
 )
 
 # %% [markdown]
-# Two warnings. The decoder was never trained on noisy latents, so the right picture shows what the noise does *through the
+# Three warnings. A latent has 16 channels where RGB has three, and the decoder averages over them and over neighbours, so
+# the right picture can be recognised at times when the left one cannot, although a single latent number is as noisy as a
+# pixel: the curves compare frequencies of one channel, not pictures. The decoder was never trained on noisy latents, so the right picture shows what the noise does *through the
 # decoder*, not what a sampler would show at that time, which is the decoded estimate of the clean latent. And what the
 # curves know is second-order statistics only: two data sets with the same $E_k$ can be easy and hard to
 # model. The spectrum is a diagnosis, not a proof; whether repairing it makes a diffusion model better has to be measured
@@ -268,9 +268,10 @@ explore.noise_explorer(
 #
 # ## How steep is steep enough?
 #
-# If $E_k \propto f_k^{-\beta}$ for a spatial frequency $f$, then well inside $E_k\ll 1$ the crossover falls as
-# $t_k \approx f_k^{-\beta/2}$: doubling the frequency divides the time of appearance by $2^{\beta/2}$, which is two for
-# natural images with the textbook $\beta\approx 2$ and one, no order at all, for white data.
+# If $E_k \propto f_k^{-\beta}$ for a spatial frequency $f$, then in the limit $E_k\ll 1$ the crossover time
+# $t_k \approx \sqrt{E_k} \propto f_k^{-\beta/2}$: doubling the frequency divides the time of appearance by $2^{\beta/2}$, which
+# is two for natural images with the textbook $\beta\approx 2$ and one, no order at all, for white data. Where $E_k$ is not small
+# the crossovers lie closer together than that. Both can be measured.
 
 # %%
 slopes = {
@@ -297,27 +298,41 @@ figures.described(
 )
 
 # %% tags=["hide-input"]
-rgb_slope, latent_slope, white_slope = slopes.values()
-run.metrics |= {
-    "power_exponent_rgb": rgb_slope,
-    "power_exponent_latent": latent_slope,
-    "power_exponent_white": white_slope,
-}
+rank_of = {int(k): rank for rank, k in enumerate(spectrum.zigzag_order(B))}
+doubling = {}  # t at v over t at 2v, for v = 1, 2, 3, averaged over rows and columns
+for name, t in crossover.items():
+    pairs = [
+        (rank_of[v * s], rank_of[2 * v * s]) for v in (1, 2, 3) for s in (1, B)
+    ]
+    doubling[name] = sum((t[a] / t[b]).item() for a, b in pairs) / len(pairs)
+for name, key in zip(signals, ("rgb", "latent", "white"), strict=True):
+    run.metrics |= {
+        f"power_exponent_{key}": slopes[name],
+        f"crossover_ratio_per_octave_{key}": doubling[name],
+    }
+rows = "\n".join(
+    f"| {name} | {slopes[name]:.2f} | {2 ** (slopes[name] / 2):.2f} | {doubling[name]:.2f} |"
+    for name in signals
+)
 Markdown(
-    f"**Measured here.** Fitted exponents β (Hann window, up to 0.35 cycles per pixel): {rgb_slope:.2f} for RGB at latent "
-    f"size, {latent_slope:.2f} for latents, {white_slope:.2f} for white data. Doubling the frequency divides the time of "
-    f"appearance by {2 ** (rgb_slope / 2):.1f}, {2 ** (latent_slope / 2):.1f} and {2 ** (white_slope / 2):.1f}."
+    "**Measured here.** β is fitted with a Hann window up to 0.35 cycles per pixel; the last column averages $t_k$ at "
+    "frequency $v$ over $t_k$ at $2v$, for $v = 1, 2, 3$, along rows and columns.\n\n"
+    "| signal | β | limit $2^{β/2}$ | measured ratio per doubling |\n|---|---|---|---|\n"
+    + rows
 )
 
 # %% [markdown]
+# The two held-out photographs, reduced with a filter that smooths, fall more steeply than the textbook's exponent. For the
+# latents the limit is never reached: even their finest frequencies are not small against the noise.
+#
 # ## Exercises
 #
 # ```{exercise} Shifting time
 # :label: ex-shift
 #
 # The time shift $t' = \frac{s\,t}{(1-t) + s\,t}$ (Eq. 3 of {cite:t}`skorokhodov2025improving`, in the direction of this
-# book's time) moves the sampler's steps. Show that it is the same as scaling the data by $1/s$: which $E_k$ gives
-# $\mathrm{SNR}_k(t')$ the old value? Can a shift repair a flat spectrum?
+# book's time) moves the sampler's steps. Show that it changes $\mathrm{SNR}_k$ as if all $E_k$ were divided by one number, and
+# find the number. Can a shift repair a flat spectrum?
 # ```
 #
 # ````{solution} ex-shift
@@ -337,11 +352,12 @@ Markdown(
 # paper sweeps the shift: to show that the gain of scale equivariance is not an implicit shift.)
 # ````
 #
-# ```{exercise} Upsampled data
+# ```{exercise} Larger pictures
 # :label: ex-upsampled
 #
-# Enlarge the standardised RGB pictures twofold by repeating pixels and compute $E_k$ again. Which crossovers move, in which
-# direction, and what does this say about training at higher resolution with an unchanged schedule?
+# Enlarge the standardised RGB pictures twofold by repeating pixels. A block of $2B$ pixels now covers what a block of $B$
+# covered before. Compare $E_{uv}$ of the lowest frequencies. Which time shift undoes the difference, and what does it say
+# about training at higher resolution with an unchanged schedule?
 # ```
 #
 # ````{solution} ex-upsampled
@@ -349,15 +365,15 @@ Markdown(
 #
 # ```python
 # large = small.repeat_interleave(2, -1).repeat_interleave(2, -2)
-# figures.profiles(
-#     {"as it is": flow.crossover_time(E["RGB at latent size"]), "twice as large": flow.crossover_time(energies(large))},
-#     alt="Crossover times before and after enlarging: low ranks appear earlier, high ranks later.", ylabel="t_k", log_y=False,
-# )
+# before = spectrum.block_dct(standardise(small), B).square().mean((0, 1, 2, 3))
+# after = spectrum.block_dct(standardise(large), 2 * B).square().mean((0, 1, 2, 3))
+# print([round(r, 2) for r in (after[0, :4] / before[0, :4]).tolist()])
 # ```
 #
-# A block covers less of the scene, so more of its energy lies in the lowest ranks: these cross over at larger $t$. The
-# schedule that suited the small picture adds too little noise to hide the layout of the large one, which is why larger
-# pictures are trained with noisier times (or a shift $s>1$).
+# A factor of four at the lowest frequencies, a little less further up (a repeated pixel is a box filter): four times as many
+# pixels say the same thing, and their noise averages out. By {eq}`eq-snr` the shift with $s = 2$ divides the ratio by four
+# again. The schedule that suited the small picture adds too little noise to hide the layout of the large one, which is why
+# larger pictures are trained and sampled with noisier times.
 # ````
 #
 # ```{exercise} A latent without order
@@ -377,11 +393,12 @@ Markdown(
 # shuffled = latents.flatten(-2)[..., order].unflatten(-1, (h, w))
 # figures.profiles(
 #     {"latents": flow.crossover_time(energies(latents)), "shuffled": flow.crossover_time(energies(shuffled))},
-#     alt="Crossover times of latents fall with rank, those of shuffled latents are nearly level.", ylabel="t_k", log_y=False,
+#     alt="Crossover times of latents fall with rank, those of shuffled latents are level from rank 1 on.", ylabel="t_k", log_y=False,
 # )
 # ```
 #
-# The spectrum becomes nearly flat: neighbours no longer resemble each other. No information is lost, the decoder composed
+# From rank 1 on the spectrum becomes nearly flat: neighbours no longer resemble each other. Only $E_0$ stays large, since a
+# permutation keeps each image's channel means and every block of shuffled positions has about that mean. No information is lost, the decoder composed
 # with the inverse permutation reconstructs as before, and yet a denoiser with local or coarse-to-fine habits now faces a
 # harder problem. Reconstruction quality and diffusability are different things.
 # ````

@@ -166,6 +166,19 @@
       box.tabIndex = 0;
       box.addEventListener("keydown", onKey);
     }
+    // What was never scrolled to is drawn when the page has nothing else to do, so that printing finds it.
+    const whenIdle = window.requestIdleCallback ?? ((later) => setTimeout(later, 300));
+    const waiting = [...boxes];
+    async function drawNext() {
+      const box = waiting.shift();
+      if (!box) return;
+      if (!box.querySelector(".book-figure-plot")) {
+        near.unobserve(box);
+        await draw(box);
+      }
+      whenIdle(drawNext);
+    }
+    window.addEventListener("load", () => setTimeout(() => whenIdle(drawNext), 1500));
     new MutationObserver(recolour).observe(document.documentElement, { attributeFilter: ["data-theme"] });
     NARROW.addEventListener("change", redraw);
   }
