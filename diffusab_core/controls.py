@@ -163,11 +163,11 @@ class Explorer:
         if buttons:
             fig.update_layout(updatemenus=[
                 {"buttons": entries, "active": active, "x": i * 0.5, "xanchor": "left", "y": 1.0, "yanchor": "bottom",
-                 "pad": {"b": 34}, "showactive": True}
+                 "pad": {"b": 48}, "showactive": True}
                 for i, (entries, active) in enumerate(buttons)
             ])  # fmt: skip
             top = fig.layout.margin.t or 48
-            fig.update_layout(margin_t=top + 44, height=(fig.layout.height or 450) + 44)
+            fig.update_layout(margin_t=top + 56, height=(fig.layout.height or 450) + 56)
         fig.update_layout(margin_b=(fig.layout.margin.b or 48) + 76, height=(fig.layout.height or 450) + 76)
         return fig
 

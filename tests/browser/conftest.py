@@ -4,8 +4,6 @@ import functools
 import http.server
 import os
 import shutil
-import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -53,15 +51,6 @@ def browser() -> Iterator:
         chromium = playwright.chromium.launch(executable_path=executable, args=flags)
         yield chromium
         chromium.close()
-
-
-@pytest.fixture(scope="session")
-def built_book() -> Path:
-    """The folder of the built book, built first when it is missing or older than its sources."""
-    command = [sys.executable, str(ROOT / "scripts" / "build_book.py"), "--if-stale"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, f"the book does not build:\n{done.stdout[-3000:]}\n{done.stderr[-6000:]}"
-    return ROOT / "_build" / "html"
 
 
 class QuietHandler(http.server.SimpleHTTPRequestHandler):
