@@ -2,6 +2,7 @@
 
 import json
 import math
+from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
@@ -113,3 +114,14 @@ def test_read_all_filters_by_experiment(tmp_path):
     make(experiment="other").write(tmp_path / "b" / "2.json")
     assert len(records.read_all(tmp_path)) == 2
     assert [r.experiment for r in records.read_all(tmp_path, "other")] == ["other"]
+
+
+ROOT = Path(records.__file__).resolve().parents[1]
+COMMITTED = [*records.RESULTS.rglob("*.json"), *(ROOT / "diffusab_core" / "weights").glob("*/record.json")]
+
+
+@pytest.mark.parametrize("path", COMMITTED, ids=lambda p: f"{p.parent.name}/{p.name}")
+def test_committed_records_are_valid_and_name_no_private_folder(path):
+    record = records.read(path)
+    assert record.git_revision, "a committed record says which code made it"
+    assert str(ROOT) not in path.read_text()
