@@ -323,7 +323,7 @@ Markdown(
 # ## What the experiment leaves open
 #
 # - Cutting is not what a diffusion model does. It makes errors of some size at high frequencies; it does not set them to
-#   zero. The cut is the worst case of one kind of error.
+#   zero. The cut stands for one kind of error, and not for the worst kind: see {ref}`ex-noise-instead`.
 # - PSNR weighs all frequencies of the *picture* by their energy, so it forgives a soft picture. A perceptual distance would
 #   not; this book computes none where its network's weights cannot be had offline.
 # - A decoder that breaks on cut latents may simply never have seen such latents. It does not follow that the information was
@@ -394,7 +394,7 @@ Markdown(
 #     print(f"{metrics.psnr(first.decode(spectrum.block_idct(noisy)), x).item():.2f} dB")
 # ```
 #
-# Worse: independent noise of the right energy doubles the squared error in the latent, $\mathbb E(n - d)^2 = 2\,\mathbb E
+# Worse, here by about 0.7 dB: independent noise of the right energy doubles the squared error in the latent, $\mathbb E(n - d)^2 = 2\,\mathbb E
 # d^2$, where zeros leave it at $\mathbb E d^2$. It keeps the profile as it was, though: a right-looking spectrum is not yet
 # a right latent.
 # ````
