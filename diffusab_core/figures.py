@@ -193,3 +193,46 @@ def profiles(
     fig.update_yaxes(title=ylabel, **(DECADES if log_y else {}))
     fig.update_layout(height=height, title=title, showlegend=True)
     return described(fig, alt)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Runs
+
+
+def over_seeds(
+    values: Mapping[str, Mapping[str, Sequence[float]]],
+    alt: str,
+    xlabel: str,
+    ylabel: str,
+    height: int = 360,
+    log_y: bool = True,
+) -> go.Figure:
+    """One marker for every training run and a line through the means, so that spread is seen and not summarised away.
+
+    Args:
+        values: For each line, for each place on the horizontal axis (in order), one value for each seed.
+        alt: Alt text.
+        xlabel: Title of the horizontal axis, whose places are categories.
+        ylabel: Title of the vertical axis.
+        height: In pixels.
+        log_y: Logarithmic vertical axis.
+    """
+    fig = go.Figure()
+    places = list(dict.fromkeys(place for series in values.values() for place in series))
+    for i, (name, series) in enumerate(values.items()):
+        color, symbol = PALETTE[i % len(PALETTE)], i
+        where = [place for place, runs in series.items() for _ in runs]
+        runs = [value for place in series.values() for value in place]
+        means = [sum(place) / len(place) for place in series.values()]
+        line = {"color": color, "dash": DASHES[i % len(DASHES)], "width": 1.5}
+        hover = "%{x}: %{y:.3g}<extra>" + name + "</extra>"
+        fig.add_scatter(x=list(series), y=means, mode="lines", line=line, name=name, legendgroup=name, hoverinfo="skip")
+        marker = {"color": color, "symbol": symbol, "size": 8, "opacity": 0.75}
+        fig.add_scatter(
+            x=where, y=runs, mode="markers", marker=marker, name=name, legendgroup=name, showlegend=False,
+            hovertemplate=hover,
+        )  # fmt: skip
+    fig.update_xaxes(title=xlabel, type="category", categoryorder="array", categoryarray=places)
+    fig.update_yaxes(title=ylabel, **(DECADES if log_y else {}))
+    fig.update_layout(height=height)
+    return described(fig, alt)

@@ -107,11 +107,29 @@ def radial_profile(x: Tensor, bins: int | None = None) -> tuple[Tensor, Tensor]:
     return frequency, total / size
 
 
-def spectral_exponent(x: Tensor, lowest_cycles: float = 3.0, highest: float = 0.35) -> float:
-    r"""The exponent :math:`\beta` of a power law :math:`f^{-\beta}` fitted to the radially averaged power spectrum.
+def windowed_radial_profile(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Radially averaged power spectrum of grey images under a Hann window: what a power law is fitted to.
 
-    Channels are averaged to grey, the mean is removed and a Hann window applied, since borders that do not match add
-    power at high frequencies; then :math:`\log` power is fitted by least squares against :math:`\log` frequency.
+    Channels are averaged to grey, the mean of each image is removed and the window applied, since borders that do not
+    match add power at high frequencies.
+
+    Args:
+        x: ``(N, C, H, W)``, any float dtype.
+
+    Returns:
+        ``(frequency, power)`` as :func:`radial_profile`, in cycles per pixel, ``(min(H, W) // 2,)`` each.
+    """
+    grey = working(x).mean(1, keepdim=True)
+    height, width = grey.shape[-2:]
+    grey = grey - grey.mean((-2, -1), keepdim=True)
+    window = torch.hann_window(height, periodic=False)[:, None] * torch.hann_window(width, periodic=False)
+    return radial_profile(grey * window.to(grey))
+
+
+def spectral_exponent(x: Tensor, lowest_cycles: float = 3.0, highest: float = 0.35) -> float:
+    r"""The exponent :math:`\beta` of a power law :math:`f^{-\beta}` fitted to :func:`windowed_radial_profile`.
+
+    :math:`\log` power is fitted by least squares against :math:`\log` frequency.
 
     Args:
         x: ``(N, C, H, W)``, any float dtype.
@@ -124,11 +142,8 @@ def spectral_exponent(x: Tensor, lowest_cycles: float = 3.0, highest: float = 0.
     Raises:
         ValueError: Fewer than three rings lie between the two ends.
     """
-    grey = working(x).mean(1, keepdim=True)
-    height, width = grey.shape[-2:]
-    grey = grey - grey.mean((-2, -1), keepdim=True)
-    window = torch.hann_window(height, periodic=False)[:, None] * torch.hann_window(width, periodic=False)
-    frequency, power = radial_profile(grey * window.to(grey))
+    height, width = x.shape[-2:]
+    frequency, power = windowed_radial_profile(x)
     inside = (frequency >= lowest_cycles / min(height, width)) & (frequency <= highest)
     if inside.sum() < 3:
         raise ValueError(

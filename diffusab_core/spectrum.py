@@ -25,7 +25,13 @@ from diffusab_core.dct import (
     kept_share,
     zigzag_order,
 )
-from diffusab_core.radial import radial_mask, radial_profile, radial_split, spectral_exponent
+from diffusab_core.radial import (
+    radial_mask,
+    radial_profile,
+    radial_split,
+    spectral_exponent,
+    windowed_radial_profile,
+)
 
 __all__ = [
     "MEDIAN_RANGE",
@@ -44,6 +50,7 @@ __all__ = [
     "radial_profile",
     "radial_split",
     "spectral_exponent",
+    "windowed_radial_profile",
     "zigzag_order",
 ]
 

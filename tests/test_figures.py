@@ -55,3 +55,14 @@ def test_basis_mosaic_shows_each_pattern_in_its_place():
 def test_lines_differ_by_colour_and_dash():
     fig = figures.profiles({str(i): torch.ones(4) for i in range(5)}, alt="Five flat curves, all at one.")
     assert len({trace.line.color for trace in fig.data}) == len({trace.line.dash for trace in fig.data}) == 5
+
+
+def test_over_seeds_shows_every_run_and_the_mean():
+    values = {"f4": {"4": [1.0, 3.0], "16": [2.0]}, "f8": {"4": [4.0], "64": [5.0, 7.0, 9.0]}}
+    fig = figures.over_seeds(values, alt="Two lines over three places, with every run.", xlabel="channels", ylabel="y")
+    lines, markers = fig.data[::2], fig.data[1::2]
+    assert [list(trace.y) for trace in lines] == [[2.0, 2.0], [4.0, 7.0]]
+    assert [list(trace.y) for trace in markers] == [[1.0, 3.0, 2.0], [4.0, 5.0, 7.0, 9.0]]
+    assert list(markers[1].x) == ["4", "64", "64", "64"]
+    assert list(fig.layout.xaxis.categoryarray) == ["4", "16", "64"]
+    assert len({trace.marker.symbol for trace in markers}) == 2

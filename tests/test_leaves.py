@@ -15,23 +15,7 @@ from torch.utils.data import DataLoader
 from diffusab_core import leaves
 from diffusab_core.data import stack
 from diffusab_core.leaves import CLASS_NAMES, CLASSES, LeafLaw, Leaves, leaf_clip
-from diffusab_core.spectrum import radial_profile
-
-
-def windowed_spectrum(x: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
-    """Frequency and radially averaged power of grey images, free of the jump at the borders by a Hann window."""
-    window = torch.hann_window(x.shape[-1], periodic=False)
-    window = window[:, None] * window
-    grey = x.mean(-3)
-    grey = grey - (grey * window).sum((-2, -1), keepdim=True) / window.sum()
-    frequency, power = radial_profile(grey * window)
-    return frequency.numpy(), power.numpy()
-
-
-def spectral_exponent(x: torch.Tensor) -> float:
-    frequency, power = windowed_spectrum(x)
-    band = (frequency >= 3 / x.shape[-1]) & (frequency <= 0.35)  # below: the window; above: the pixel's own blur
-    return -np.polyfit(np.log(frequency[band]), np.log(power[band]), 1)[0]
+from diffusab_core.spectrum import radial_profile, spectral_exponent, windowed_radial_profile
 
 
 @pytest.fixture(scope="module")
@@ -235,7 +219,7 @@ def test_the_law_of_sizes_sets_the_spectrum():
 
 def test_gratings_hold_more_fine_structure_than_flat_discs(many):
     def fine_share(name: str) -> float:
-        frequency, power = windowed_spectrum(many[CLASS_NAMES.index(name) :: len(CLASSES)])
+        frequency, power = windowed_radial_profile(many[CLASS_NAMES.index(name) :: len(CLASSES)])
         return (power * frequency)[frequency > 0.15].sum() / (power * frequency).sum()
 
     assert fine_share("stripes") > 2 * fine_share("discs")

@@ -125,3 +125,12 @@ def test_committed_records_are_valid_and_name_no_private_folder(path):
     record = records.read(path)
     assert record.git_revision, "a committed record says which code made it"
     assert str(ROOT) not in path.read_text()
+
+
+def test_ordering_needs_complete_separation():
+    assert records.ordering([1.0, 2.0, 3.0], [3.5, 4.0, 5.0]) == "higher"
+    assert records.ordering([3.5, 4.0, 5.0], [1.0, 2.0, 3.0]) == "lower"
+    assert records.ordering([1.0, 2.0, 3.0], [2.5, 4.0, 5.0]) == "overlapping"
+    assert records.ordering([1.0, 2.0], [2.0, 3.0]) == "overlapping"  # a tie separates nothing
+    with pytest.raises(ValueError, match="no values"):
+        records.ordering([], [1.0])
