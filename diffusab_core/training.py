@@ -2,7 +2,8 @@ r"""The one training loop: AdamW, warm-up and cosine, clipping, EMA, atomic chec
 
 A run is a pure function of its settings: batches come from :func:`batch_indices` and random numbers from
 :func:`generator_at`, both functions of ``(seed, step)`` alone. So nothing but weights, optimiser state and EMA has to
-be saved, and an interrupted run, once resumed, ends with the weights of an uninterrupted one, bit for bit on a CPU.
+be saved (:mod:`diffusab_core.checkpoints`), and an interrupted run, once resumed, ends with the weights of an
+uninterrupted one, bit for bit on a CPU.
 """
 
 from __future__ import annotations
@@ -10,16 +11,17 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from tqdm import tqdm
+
+from diffusab_core.checkpoints import load_checkpoint, save_checkpoint
 
 # Called with the step (from 0) and that step's generator; returns the loss and, if wanted, named scalars to show.
 LossFn = Callable[[int, torch.Generator], Tensor | tuple[Tensor, dict[str, Tensor]]]
@@ -28,9 +30,10 @@ LossFn = Callable[[int, torch.Generator], Tensor | tuple[Tensor, dict[str, Tenso
 class TrainingDiverged(RuntimeError):
     """The loss or the gradient was not finite; the weights are those before ``step``."""
 
-    def __init__(self, what: str, value: float, step: int) -> None:
+    def __init__(self, what: str, value: float, step: int, samples: str = "") -> None:
+        on = f", on {samples}" if samples else ""
         super().__init__(
-            f"{what} is {value} at step {step}; the weights were left as they were before that step. "
+            f"{what} is {value} at step {step}{on}; the weights were left as they were before that step. "
             "A lower learning rate or a smaller gradient clip usually helps."
         )
         self.step = step
@@ -80,10 +83,11 @@ class Settings:
 
 @dataclass
 class Trained:
-    """What a run leaves: the averaged weights, curves at the logged steps, and its wall time."""
+    """What a run leaves: the averaged weights, curves at the logged steps, snapshots, and its wall time."""
 
     ema: dict[str, Tensor]
     series: dict[str, list[float]] = field(default_factory=dict)
+    snapshots: list[dict[str, Any]] = field(default_factory=list)
     wall_time_s: float = 0.0
     resumed_from: int = 0
 
@@ -143,42 +147,6 @@ class _Average:
                 self.state[name].copy_(value)
 
 
-def save_checkpoint(path: str | os.PathLike, state: dict[str, Any]) -> None:
-    """Write a checkpoint so that a file under the final name is always whole."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with partial.open("wb") as stream:
-            torch.save(state, stream)
-            stream.flush()
-            os.fsync(stream.fileno())
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
-
-
-def load_checkpoint(path: str | os.PathLike, settings: Settings) -> dict[str, Any]:
-    """Read a checkpoint, tensors and plain values only, and make sure that it belongs to these settings.
-
-    Raises:
-        ValueError: The checkpoint was made with other settings; the message names every difference.
-    """
-    state = torch.load(path, map_location="cpu", weights_only=True)
-    saved, wanted = state["settings"], asdict(settings)
-    different = [
-        f"{k} {saved.get(k)!r} -> {wanted.get(k)!r}"
-        for k in sorted(saved.keys() | wanted.keys())
-        if saved.get(k) != wanted.get(k)
-    ]
-    if different:
-        raise ValueError(
-            f"{path} belongs to a run with other settings ({'; '.join(different)}); repeat the same "
-            "settings to resume it, or name another checkpoint to start anew"
-        )
-    return state
-
-
 def train(
     module: nn.Module,
     loss_fn: LossFn,
@@ -186,7 +154,12 @@ def train(
     *,
     checkpoint: str | os.PathLike | None = None,
     checkpoint_every: int = 500,
+    identity: Mapping[str, Any] | None = None,
     log_every: int = 50,
+    on_log: Callable[[int, dict[str, float]], None] | None = None,
+    snapshot: Callable[[], dict[str, list[float]]] | None = None,
+    snapshot_every: int = 500,
+    samples: Callable[[int], str] | None = None,
     progress: bool = True,
 ) -> Trained:
     r"""Train the parameters of ``module`` that require a gradient.
@@ -201,12 +174,21 @@ def train(
         settings: See :class:`Settings`.
         checkpoint: File to save to and, if it exists, to resume from. ``None`` saves nothing.
         checkpoint_every: Steps between checkpoints; the end is always saved.
+        identity: What else makes the run what it is (data, method, starting weights), as plain values: a checkpoint
+            of another run is refused.
         log_every: Steps between entries of the curves.
+        on_log: Called with the step and its scalars at every entry.
+        snapshot: Called before the first step, every ``snapshot_every`` steps and after the last; what it returns is
+            kept with the step in the result's ``snapshots``. It must leave the module as it found it.
+        snapshot_every: Steps between snapshots.
+        samples: ``samples(step)`` says in words what the step was computed on; part of the message when it fails.
         progress: Show a progress bar.
 
     Raises:
-        TrainingDiverged: The loss or gradient is NaN or infinite; raised before the weights change.
-        ValueError: ``module`` has nothing to train, or the checkpoint belongs to other settings.
+        TrainingDiverged: The loss or gradient is NaN or infinite; raised before the weights change. The newest
+            checkpoint is then the last good one.
+        ValueError: ``module`` has nothing to train.
+        CheckpointError: The checkpoint belongs to another run, or cannot be read and there is none before it.
     """
     parameters = [p for p in module.parameters() if p.requires_grad]
     if not parameters:
@@ -216,27 +198,28 @@ def train(
     )
     average = _Average(module, settings.half_life)
     result = Trained(ema=average.state, series={"step": [], "loss": [], "learning_rate": []})
-    if checkpoint is not None and Path(checkpoint).exists():
-        state = load_checkpoint(checkpoint, settings)
+    run = _plain({**asdict(settings), **(identity or {})})
+    if checkpoint is not None and (state := load_checkpoint(checkpoint, run)):
         module.load_state_dict(state["module"])
         optimiser.load_state_dict(state["optimiser"])
         for name, value in state["ema"].items():
             average.state[name].copy_(value)
-        result.series, result.wall_time_s, result.resumed_from = state["series"], state["wall_time_s"], state["step"]
+        result.series, result.snapshots = state["series"], state["snapshots"]
+        result.wall_time_s, result.resumed_from = state["wall_time_s"], state["step"]
 
     before, clock = result.wall_time_s, time.perf_counter()
     device = parameters[0].device
     first = result.resumed_from
+    if snapshot is not None and not result.snapshots:
+        result.snapshots.append({"step": 0, **snapshot()})
     bar = tqdm(range(first, settings.steps), initial=first, total=settings.steps, unit="step", disable=not progress)
     for step in bar:
         loss, scalars = _loss(loss_fn, step, generator_at(settings.seed, step, device))
-        if not math.isfinite(loss.item()):
-            raise TrainingDiverged("the loss", loss.item(), step)
+        _stop_unless_finite("the loss", loss.item(), step, samples)
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
         norm = nn.utils.clip_grad_norm_(parameters, settings.clip).item()
-        if not math.isfinite(norm):
-            raise TrainingDiverged("the gradient norm", norm, step)
+        _stop_unless_finite("the gradient norm", norm, step, samples)
         rate = learning_rate(step, settings)
         for group in optimiser.param_groups:
             group["lr"] = rate
@@ -244,23 +227,29 @@ def train(
         average.update(module)
 
         done = step + 1
-        if done % log_every == 0 or done == settings.steps:
-            values = {"step": float(done), "loss": loss.item(), "learning_rate": rate}
+        last = done == settings.steps
+        if done % log_every == 0 or last:
+            values = {"loss": loss.item(), "learning_rate": rate}
             values |= {name: float(value) for name, value in scalars.items()}
-            for name, value in values.items():
+            for name, value in {"step": float(done), **values}.items():
                 result.series.setdefault(name, []).append(value)
-            bar.set_postfix({name: f"{value:.4g}" for name, value in values.items() if name != "step"})
+            bar.set_postfix({name: f"{value:.4g}" for name, value in values.items()})
+            if on_log is not None:
+                on_log(done, values)
+        if snapshot is not None and (done % snapshot_every == 0 or last):
+            result.snapshots.append({"step": done, **snapshot()})
         result.wall_time_s = before + time.perf_counter() - clock
-        if checkpoint is not None and (done % checkpoint_every == 0 or done == settings.steps):
+        if checkpoint is not None and (done % checkpoint_every == 0 or last):
             save_checkpoint(
                 checkpoint,
                 {
                     "step": done,
-                    "settings": asdict(settings),
+                    "run": run,
                     "module": module.state_dict(),
                     "optimiser": optimiser.state_dict(),
                     "ema": average.state,
                     "series": result.series,
+                    "snapshots": result.snapshots,
                     "wall_time_s": result.wall_time_s,
                 },
             )
@@ -270,3 +259,13 @@ def train(
 def _loss(loss_fn: LossFn, step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
     out = loss_fn(step, generator)
     return out if isinstance(out, tuple) else (out, {})
+
+
+def _stop_unless_finite(what: str, value: float, step: int, samples: Callable[[int], str] | None) -> None:
+    if not math.isfinite(value):
+        raise TrainingDiverged(what, value, step, samples(step) if samples is not None else "")
+
+
+def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
+    """As it comes back from a checkpoint: tuples as lists."""
+    return {key: list(value) if isinstance(value, tuple) else value for key, value in values.items()}

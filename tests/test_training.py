@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from diffusab_core import training
+from diffusab_core.checkpoints import CheckpointError
 from diffusab_core.training import Settings, TrainingDiverged, batch_indices, generator_at, train
 
 SETTINGS = Settings(steps=12, seed=5, learning_rate=1e-2, warmup=3)
@@ -123,7 +124,8 @@ def test_resuming_is_exact_to_the_bit(tmp_path):
     assert_same_state(resumed.state_dict(), expected.state_dict())
     assert_same_state(trained.ema, expected_trained.ema)
     assert trained.series == expected_trained.series
-    assert [file.name for file in tmp_path.iterdir()] == ["checkpoint.pt"]  # no half-written file is left
+    # no half-written file is left
+    assert {file.name for file in tmp_path.iterdir()} == {"checkpoint.pt", "checkpoint.pt.previous"}
 
     finished, trained = run(checkpoint=path)  # a finished run is only read back
     assert trained.resumed_from == SETTINGS.steps
@@ -132,17 +134,52 @@ def test_resuming_is_exact_to_the_bit(tmp_path):
 
 def test_other_settings_are_refused_by_name(tmp_path):
     run(checkpoint=tmp_path / "c.pt")
-    with pytest.raises(ValueError, match=r"learning_rate 0\.01 -> 0\.02"):
+    with pytest.raises(CheckpointError, match=r"learning_rate 0\.01 -> 0\.02"):
         run(replace(SETTINGS, learning_rate=0.02), checkpoint=tmp_path / "c.pt")
 
 
-def test_a_failed_save_leaves_the_old_checkpoint(tmp_path):
+def test_another_identity_is_refused_by_name(tmp_path):
+    run(checkpoint=tmp_path / "c.pt", identity={"method": "se", "scales": (2, 4)})
+    run(checkpoint=tmp_path / "c.pt", identity={"method": "se", "scales": (2, 4)})
+    with pytest.raises(CheckpointError, match="method 'se' -> 'plain'"):
+        run(checkpoint=tmp_path / "c.pt", identity={"method": "plain", "scales": (2, 4)})
+
+
+def test_a_truncated_checkpoint_costs_only_the_steps_since_the_one_before(tmp_path):
     path = tmp_path / "c.pt"
-    training.save_checkpoint(path, {"step": 1})
-    with pytest.raises(Exception, match=r"pickle|local"):
-        training.save_checkpoint(path, {"step": lambda: 2})
-    assert torch.load(path, weights_only=True) == {"step": 1}
-    assert [file.name for file in tmp_path.iterdir()] == ["c.pt"]
+    expected, expected_trained = run()
+    run(checkpoint=path, checkpoint_every=5)  # saves after 5, 10 and 12 steps
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with pytest.warns(UserWarning, match=r"c\.pt cannot be read .* going on from the one before it, at step 10"):
+        resumed, trained = run(checkpoint=path, checkpoint_every=5)
+    assert trained.resumed_from == 10
+    assert_same_state(resumed.state_dict(), expected.state_dict())
+    assert trained.series == expected_trained.series
+
+
+def test_snapshots_are_kept_and_continue_after_a_stop(tmp_path):
+    def with_snapshots(settings, **options):
+        model = network()
+        options |= {"snapshot": lambda: {"weight": [model[0].weight.abs().sum().item()]}, "snapshot_every": 5}
+        return train(model, denoising(model), settings, progress=False, log_every=4, **options)
+
+    whole = with_snapshots(SETTINGS)
+    assert [shot["step"] for shot in whole.snapshots] == [0, 5, 10, 12]
+    assert len({tuple(shot["weight"]) for shot in whole.snapshots}) == 4
+    path = tmp_path / "c.pt"
+    with_snapshots(SETTINGS, checkpoint=path, checkpoint_every=7)
+    path.unlink()  # leaves the checkpoint of step 7
+    again = with_snapshots(SETTINGS, checkpoint=path, checkpoint_every=7)
+    assert again.resumed_from == 7
+    assert again.snapshots == whole.snapshots
+
+
+def test_scalars_are_handed_on_and_samples_are_named():
+    seen = []
+    run(on_log=lambda step, values: seen.append((step, sorted(values))))
+    assert seen == [(step, ["learning_rate", "loss", "rmse"]) for step in (4, 8, 12)]
+    with pytest.raises(TrainingDiverged, match="at step 0, on items 3 and 4; the weights"):
+        run(loss_of=lambda m: lambda s, g: denoising(m)(s, g)[0] * math.nan, samples=lambda step: "items 3 and 4")
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf])
