@@ -192,6 +192,8 @@ def run(path: Path, values: Mapping[str, Any], folder: Path, progress: bool = Tr
             str(source), str(out), parameters=values, kernel_name="python3", language="python", cwd=str(Path.cwd()),
             progress_bar={"desc": path.stem, "unit": "cell"} if progress else False,
             request_save_on_cell_execute=True, log_output=False,
+            # Every kernel warns of its loopback sockets; the chapter's own warnings are in its cells.
+            extra_arguments=["--IPKernelApp.log_level=40"],
         )  # fmt: skip
     except PapermillExecutionError as error:
         raise ChapterFailed(

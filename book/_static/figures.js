@@ -107,6 +107,11 @@
     const { data, layout, frames } = prepare(figure);
     await Plotly.newPlot(plot, data, layout, CONFIG);
     if (frames.length) await Plotly.addFrames(plot, frames);
+    // A menu that changes what is drawn brings its own slider, at its default: put it back to where the reader had it.
+    plot.on("plotly_sliderchange", ({ slider }) => (plot.bookPosition = slider.active));
+    plot.on("plotly_buttonclicked", ({ button }) => {
+      if (button.method === "update" && plot.bookPosition !== undefined) goTo(plot, plot.bookPosition);
+    });
     box.style.minHeight = `${plot.offsetHeight}px`;
     drawn.set(box, { plot, figure });
     box.dataset.drawn = "true";
@@ -134,6 +139,7 @@
     if (!slider) return;
     const active = Math.min(Math.max(position, 0), slider.steps.length - 1);
     const { method, args } = slider.steps[active];
+    plot.bookPosition = active;
     window.Plotly.relayout(plot, { "sliders[0].active": active });
     if (method !== "skip") window.Plotly[method](plot, ...args);
   }

@@ -175,6 +175,32 @@ def test_sliders_and_menus_change_the_figure(browser, site, name):
         assert moved > 0, "no slider on this page"
 
 
+def test_a_menu_keeps_the_position_of_the_slider(browser, site):
+    with reading(browser, site, **DESK) as page:
+        page.goto(f"{site}/notebooks/02_dct.html")
+        box = next(b for b in figures(page) if b.locator(".updatemenu-header").count() == 2)
+        plot = box.locator(".book-figure-plot")
+        for _ in range(2):  # not merely the default of the next entry
+            box.focus()
+            page.keyboard.press("ArrowLeft")
+            page.wait_for_timeout(250)
+        label = box.locator(".slider-label").first
+        before, reached = plot.evaluate("p => p.layout.sliders[0].active"), label.text_content()
+        content = box.evaluate(CONTENT)
+        box.locator(".updatemenu-header").first.click(force=True)
+        box.locator(".updatemenu-dropdown-button").last.click(force=True)
+        page.wait_for_timeout(400)
+        assert plot.evaluate("p => p.layout.sliders[0].active") == before
+        assert label.text_content() == reached
+        changed = box.evaluate(CONTENT)
+        assert changed != content
+        page.keyboard.press("ArrowRight")  # and the picture is that position's: leaving it and coming back shows it
+        page.wait_for_timeout(250)
+        page.keyboard.press("ArrowLeft")
+        page.wait_for_timeout(400)
+        assert box.evaluate(CONTENT) == changed
+
+
 @pytest.mark.parametrize("name", PAGES)
 def test_a_page_fits_a_phone(browser, site, name):
     with reading(browser, site, **PHONE) as page:
