@@ -33,7 +33,7 @@ $(VENV)/.ready: pyproject.toml constraints.txt scripts/lab_settings.json
 	@echo "Installing the pinned environment into $(VENV) (a few minutes the first time) ..."
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(if $(CPU),$(BIN)/python -m pip install --quiet -c constraints.txt --index-url $(TORCH_CPU_INDEX) torch torchvision,)
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[lab,book,dev]'
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[lab,book,features,dev]'
 	@# JupyterLab of this environment only opens the text chapters as notebooks; the user's own settings stay as they are.
 	@mkdir -p $(VENV)/share/jupyter/lab/settings && cp scripts/lab_settings.json $(VENV)/share/jupyter/lab/settings/overrides.json
 	@touch $@

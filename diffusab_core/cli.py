@@ -106,13 +106,19 @@ def profile(
     ] = None,
     latents_key: Annotated[str | None, typer.Option(help="Which tensor of those files.")] = None,
     images: Annotated[
-        Path | None, typer.Option(help="Folder of images; when left out, the built-in held-out photographs.")
+        str | None,
+        typer.Option(
+            metavar="PLACE",
+            help="Folder of images; tar shards, Arrow or Parquet files (one, or a quoted pattern such as "
+            "'train-{0000..0009}.tar'); a folder of save_to_disk; owner/name of a dataset on the Hugging Face hub; "
+            "leaves; or photos, the built-in held-out photographs, as when left out.",
+        ),
     ] = None,
     out: Annotated[Path, typer.Option(help="Folder for profile.html, profile.png and profile.json.")] = Path("profile"),
     samples: Annotated[int, typer.Option(help="How many images, at most.")] = 256,
     resolution: Annotated[int, typer.Option(help="Side of the square images in pixels.")] = 256,
     crop: Annotated[
-        str | None, typer.Option(help="center or random; when left out, center for a folder. Built-in: random.")
+        str | None, typer.Option(help="center or random; when left out, center. Built-in photographs: random.")
     ] = None,
     block_size: Annotated[int, typer.Option(help="Side of a DCT block in latent pixels.")] = 8,
     statistic: Annotated[

@@ -21,10 +21,10 @@ from tqdm import tqdm
 from diffusab_core import records
 from diffusab_core.autoencoders import Autoencoder, Posterior
 from diffusab_core.data import resize_to, rgb01, stack
-from diffusab_core.report_images import Images, builtin_images, folder_images, hidden
+from diffusab_core.report_images import Images, builtin_images, hidden, own_images, refuse_ambiguous
 from diffusab_core.report_types import CROPS, DTYPES, Options, Profile, Report, ReportError
 from diffusab_core.sources import LatentsFile, OwnAutoencoder, blame, open_factory, open_latents, open_model
-from diffusab_core.spectrum import STATISTICS, ProfileAccumulator
+from diffusab_core.spectrum import STATISTICS, ProfileAccumulator, high_frequency_share
 
 Source = Autoencoder | OwnAutoencoder | LatentsFile
 
@@ -81,14 +81,12 @@ class _Stream:
             curves = {statistic: self.sums.profile(statistic).tolist() for statistic in STATISTICS}
         except ValueError as error:
             raise ReportError(f"{self.name}: {error}") from error
-        energy, half = curves["energy"], (len(curves["energy"]) + 1) // 2
-        varying = math.fsum(energy[1:])
         return Profile(
             name=self.name, kind=self.kind, source=self.source, shape=self.shape, items=self.items,
             blocks=self.sums.blocks, excluded_blocks=self.sums.excluded_blocks,
             profiles={key: [v if math.isfinite(v) else None for v in values] for key, values in curves.items()},
             high_frequency_energy_ratio=self.sums.high_frequency_energy_ratio(),
-            high_frequency_share=math.fsum(energy[half:]) / varying if varying else 0.0,
+            high_frequency_share=high_frequency_share(torch.tensor(curves["energy"], dtype=torch.float64)),
             compression=getattr(self.model, "compression", None),
         )  # fmt: skip
 
@@ -113,13 +111,14 @@ def measure(
         factories: ``file.py:function``, see :func:`~diffusab_core.sources.open_factory`.
         latents: Safetensors files, see :func:`~diffusab_core.sources.open_latents`.
         latents_key: Which tensor of those files.
-        images: Folder of images; ``None`` takes the built-in held-out photographs.
+        images: Anything that :func:`~diffusab_core.shards.open_images` opens: a folder of images, shards, a table;
+            ``None`` takes the built-in held-out photographs.
         options: How to measure.
         progress: Show progress bars; ``None`` shows them on a terminal only.
 
     Raises:
         ValueError: Anything that cannot be used, in one line that says what to do.
-        OSError: The folder of images is missing, or a file in it vanished.
+        OSError: The images are missing, or a file of them vanished.
     """
     if not (models or factories or latents):
         raise ReportError("nothing to profile: name a MODEL, --model file.py:function or --latents file.safetensors")
@@ -207,10 +206,11 @@ def _either(numbers: Sequence[int]) -> str:
     return " or ".join(filter(None, (", ".join(map(str, numbers[:-1])), str(numbers[-1]))))
 
 
-def _choose_images(folder: str | os.PathLike | None, options: Options, progress: bool | None) -> Images:
-    if folder is not None:
+def _choose_images(where: str | os.PathLike | None, options: Options, progress: bool | None) -> Images:
+    refuse_ambiguous(where)
+    if where not in (None, "photos"):
         crop = options.crop or CROPS[0]
-        return folder_images(folder, options.resolution, crop, options.samples, options.seed, progress)
+        return own_images(where, options.resolution, crop, options.samples, options.seed, progress)
     if options.crop == "center":
         raise ReportError("the built-in photographs are too few for centre crops: leave --crop out, or give --images")
     try:

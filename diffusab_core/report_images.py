@@ -1,19 +1,19 @@
-"""Which images a report looks at: a sample of a folder, or the photographs that come along."""
+"""Which images a report looks at: a sample of a folder or of shards, or images that come along."""
 
 from __future__ import annotations
 
 import itertools
 import os
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Literal
 
 import numpy as np
 from torch.utils.data import Dataset
 from tqdm import tqdm
 
-from diffusab_core.data import ImageFolder, Photos, Skipped, _check_resolution, _files_below, _why_unusable
+from diffusab_core.data import Photos, StoredImages
+from diffusab_core.shards import WORDS, open_images
 from diffusab_core.sources import SourceError
 
 
@@ -23,10 +23,10 @@ class Images:
 
     Attributes:
         dataset: Items ``(3, R, R)`` in [-1, 1].
-        names: What each item is, in order: a path below the folder, or a photograph's name.
+        names: What each item is, in order: a path below the folder, a shard's member, a row, a photograph's name.
         described: All of it in words.
-        skipped: Files that could not be used, with the reason; paths below the folder.
-        not_opened: How many further files the folder holds.
+        skipped: Files, members or rows that could not be used, with the reason.
+        not_opened: How many further ones there are.
     """
 
     dataset: Dataset
@@ -36,68 +36,78 @@ class Images:
     not_opened: int = 0
 
 
-class SampledFolder(ImageFolder):
-    """An :class:`~diffusab_core.data.ImageFolder` of ``limit`` files drawn by the seed; no more are opened than that.
-
-    Attributes:
-        not_opened: How many files were not needed.
-    """
-
-    def __init__(
-        self,
-        path: str | os.PathLike,
-        resolution: int,
-        crop: Literal["center", "random"] = "center",
-        seed: int = 0,
-        limit: int = 256,
-        progress: bool | None = None,
-    ) -> None:
-        _check_resolution(resolution)
-        self.root, self.resolution, self.crop, self.seed = Path(path), resolution, crop, seed
-        files = _files_below(self.root)
-        shuffled = iter([files[i] for i in np.random.default_rng(seed).permutation(len(files))])
-        usable: list[Path] = []
-        skipped: list[Skipped] = []
-        bar = tqdm(desc=f"opening {self.root}", total=min(limit, len(files)), unit="file", disable=hidden(progress))
-        with bar, ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-            # As many at a time as are still missing, so that the choice does not depend on which thread is first.
-            while some := list(itertools.islice(shuffled, limit - len(usable))):
-                for file, reason in zip(some, pool.map(lambda f: _why_unusable(f, resolution), some), strict=True):
-                    if reason is None:
-                        usable.append(file)
-                        bar.update()
-                    else:
-                        skipped.append(Skipped(file, reason))
-        self.paths = tuple(sorted(usable))
-        self.skipped = tuple(sorted(skipped, key=lambda skip: skip.path))
-        self.not_opened = len(files) - len(usable) - len(skipped)
-        if not usable:
-            reasons = [f"{skip.path.relative_to(self.root)}: {skip.reason}" for skip in self.skipped[:3]]
-            reasons += [f"and {len(self.skipped) - 3} more"] if len(self.skipped) > 3 else []
-            raise SourceError(f"no usable image in {self.root}: " + ("; ".join(reasons) or "it holds no files"))
-
-
 def hidden(progress: bool | None) -> bool | None:
     """tqdm's ``disable``: None lets it hide itself where nobody is watching."""
     return None if progress is None else not progress
 
 
-def folder_images(
-    path: str | os.PathLike, resolution: int, crop: str, samples: int, seed: int, progress: bool | None = None
+def own_images(
+    where: str | os.PathLike, resolution: int, crop: str, samples: int, seed: int, progress: bool | None = None
 ) -> Images:
-    """At most ``samples`` images of a folder.
+    """At most ``samples`` images of anything that :func:`~diffusab_core.shards.open_images` opens but ``photos``.
 
     Raises:
-        FileNotFoundError: There is no such folder.
-        NotADirectoryError: ``path`` is a file.
-        SourceError: Nothing usable in it.
+        OSError: There is no such thing.
+        ValueError: It cannot be opened, or nothing in it is usable.
     """
-    folder = SampledFolder(path, resolution, crop, seed, samples, progress)
-    names = tuple(file.relative_to(folder.root).as_posix() for file in folder.paths)
-    skipped = tuple((skip.path.relative_to(folder.root).as_posix(), skip.reason) for skip in folder.skipped)
+    if where == "leaves":
+        leaves = open_images("leaves", resolution, seed=seed, length=samples)
+        names = tuple(f"{leaves.class_names[i % leaves.num_classes]}, image {i}" for i in range(samples))
+        described = f"{samples} dead-leaves images of {leaves.num_classes} classes, {resolution} x {resolution} pixels"
+        return Images(leaves, names, described)
+    watched = sys.stderr.isatty() if progress is None else progress
+    store = open_images(where, resolution, crop, seed, check="none", progress=watched)
+    chosen, skipped, not_opened = sample(store, samples, seed, progress)
+    names = tuple(chosen.name(i) for i in range(len(chosen)))
     cut = "largest centred square" if crop == "center" else "random square of random scale"
-    described = f"{len(names)} images of {folder.root}, {cut}, {resolution} x {resolution} pixels"
-    return Images(folder, names, described, skipped, folder.not_opened)
+    described = f"{len(names)} images of {store.where}, {cut}, {resolution} x {resolution} pixels"
+    return Images(chosen, names, described, skipped, not_opened)
+
+
+def refuse_ambiguous(where: str | os.PathLike | None) -> None:
+    """Raise if a word for built-in images is also the name of something in the working folder.
+
+    Raises:
+        SourceError: It is.
+    """
+    if where in WORDS and os.path.exists(where):
+        raise SourceError(
+            f"{where!r} names built-in images, and something here has that name too: for it give ./{where}"
+        )
+
+
+def sample(
+    store: StoredImages, limit: int, seed: int, progress: bool | None = None
+) -> tuple[StoredImages, tuple[tuple[str, str], ...], int]:
+    """At most ``limit`` usable images of a store, drawn by the seed; no more are opened than that.
+
+    Returns:
+        The store with these images only, in its own order; what was opened in vain, with the reason; and how many
+        images were not needed.
+
+    Raises:
+        SourceError: None is usable.
+    """
+    shuffled = iter(np.random.default_rng(seed).permutation(len(store)).tolist())
+    usable: list[int] = []
+    useless: list[tuple[int, str]] = []
+    bar = tqdm(desc=f"opening {store.where}", total=min(limit, len(store)), unit="file", disable=hidden(progress))
+    with bar, ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+        # As many at a time as are still missing, so that the choice does not depend on which thread is first.
+        while some := list(itertools.islice(shuffled, limit - len(usable))):
+            for i, reason in zip(some, pool.map(store.why_unusable, some), strict=True):
+                if reason is None:
+                    usable.append(i)
+                    bar.update()
+                else:
+                    useless.append((i, reason))
+    skipped = tuple((str(skip.path), skip.reason) for skip in store.skipped)  # samples of a shard without an image
+    skipped += tuple((store.name(i), reason) for i, reason in sorted(useless))
+    if not usable:
+        reasons = [f"{name}: {reason}" for name, reason in skipped[:3]]
+        reasons += [f"and {len(skipped) - 3} more"] if len(skipped) > 3 else []
+        raise SourceError(f"no usable image in {store.where}: {'; '.join(reasons)}")
+    return store.pick(sorted(usable)), skipped, len(store) - len(usable) - len(useless)
 
 
 def builtin_images(resolution: int, samples: int, seed: int) -> Images:

@@ -9,6 +9,7 @@ Source: Skorokhodov et al. 2025, "Improving the Diffusability of Autoencoders", 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -45,6 +46,7 @@ __all__ = [
     "frequency_mask",
     "frequency_profile",
     "high_frequency_energy_ratio",
+    "high_frequency_share",
     "kept_share",
     "radial_mask",
     "radial_profile",
@@ -234,3 +236,28 @@ def high_frequency_energy_ratio(x: Tensor, block_size: int = 8) -> Tensor:
         ValueError: as :func:`frequency_profile`.
     """
     return _upper_half(frequency_profile(x, block_size, "energy"), block_size)
+
+
+def high_frequency_share(energy: Tensor | Sequence[float]) -> float:
+    r"""Of the energy outside :math:`D_{00}`, the share that lies in the upper zigzag half.
+
+    .. math:: \frac{\sum_{k \ge B^2/2} \langle D_k^2 \rangle}{\sum_{k \ge 1} \langle D_k^2 \rangle}
+
+    Unlike :func:`high_frequency_energy_ratio` it does not change when a constant is added to the signal, so it compares
+    signals with different offsets, RGB in [0, 1] with latents for instance. White noise has
+    :math:`\lfloor B^2/2 \rfloor / (B^2 - 1)`.
+
+    Args:
+        energy: An ``"energy"`` profile in zigzag order, ``(B²,)``; its scale does not matter.
+
+    Returns:
+        The share, 0 for a signal that does not vary inside blocks.
+
+    Raises:
+        ValueError: Not one profile of at least four ranks.
+    """
+    energy = torch.as_tensor(energy)
+    if energy.ndim != 1 or len(energy) < 4:
+        raise ValueError(f"expected one profile (B²,) with B at least 2, got shape {tuple(energy.shape)}")
+    varying = energy[1:].sum()
+    return float(energy[(len(energy) + 1) // 2 :].sum() / varying) if varying > 0 else 0.0

@@ -9,9 +9,11 @@ import re
 import signal
 import subprocess
 import sys
+import tarfile
 from pathlib import Path
 from types import SimpleNamespace
 
+import datasets
 import numpy as np
 import pytest
 import torch
@@ -23,6 +25,7 @@ from typer.testing import CliRunner
 from diffusab_core import autoencoders, data, records, report, report_images, report_output, sources
 from diffusab_core.autoencoders import Posterior
 from diffusab_core.cli import app
+from diffusab_core.leaves import Leaves
 from diffusab_core.report_types import Options, ReportError
 from diffusab_core.sources import SourceError, as_posterior, open_factory, open_latents, open_model
 from diffusab_core.spectrum import STATISTICS, frequency_profile, high_frequency_energy_ratio
@@ -191,18 +194,90 @@ def test_rgb_at_an_oblong_size_is_cut_and_not_squeezed():
 
 
 def test_a_folder_is_opened_no_further_than_needed(photos):
-    chosen = report_images.folder_images(photos, 64, "center", 2, seed=0)
+    chosen = report_images.own_images(photos, 64, "center", 2, seed=0)
     assert len(chosen.names) == 2
     assert len(chosen.names) + len(chosen.skipped) + chosen.not_opened == 7
-    assert chosen.names == report_images.folder_images(photos, 64, "center", 2, seed=0).names
-    assert len({report_images.folder_images(photos, 64, "center", 2, seed=s).names for s in range(8)}) > 1
-    everything = report_images.folder_images(photos, 64, "random", 100, seed=0)
+    assert chosen.names == report_images.own_images(photos, 64, "center", 2, seed=0).names
+    assert len({report_images.own_images(photos, 64, "center", 2, seed=s).names for s in range(8)}) > 1
+    everything = report_images.own_images(photos, 64, "random", 100, seed=0)
     assert everything.names == tuple(f"photo{i}.png" for i in range(4))
     assert dict(everything.skipped) == {
         "empty.png": "the file is empty",
         "notes.txt": "not an image that Pillow can read",
         "thumbnail.png": "20 x 20 pixels, smaller than the resolution 64",
     }
+
+
+@pytest.fixture
+def elsewhere(tmp_path, photos, monkeypatch):
+    """The photographs of the folder and its useless files as a tar file, a saved table and a Parquet file."""
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    files = sorted(photos.iterdir())
+    with tarfile.open(tmp_path / "all-0.tar", "w") as tar:
+        for path in files:
+            tar.add(path, path.with_suffix(".png").name)
+    rows = {"image": [{"bytes": path.read_bytes(), "path": path.name} for path in files]}
+    table = datasets.Dataset.from_dict(rows, features=datasets.Features({"image": datasets.Image()}))
+    table.save_to_disk(tmp_path / "saved")
+    table.to_parquet(tmp_path / "all.parquet")
+    return tmp_path
+
+
+@pytest.mark.parametrize("crop", ["center", "random"])
+def test_images_may_lie_in_shards(elsewhere, photos, crop):
+    expected = report_images.own_images(photos, 64, crop, 3, seed=1)
+    for where in ("all-{0..0}.tar", "all-*.tar", "saved", "all.parquet"):
+        chosen = report_images.own_images(str(elsewhere / where), 64, crop, 3, seed=1)
+        assert torch.equal(data.stack(chosen.dataset, range(3)), data.stack(expected.dataset, range(3)))
+        assert [reason for _, reason in chosen.skipped] == [reason for _, reason in expected.skipped]
+        assert chosen.not_opened == expected.not_opened
+        assert chosen.described.endswith(expected.described.partition(str(photos))[2])
+
+
+def test_command_takes_shards(elsewhere, latents):
+    for where, first in (("all-*.tar", "all-0.tar: photo0.png"), ("all.parquet", "row 2"), ("saved", "row 2")):
+        out = elsewhere / "out"
+        result = run("--latents", latents, "--images", elsewhere / where, "--out", out, *QUICK)
+        assert (result.exit_code, result.stderr) == (0, "")
+        assert "skipped 3 files, all named in the page" in result.stdout
+        assert json.loads((out / "profile.json").read_text())["images"]["used"][0] == first
+
+
+def test_command_takes_built_in_images_by_name(tmp_path, latents, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    found = {}
+    for words in ([], ["--images", "photos"], ["--images", "leaves"]):
+        result = run("--latents", latents, *words, "--out", "out", *QUICK)
+        assert (result.exit_code, result.stderr) == (0, "")
+        found["".join(words)] = json.loads(Path("out/profile.json").read_text())
+    assert found["--imagesphotos"]["rgb"] == found[""]["rgb"]
+    leaves = data.rgb01(data.stack(Leaves(64, seed=0, labels=False), range(6)))
+    energy = frequency_profile(data.resize_to(leaves, 16, 16), 8, "energy")
+    own = torch.tensor(found["--imagesleaves"]["rgb"][0]["profiles"]["energy"])
+    torch.testing.assert_close(own, energy, rtol=1e-3, atol=0)
+    Path("photos").mkdir()
+    said = "'photos' names built-in images, and something here has that name too: for it give ./photos"
+    assert_fails(run("--latents", latents, "--images", "photos", "--out", "new", *QUICK), Path("new"), said)
+
+
+def test_shards_that_cannot_be_used_are_one_line(elsewhere, latents):
+    out = elsewhere / "out"
+    (elsewhere / "cut.tar").write_bytes((elsewhere / "all-0.tar").read_bytes()[:3000])
+    (elsewhere / "cut.parquet").write_bytes(b"PAR1")
+    (elsewhere / "text.tar.gz").write_bytes(b"\x1f\x8b")
+    datasets.Dataset.from_dict({"caption": ["a"]}).save_to_disk(elsewhere / "captions")
+    for where, said in [
+        ("cut.tar", "cut.tar is cut off"),
+        ("cut.parquet", "cut.parquet is cut off, damaged or no Parquet file"),
+        ("text.tar.gz", "compressed (gzip)"),
+        ("captions", "no column of"),
+        ("all-{0..3}.tar", "3 of 4 files are missing, the first is"),
+        ("none-*.tar", "no file fits"),
+    ]:
+        result = run("--latents", latents, "--images", elsewhere / where, "--out", out, *QUICK)
+        assert_fails(result, out, said)
+    result = run("--latents", latents, "--images", elsewhere / "all-0.tar", "--out", out, "--resolution", 96)
+    assert_fails(result, out, "no usable image in", "and 4 more")
 
 
 # ---------------------------------------------------------------------------------------------------------------------

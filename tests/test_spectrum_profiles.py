@@ -17,6 +17,7 @@ from diffusab_core.spectrum import (
     block_idct,
     frequency_profile,
     high_frequency_energy_ratio,
+    high_frequency_share,
     zigzag_order,
 )
 
@@ -292,3 +293,15 @@ def test_cuda_equals_cpu():
     for statistic in STATISTICS:
         torch.testing.assert_close(frequency_profile(x.cuda(), 8, statistic).cpu(), frequency_profile(x, 8, statistic))
         torch.testing.assert_close(accumulate([x.cuda()], 8).profile(statistic), accumulate([x], 8).profile(statistic))
+
+
+def test_high_frequency_share_ignores_scale_and_offset():
+    x = torch.randn(4, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    share, lifted = (high_frequency_share(frequency_profile(y, 8, "energy")) for y in (x, 5 * x + 40))
+    assert share == pytest.approx(lifted, rel=1e-4)
+    assert share == pytest.approx(32 / 63, abs=0.02)  # white noise
+    assert high_frequency_energy_ratio(5 * x + 40) < 0.1 * high_frequency_energy_ratio(x)  # what it is there to avoid
+    assert high_frequency_share([2.0, 1.0, 1.0, 6.0]) == pytest.approx(7 / 8)
+    assert high_frequency_share([1.0] + [0.0] * 63) == 0.0
+    with pytest.raises(ValueError, match=r"one profile .* got shape \(2, 64\)"):
+        high_frequency_share(torch.ones(2, 64))

@@ -1,0 +1,99 @@
+r"""From 8-bit pixels to tensors: the conversions, resizing and crops that all sources of images share.
+
+Images are float32 tensors :math:`(3, H, W)` in :math:`[-1, 1]`, pixels are uint8 arrays ``(H, W, 3)``.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.utils.data import Dataset
+
+
+def rgb01(x: Tensor) -> Tensor:
+    r"""Map images from :math:`[-1, 1]` to :math:`[0, 1]`, the range in which spectra of RGB are taken."""
+    return (x + 1) / 2
+
+
+def resize_to(x: Tensor, height: int, width: int) -> Tensor:
+    r"""Antialiased bilinear resize of the last two axes (the book's "RGB at latent size").
+
+    Args:
+        x: :math:`(..., H, W)`, any float dtype; the result has the same dtype.
+        height: New height in pixels.
+        width: New width in pixels.
+    """
+    if x.ndim < 2:
+        raise ValueError(f"resize_to needs (..., H, W), got shape {tuple(x.shape)}")
+    if height < 1 or width < 1:
+        raise ValueError(f"cannot resize to {height}x{width}, both sides must be at least 1")
+    flat = x.reshape(-1, 1, *x.shape[-2:]).float()  # half precision is not resized on every device
+    out = F.interpolate(flat, size=(height, width), mode="bilinear", antialias=True, align_corners=False)
+    return out.reshape(*x.shape[:-2], height, width).to(x.dtype)
+
+
+def stack(dataset: Dataset, indices: Iterable[int]) -> Tensor:
+    """Items of a dataset as one batch ``(N, 3, H, W)``."""
+    items = [dataset[i] for i in indices]
+    if not items:
+        raise ValueError("no indices given, nothing to stack")
+    return torch.stack(items)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Squares of pixels
+
+
+def to_tensor(pixels: np.ndarray) -> Tensor:
+    """uint8 ``(H, W, 3)`` to float32 ``(3, H, W)`` in [-1, 1]; 0 and 255 are mapped to the ends exactly."""
+    return torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1))).float() / 127.5 - 1
+
+
+def _square(pixels: np.ndarray, top: int, left: int, side: int, resolution: int) -> Tensor:
+    """One square, resized: (H, W, 3) -> (3, resolution, resolution)."""
+    square = to_tensor(pixels[top : top + side, left : left + side])
+    return resize_to(square, resolution, resolution).clamp(-1, 1)  # averaging rounds to just outside
+
+
+def center_crop(pixels: np.ndarray, resolution: int) -> Tensor:
+    """The largest centred square, resized: (H, W, 3) -> (3, resolution, resolution)."""
+    height, width = pixels.shape[:2]
+    side = min(height, width)
+    top, left = (height - side) // 2, (width - side) // 2
+    return _square(pixels, top, left, side, resolution)
+
+
+def random_crop(pixels: np.ndarray, resolution: int, rng: np.random.Generator, flip: bool) -> Tensor:
+    """A random square, its side log-uniform between ``resolution`` and the short side, resized and perhaps flipped.
+
+    Log-uniform, so that every octave of scale is as likely as any other; never enlarged, because enlarging would
+    empty the high frequencies that everything here is about.
+    """
+    height, width = pixels.shape[:2]
+    side = round(math.exp(rng.uniform(math.log(resolution), math.log(min(height, width)))))
+    top, left = rng.integers(height - side + 1), rng.integers(width - side + 1)
+    crop = _square(pixels, top, left, side, resolution)
+    return crop.flip(-1) if flip and rng.random() < 0.5 else crop
+
+
+def check_resolution(resolution: int) -> None:
+    """Refuse a side that is no positive whole number, with a ``ValueError``."""
+    if not isinstance(resolution, int) or resolution < 1:
+        raise ValueError(f"resolution must be a positive number of pixels, got {resolution!r}")
+
+
+def check_index(index: int, length: int) -> int:
+    """A possibly negative index as one from 0 to ``length - 1``.
+
+    Raises:
+        IndexError: It is outside.
+    """
+    # IndexError, and not a wrap-around beyond the end, is what ends `for item in dataset`.
+    if not -length <= index < length:
+        raise IndexError(f"index {index} is outside a dataset of {length} items")
+    return index % length
