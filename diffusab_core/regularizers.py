@@ -1,0 +1,396 @@
+r"""What shapes a latent spectrum in training: scale equivariance, CHF, the soft penalty, averaged KL, and EQ-VAE.
+
+Each loss is a function of images ``x`` :math:`(N, 3, H, W)` in :math:`[-1, 1]`, their latents ``z``
+:math:`(N, C, h, w)`, not detached, so that the encoder learns, ``decode`` and a ``distance``. Clips
+:math:`(N, 3, T, H, W)` with latents :math:`(N, C, t, h, w)` go frame by frame: time is never resized, cut or turned.
+What a step draws (a scale, a cut ratio, a transform) is drawn by a function of its own from a generator. Sum
+and weights are the caller's: :math:`L = d(x, \mathrm{Dec}(z)) + \alpha L_\text{SE} + \gamma L_\text{soft} +
+\beta L_\text{KL}`. Draw after sampling the posterior: then runs with and without a regulariser see the same noise.
+
+Sources: Skorokhodov et al. 2025, "Improving the Diffusability of Autoencoders"; Kouzelis et al. 2025, "EQ-VAE:
+Equivariance Regularized Latent Space for Improved Generative Image Modeling".
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from diffusab_core.data import resize_to
+from diffusab_core.spectrum import block_dct, chop_high_frequencies
+
+Decode = Callable[[Tensor], Tensor]
+Distance = Callable[[Tensor, Tensor], Tensor]  # d(target, reconstruction), a scalar
+
+TARGETS = ("input", "reconstruction")
+Target = Literal["input", "reconstruction"]
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Checks
+
+
+def compression_of(x: Tensor, z: Tensor) -> int:
+    """How many times smaller the sides of the latents are (f), from the shapes of both.
+
+    Raises:
+        ValueError: Not a batch of images or clips and its latents, or sides whose ratio is not one whole number.
+    """
+    if x.ndim not in (4, 5) or x.ndim != z.ndim or len(x) != len(z):
+        raise ValueError(
+            "needs images (N, 3, H, W) with latents (N, C, h, w), or clips (N, 3, T, H, W) with latents "
+            f"(N, C, t, h, w), got shapes {tuple(x.shape)} and {tuple(z.shape)}"
+        )
+    (height, width), (h, w) = x.shape[-2:], z.shape[-2:]
+    if not h or not w or height % h or width % w or height // h != width // w:
+        raise ValueError(
+            f"images of {height}x{width} and latents of {h}x{w} do not belong together: the compression must be one "
+            "whole number for both axes"
+        )
+    return height // h
+
+
+def _decode_like(decode: Decode, z: Tensor, target: Tensor) -> Tensor:
+    """``decode(z)``, refused unless it has the target's shape: broadcasting would turn it into another loss."""
+    y = decode(z)
+    if y.shape != target.shape:
+        raise ValueError(
+            f"latents {tuple(z.shape)} were decoded to {tuple(y.shape)}, but the target is {tuple(target.shape)}"
+        )
+    return y
+
+
+def _uniform(generator: torch.Generator) -> float:
+    return torch.rand((), generator=generator, device=generator.device).item()  # in [0, 1)
+
+
+def _integer(low: int, high: int, generator: torch.Generator) -> int:
+    """Uniform in [low, high]."""
+    return int(torch.randint(low, high + 1, (), generator=generator, device=generator.device))
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Distances: the paper's d is MSE + LPIPS (below Eq. 2; weights in Table 5)
+
+
+def _full(x: Tensor) -> Tensor:
+    return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
+def mse(target: Tensor, y: Tensor) -> Tensor:
+    """Mean squared error, in float32 at least; a ``ValueError`` where the shapes differ."""
+    if target.shape != y.shape:
+        raise ValueError(f"cannot compare shapes {tuple(target.shape)} and {tuple(y.shape)}")
+    return (_full(target) - _full(y)).square().mean()
+
+
+def mse_and_perceptual(
+    target: Tensor, y: Tensor, perceptual: Distance, mse_weight: float = 1.0, perceptual_weight: float = 1.0
+) -> Tensor:
+    r"""``mse_weight`` MSE + ``perceptual_weight`` times the mean of a perceptual distance.
+
+    Bind ``perceptual`` with :func:`functools.partial` to use it as ``distance`` below.
+
+    Args:
+        target: Images or clips.
+        y: Their reconstruction.
+        perceptual: Called with two batches of images ``(M, 3, H, W)``, for clips with all their frames; what it
+            returns, one number or one for each image, is averaged. Scale equivariance and EQ-VAE hand it images down
+            to a quarter of the full side; LPIPS needs 16 pixels with VGG and 31 with AlexNet.
+        mse_weight: 5 for LTX-AE in Table 5, else 1.
+        perceptual_weight: 1 throughout Table 5.
+    """
+    a, b = (v.transpose(1, 2).flatten(0, 1) if v.ndim == 5 else v for v in (target, y))
+    return mse_weight * mse(target, y) + perceptual_weight * perceptual(a, b).mean()
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Scale equivariance (Skorokhodov et al. 2025, Eq. 2)
+
+
+def draw_scale(generator: torch.Generator, scales: tuple[int, ...] = (2, 4)) -> int:
+    """One of the scales, each equally likely (Sec. 3.3; the authors' code draws once per step)."""
+    _check_scales(scales)
+    return scales[_integer(0, len(scales) - 1, generator)]
+
+
+def _check_scales(scales: tuple[int, ...]) -> None:
+    if not scales or any(isinstance(s, bool) or not isinstance(s, int) or s < 1 for s in scales):
+        raise ValueError(f"scales must be positive whole numbers, at least one, got {scales!r}")
+
+
+def downsample(x: Tensor, scale: int) -> Tensor:
+    r"""Antialiased bilinear downsampling of the last two axes by a whole number: :math:`\tilde x`, :math:`\tilde z`.
+
+    Raises:
+        ValueError: ``scale`` is no positive whole number, or does not divide both sides.
+    """
+    _check_scales((scale,))
+    height, width = x.shape[-2:]
+    if height % scale or width % scale:
+        raise ValueError(
+            f"sides {height}x{width} cannot be downsampled by {scale}: both must be multiples of it; use larger "
+            "images or smaller scales"
+        )
+    return resize_to(x, height // scale, width // scale)
+
+
+def scale_equivariance(
+    x: Tensor,
+    z: Tensor,
+    decode: Decode,
+    scale: int,
+    distance: Distance = mse,
+    target: Target = "input",
+    reconstruction: Tensor | None = None,
+) -> Tensor:
+    r"""Decode downsampled latents and compare with the downsampled image: :math:`d(\tilde x, \mathrm{Dec}(\tilde z))`.
+
+    With ``target="reconstruction"`` it is :math:`d(\widetilde{\mathrm{Dec}(z)}, \mathrm{Dec}(\tilde z))`, zero for any
+    decoder that commutes with downsampling, whatever it reconstructs; gradients then flow through both sides unless
+    a detached ``reconstruction`` is given.
+
+    Args:
+        x: Images or clips.
+        z: Their latents.
+        decode: The decoder.
+        scale: Downsampling in both spaces, see :func:`draw_scale`.
+        distance: :math:`d`.
+        target: ``"input"``, the paper's, or ``"reconstruction"``.
+        reconstruction: :math:`\mathrm{Dec}(z)` where it is at hand; only the second target needs it.
+
+    Raises:
+        ValueError: Shapes that do not belong together, a latent too small for the scale, or an unknown target.
+
+    Source: Skorokhodov et al. 2025, Eq. 2, without its weight :math:`\alpha` (0.25 in the paper).
+    """
+    if target not in TARGETS:
+        raise ValueError(f"target must be one of {', '.join(TARGETS)}, got {target!r}")
+    compression_of(x, z)
+    small_z = downsample(z, scale)
+    if target == "reconstruction":
+        x = _decode_like(decode, z, x) if reconstruction is None else reconstruction
+    small_x = downsample(x, scale)
+    return distance(small_x, _decode_like(decode, small_z, small_x))
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Chopping high frequencies, CHF (Skorokhodov et al. 2025, Eqs. 4 and 5)
+
+
+def draw_cut_ratio(generator: torch.Generator, largest: float) -> float:
+    """Uniform between 0 and ``largest``, which must be in (0, 1]; drawn once per step as in the authors' code."""
+    if not 0 < largest <= 1:
+        raise ValueError(f"the largest cut ratio must be in (0, 1], got {largest!r}")
+    return largest * _uniform(generator)
+
+
+def chop(
+    x: Tensor,
+    z: Tensor,
+    decode: Decode,
+    ratio: float,
+    block_size: int = 8,
+    order: str = "zigzag",
+    distance: Distance = mse,
+) -> Tensor:
+    r"""Decode chopped latents, compare with the chopped image.
+
+    .. math:: d(D^{-1}(D(x) \cdot M_{fB}), \mathrm{Dec}(D^{-1}(D(z) \cdot M_B)))
+
+    The image's block is :math:`f` times the latent's, :math:`f` the compression, so both cover the same piece of the
+    picture. A ratio of 0 gives the reconstruction loss.
+
+    Args:
+        x: Images or clips.
+        z: Their latents; the sides must be multiples of the block size.
+        decode: The decoder.
+        ratio: Share to cut, in [0, 1), see :func:`draw_cut_ratio`.
+        block_size: :math:`B` in latent space.
+        order: ``"zigzag"`` (Eq. 5), or ``"axes"``, which cuts each axis on its own (Table 6).
+        distance: :math:`d`.
+
+    Raises:
+        ValueError: Shapes that do not belong together, sides that are not multiples of the block, a ratio outside
+            [0, 1), or an unknown order.
+
+    Source: Skorokhodov et al. 2025, the second term of Eq. 4; mask, Eq. 5.
+    """
+    f = compression_of(x, z)
+    cut_z = chop_high_frequencies(z, ratio, block_size, order).to(z.dtype)
+    cut_x = chop_high_frequencies(x, ratio, f * block_size, order).to(x.dtype)
+    return distance(cut_x, _decode_like(decode, cut_z, cut_x))
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Soft penalty (Skorokhodov et al. 2025, Eqs. 6 and 7)
+
+
+def penalty_weights(block_size: int = 8, power: float = 2.0) -> Tensor:
+    r"""``(B, B)`` float64: :math:`W_{uv} = (u + v)^p / B^p`, Eq. 6.
+
+    Raises:
+        ValueError: A power that is not positive, which would penalise :math:`D_{00}`.
+    """
+    if not 0 < power < math.inf:
+        raise ValueError(f"power must be positive, got {power!r}")
+    u = torch.arange(block_size, dtype=torch.float64)
+    return ((u[:, None] + u) / block_size) ** power
+
+
+def soft_penalty(z: Tensor, block_size: int = 8, power: float = 2.0) -> Tensor:
+    r"""Mean over coefficients, blocks, channels and items of :math:`|D_{uv}(z)| \, W_{uv}`.
+
+    Eq. 7 prints a sum and a signed :math:`D_{uv}`; an amplitude needs the absolute value, and the authors' code takes
+    it, with a mean and :math:`p = 2`. The mean makes the weight :math:`\gamma` independent of the latent's size.
+
+    Raises:
+        ValueError: Sides of ``z`` that are not multiples of the block, or a power that is not positive.
+
+    Source: Skorokhodov et al. 2025, Eqs. 6 and 7, without the weight :math:`\gamma` (0.001 to 0.1 in Table 7).
+    """
+    d = block_dct(z, block_size)  # (..., h/B, w/B, B, B)
+    return (d.abs() * penalty_weights(block_size, power).to(d)).mean()
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Averaged KL (Skorokhodov et al. 2025, Sec. 4)
+
+
+def averaged_kl(mean: Tensor, logvar: Tensor) -> Tensor:
+    r"""KL of a diagonal Gaussian to the standard normal: the mean of :math:`(\mu^2 + \sigma^2 - 1 - \log \sigma^2)/2`.
+
+    A mean over items, channels and positions (and frames), so that its weight :math:`\beta` compares across latent
+    sizes; the usual sum is this times the numbers in a latent.
+
+    Any shape, the same for both, or a ``ValueError``. Infinite for a deterministic autoencoder.
+    """
+    if mean.shape != logvar.shape:
+        raise ValueError(f"mean and logvar must have one shape, got {tuple(mean.shape)} and {tuple(logvar.shape)}")
+    mean, logvar = _full(mean), _full(logvar)
+    return 0.5 * (mean.square() + logvar.exp() - 1 - logvar).mean()
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# EQ-VAE (Kouzelis et al. 2025, arXiv 2502.09509)
+
+
+@dataclass(frozen=True)
+class EqVae:
+    r"""What EQ-VAE draws in a step; the defaults are those of the configuration its authors publish.
+
+    Attributes:
+        probability: That latents are transformed at all.
+        low_resolution_probability: That, where they are not, the image is scaled before it is encoded ("prior
+            preservation" at low resolution).
+        anisotropic: Height and width are scaled independently.
+        antialias: Antialiased resizing, as :func:`downsample` has it; the published method resizes without.
+    """
+
+    probability: float = 0.5
+    low_resolution_probability: float = 0.25
+    anisotropic: bool = False
+    antialias: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("probability", "low_resolution_probability"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} must be in [0, 1], got {getattr(self, name)!r}")
+
+
+@dataclass(frozen=True)
+class SpatialTransform:
+    r""":math:`\tau`: first scale the sides, by fractions so that latents and images agree, then turn by quarters."""
+
+    height: Fraction = Fraction(1)
+    width: Fraction = Fraction(1)
+    quarter_turns: int = 0
+
+
+IDENTITY = SpatialTransform()
+
+
+def draw_transform(generator: torch.Generator, height: int, width: int, anisotropic: bool = False) -> SpatialTransform:
+    r"""A scale in [1/4, 1) and a rotation by 90, 180 or 270 degrees, all equally likely.
+
+    Scales are those that leave latents of ``height x width`` whole: for 32x32, the published 8/32, 9/32, ..., 31/32.
+
+    Raises:
+        ValueError: No scale does, because the sides (isotropic: their greatest common divisor) are below 2.
+    """
+    steps = (height, width) if anisotropic else (math.gcd(height, width),)
+    if min(steps) < 2:
+        raise ValueError(f"no scale in [1/4, 1) leaves latents of {height}x{width} whole; use other sizes of image")
+    scales = [Fraction(_integer(-(-n // 4), n - 1, generator), n) for n in steps]
+    return SpatialTransform(scales[0], scales[-1], _integer(1, 3, generator))
+
+
+def draw_eq_vae(
+    generator: torch.Generator, height: int, width: int, settings: EqVae = EqVae()
+) -> tuple[SpatialTransform, SpatialTransform]:
+    """Transforms of the image before it is encoded, and of latent and target after; one at least is the identity.
+
+    ``height`` and ``width`` are those of the latents of the full images; raises as :func:`draw_transform`.
+    """
+    # Everything is drawn every time, so that sides that allow no scale are refused in the first step, not by chance.
+    tau = draw_transform(generator, height, width, settings.anisotropic)
+    scale = draw_transform(generator, height, width).height  # before encoding: isotropic, and without a turn
+    if _uniform(generator) < settings.probability:
+        return IDENTITY, tau
+    if _uniform(generator) < settings.low_resolution_probability:
+        return SpatialTransform(scale, scale), IDENTITY
+    return IDENTITY, IDENTITY
+
+
+def transform(x: Tensor, tau: SpatialTransform, antialias: bool = False) -> Tensor:
+    r""":math:`\tau \circ x`: bilinear resizing of the last two axes, then a rotation of them.
+
+    Raises:
+        ValueError: The scaled sides are not whole.
+    """
+    height, width = x.shape[-2] * tau.height, x.shape[-1] * tau.width
+    if height.denominator != 1 or width.denominator != 1:
+        raise ValueError(f"sides {x.shape[-2]}x{x.shape[-1]} scaled by {tau.height} and {tau.width} are not whole")
+    size = int(height), int(width)
+    if size != x.shape[-2:]:
+        x = resize_to(x, *size) if antialias else _resize_plain(x, *size)
+    return torch.rot90(x, tau.quarter_turns, (-2, -1))
+
+
+def _resize_plain(x: Tensor, height: int, width: int) -> Tensor:
+    flat = _full(x).reshape(-1, 1, *x.shape[-2:])
+    out = F.interpolate(flat, size=(height, width), mode="bilinear", align_corners=False)
+    return out.reshape(*x.shape[:-2], height, width).to(x.dtype)
+
+
+def eq_vae(
+    x: Tensor, z: Tensor, decode: Decode, tau: SpatialTransform, distance: Distance = mse, antialias: bool = False
+) -> Tensor:
+    r""":math:`d(\tau \circ x, \mathrm{Dec}(\tau \circ z))`, which takes the place of the reconstruction loss.
+
+    With the identity it is the reconstruction loss. The published training adds an adversarial loss on the same pair
+    and the KL term; here, as for all methods, there is no adversarial loss.
+
+    Args:
+        x: Images or clips, already scaled where :func:`draw_eq_vae` says so.
+        z: Their latents.
+        decode: The decoder.
+        tau: :math:`\tau`, see :func:`draw_eq_vae`.
+        distance: :math:`d`.
+        antialias: See :class:`EqVae`.
+
+    Raises:
+        ValueError: Shapes that do not belong together, or sides that :math:`\tau` does not leave whole.
+
+    Source: Kouzelis et al. 2025, the implicit equivariance loss of EQ-VAE; probabilities, scales, order of the two
+    transforms and interpolation as in the authors' released code.
+    """
+    compression_of(x, z)
+    turned = transform(x, tau, antialias)
+    return distance(turned, _decode_like(decode, transform(z, tau, antialias), turned))
