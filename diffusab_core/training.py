@@ -198,7 +198,7 @@ def train(
     )
     average = _Average(module, settings.half_life)
     result = Trained(ema=average.state, series={"step": [], "loss": [], "learning_rate": []})
-    run = _plain({**asdict(settings), **(identity or {})})
+    run = _plain(asdict(settings) | dict(identity or {}))
     if checkpoint is not None and (state := load_checkpoint(checkpoint, run)):
         module.load_state_dict(state["module"])
         optimiser.load_state_dict(state["optimiser"])

@@ -17,7 +17,7 @@ import torch
 from diffusers import AutoencoderKL
 from torch import Tensor
 
-from diffusab_core import data, metrics, records, spectrum, training
+from diffusab_core import data, metrics, records, regularizers, spectrum, training
 
 PACKAGE_WEIGHTS = Path(data.__file__).parent / "weights"
 EVALUATION_SEED = 1  # of the fixed crops that every number in a card is measured on; training seeds are free to vary
@@ -81,11 +81,6 @@ def build(recipe: Recipe) -> AutoencoderKL:
     )
 
 
-def averaged_kl(mean: Tensor, logvar: Tensor) -> Tensor:
-    """KL to the standard normal, averaged over channels and positions so that it compares across latent sizes."""
-    return 0.5 * (mean.square() + logvar.exp() - 1 - logvar).mean()
-
-
 def loss_of(model: AutoencoderKL, recipe: Recipe, seed: int, steps: int) -> training.LossFn:
     # As many crops as the run consumes: none is seen twice.
     crops = data.Photos(recipe.resolution, "train", seed=seed, length=steps * recipe.batch_size)
@@ -95,7 +90,7 @@ def loss_of(model: AutoencoderKL, recipe: Recipe, seed: int, steps: int) -> trai
         posterior = model.encode(x).latent_dist
         y = model.decode(posterior.sample(generator)).sample
         error = y - x
-        kl = averaged_kl(posterior.mean, posterior.logvar)
+        kl = regularizers.averaged_kl(posterior.mean, posterior.logvar)
         total = error.square().mean() + recipe.l1_weight * error.abs().mean() + recipe.kl_weight * kl
         return total, {"psnr_db": metrics.psnr(x, y.detach()), "kl": kl.detach()}
 

@@ -1,0 +1,214 @@
+r"""What chapters, scripts and the command line run: each function takes a frozen dataclass and returns a run record.
+
+Here so far: :func:`finetune`. What is trained and on which loss is in :mod:`diffusab_core.finetuning`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from diffusab_core import autoencoders, data, finetuning, records, regularizers, training
+from diffusab_core.autoencoders import Autoencoder
+from diffusab_core.batches import Batches
+from diffusab_core.checkpoints import CheckpointError
+from diffusab_core.finetuning import Finetuning, LossTerms
+
+
+@dataclass(frozen=True)
+class Finetuned:
+    """A finished run: the autoencoder with the averaged weights, and its record.
+
+    The record's metrics hold what :func:`diffusab_core.finetuning.examine` found before and after, its series the
+    losses and the snapshots: ``snapshot_step``, one series for each number, and for step K the profile
+    ``snapshot_profile_K``. Snapshots are of the weights of their step, not of their average.
+    """
+
+    autoencoder: Autoencoder
+    record: records.RunRecord
+
+
+def finetune(
+    settings: Finetuning,
+    out: str | os.PathLike | None = None,
+    *,
+    size: records.Size = "laptop",
+    probe: Tensor | None = None,
+    perceptual_weights: str | os.PathLike | None = None,
+    workers: int = 0,
+    checkpoint_every: int = 100,
+    snapshots: int = 10,
+    log_every: int = 10,
+    progress: bool = True,
+) -> Finetuned:
+    """Fine-tune an autoencoder and, with ``out``, keep it as a diffusers folder with its card, record and logs.
+
+    The same call goes on where an earlier one was cut off, and only reads back what is finished.
+
+    Args:
+        settings: What is run.
+        out: Folder for the result; its ``training/`` holds the checkpoint and TensorBoard's logs.
+        size: For the run record.
+        probe: Images ``(N, 3, H, W)`` on which spectrum and reconstruction are watched; by default 64 crops of 128
+            pixels of the photographs that nothing here is trained on.
+        perceptual_weights: See :func:`diffusab_core.metrics.lpips_distance`.
+        workers: Processes that read images ahead.
+        checkpoint_every: Steps between checkpoints.
+        snapshots: How many snapshots to take along the way.
+        log_every: Steps between logged values.
+        progress: Show a progress bar.
+
+    Raises:
+        AutoencoderError: The model cannot be opened.
+        MissingWeightsError: LPIPS is asked for and its backbone is not on the disk.
+        TrainingDiverged: Loss or gradient is not finite; names step and samples, and leaves the last good checkpoint.
+        CheckpointError: ``out`` holds another run; the message names the differences.
+    """
+    distance = finetuning.distance_of(settings, perceptual_weights)
+    autoencoder = autoencoders.load(settings.model, device=settings.device)
+    probe = data.stack(data.Photos(128, "test", seed=0, length=64), range(64)) if probe is None else probe
+    run = records.start(
+        "finetune-autoencoder", parameters=asdict(settings), seed=settings.seed, size=size, data=settings.images,
+        device=settings.device,
+    )  # fmt: skip
+    folder = Path(out) if out is not None else None
+    if folder is not None and (folder / "record.json").is_file():
+        return _read_back(folder, run, settings.device)
+
+    with torch.no_grad():
+        if settings.kl_weight and not autoencoder.encode(probe[:1].to(settings.device)).std.any():
+            raise ValueError(f"{settings.model} is deterministic, its KL is infinite: kl_weight must be 0")
+    run.metrics["trainable_parameters"] = finetuning.freeze(autoencoder.module, settings)
+    batches = Batches(_dataset(settings), settings.batch_size, settings.seed, settings.steps, workers)
+    with _logs(folder) as on_log:
+        trained = training.train(
+            autoencoder.module.train(),
+            _loss_of(autoencoder, settings, distance, batches),
+            settings.training,
+            checkpoint=folder / "training" / "checkpoint.pt" if folder else None,
+            checkpoint_every=checkpoint_every,
+            identity=asdict(settings),
+            log_every=log_every,
+            on_log=on_log,
+            snapshot=partial(finetuning.examine, autoencoder, probe, settings.block_size),
+            snapshot_every=max(1, settings.steps // max(1, snapshots)),
+            samples=batches.describe,
+            progress=progress,
+        )
+    autoencoder.module.load_state_dict(trained.ema)
+    autoencoder.module.eval().requires_grad_(False)
+
+    run.series = trained.series | _series_of(trained.snapshots)
+    run.metrics["training_time_s"] = trained.wall_time_s
+    after = finetuning.examine(autoencoder, probe, settings.block_size)
+    for when, found in (("before", trained.snapshots[0]), ("after", after)):
+        run.metrics |= {f"{when}_{key}": value for key, value in found.items() if isinstance(value, float)}
+        run.series |= {f"{when}_{key}": value for key, value in found.items() if isinstance(value, list)}
+    record = run.finish()
+    if folder is not None:
+        write_folder(folder, autoencoder, record)
+    return Finetuned(autoencoder, record)
+
+
+def _series_of(snapshots: list[dict[str, Any]]) -> dict[str, list[float]]:
+    numbers = [key for key, value in snapshots[0].items() if isinstance(value, int | float)]
+    series = {f"snapshot_{key}": [float(shot[key]) for shot in snapshots] for key in numbers}
+    return series | {f"snapshot_profile_{shot['step']}": shot["profile"] for shot in snapshots}
+
+
+def _dataset(settings: Finetuning) -> Dataset:
+    if settings.images == "photos":  # endless: no crop is seen twice
+        count = settings.steps * settings.batch_size
+        return data.Photos(settings.resolution, "train", seed=settings.seed, length=count)
+    return data.open_images(settings.images, settings.resolution, crop="random", seed=settings.seed)
+
+
+def _loss_of(
+    autoencoder: Autoencoder, settings: Finetuning, distance: regularizers.Distance, batches: Batches
+) -> training.LossFn:
+    device = torch.device(settings.device)
+
+    def loss(step: int, generator: torch.Generator) -> tuple[Tensor, LossTerms]:
+        x = batches(step).to(device)
+        with torch.autocast(device.type, torch.bfloat16, enabled=settings.precision == "bf16"):
+            terms = finetuning.loss_terms(autoencoder, x, settings, distance, generator)
+        return torch.stack(list(terms.values())).sum(), {name: term.detach() for name, term in terms.items()}
+
+    return loss
+
+
+@contextlib.contextmanager
+def _logs(folder: Path | None) -> Iterator[Callable[[int, dict[str, float]], None] | None]:
+    """A function that writes scalars to TensorBoard's files in the folder, where TensorBoard is installed."""
+    if folder is None:
+        yield None
+        return
+    from torch.utils.tensorboard import SummaryWriter
+
+    with SummaryWriter(str(folder / "training" / "logs")) as writer:
+
+        def log(step: int, values: dict[str, float]) -> None:
+            for name, value in values.items():
+                writer.add_scalar(name, value, step)
+
+        yield log
+
+
+def _read_back(folder: Path, run: records.Run, device: str) -> Finetuned:
+    record = records.read(folder / "record.json")
+    wanted = records.RunRecord.model_validate_json(run.finish().model_dump_json())  # tuples as lists
+    if wanted.identity != record.identity:
+        found = record.parameters
+        different = [f"{k} {found.get(k)!r} -> {v!r}" for k, v in wanted.parameters.items() if found.get(k) != v]
+        raise CheckpointError(
+            f"{folder} holds a finished run with other settings ({'; '.join(different) or 'another size'}); name "
+            "another folder, or move it away"
+        )
+    return Finetuned(autoencoders.load(str(folder), device=device), record)
+
+
+def write_folder(folder: Path, autoencoder: Autoencoder, record: records.RunRecord) -> None:
+    """The autoencoder as its diffusers class saves it, with a card; the record last, as the sign that all is there."""
+    autoencoder.module.save_pretrained(folder)
+    (folder / "README.md").write_text(card(folder.resolve().name, record), encoding="utf-8")
+    record.write(folder / "record.json")
+
+
+def card(name: str, record: records.RunRecord) -> str:
+    """A model card in Markdown, from the record alone."""
+    p, m = record.parameters, record.metrics
+    perceptual = "no perceptual loss" if p["perceptual"] == "none" else f"LPIPS ({p['perceptual']})"
+    rows = {"PSNR, dB": ("psnr_db", ".2f"), "SSIM": ("ssim", ".4f"),
+            "high-frequency energy ratio of the latents": ("hf_energy_ratio", ".5f"),
+            "high-frequency share of the energy outside D00": ("hf_share", ".4f")}  # fmt: skip
+    table = "\n".join(f"| {row} | {m['before_' + k]:{f}} | {m['after_' + k]:{f}} |" for row, (k, f) in rows.items())
+    chosen = "\n".join(f"- `{key}`: {value}" for key, value in p.items())
+    return f"""---
+library_name: diffusers
+base_model: {p["model"]}
+---
+
+# {name}
+
+`{p["model"]}`, fine-tuned with method `{p["method"]}` for {p["steps"]} steps, {perceptual}; seed {record.seed},
+{record.device}, {m["training_time_s"]:.0f} s. {m["trainable_parameters"]:.0f} parameters were trained.
+
+| | before | after |
+|---|---|---|
+{table}
+
+The licence is that of the model it was made from.
+
+## Settings
+
+{chosen}
+"""

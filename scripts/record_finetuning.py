@@ -1,0 +1,73 @@
+"""Fine-tune the shipped autoencoder by every method and strength that chapters 6 to 8 compare, and record each run.
+
+    python scripts/record_finetuning.py                      every arm, seeds 0, 1 and 2: hours on a small machine
+    python scripts/record_finetuning.py se plain --seeds 0
+
+One record for each arm and seed in book/results/finetuning/; what is recorded is left alone, so the command continues
+where it was interrupted. Weights are not kept.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from pathlib import Path
+
+import torch
+from tqdm import tqdm
+
+from diffusab_core import data, metrics
+from diffusab_core.experiments import finetune
+from diffusab_core.finetuning import Finetuning
+
+RESULTS = Path(__file__).resolve().parents[1] / "book" / "results" / "finetuning"
+
+ARMS: dict[str, dict] = {
+    "plain": {"method": "plain"},
+    "se": {"method": "se"},
+    "se-decoder-only": {"method": "se", "decoder_only": True},
+    "se-target-reconstruction": {"method": "se", "target": "reconstruction"},
+    **{f"se-alpha{a:g}": {"method": "se", "alpha": a} for a in (0.01, 0.05, 0.1, 0.5, 1.0)},
+    **{f"chf{r:g}": {"method": "chf", "chf_ratio": r, "chf_fixed": True} for r in (0.3, 0.5, 0.7)},
+    "chf-drawn0.7": {"method": "chf", "chf_ratio": 0.7},
+    "chf0.3-axes": {"method": "chf", "chf_ratio": 0.3, "chf_fixed": True, "chf_order": "axes"},
+    **{f"soft{g:g}": {"method": "plain", "soft_weight": g} for g in (0.01, 0.1, 1.0)},
+    **{f"se-soft{g:g}": {"method": "se", "soft_weight": g} for g in (0.01, 0.1)},
+    **{f"kl{b:g}": {"method": "plain", "kl_weight": b} for b in (1e-4, 1e-2, 1e-1)},
+    "eq-vae": {"method": "eq-vae"},
+    "plain-twice": {"method": "plain", "steps": 800},
+}
+
+CUTS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
+
+
+def record(arm: str, seed: int) -> Path:
+    out = RESULTS / f"{arm}-seed{seed}.json"
+    if out.is_file():
+        return out
+    probe = data.stack(data.Photos(128, "test", seed=0, length=64), range(64))
+    with tempfile.TemporaryDirectory() as folder:
+        done = finetune(Finetuning(**{"seed": seed, **ARMS[arm]}), folder, probe=probe, snapshots=8, progress=False)
+    curve = metrics.cut_curve(done.autoencoder, probe, CUTS)
+    kept = done.record
+    series = kept.series | {"cut_ratio": list(curve.ratios), "cut_psnr_db": list(curve.latent)}
+    series |= {"cut_rgb_psnr_db": list(curve.rgb[1:])}  # from the first cut on: uncut, it is infinite
+    series = {name: [float(f"{value:.5g}") for value in values] for name, values in series.items()}
+    kept.model_copy(update={"series": series, "notes": f"arm {arm}"}).write(out)
+    return out
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("arms", nargs="*", choices=[*ARMS, []], help="arms (default: all)")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="training seeds (default: 0 1 2)")
+    parser.add_argument("--threads", type=int, default=1, help="CPU threads (default: 1)")
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    todo = [(arm, seed) for seed in options.seeds for arm in (options.arms or ARMS)]
+    for arm, seed in tqdm(todo, desc="fine-tuning", unit="run"):
+        record(arm, seed)
+
+
+if __name__ == "__main__":
+    main()
