@@ -155,3 +155,6 @@ def profile(
     except KeyboardInterrupt:
         fail("interrupted; nothing was written")
         raise typer.Exit(130) from None
+
+
+from diffusab_core import cli_finetune as _  # noqa: E402, F401  its commands register themselves

@@ -1,6 +1,7 @@
 r"""What chapters, scripts and the command line run: each function takes a frozen dataclass and returns a run record.
 
-Here so far: :func:`finetune`. What is trained and on which loss is in :mod:`diffusab_core.finetuning`.
+Here so far: :func:`finetune` and :func:`evaluate` for autoencoders. What is trained and on which loss is in
+:mod:`diffusab_core.finetuning`.
 """
 
 from __future__ import annotations
@@ -17,11 +18,86 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from diffusab_core import autoencoders, data, finetuning, records, regularizers, training
+from diffusab_core import autoencoders, data, finetuning, metrics, records, regularizers, shards, training
 from diffusab_core.autoencoders import Autoencoder
 from diffusab_core.batches import Batches
 from diffusab_core.checkpoints import CheckpointError
 from diffusab_core.finetuning import Finetuning, LossTerms
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Evaluating an autoencoder
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What to measure an autoencoder on.
+
+    Attributes:
+        model: Shipped name, diffusers folder or hub id.
+        images: As :func:`diffusab_core.shards.open_images` takes it; ``"photos"`` are the held-out ones.
+        samples: How many images, at most.
+        resolution: Side of the square images in pixels.
+        block_size: Side of a DCT block in latent pixels.
+        cuts: Shares of the latent's frequencies to cut.
+        lpips_weights: torchvision's AlexNet weights for LPIPS; ``None`` leaves LPIPS out.
+        device: Where to compute.
+        seed: Seed of crops.
+    """
+
+    model: str
+    images: str = "photos"
+    samples: int = 64
+    resolution: int = 128
+    block_size: int = 8
+    cuts: tuple[float, ...] = (0.0, 0.25, 0.5, 0.75, 0.9)
+    lpips_weights: str | None = None
+    device: str = "cpu"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.samples < 1:
+            raise ValueError(f"samples must be at least 1, got {self.samples}")
+
+
+def evaluate(settings: Evaluation, size: records.Size = "laptop") -> records.RunRecord:
+    """Reconstruction and spectrum: see :func:`diffusab_core.finetuning.examine` and
+    :func:`diffusab_core.metrics.cut_curve`; with weights for it, LPIPS.
+
+    Raises:
+        AutoencoderError: The model cannot be opened.
+        MissingWeightsError: There are no weights for LPIPS where the settings say.
+        ValueError: Images or cuts that cannot be used.
+    """
+    lpips = metrics.lpips_distance("alex", settings.lpips_weights) if settings.lpips_weights is not None else None
+    autoencoder = autoencoders.load(settings.model, device=settings.device)
+    made = {"length": settings.samples} if settings.images in ("photos", "leaves") else {}
+    if settings.images == "photos":
+        made["split"] = "test"
+    images = shards.open_images(settings.images, settings.resolution, seed=settings.seed, **made)
+    x = data.stack(images, range(min(settings.samples, len(images))))
+    run = records.start(
+        "evaluate-autoencoder", parameters=asdict(settings), seed=settings.seed, size=size,
+        data=f"{len(x)} images of {settings.resolution} x {settings.resolution} of {settings.images}",
+        device=settings.device,
+    )  # fmt: skip
+    found = finetuning.examine(autoencoder, x, settings.block_size)
+    run.metrics = {key: value for key, value in found.items() if isinstance(value, float)}
+    run.series = {key: value for key, value in found.items() if isinstance(value, list)}
+    curve = metrics.cut_curve(autoencoder, x, settings.cuts, settings.block_size)
+    run.series |= {"cut_ratio": list(curve.ratios), "cut_psnr_db": list(curve.latent)}
+    if lpips is not None:
+        lpips = lpips.to(settings.device)
+        with torch.no_grad():
+            each = [
+                metrics.lpips_per_image(autoencoder.decode(autoencoder.encode(batch).mean), batch, lpips)
+                for batch in x.to(settings.device).split(16)
+            ]
+        run.metrics["lpips_alex"] = torch.cat(each).mean().item()
+    return run.finish()
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Fine-tuning an autoencoder
 
 
 @dataclass(frozen=True)
@@ -84,6 +160,7 @@ def finetune(
     if folder is not None and (folder / "record.json").is_file():
         return _read_back(folder, run, settings.device)
 
+    autoencoder.latent_shape(settings.resolution, settings.resolution)  # refuses a size before anything runs
     with torch.no_grad():
         if settings.kl_weight and not autoencoder.encode(probe[:1].to(settings.device)).std.any():
             raise ValueError(f"{settings.model} is deterministic, its KL is infinite: kl_weight must be 0")
@@ -126,10 +203,9 @@ def _series_of(snapshots: list[dict[str, Any]]) -> dict[str, list[float]]:
 
 
 def _dataset(settings: Finetuning) -> Dataset:
-    if settings.images == "photos":  # endless: no crop is seen twice
-        count = settings.steps * settings.batch_size
-        return data.Photos(settings.resolution, "train", seed=settings.seed, length=count)
-    return data.open_images(settings.images, settings.resolution, crop="random", seed=settings.seed)
+    # Of what is made on demand, as many as the run takes: no picture is seen twice.
+    endless = {"length": settings.steps * settings.batch_size} if settings.images in ("photos", "leaves") else {}
+    return shards.open_images(settings.images, settings.resolution, crop="random", seed=settings.seed, **endless)
 
 
 def _loss_of(

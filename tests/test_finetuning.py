@@ -6,8 +6,9 @@ from dataclasses import replace
 import pytest
 import torch
 from diffusers import AutoencoderDC, AutoencoderKL
+from PIL import Image
 
-from diffusab_core import autoencoders, data, finetuning, training
+from diffusab_core import autoencoders, data, experiments, finetuning, training
 from diffusab_core.batches import Batches
 from diffusab_core.checkpoints import CheckpointError
 from diffusab_core.experiments import finetune
@@ -208,3 +209,17 @@ def test_kl_of_a_deterministic_autoencoder_is_refused(tmp_path):
     AutoencoderDC(**small).save_pretrained(tmp_path)
     with pytest.raises(ValueError, match="deterministic, its KL is infinite"):
         finetune(replace(SETTINGS, model=str(tmp_path), kl_weight=1e-3), **QUICK)
+
+
+def test_a_folder_of_images_shows_new_crops_in_every_epoch(tmp_path):
+    for i, name in enumerate(("astronaut", "chelsea")):
+        pixels = ((data.photo(name)[:, :128, :160] + 1) * 127.5).byte().permute(1, 2, 0).numpy()
+        Image.fromarray(pixels).save(tmp_path / f"{i}.png")
+    settings = replace(SETTINGS, images=str(tmp_path))
+    batches = Batches(experiments._dataset(settings), 2, seed=0, steps=4)
+    epochs = [batches(step) for step in range(4)]
+    assert len({tensor.sum().item() for tensor in epochs}) == 4
+    assert "0.png" in batches.describe(0)
+    done = finetune(settings, **QUICK)
+    assert done.record.data == str(tmp_path)
+    assert len(done.record.series["loss"]) == 2
