@@ -43,7 +43,11 @@ __all__ = [
 WEIGHTS = Path(__file__).parent / "weights"
 
 #: Names of the autoencoders that come with the package.
-SHIPPED = ("kl-f4c16", "kl-f8c4", "kl-f8c16", "kl-f8c64")
+SHIPPED = (
+    "kl-f4c16",
+    *(f"kl-{shape}" for shape in ("f4c4", "f8c4", "f8c16", "f8c64")),
+    *(f"kl-f4c16-beta{beta}" for beta in ("0", "1e-6", "1e-4", "1e-2", "1e-1")),
+)
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -172,32 +172,19 @@ explore.cut_explorer(picture[:, 32:224, 32:224], first, B, orders=spectrum.ORDER
 crops = data.Photos(resolution=resolution, split="test", seed=seed)
 x = data.stack(crops, range(n_images))  # (n, 3, resolution, resolution)
 grid = (1.0, 0.75, 0.5, 0.25, 0.1, 0.05)
-f_of = {}
-
-
-def cut_curve(autoencoder, order):
-    """PSNR of the picture decoded from cut latents, for every share of the grid."""
-    curve = []
-    with torch.no_grad():
-        latents = autoencoder.encode(x).mean
-        for share in grid:
-            cut = spectrum.chop_high_frequencies(
-                latents, explore.cut_ratio(share, order), B, order
-            )
-            curve.append(metrics.psnr(autoencoder.decode(cut), x).item())
-    return curve
-
-
 curves, rgb_curves = {}, {}
 for name in models:
     autoencoder = autoencoders.load(name)
-    f_of[name] = autoencoder.compression
+    curves[name] = {}
     # Both orders on the first only: the others are compared by zigzag.
-    orders = spectrum.ORDERS if name == models[0] else ("zigzag",)
-    curves[name] = {order: cut_curve(autoencoder, order) for order in orders}
-for f in sorted(set(f_of.values())):
-    cuts = [spectrum.chop_high_frequencies(x, 1 - s, f * B) for s in grid if s < 1]
-    rgb_curves[f] = [metrics.psnr(cut, x).item() for cut in cuts]
+    for order in spectrum.ORDERS if name == models[0] else ("zigzag",):
+        ratios = [explore.cut_ratio(share, order) for share in grid]
+        measured = metrics.cut_curve(autoencoder, x, ratios, B, order)
+        curves[name][order] = list(measured.latent)
+        if (
+            order == "zigzag"
+        ):  # of the uncut image PSNR is infinite: from the first cut on
+            rgb_curves[autoencoder.compression] = list(measured.rgb[1:])
 
 # %% tags=["hide-input"]
 plot = go.Figure()
