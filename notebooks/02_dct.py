@@ -159,8 +159,8 @@ of_noise = spectrum.frequency_profile(noise, B, "ratio_of_means")
 figures.profiles(
     {"photographs": of_photos, "white noise": of_noise},
     alt="Two frequency profiles on a logarithmic axis. That of photographs falls "
-    "by more than two orders of magnitude from the lowest to the highest zigzag "
-    "rank; that of white noise is flat at one.",
+    "by more than two orders of magnitude from the lowest to the highest "
+    "zigzag rank; that of white noise is flat at one.",
     ylabel="mean |D| / mean |D₀₀|",
 )
 
@@ -260,13 +260,13 @@ Markdown(
 
 # %%
 leaf_images = data.stack(
-    leaves.Leaves(resolution=resolution, seed=seed, labels=False), range(n_images)
+    leaves.Leaves(resolution, seed, labels=False), range(n_images)
 )  # (n, 3, resolution, resolution) in [-1, 1]
 figures.images(
     list(leaf_images[:6]),
     [leaves.CLASS_NAMES[i % len(leaves.CLASS_NAMES)] for i in range(6)],
-    alt="Six dead-leaves pictures, one of each of the first six classes: overlapping shapes of "
-    "many sizes in the colours of photographs.",
+    alt="Six dead-leaves pictures, one of each of the first six classes: "
+    "overlapping shapes of many sizes in the colours of photographs.",
     height=190,
 )
 
@@ -298,9 +298,9 @@ power_laws.update_xaxes(title="frequency, cycles per pixel", **figures.DECADES)
 power_laws.update_yaxes(title="power", **figures.DECADES).update_layout(height=400)
 figures.described(
     power_laws,
-    "Radially averaged power spectra of photographs and of dead leaves on logarithmic axes, "
-    "each with a fitted straight line. Both fall over several decades; the photographs "
-    "fall more steeply.",
+    "Radially averaged power spectra of photographs and of dead leaves on "
+    "logarithmic axes, each with a fitted straight line. Both fall over "
+    "several decades; the photographs fall more steeply.",
 )
 
 # %% tags=["hide-input"]
@@ -311,8 +311,8 @@ Markdown(
 )
 
 # %% [markdown]
-# Leaves have edges as sharp as pixels allow; these photographs were taken through a lens and saved as JPEG, which costs
-# the finest frequencies and steepens the fit. So leaves are the harder picture, with more fine detail than photographs.
+# Leaves have edges as sharp as pixels allow. A lens does not, and the photographs' spectrum falls more steeply: leaves are
+# the harder picture, with more fine detail.
 #
 # ## More channels, higher frequencies?
 #
@@ -336,9 +336,9 @@ figures.profiles(
         name: spectrum.frequency_profile(x, B, "ratio_of_means")
         for name, x in family.items()
     },
-    alt="Frequency profiles of three autoencoders with 4, 16 and 64 latent channels, of "
-    "photographs and of dead leaves, on the same grid. The latent profiles lie "
-    "above those of the images at high ranks.",
+    alt="Frequency profiles of three autoencoders with 4, 16 and 64 latent "
+    "channels, of photographs and of dead leaves, on the same grid. The "
+    "latent profiles lie above those of the images at high ranks.",
     ylabel="mean |D| / mean |D₀₀|",
 )
 
@@ -394,9 +394,11 @@ for compression, value in rgb_of.items():
     upper[f"RGB at {compression} size"] = {place: [value] for place in places}
 figures.over_seeds(
     upper,
-    alt="Share of the energy outside D₀₀ that lies in the upper half of the ranks, one marker for each "
-    "training run, against the number of latent channels, for autoencoders of compression 4 and 8. "
-    "The shares of RGB on the same grids are drawn beside them; the text below says how the groups lie.",
+    alt="Share of the energy outside D₀₀ that lies in the upper half of the "
+    "ranks, one marker for each training run, against the number of latent "
+    "channels, for autoencoders of compression 4 and 8. The shares of RGB on "
+    "the same grids are drawn beside them; the text below says how the groups"
+    " lie.",
     xlabel="latent channels",
     ylabel="share of the energy outside D₀₀",
     log_y=False,
@@ -438,9 +440,8 @@ Markdown(
     "**Recorded** (mean ± standard deviation over seeds):\n\n"
     "| member | seeds | HF energy ratio, 10⁻⁵ | share outside $D_{00}$, % | held-out PSNR, dB |\n"
     "|---|---|---|---|---|\n" + "\n".join(rows) + "\n\n"
-    "Calling a difference one only when all runs of one group lie on the same side of all runs of the other: "
-    + "; ".join(says)
-    + "."
+    "Calling a difference one only when all runs of one group lie on the same "
+    "side of all runs of the other: " + "; ".join(says) + "."
 )
 
 # %% [markdown]
@@ -497,10 +498,10 @@ histogram.update_yaxes(**figures.DECADES, row=1, col=2).update_layout(
 )
 figures.described(
     histogram,
-    "Left: the distribution of block means. For RGB it lies wholly to the right "
-    "of zero, for latents it spreads over both signs. Right: the share of blocks "
-    "whose ratio exceeds a threshold; for latents it falls slowly, as one over "
-    "the threshold, for RGB it drops to nothing.",
+    "Left: the distribution of block means. For RGB it lies wholly to the "
+    "right of zero, for latents it spreads over both signs. Right: the share "
+    "of blocks whose ratio exceeds a threshold; for latents it falls slowly, "
+    "as one over the threshold, for RGB it drops to nothing.",
 )
 
 # %% [markdown]
@@ -559,17 +560,18 @@ spread.update_yaxes(**figures.DECADES).update_xaxes(title="zigzag rank", row=2)
 spread.update_layout(height=520)
 figures.described(
     spread,
-    "Four panels, one for each statistic, with eight profiles each, from eight "
-    "groups of images. The eight curves of the mean of ratios scatter widely and "
-    "have spikes; those of the other three statistics lie close together.",
+    "Four panels, one for each statistic, with eight profiles each, from "
+    "eight groups of images. The eight curves of the mean of ratios scatter "
+    "widely and have spikes; those of the other three statistics lie close "
+    "together.",
 )
 
 # %% tags=["hide-input"]
 run.metrics |= {f"relative_spread_{s}": v for s, v in relative_spread.items()}
 rows = "\n".join(f"| `{s}` | {100 * v:.0f}% |" for s, v in relative_spread.items())
 Markdown(
-    "**Measured here.** Spread between the eight groups (standard deviation over "
-    "mean, averaged over ranks 1 to "
+    "**Measured here.** Spread between the eight groups (standard deviation "
+    "over mean, averaged over ranks 1 to "
     f"{B * B - 1}):\n\n| statistic | spread |\n|---|---|\n{rows}"
 )
 
@@ -637,7 +639,8 @@ rows = "\n".join(
 Markdown(
     f"**Measured here.** PSNR against the uncut photograph, mean over {len(held_out)} held-out crops:\n\n"
     f"| low frequencies kept | cut in the photograph | cut in the latent, then decoded |\n|---|---|---|\n{rows}\n\n"
-    "Fading instead of cutting: the upper half of the latent's ranks multiplied by 0.9 gives "
+    "Fading instead of cutting: the upper half of the latent's ranks "
+    "multiplied by 0.9 gives "
     f"{faded_db[0.9]:.1f} dB, by 0.5 {faded_db[0.5]:.1f} dB."
 )
 

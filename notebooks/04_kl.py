@@ -83,6 +83,13 @@ run = records.start(
 )
 B = block_size
 
+
+def label(beta: str) -> str:
+    """A KL weight for tables and legends: 1e-6 as 10⁻⁶."""
+    power = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+    return f"10{beta[2:].translate(power)}" if beta.startswith("1e") else beta
+
+
 # %% [markdown]
 # ## The term
 #
@@ -144,8 +151,9 @@ for s in (0.0, 0.02, 0.05, 0.1, 0.2):
     )
 figures.profiles(
     rgb_curves,
-    alt="Profiles of photographs with five levels of added white noise. The high ranks rise with the noise while the low "
-    "ranks stay, so that the profile levels off at a floor.",
+    alt="Profiles of photographs with five levels of added white noise. The high "
+    "ranks rise with the noise while the low ranks stay, so that the profile "
+    "levels off at a floor.",
     ylabel="mean |D| / mean |D₀₀|",
 )
 
@@ -192,7 +200,7 @@ for column, latents in enumerate((means, samples), start=1):
         pair.add_trace(
             go.Scatter(
                 y=profile.tolist(),
-                name=f"β = {beta}",
+                name=f"β = {label(beta)}",
                 line=style,
                 legendgroup=beta,
                 showlegend=column == 1,
@@ -208,8 +216,10 @@ pair.update_xaxes(title="zigzag rank").update_layout(
 )
 figures.described(
     pair,
-    "Frequency profiles of the five autoencoders, on the left of the encoder's means, on the right of samples. The order of "
-    "the curves and their distances differ between the two panels; the table below gives the numbers.",
+    "Frequency profiles of the five autoencoders, on the left of the "
+    "encoder's means, on the right of samples. The order of the curves and "
+    "their distances differ between the two panels; the table below gives the"
+    " numbers.",
 )
 
 # %% tags=["hide-input"]
@@ -230,21 +240,24 @@ for beta in betas:
     found["psnr_db_sample"] = metrics.psnr(decoded_sample[beta], x).item()
     run.metrics |= {f"beta{beta}_{key}": value for key, value in found.items()}
     rows.append(
-        f"| {beta} | {variance:.2f} | {noise:.1g} | {found['noise_share']:.0%} "
+        f"| {label(beta)} | {variance:.2f} | {found['noise_share']:.0%} "
         f"| {found['hf_energy_ratio_mean']:.4f} / {found['hf_energy_ratio_sample']:.4f} "
         f"| {found['hf_share_mean']:.0%} / {found['hf_share_sample']:.0%} "
         f"| {found['psnr_db_mean']:.1f} / {found['psnr_db_sample']:.1f} |"
     )
 Markdown(
     f"**Measured here** (seed 0 of the family, {n_images} held-out crops; *a / b* is means / samples):\n\n"
-    "| β | var μ | σ² | noise in the variance | HF energy ratio | HF share outside $D_{00}$ | PSNR, dB |\n"
-    "|---|---|---|---|---|---|---|\n" + "\n".join(rows)
+    "| β | variance of μ | noise in all variance | HF energy ratio | HF share | PSNR, dB |\n"
+    "|---|---|---|---|---|---|\n" + "\n".join(rows).replace(" / ", "&nbsp;/&nbsp;")
 )
 
 # %% [markdown]
+# The *HF share* is that of the energy outside $D_{00}$, which no offset of the latent changes ({ref}`chap-dct`).
+#
 # The two panels answer two different questions. The right one is what a diffusion model is trained on (the paper draws
 # posterior samples from its variational autoencoders). The left one is what the *encoder* has learnt to say. What lies
-# between them is noise, and {eq}`eq-energy-adds` accounts for it:
+# between them is noise, and {eq}`eq-energy-adds` accounts for it (lines: computed from the means and the average $\sigma^2$;
+# dots: measured on samples):
 
 # %%
 gap = {}
@@ -263,7 +276,7 @@ for i, beta in enumerate(betas):
     color = figures.PALETTE[i]
     account.add_trace(
         go.Scatter(
-            y=predicted.tolist(), name=f"β = {beta}, formula", line={"color": color}
+            y=predicted.tolist(), name=f"β = {label(beta)}", line={"color": color}
         )
     )
     account.add_trace(
@@ -278,8 +291,9 @@ account.update_yaxes(title="mean D² / mean D₀₀² of samples", **figures.DEC
 account.update_xaxes(title="zigzag rank").update_layout(height=400, margin_t=80)
 figures.described(
     account,
-    "Energy profiles of samples for five KL weights: lines computed from the means and the average posterior variance, dots "
-    "measured on samples. The dots lie on the lines.",
+    "Energy profiles of samples for five KL weights: lines computed from the "
+    "means and the average posterior variance, dots measured on samples. The "
+    "dots lie on the lines.",
 )
 
 # %% [markdown]
@@ -290,9 +304,11 @@ figures.described(
 # the data, it splits in two {cite}`hoffman2016elbo`,
 #
 # $$
-# \mathbb E_x\,\mathrm{KL}\bigl(q(z\mid x)\,\|\,p(z)\bigr) =
-# \underbrace{I_q(x; z)}_{\text{how much } z \text{ says about } x} +
-# \underbrace{\mathrm{KL}\bigl(q(z)\,\|\,p(z)\bigr)}_{\text{how far all latents together are from } p} ,
+# \begin{aligned}
+# \mathbb E_x\,\mathrm{KL}\bigl(q(z\mid x)\,\|\,p(z)\bigr)
+# &= \underbrace{I_q(x; z)}_{\text{how much } z \text{ says about } x} \\
+# &\quad+ \underbrace{\mathrm{KL}\bigl(q(z)\,\|\,p(z)\bigr)}_{\text{how far all latents together are from } p} ,
+# \end{aligned}
 # $$ (eq-surgery)
 #
 # with $q(z)$ the distribution of samples over the whole data. The first part buys noise. The second wants samples of *all*
@@ -361,9 +377,10 @@ lines.update_yaxes(
 ).update_layout(height=420, margin_t=90)
 figures.described(
     lines,
-    "The four statistics at one high rank against the strength of added noise. Energy lies on its formula everywhere; ratio "
-    "of means and median ratio lie off theirs where the signal dominates and approach it as the noise grows; the mean of "
-    "ratios scatters above them all.",
+    "The four statistics at one high rank against the strength of added "
+    "noise. Energy lies on its formula everywhere; ratio of means and median "
+    "ratio lie off theirs where the signal dominates and approach it as the "
+    "noise grows; the mean of ratios scatters above them all.",
 )
 
 # %% tags=["hide-input"]
@@ -414,14 +431,16 @@ for r in recorded:
         )
 columns = {
     "HF energy ratio": ("hf_energy_ratio_{}", 1, ".4f", ("mean", "sample")),
-    "HF share outside $D_{00}$, %": ("hf_share_{}", 100, ".1f", ("mean", "sample")),
+    "HF share, %": ("hf_share_{}", 100, ".1f", ("mean", "sample")),
     "PSNR, dB": ("held_out_psnr_db{}", 1, ".2f", ("", "_from_samples")),
 }
 
 
 def of_runs(key: str) -> dict[str, list[float]]:
     return {
-        runs[0].parameters["name"].split("beta")[1]: [r.metrics[key] for r in runs]
+        label(runs[0].parameters["name"].split("beta")[1]): [
+            r.metrics[key] for r in runs
+        ]
         for _, runs in sorted(by_beta.items())
     }
 
@@ -452,9 +471,9 @@ figures.over_seeds(
         "samples": of_runs("hf_energy_ratio_sample"),
         "means": of_runs("hf_energy_ratio_mean"),
     },
-    alt="High-frequency energy ratio of posterior samples and of means against the KL weight, one "
-    "marker for each training run. The table above gives the means and spreads, the text below says "
-    "how the groups lie.",
+    alt="High-frequency energy ratio of posterior samples and of means against "
+    "the KL weight, one marker for each training run. The table above gives "
+    "the means and spreads, the text below says how the groups lie.",
     xlabel="β",
     ylabel="HF energy ratio",
 )
@@ -465,8 +484,8 @@ figures.over_seeds(
         "decoded from means": of_runs("held_out_psnr_db"),
         "decoded from samples": of_runs("held_out_psnr_db_from_samples"),
     },
-    alt="PSNR of pictures decoded from means and from samples against the KL weight, one marker for "
-    "each training run.",
+    alt="PSNR of pictures decoded from means and from samples against the KL "
+    "weight, one marker for each training run.",
     xlabel="β",
     ylabel="PSNR, dB",
     log_y=False,
