@@ -84,7 +84,7 @@ run = records.start(
 B = block_size
 
 
-def label(beta: str) -> str:
+def weight_label(beta: str) -> str:
     """A KL weight for tables and legends: 1e-6 as 10⁻⁶."""
     power = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
     return f"10{beta[2:].translate(power)}" if beta.startswith("1e") else beta
@@ -200,7 +200,7 @@ for column, latents in enumerate((means, samples), start=1):
         pair.add_trace(
             go.Scatter(
                 y=profile.tolist(),
-                name=f"β = {label(beta)}",
+                name=f"β = {weight_label(beta)}",
                 line=style,
                 legendgroup=beta,
                 showlegend=column == 1,
@@ -240,7 +240,7 @@ for beta in betas:
     found["psnr_db_sample"] = metrics.psnr(decoded_sample[beta], x).item()
     run.metrics |= {f"beta{beta}_{key}": value for key, value in found.items()}
     rows.append(
-        f"| {label(beta)} | {variance:.2f} | {found['noise_share']:.0%} "
+        f"| {weight_label(beta)} | {variance:.2f} | {found['noise_share']:.0%} "
         f"| {found['hf_energy_ratio_mean']:.4f} / {found['hf_energy_ratio_sample']:.4f} "
         f"| {found['hf_share_mean']:.0%} / {found['hf_share_sample']:.0%} "
         f"| {found['psnr_db_mean']:.1f} / {found['psnr_db_sample']:.1f} |"
@@ -276,7 +276,9 @@ for i, beta in enumerate(betas):
     color = figures.PALETTE[i]
     account.add_trace(
         go.Scatter(
-            y=predicted.tolist(), name=f"β = {label(beta)}", line={"color": color}
+            y=predicted.tolist(),
+            name=f"β = {weight_label(beta)}",
+            line={"color": color},
         )
     )
     account.add_trace(
@@ -438,7 +440,7 @@ columns = {
 
 def of_runs(key: str) -> dict[str, list[float]]:
     return {
-        label(runs[0].parameters["name"].split("beta")[1]): [
+        weight_label(runs[0].parameters["name"].split("beta")[1]): [
             r.metrics[key] for r in runs
         ]
         for _, runs in sorted(by_beta.items())
