@@ -306,14 +306,14 @@ figures.described(
 # the data, it splits in two {cite}`hoffman2016elbo`,
 #
 # $$
-# \begin{aligned}
-# \mathbb E_x\,\mathrm{KL}\bigl(q(z\mid x)\,\|\,p(z)\bigr)
-# &= \underbrace{I_q(x; z)}_{\text{how much } z \text{ says about } x} \\
-# &\quad+ \underbrace{\mathrm{KL}\bigl(q(z)\,\|\,p(z)\bigr)}_{\text{how far all latents together are from } p} ,
-# \end{aligned}
+# \begin{gathered}
+# \mathbb E_x\,\mathrm{KL}\bigl(q(z\mid x)\,\|\,p(z)\bigr) \\
+# = \underbrace{I_q(x; z)}_{\text{what } z \text{ says about } x}
+# + \underbrace{\mathrm{KL}\bigl(q(z)\,\|\,p(z)\bigr)}_{\text{all latents together, and } p} ,
+# \end{gathered}
 # $$ (eq-surgery)
 #
-# with $q(z)$ the distribution of samples over the whole data. The first part buys noise. The second wants samples of *all*
+# with $q(z)$ the distribution of samples over the whole data. Noise makes the first part small. The second wants samples of *all*
 # images together to look like $p = \mathcal N(0, I)$, that is, like **white noise, whose profile is flat**. Large, smooth,
 # low-frequency components are what sets a natural latent apart from it, so they are shrunk first: the variance of the means
 # falls in the table, and the high frequencies gain relative weight. KL regularisation does not merely tolerate a flat
@@ -432,7 +432,12 @@ for r in recorded:
             r.series[f"energy_{kind}"]
         )
 columns = {
-    "HF energy ratio": ("hf_energy_ratio_{}", 1, ".4f", ("mean", "sample")),
+    "HF energy ratio, 10⁻³": (
+        "hf_energy_ratio_{}",
+        1000,
+        ".1f",
+        ("mean", "sample"),
+    ),
     "HF share, %": ("hf_share_{}", 100, ".1f", ("mean", "sample")),
     "PSNR, dB": ("held_out_psnr_db{}", 1, ".2f", ("", "_from_samples")),
 }
@@ -505,8 +510,9 @@ def verdict(key: str, form: str, times: float = 1) -> str:
 
 Markdown(
     f"**What the records say.** Comparing β = {high:g} with β = {low:g}, and calling a difference one only when no run of "
-    f"one lies among those of the other. HF energy ratio of samples: {verdict('hf_energy_ratio_sample', '.4f')}; of the "
-    f"encoder's means: {verdict('hf_energy_ratio_mean', '.4f')}. HF share of samples, in %: "
+    f"one lies among those of the other. HF energy ratio of samples, in 10⁻³: "
+    f"{verdict('hf_energy_ratio_sample', '.1f', 1000)}; of the encoder's means: "
+    f"{verdict('hf_energy_ratio_mean', '.1f', 1000)}. HF share of samples, in %: "
     f"{verdict('hf_share_sample', '.1f', 100)}; of means: {verdict('hf_share_mean', '.1f', 100)}. PSNR from samples, in "
     f"dB: {verdict('held_out_psnr_db_from_samples', '.2f')}."
 )
