@@ -448,7 +448,7 @@ Markdown(
 # The means rise with the channels, as in the paper, but runs of neighbours **overlap**: at this size the second observation is
 # neither confirmed nor refuted. (After two seeds the smallest and the largest latent were neatly apart; the third seed
 # undid it. That is what the third seed is for.) What stands beyond doubt is the first observation: every run of every
-# latent lies far above RGB. One reason to expect little from these models: at f8 the reconstruction gains at most a
+# latent lies far above RGB. One reason to expect little from these models: at f8 the reconstruction gains about half a
 # decibel from 64 channels over 16, so after 2000 steps the larger latent is not yet filled with what it could hold. The
 # models of the paper had 100 000 steps to fill theirs.
 #
