@@ -186,6 +186,7 @@ def finetune(
 
     run.series = trained.series | _series_of(trained.snapshots)
     run.metrics["training_time_s"] = trained.wall_time_s
+    run.metrics["probe_images"] = len(probe)
     after = finetuning.examine(autoencoder, probe, settings.block_size)
     for when, found in (("before", trained.snapshots[0]), ("after", after)):
         run.metrics |= {f"{when}_{key}": value for key, value in found.items() if isinstance(value, float)}
@@ -278,7 +279,7 @@ base_model: {p["model"]}
 `{p["model"]}`, fine-tuned with method `{p["method"]}` for {p["steps"]} steps, {perceptual}; seed {record.seed},
 {record.device}, {m["training_time_s"]:.0f} s. {m["trainable_parameters"]:.0f} parameters were trained.
 
-| | before | after |
+| measured on {m["probe_images"]:.0f} probe images | before | after |
 |---|---|---|
 {table}
 

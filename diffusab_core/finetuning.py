@@ -237,7 +237,7 @@ def examine(autoencoder: Autoencoder, images: Tensor, block_size: int = 8, batch
 
     Returns:
         ``profile`` (ratio of means), ``energy`` (both ``(B²,)`` lists) and the numbers ``psnr_db``, ``ssim``,
-        ``hf_energy_ratio``, ``hf_share``, ``spectrum_distance`` (to RGB at latent size, in decades), ``latent_mean``,
+        ``hf_energy_ratio``, ``hf_share``, ``spectrum_distance_to_rgb`` (at latent size, in decades), ``latent_mean``,
         ``latent_std``.
     """
     module = autoencoder.module
@@ -260,7 +260,7 @@ def examine(autoencoder: Autoencoder, images: Tensor, block_size: int = 8, batch
         "ssim": metrics.ssim(images, y).item(),
         "hf_energy_ratio": spectrum.high_frequency_energy_ratio(z, block_size).item(),
         "hf_share": spectrum.high_frequency_share(energy),
-        "spectrum_distance": metrics.spectrum_distance(profile, of_rgb).item(),
+        "spectrum_distance_to_rgb": metrics.spectrum_distance(profile, of_rgb).item(),
         "latent_mean": z.mean().item(),
         "latent_std": z.std().item(),
     }

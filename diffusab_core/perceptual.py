@@ -172,8 +172,8 @@ def lpips_distance(
     url = get_weight(backbone.weights).url
     cached = _hub_file(url)
     advice = (
-        f"Put {cached.name} there (from {url}), name it with weights=, allow the download with download=True, or do "
-        "without a perceptual loss explicitly: `--perceptual none`"
+        f"Put {cached.name} there (from {url}), name it with weights= (`--perceptual-weights`), allow the download "
+        "with download=True, or do without a perceptual loss explicitly: `--perceptual none`"
     )
     if download and not cached.is_file():
         _download(url, cached, advice)

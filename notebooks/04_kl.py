@@ -33,7 +33,7 @@
 # - write the KL term averaged over channels and positions, and say why the average matters when models are compared;
 # - predict from the energy profile of the means and one variance what the profile of the samples will be;
 # - say which statistic of the profile the prediction holds for exactly, and which it cannot hold for;
-# - tell apart what KL does to the encoder's means and what its noise adds to the samples.
+# - tell apart what KL does to the encoder's means, what its noise adds to the samples, and which channels it silences.
 # ```
 
 # %% tags=["parameters"]
@@ -101,12 +101,13 @@ def weight_label(beta: str) -> str:
 # \mathcal L_{\mathrm{KL}} = \frac{1}{C\,h\,w}\sum \tfrac12\bigl(\mu^2 + \sigma^2 - 1 - \ln\sigma^2\bigr) .
 # $$ (eq-kl)
 #
-# {cite:t}`skorokhodov2025improving` average, where many code bases sum. The average does not change what a given weight
-# $\beta$ could do, only its scale; but with a sum, a latent with four times the channels feels four times the pull, and
-# $\beta$ means something else for every autoencoder.
+# {cite:t}`skorokhodov2025improving` average, where many code bases sum. Beside a reconstruction term that is a mean over
+# pixels, a sum over latent numbers weighs $C\,h\,w$ times as much as the average, so that one and the same $\beta$ would
+# strike another balance for every size of latent. With the average, weights can be compared.
 #
-# The term is smallest at $\mu = 0$, $\sigma = 1$, where the latent says nothing. Reconstruction pulls the other way, and
-# what the encoder settles on is a *signal* with variance $\operatorname{var}\mu$ and *noise* with variance $\sigma^2$.
+# The term is smallest at $\mu = 0$, $\sigma = 1$, where the latent says nothing. Reconstruction pulls the other way. What the
+# encoder settles on is, for each latent number, a *signal* with variance $\operatorname{var}\mu$ and *noise* with variance
+# $\sigma^2$, and the balance need not be the same for all of them.
 #
 # ## What noise does to a profile, in closed form
 #
@@ -120,13 +121,13 @@ def weight_label(beta: str) -> str:
 # | statistic | with added noise | holds |
 # |---|---|---|
 # | `energy` | $\dfrac{E_k + s^2}{E_0 + s^2}$ | for every signal |
-# | `ratio_of_means` | $\sqrt{\dfrac{E_k + s^2}{E_0 + s^2}}$ | for Gaussian coefficients |
-# | `median_ratio` | $\sqrt{\dfrac{E_k + s^2}{E_0 + s^2}}$ | for independent Gaussian coefficients |
+# | `ratio_of_means` | $\sqrt{\dfrac{E_k + s^2}{E_0 + s^2}}$ | for zero-mean Gaussian coefficients of one variance |
+# | `median_ratio` | $\sqrt{\dfrac{E_k + s^2}{E_0 + s^2}}$ | for the same, if independent |
 # | `mean_ratio` | does not exist | |
 #
 # The second line follows from $\mathbb E|D| = \sqrt{2/\pi}\,\sqrt{\mathbb E D^2}$ for a Gaussian, the third from the median
-# of a Cauchy variable. Real coefficients have heavier tails than a Gaussian, so for these two the formula is an
-# approximation and has to be measured. All three tend to the flat profile of white noise as $s$ grows: relative to
+# of a Cauchy variable. Real coefficients are not so: channels differ in variance, blocks differ in content, and $D_{00}$ may
+# have an offset. So for these two the formula is an approximation and has to be measured. All three tend to the flat profile of white noise as $s$ grows: relative to
 # $D_{00}$, **noise lifts the high frequencies most, because they had least**.
 #
 # ```{admonition} In the paper
@@ -161,9 +162,10 @@ figures.profiles(
 # ## A family that differs in β only
 #
 # Five autoencoders, alike in architecture (f4, 16 channels), data, steps and seed, with
-# $\beta \in \{0, 10^{-6}, 10^{-4}, 10^{-2}, 10^{-1}\}$. Each was trained from scratch for 2000 steps on 8 crops of $48^2$
-# pixels by `scripts/train_shipped.py`. Those with seed 0 come with the
-# book and are measured here; the other seeds follow at the end of the chapter.
+# $\beta \in \{0, 10^{-6}, 10^{-4}, 10^{-2}, 10^{-1}\}$. Each was trained from scratch by
+# `scripts/train_shipped.py`, 2000 steps with batches of 8 crops of $48^2$ pixels. Those with seed 0 come with the book and
+# are measured here; the other seeds follow at the end of the chapter. (`kl-f4c16` of the other chapters had another
+# recipe and does not belong to the family.)
 
 # %%
 family = {beta: autoencoders.load(f"kl-f4c16-beta{beta}") for beta in betas}
@@ -217,9 +219,9 @@ pair.update_xaxes(title="zigzag rank").update_layout(
 figures.described(
     pair,
     "Frequency profiles of the five autoencoders, on the left of the "
-    "encoder's means, on the right of samples. The order of the curves and "
-    "their distances differ between the two panels; the table below gives the"
-    " numbers.",
+    "encoder's means, on the right of samples. The curves come in the same "
+    "order in both panels; those of the two strongest weights lie higher, and"
+    " much higher on the right.",
 )
 
 # %% tags=["hide-input"]
@@ -252,14 +254,17 @@ Markdown(
 )
 
 # %% [markdown]
-# The *HF share* is that of the energy outside $D_{00}$, which no offset of the latent changes ({ref}`chap-dct`).
+# The *HF share* is the part of the energy outside $D_{00}$ that lies in the upper half of the ranks; unlike the energy
+# ratio, it does not change with an offset of the latent ({ref}`chap-dct`).
 #
 # The two panels answer two different questions. The right one is what a diffusion model is trained on (the paper draws
 # posterior samples from its variational autoencoders). The left one is what the *encoder* has learnt to say. What lies
-# between them is noise, and {eq}`eq-energy-adds` accounts for it (lines: computed from the means and the average $\sigma^2$;
-# dots: measured on samples):
+# between them is noise, and {eq}`eq-energy-adds` accounts for it. The variance $\sigma^2$ differs from place to place, but the
+# noise is independent of the signal and does not favour any position in a block, so its average is all that counts. Lines
+# are computed from the means and the average $\sigma^2$, dots are measured on samples. (The formula is exact for `energy`
+# only, so that is what is drawn.)
 
-# %%
+# %% tags=["hide-input"]
 gap = {}
 account = go.Figure()
 for i, beta in enumerate(betas):
@@ -285,7 +290,7 @@ for i, beta in enumerate(betas):
         go.Scatter(
             y=measured.tolist(),
             mode="markers",
-            marker={"color": color, "size": 4, "symbol": i},
+            marker={"color": color, "size": 6, "symbol": i},
             showlegend=False,
         )
     )
@@ -299,32 +304,81 @@ figures.described(
 )
 
 # %% [markdown]
-# ## The noise is only half of it
+# ## Channels that fall silent
 #
-# Look at the left panel and at the *means* in the table again. If KL only added noise, the profile of the means would not
-# depend on β. It does: the strongest KL gives the flattest means as well. The reason lies in the term itself. Averaged over
-# the data, it splits in two {cite}`hoffman2016elbo`,
+# An average over all latent numbers hides how the noise is shared out. For each of the 16 channels, the next figure shows how
+# much of its variance is noise.
+
+# %% tags=["hide-input"]
+noise_of, live = {}, {}
+for beta in betas:
+    noise_c = stds[beta].square().mean((0, 2, 3))  # (C,)
+    noise_of[beta] = noise_c / (noise_c + means[beta].var((0, 2, 3)))
+    live[beta] = noise_of[beta] < 0.5  # more signal than noise
+figures.over_seeds(
+    {"a channel": {weight_label(b): noise_of[b].tolist() for b in betas}},
+    alt="Share of noise in the variance of each of the 16 channels, for five KL "
+    "weights. Up to the third weight all lie near zero; for the two strongest"
+    " they fall into two groups, one near zero and one near one.",
+    xlabel="β",
+    ylabel="noise in the channel's variance",
+    log_y=False,
+)
+
+# %% tags=["hide-input"]
+rows = []
+for beta in betas:
+    z = samples[beta][:, live[beta]]
+    live_ratio = spectrum.high_frequency_energy_ratio(z, B).item()
+    live_share = spectrum.high_frequency_share(
+        spectrum.frequency_profile(z, B, "energy")
+    )
+    silent = int((~live[beta]).sum())
+    run.metrics |= {
+        f"beta{beta}_silent_channels": silent,
+        f"beta{beta}_live_hf_energy_ratio_sample": live_ratio,
+        f"beta{beta}_live_hf_share_sample": live_share,
+    }
+    rows.append(
+        f"| {weight_label(beta)} | {silent} "
+        f"| {run.metrics[f'beta{beta}_hf_energy_ratio_sample']:.4f} | {live_ratio:.4f} "
+        f"| {run.metrics[f'beta{beta}_hf_share_sample']:.0%} | {live_share:.0%} |"
+    )
+Markdown(
+    "**Measured here** (samples; *silent*: more noise than signal):\n\n"
+    "| β | silent channels | HF energy ratio, all | live only | HF share, all | live only |\n"
+    "|---|---|---|---|---|---|\n" + "\n".join(rows)
+)
+
+# %% [markdown]
+# Strong KL does not make all channels a little noisy. It makes most of them say nothing, which is known as **posterior
+# collapse**, and their samples are white noise of variance one. Most of the high frequencies that a diffusion model would
+# meet at the strongest weight sit there. But not all: compare the live channels with $\beta = 0$. The term has two parts
+# that bear on this. Averaged over the data {cite}`hoffman2016elbo`,
 #
 # $$
 # \begin{gathered}
 # \mathbb E_x\,\mathrm{KL}\bigl(q(z\mid x)\,\|\,p(z)\bigr) \\
 # = \underbrace{I_q(x; z)}_{\text{what } z \text{ says about } x}
-# + \underbrace{\mathrm{KL}\bigl(q(z)\,\|\,p(z)\bigr)}_{\text{all latents together, and } p} ,
+# + \underbrace{\mathrm{KL}\bigl(q(z)\,\|\,p(z)\bigr)}_{\text{from } q(z) \text{ to } p} ,
 # \end{gathered}
 # $$ (eq-surgery)
 #
-# with $q(z)$ the distribution of samples over the whole data. Noise makes the first part small. The second wants samples of *all*
-# images together to look like $p = \mathcal N(0, I)$, that is, like **white noise, whose profile is flat**. Large, smooth,
-# low-frequency components are what sets a natural latent apart from it, so they are shrunk first: the variance of the means
-# falls in the table, and the high frequencies gain relative weight. KL regularisation does not merely tolerate a flat
-# spectrum, it asks for one.
+# with $q(z)$ the distribution of samples over the whole data. The first part is a price on information: a channel that
+# lowers the reconstruction error by less than it costs is given up. The second asks that samples of *all* images together
+# look like $p = \mathcal N(0, I)$, that is, like **white noise, whose profile is flat**. Noise alone can satisfy it, so it does
+# not prove that the means must flatten; but it pulls in no other direction, and here they did flatten.
+#
+# So these are the two edges: a latent that is close to what the sampler starts from, and a latent with a flat spectrum. They
+# are one and the same.
 #
 # ## The same noise, each statistic
 #
-# Take the means of one member, add white noise of growing strength, and follow each statistic at one high rank beside
-# its formula. The dashed lines are the formulas of the table above.
+# How far can the two approximate formulas be trusted? Take the means of the first member, which have next to no noise of
+# their own, add white noise of growing strength, and follow each statistic at the middle rank. Dashed lines are the
+# formulas of the table above; that of the median is that of the ratio of means.
 
-# %%
+# %% tags=["hide-input"]
 follow, rank = betas[0], B * B // 2
 mu = means[follow]
 energy = (
@@ -367,6 +421,7 @@ for i, statistic in enumerate(spectrum.STATISTICS):
             go.Scatter(
                 x=horizontal,
                 y=formula[statistic].tolist(),
+                mode="lines",
                 line=line,
                 showlegend=False,
             )
@@ -379,10 +434,10 @@ lines.update_yaxes(
 ).update_layout(height=420, margin_t=90)
 figures.described(
     lines,
-    "The four statistics at one high rank against the strength of added "
+    "The four statistics at the middle rank against the strength of added "
     "noise. Energy lies on its formula everywhere; ratio of means and median "
-    "ratio lie off theirs where the signal dominates and approach it as the "
-    "noise grows; the mean of ratios scatters above them all.",
+    "ratio run below theirs at first and above it where the noise takes over;"
+    " the mean of ratios scatters far above them all.",
 )
 
 # %% tags=["hide-input"]
@@ -399,7 +454,9 @@ run.metrics |= {f"largest_relative_gap_{s}": v for s, v in worst.items()} | {
 Markdown(
     f"**Measured here.** Largest relative difference between measurement and formula at rank {rank}: "
     + ", ".join(f"{explore.STATISTIC_LABELS[s]} {v:.0%}" for s, v in worst.items())
-    + f". For the profiles of posterior samples above, over all ranks and members, energy: {max(gap.values()):.0%}."
+    + f". For the profiles of posterior samples above, over all ranks and members, energy: {max(gap.values()):.0%}. "
+    "So only the energy profile of a sample can be predicted; for the other "
+    "two the formula gives the shape of the curve."
 )
 
 # %% [markdown]
@@ -508,13 +565,19 @@ def verdict(key: str, form: str, times: float = 1) -> str:
     return f"**{order}** ({cell(strong, times, form)} against {cell(weak, times, form)})"
 
 
+ratios = of_runs("hf_energy_ratio_sample")
+without = next(iter(ratios.values()))  # the weakest
+against = ", ".join(
+    f"{beta} {records.ordering(without, runs)}"
+    for beta, runs in list(ratios.items())[1:]
+)
 Markdown(
-    f"**What the records say.** Comparing β = {high:g} with β = {low:g}, and calling a difference one only when no run of "
-    f"one lies among those of the other. HF energy ratio of samples, in 10⁻³: "
-    f"{verdict('hf_energy_ratio_sample', '.1f', 1000)}; of the encoder's means: "
-    f"{verdict('hf_energy_ratio_mean', '.1f', 1000)}. HF share of samples, in %: "
-    f"{verdict('hf_share_sample', '.1f', 100)}; of means: {verdict('hf_share_mean', '.1f', 100)}. PSNR from samples, in "
-    f"dB: {verdict('held_out_psnr_db_from_samples', '.2f')}."
+    f"**What the records say.** A difference counts here only when the runs of two weights do not overlap. HF energy ratio of "
+    f"samples against that at β = {low:g}: {against}. For β = {high:g} against {low:g}: of samples, in 10⁻³, "
+    f"{verdict('hf_energy_ratio_sample', '.1f', 1000)}; of the encoder's means, "
+    f"{verdict('hf_energy_ratio_mean', '.1f', 1000)}; HF share of samples, in %, "
+    f"{verdict('hf_share_sample', '.1f', 100)}, of means {verdict('hf_share_mean', '.1f', 100)}; PSNR from samples, in "
+    f"dB, {verdict('held_out_psnr_db_from_samples', '.2f')}."
 )
 
 # %% [markdown]
@@ -522,11 +585,13 @@ Markdown(
 # :class: paper
 #
 # Table 3 fine-tunes FluxAE with eight values of β and trains two denoisers on each. Reconstruction falls from 29.97 dB at
-# $\beta=0$ to 23.72 dB at $\beta=10^{-1}$, and the smaller denoiser likes the strongest KL best (FDD 929.6, against 968.3
-# at $\beta=0$), while for the larger one it is among the worst (472.7). The table is not monotone: $\beta=10^{-6}$ (19.66 dB) and
-# $10^{-2}$ (10.82 dB) look like runs that diverged. Downstream quality is outside this chapter; what it explains is the
-# price in the spectrum.
+# $\beta=0$ to 23.72 dB at $\beta=10^{-1}$. By FDD, a distance between generated and real pictures (lower is better), the
+# smaller denoiser likes the strongest KL best (929.6, against 968.3 at $\beta=0$); the larger one does not (472.7; its best is
+# 404.0 at $10^{-5}$). The table is not monotone: PSNR is 19.66 dB at $10^{-6}$ and 10.82 dB at $10^{-2}$.
 # ```
+#
+# The two low values look to us like runs that diverged. What a denoiser makes of such latents is measured in later chapters;
+# this one was about what it is given.
 #
 # ## Exercises
 #
@@ -547,8 +612,10 @@ Markdown(
 #     print(beta, int(below[0]) if len(below) else "never")
 # ```
 #
-# Beyond that rank a sample is mostly noise that the decoder has learnt to ignore. A diffusion model does not know this: it
-# is trained to reproduce the distribution of samples and spends capacity on the noise as on everything else.
+# "never" says that the means have more energy than the noise at every rank. For the strong weights, most of the noise sits in
+# silent channels (put `means[beta][:, live[beta]]` and `stds[beta][:, live[beta]]` into the code: the crossing moves far up).
+# A diffusion model does not know which channels are silent: it is trained to reproduce the distribution of samples, noise
+# and all.
 # ````
 #
 # ```{exercise} Sum or average
