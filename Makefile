@@ -19,6 +19,9 @@ TORCH_CPU_INDEX := https://download.pytorch.org/whl/cpu
 
 # One thread per process: on small machines several multi-threaded processes slow each other down many times over.
 export OMP_NUM_THREADS ?= 1
+# Keep freed memory for the next tensor (see KEEP_MEMORY in diffusab_core/notebooks.py).
+export MALLOC_TRIM_THRESHOLD_ ?= 4000000000
+export MALLOC_MMAP_THRESHOLD_ ?= 4000000000
 
 .PHONY: help env book lab test lint bench browser clean
 

@@ -316,7 +316,11 @@ for beta in betas:
     noise_of[beta] = noise_c / (noise_c + means[beta].var((0, 2, 3)))
     live[beta] = noise_of[beta] < 0.5  # more signal than noise
 figures.over_seeds(
-    {"a channel": {weight_label(b): noise_of[b].tolist() for b in betas}},
+    {
+        "16 channels and their mean": {
+            weight_label(b): noise_of[b].tolist() for b in betas
+        }
+    },
     alt="Share of noise in the variance of each of the 16 channels, for five KL "
     "weights. Up to the third weight all lie near zero; for the two strongest"
     " they fall into two groups, one near zero and one near one.",

@@ -23,6 +23,8 @@ sys.path.insert(0, str(ROOT / "book" / "_ext"))
 
 from book_fingerprint import book_fingerprint  # noqa: E402
 
+from diffusab_core.notebooks import KEEP_MEMORY  # noqa: E402
+
 BUILD = ROOT / "_build"
 HTML = BUILD / "html"
 STAMP = BUILD / "book.json"  # what the finished build was made of
@@ -39,6 +41,7 @@ def environment() -> dict[str, str]:
     """Return the environment for building: published figures, one thread, this interpreter's programs first."""
     return {
         **os.environ,
+        **KEEP_MEMORY,
         "DIFFUSAB_PUBLISH": "1",
         "PLOTLY_RENDERER": "plotly_mimetype",
         "OMP_NUM_THREADS": "1",
