@@ -225,7 +225,7 @@ def _loss_of(
 
 @contextlib.contextmanager
 def _logs(folder: Path | None) -> Iterator[Callable[[int, dict[str, float]], None] | None]:
-    """A function that writes scalars to TensorBoard's files in the folder, where TensorBoard is installed."""
+    """A function that writes scalars to TensorBoard's files in the folder."""
     if folder is None:
         yield None
         return

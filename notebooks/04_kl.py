@@ -349,13 +349,13 @@ for beta in betas:
         f"| {run.metrics[f'beta{beta}_hf_share_sample']:.0%} | {live_share:.0%} |"
     )
 Markdown(
-    "**Measured here** (samples; *silent*: more noise than signal):\n\n"
+    "**Measured here** (samples, seed 0 of the family; *silent*: more noise than signal):\n\n"
     "| β | silent channels | HF energy ratio, all | live only | HF share, all | live only |\n"
     "|---|---|---|---|---|---|\n" + "\n".join(rows)
 )
 
 # %% [markdown]
-# Strong KL does not make all channels a little noisy. It makes most of them say nothing, which is known as **posterior
+# In this training run, strong KL does not make all channels a little noisy. It makes most of them say nothing, which is known as **posterior
 # collapse**, and their samples are white noise of variance one. Most of the high frequencies that a diffusion model would
 # meet at the strongest weight sit there. But not all: compare the live channels with $\beta = 0$. The term has two parts
 # that bear on this. Averaged over the data {cite}`hoffman2016elbo`,
@@ -617,7 +617,7 @@ Markdown(
 # ```
 #
 # "never" says that the means have more energy than the noise at every rank. For the strong weights, most of the noise sits in
-# silent channels (put `means[beta][:, live[beta]]` and `stds[beta][:, live[beta]]` into the code: the crossing moves far up).
+# silent channels: put `means[beta][:, live[beta]]` and `stds[beta][:, live[beta]]` into the code and see where the crossing goes.
 # A diffusion model does not know which channels are silent: it is trained to reproduce the distribution of samples, noise
 # and all.
 # ````
