@@ -617,7 +617,7 @@ Markdown(
 # ```
 #
 # "never" says that the means have more energy than the noise at every rank. For the strong weights, most of the noise sits in
-# silent channels: put `means[beta][:, live[beta]]` and `stds[beta][:, live[beta]]` into the code and see where the crossing goes.
+# silent channels: put `means[beta][:, live[beta]]` and `stds[beta][:, live[beta]]` into the code, and "never" is the answer for every weight.
 # A diffusion model does not know which channels are silent: it is trained to reproduce the distribution of samples, noise
 # and all.
 # ````

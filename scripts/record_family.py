@@ -42,6 +42,7 @@ def spectra(folder: Path) -> tuple[dict[str, float], dict[str, list[float]]]:
     decoded: list[Tensor] = []
     decoded_sample: list[Tensor] = []
     variance = noise_variance = 0.0
+    channel_variance = channel_noise = torch.zeros(model.latent_channels)
     for x in images.split(32):
         posterior = model.encode(x)
         sample = posterior.sample(generator)
@@ -52,6 +53,8 @@ def spectra(folder: Path) -> tuple[dict[str, float], dict[str, list[float]]]:
         decoded_sample.append(model.decode(sample))
         variance += posterior.mean.var().item() * len(x) / CROPS
         noise_variance += posterior.std.square().mean().item() * len(x) / CROPS
+        channel_variance = channel_variance + posterior.mean.var((0, 2, 3)) * len(x) / CROPS
+        channel_noise = channel_noise + posterior.std.square().mean((0, 2, 3)) * len(x) / CROPS
     found = {
         "held_out_psnr_db": metrics.psnr(images, torch.cat(decoded)).item(),
         "held_out_psnr_db_from_samples": metrics.psnr(images, torch.cat(decoded_sample)).item(),
@@ -64,6 +67,9 @@ def spectra(folder: Path) -> tuple[dict[str, float], dict[str, list[float]]]:
         for kind, accumulator in seen.items()
         for statistic in spectrum.STATISTICS
     }
+    noise_share = channel_noise / (channel_noise + channel_variance)  # of each channel's variance
+    series["channel_noise_share"] = [float(f"{v:.4g}") for v in noise_share.tolist()]
+    found["silent_channels"] = float((noise_share > 0.5).sum())
     return found, series
 
 
