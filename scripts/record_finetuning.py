@@ -10,7 +10,6 @@ where it was interrupted. Weights are not kept.
 from __future__ import annotations
 
 import argparse
-import tempfile
 from pathlib import Path
 
 import torch
@@ -46,8 +45,7 @@ def record(arm: str, seed: int) -> Path:
     if out.is_file():
         return out
     probe = data.stack(data.Photos(128, "test", seed=0, length=64), range(64))
-    with tempfile.TemporaryDirectory() as folder:
-        done = finetune(Finetuning(**{"seed": seed, **ARMS[arm]}), folder, probe=probe, snapshots=8, progress=False)
+    done = finetune(Finetuning(**{"seed": seed, **ARMS[arm]}), probe=probe, snapshots=8, progress=False)
     curve = metrics.cut_curve(done.autoencoder, probe, CUTS)
     kept = done.record
     series = kept.series | {"cut_ratio": list(curve.ratios), "cut_psnr_db": list(curve.latent)}
