@@ -150,6 +150,28 @@ def read_all(folder: str | os.PathLike, experiment: str | None = None) -> list[R
     return [record for record in found if experiment in (None, record.experiment)]
 
 
+def by_arm(folder: str | os.PathLike) -> dict[str, list[RunRecord]]:
+    """Records named ``ARM-seedK.json`` in a folder, by arm, each arm's runs in the order of their seeds.
+
+    Raises:
+        RecordError: A record is broken, or its name does not end with its own seed.
+    """
+    found: dict[str, list[RunRecord]] = {}
+    for path in sorted(Path(folder).glob("*.json")):
+        record = read(path)
+        arm, _, seed = path.stem.rpartition("-seed")
+        if not arm or seed != str(record.seed):
+            raise RecordError(f"{path}: expected a name like ARM-seed{record.seed}.json for a run with that seed")
+        found.setdefault(arm, []).append(record)
+    return {arm: sorted(runs, key=lambda record: record.seed) for arm, runs in found.items()}
+
+
+def plus_minus(values: list[float], form: str = ".2f") -> str:
+    """``mean ± spread`` over runs as text, for tables; of a single run its value alone."""
+    mean, spread = mean_and_spread(values)
+    return f"{mean:{form}}" if len(values) == 1 else f"{mean:{form}} ± {spread:{form}}"
+
+
 def mean_and_spread(values: list[float]) -> tuple[float, float]:
     """Mean and sample standard deviation (n - 1) over seeds; the spread of a single value is NaN, not zero."""
     if not values:

@@ -31,9 +31,7 @@ ARMS: dict[str, dict] = {
     "se-target-reconstruction": {"method": "se", "target": "reconstruction"},
     **{f"se-alpha{a:g}": {"method": "se", "alpha": a} for a in (1.0, 0.01, 0.5, 0.1, 0.05)},
     **{f"chf{r:g}": {"method": "chf", "chf_ratio": r, "chf_fixed": True} for r in (0.5, 0.3, 0.7)},
-    **{
-        f"chf{r:g}-axes": {"method": "chf", "chf_ratio": r, "chf_fixed": True, "chf_order": "axes"} for r in (0.3, 0.7)
-    },
+    **{f"chf{r:g}-axes": {"method": "chf", "chf_ratio": r, "chf_fixed": True, "chf_order": "axes"} for r in (0.3, 0.7)},
     **{f"soft{g:g}": {"method": "plain", "soft_weight": g} for g in (0.01, 0.1, 1.0)},
     **{f"se-soft{g:g}": {"method": "se", "soft_weight": g} for g in (0.05, 0.01, 0.1)},
     **{f"kl{b:g}": {"method": "plain", "kl_weight": b} for b in (1e-4, 1e-2, 1e-1)},

@@ -109,6 +109,23 @@ def test_mean_and_spread():
         records.mean_and_spread([])
 
 
+def test_by_arm_sorts_by_the_seed_as_a_number_and_refuses_a_wrong_name(tmp_path):
+    for seed in (10, 2, 0):
+        make(seed=seed).write(tmp_path / f"se-alpha0.5-seed{seed}.json")
+    make(seed=1).write(tmp_path / "plain-seed1.json")
+    found = records.by_arm(tmp_path)
+    assert list(found) == ["plain", "se-alpha0.5"]
+    assert [record.seed for record in found["se-alpha0.5"]] == [0, 2, 10]
+    make(seed=1).write(tmp_path / "plain-seed3.json")
+    with pytest.raises(records.RecordError, match=r"plain-seed3.json.*ARM-seed1.json"):
+        records.by_arm(tmp_path)
+
+
+def test_plus_minus():
+    assert records.plus_minus([1.0, 2.0, 3.0]) == "2.00 ± 1.00"
+    assert records.plus_minus([1.25], ".1f") == "1.2"
+
+
 def test_read_all_filters_by_experiment(tmp_path):
     make().write(tmp_path / "a" / "1.json")
     make(experiment="other").write(tmp_path / "b" / "2.json")
