@@ -47,6 +47,8 @@ SHIPPED = (
     "kl-f4c16",
     *(f"kl-{shape}" for shape in ("f4c4", "f8c4", "f8c16", "f8c64")),
     *(f"kl-f4c16-beta{beta}" for beta in ("0", "1e-6", "1e-4", "1e-2", "1e-1")),
+    # kl-f4c16, fine-tuned 400 steps: plain, with scale equivariance, with chopped high frequencies.
+    *(f"kl-f4c16-{method}" for method in ("ft", "se", "chf")),
 )
 
 

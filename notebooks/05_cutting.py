@@ -153,7 +153,7 @@ figures.described(
 #
 # Fig. 5 of {cite:t}`skorokhodov2025improving` has these two rows for FluxAE and finds the same contrast: RGB is hardly
 # degraded where reconstructions from cut latents fall apart early. Its third row is an autoencoder fine-tuned so
-# that the cut does no harm; it belongs to a chapter on fine-tuning that this book does not have yet.
+# that the cut does less harm; {ref}`chap-chopping` has it.
 # ```
 #
 # ## Move the cut yourself
@@ -314,7 +314,7 @@ Markdown(
 # - PSNR weighs all frequencies of the *picture* by their energy, so it forgives a soft picture. A perceptual distance would
 #   not; this book computes none where its network's weights cannot be had offline.
 # - A decoder that breaks on cut latents may simply never have seen such latents. It does not follow that the information was
-#   only there. Fine-tuning with cut latents tests exactly this.
+#   only there. Fine-tuning with cut latents tests exactly this, in {ref}`chap-chopping`.
 #
 # ## Exercises
 #

@@ -113,7 +113,14 @@ def crops_of(split: data.Split, count: int, resolution: int) -> Tensor:
     return data.stack(data.Photos(resolution, split, seed=EVALUATION_SEED, length=count), range(count))
 
 
-def measure(model: AutoencoderKL, recipe: Recipe) -> dict[str, float]:
+def normalise(model: AutoencoderKL) -> None:
+    """Put mean and inverse standard deviation of the latents into the configuration."""
+    mean, std = encode(model, crops_of("train", STATISTICS_CROPS, EVALUATION_RESOLUTION))
+    latents = mean + std * torch.randn(mean.shape, generator=torch.Generator().manual_seed(EVALUATION_SEED))
+    model.register_to_config(scaling_factor=1 / latents.std().item(), shift_factor=latents.mean().item())
+
+
+def measure(model: AutoencoderKL) -> dict[str, float]:
     """PSNR and spectra on fixed crops of both splits."""
     found = {"parameters": float(sum(p.numel() for p in model.parameters()))}
     for split, label in (("train", "train"), ("test", "held_out")):
@@ -195,12 +202,10 @@ def card(name: str, recipe: Recipe, record: records.RunRecord, model: Autoencode
 
 def write_folder(name: str, recipe: Recipe, model: AutoencoderKL, run: records.Run, folder: Path) -> records.RunRecord:
     """Normalisation, half-precision weights, measurements of those weights, record and card."""
-    mean, std = encode(model, crops_of("train", STATISTICS_CROPS, EVALUATION_RESOLUTION))
-    latents = mean + std * torch.randn(mean.shape, generator=torch.Generator().manual_seed(EVALUATION_SEED))
-    model.register_to_config(scaling_factor=1 / latents.std().item(), shift_factor=latents.mean().item())
+    normalise(model)
     model.half().save_pretrained(folder)
     stored = AutoencoderKL.from_pretrained(folder).eval()
-    run.metrics |= measure(stored, recipe)
+    run.metrics |= measure(stored)
     record = run.finish()
     (folder / "README.md").write_text(card(name, recipe, record, stored), encoding="utf-8")
     record.write(folder / "record.json")
