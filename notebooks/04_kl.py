@@ -355,10 +355,11 @@ Markdown(
 )
 
 # %% [markdown]
-# In this training run, strong KL does not make all channels a little noisy. It makes most of them say nothing, which is known as **posterior
-# collapse**, and their samples are white noise of variance one. Most of the high frequencies that a diffusion model would
-# meet at the strongest weight sit there. But not all: compare the live channels with $\beta = 0$. The term has two parts
-# that bear on this. Averaged over the data {cite}`hoffman2016elbo`,
+# In this training run, and in the two others that are recorded below, strong KL does not make all channels a little
+# noisy. It makes most of them say nothing, which is known as **posterior collapse**, and their samples are white noise of
+# variance one. Most of the high frequencies that a diffusion model would meet at the strongest weight sit there. But not
+# all: compare the live channels with $\beta = 0$. The term has two parts that bear on this. Averaged over the data
+# {cite}`hoffman2016elbo`,
 #
 # $$
 # \begin{gathered}
@@ -501,6 +502,7 @@ columns = {
     ),
     "HF share, %": ("hf_share_{}", 100, ".1f", ("mean", "sample")),
     "PSNR, dB": ("held_out_psnr_db{}", 1, ".2f", ("", "_from_samples")),
+    "silent channels": ("silent_channels", 1, ".0f", ("", "")),
 }
 
 
