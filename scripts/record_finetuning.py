@@ -61,7 +61,7 @@ def record(arm: str, seed: int) -> Path:
     series = kept.series | {"cut_ratio": list(curve.ratios), "cut_psnr_db": list(curve.latent)}
     series |= {"cut_rgb_psnr_db": list(curve.rgb[1:])}  # from the first cut on: uncut, it is infinite
     series = {name: [float(f"{value:.5g}") for value in values] for name, values in series.items()}
-    kept.model_copy(update={"series": series, "notes": f"arm {arm}"}).write(out)
+    kept.model_copy(update={"series": series, "notes": f"arm {arm}; {kept.notes}"}).write(out)
     return out
 
 
