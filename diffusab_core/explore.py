@@ -126,8 +126,9 @@ def cut_explorer(
 ) -> Explorer:
     r"""The same share of high frequencies cut from a photograph and from its latent.
 
-    The photograph is cut with blocks f times larger, f the compression, so that both cuts remove the same spatial
-    frequencies (Skorokhodov et al. 2025, Fig. 5 and Eq. 5). Below: PSNR against the kept share for both.
+    The photograph is cut with blocks f times larger, f the compression, so that a block covers the same part of the
+    scene (Skorokhodov et al. 2025, Fig. 5 and Eq. 5). At equal shares it keeps frequencies up to f times higher in the
+    scene than the latent does. Below: PSNR against the kept share for both.
 
     Args:
         image: ``(3, H, W)`` in [-1, 1]; H and W multiples of ``block_size`` times the compression.

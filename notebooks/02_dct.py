@@ -596,8 +596,9 @@ explore.dct_explorer(explorer_image)
 
 # %% [markdown]
 # Now the same cut in two places at once: in the photograph, and in the latent of the photograph, which is then decoded.
-# Both cuts remove the same spatial frequencies, since one latent pixel covers four by four image pixels and the
-# photograph's blocks are made four times larger.
+# One latent pixel covers four by four image pixels, so the photograph's blocks are made four times larger, and both lose the
+# same share of their coefficients. (Not the same frequencies of the scene: the photograph's grid is finer and reaches
+# further. {ref}`chap-chopping` has that comparison, too.)
 
 # %%
 explore.cut_explorer(explorer_image, autoencoder)

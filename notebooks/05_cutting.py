@@ -28,7 +28,8 @@
 #
 # After this chapter you can
 #
-# - cut the same spatial frequencies from an image and from its latent, and say why their blocks differ in size;
+# - cut the same share of frequencies from an image and from its latent, say why their blocks differ in size, and why this is
+#   not the same as cutting the same detail;
 # - read a cut curve, and separate what the cut costs from what reconstruction costs anyway;
 # - compare the zigzag order with a cut along each axis at equal numbers of kept coefficients;
 # - say what the experiment shows about an autoencoder, and what it leaves open.
@@ -91,8 +92,10 @@ B = block_size
 #
 # where $\mathcal D$ is the blockwise DCT (Eq. 5 of {cite:t}`skorokhodov2025improving`; the paper writes $N$ for
 # $n_{\text{cut}}$). One latent position covers $f\times f$ pixels, so the block of the image that shows the same part of
-# the scene has $fB\times fB$ pixels. Cutting the same *share* of its coefficients removes the same spatial frequencies,
-# measured in the scene.
+# the scene has $fB\times fB$ pixels, and the same *share* of its coefficients is cut. Each signal then loses the same part of
+# its own band. It is not the same detail of the scene: the image has $f$ times finer pixels, so what is left of it reaches to
+# frequencies $f$ times higher. This is the comparison that the paper makes; {ref}`chap-chopping` adds the one at equal
+# frequencies of the scene, and it changes how the pictures below have to be read.
 #
 # The picture that is compared with the original is $\tilde x$ for the image and $\mathrm{Dec}(\tilde z)$ for the latent.
 
