@@ -103,17 +103,30 @@ def evaluate(
     resolution: Annotated[int, typer.Option(help="Side of the square images in pixels.")] = 128,
     block_size: Annotated[int, typer.Option(help="Side of a DCT block in latent pixels.")] = 8,
     lpips: Annotated[Path | None, typer.Option(help="torchvision's AlexNet weights: adds LPIPS.")] = None,
+    features: Annotated[
+        str,
+        typer.Option(
+            help="Network of the reconstruction Fréchet distance: offline (this project's own small one, not "
+            "Inception), inception, dinov2 or none."
+        ),
+    ] = "offline",
+    features_weights: Annotated[
+        Path | None, typer.Option(help="Inception's or DINOv2's weights. [default: the caches of torch and the hub]")
+    ] = None,
     device: Annotated[str, typer.Option(help="auto, cuda, mps or cpu.")] = "auto",
     seed: Annotated[int, typer.Option(help="Seed of the crops.")] = 0,
     out: Annotated[Path | None, typer.Option(help="File for the run record, JSON.")] = None,
 ) -> None:
-    """Reconstruction and spectrum of an autoencoder: PSNR, SSIM, LPIPS, high-frequency measures, the cut curve."""
+    """Reconstruction and spectrum of an autoencoder: PSNR, SSIM, LPIPS, Fréchet distance, high-frequency measures,
+    the cut curve."""
     from diffusab_core import experiments
 
     try:
         settings = experiments.Evaluation(
             model=model, images=images, samples=samples, resolution=resolution, block_size=block_size,
-            lpips_weights=None if lpips is None else str(lpips), device=_device(device), seed=seed,
+            lpips_weights=None if lpips is None else str(lpips), features=features,
+            features_weights=None if features_weights is None else str(features_weights), device=_device(device),
+            seed=seed,
         )  # fmt: skip
         record = experiments.evaluate(settings)
         if out is not None:
@@ -125,3 +138,5 @@ def evaluate(
         typer.echo(f"{name}: {value:.5g}")
     for ratio, db in zip(record.series["cut_ratio"], record.series["cut_psnr_db"], strict=True):
         typer.echo(f"psnr_db with {ratio:.0%} of the latent's frequencies cut: {db:.2f}")
+    if record.notes:
+        typer.echo(record.notes)

@@ -7,6 +7,7 @@ Here so far: :func:`finetune` and :func:`evaluate` for autoencoders. What is tra
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
@@ -15,17 +16,34 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from diffusab_core import autoencoders, data, finetuning, metrics, records, regularizers, shards, training
+from diffusab_core import (
+    autoencoders,
+    data,
+    finetuning,
+    metrics,
+    offline_features,
+    records,
+    regularizers,
+    shards,
+    training,
+)
 from diffusab_core.autoencoders import Autoencoder
 from diffusab_core.batches import Batches
 from diffusab_core.checkpoints import CheckpointError
 from diffusab_core.finetuning import Finetuning, LossTerms
+from diffusab_core.folders import ImageFolder
+from diffusab_core.perceptual import LPIPSDistance
+from diffusab_core.stored import StoredImages
 
 # ---------------------------------------------------------------------------------------------------------------------
 # Evaluating an autoencoder
+
+
+#: Feature networks of :class:`Evaluation`.
+FEATURES = ("none", "offline", "inception", "dinov2")
 
 
 @dataclass(frozen=True)
@@ -40,6 +58,9 @@ class Evaluation:
         block_size: Side of a DCT block in latent pixels.
         cuts: Shares of the latent's frequencies to cut.
         lpips_weights: torchvision's AlexNet weights for LPIPS; ``None`` leaves LPIPS out.
+        features: Feature network of the reconstruction Fréchet distance, in :data:`FEATURES`; ``"offline"`` is this
+            project's own small one, :mod:`diffusab_core.offline_features`, which is not Inception.
+        features_weights: File or folder of Inception's or DINOv2's weights; ``None``: the caches.
         device: Where to compute.
         seed: Seed of crops.
     """
@@ -51,35 +72,49 @@ class Evaluation:
     block_size: int = 8
     cuts: tuple[float, ...] = (0.0, 0.25, 0.5, 0.75, 0.9)
     lpips_weights: str | None = None
+    features: str = "offline"
+    features_weights: str | None = None
     device: str = "cpu"
     seed: int = 0
 
     def __post_init__(self) -> None:
         if self.samples < 1:
             raise ValueError(f"samples must be at least 1, got {self.samples}")
+        if self.features not in FEATURES:
+            raise ValueError(f"features must be one of {', '.join(FEATURES)}, got {self.features!r}")
+        if self.features_weights is not None and self.features not in ("inception", "dinov2"):
+            raise ValueError(f"features_weights are for inception or dinov2, not for features={self.features!r}")
 
 
 def evaluate(settings: Evaluation, size: records.Size = "laptop") -> records.RunRecord:
     """Reconstruction and spectrum: see :func:`diffusab_core.finetuning.examine` and
-    :func:`diffusab_core.metrics.cut_curve`; with weights for it, LPIPS.
+    :func:`diffusab_core.metrics.cut_curve`; with weights for it, LPIPS; ``reconstruction_frechet_<features>``.
+
+    The Fréchet distance is reported for more images than the network has features (offline 32, Inception 2048,
+    DINOv2 1024) and otherwise left out, as the covariances would be singular. The record's notes say how many images
+    it is over, or why it is not there. Distances over other images, or another number of them, do not compare.
 
     Raises:
         AutoencoderError: The model cannot be opened.
-        MissingWeightsError: There are no weights for LPIPS where the settings say.
+        MissingWeightsError: There are no weights for LPIPS or the feature network where the settings say.
         ValueError: Images or cuts that cannot be used.
     """
     lpips = metrics.lpips_distance("alex", settings.lpips_weights) if settings.lpips_weights is not None else None
+    features = _feature_network(settings)
     autoencoder = autoencoders.load(settings.model, device=settings.device)
     made = {"length": settings.samples} if settings.images in ("photos", "leaves") else {}
     if settings.images == "photos":
         made["split"] = "test"
     images = shards.open_images(settings.images, settings.resolution, seed=settings.seed, **made)
     x = data.stack(images, range(min(settings.samples, len(images))))
+    judge = {"lpips_weights": lpips.weights.name if lpips is not None else None}  # wherever the file lies
+    judge["features_weights"] = Path(settings.features_weights).name if settings.features_weights is not None else None
     run = records.start(
-        "evaluate-autoencoder", parameters=asdict(settings), seed=settings.seed, size=size,
+        "evaluate-autoencoder", parameters=asdict(settings) | judge, seed=settings.seed, size=size,
         data=f"{len(x)} images of {settings.resolution} x {settings.resolution} of {settings.images}",
         device=settings.device,
     )  # fmt: skip
+    run.notes = f"perceptual distance: {in_words(lpips)}."
     found = finetuning.examine(autoencoder, x, settings.block_size)
     run.metrics = {key: value for key, value in found.items() if isinstance(value, float)}
     run.series = {key: value for key, value in found.items() if isinstance(value, list)}
@@ -93,7 +128,45 @@ def evaluate(settings: Evaluation, size: records.Size = "laptop") -> records.Run
                 for batch in x.to(settings.device).split(16)
             ]
         run.metrics["lpips_alex"] = torch.cat(each).mean().item()
+    if features is not None:
+        found, note = _reconstruction_frechet(settings, features, autoencoder, x)
+        run.metrics |= found
+        run.notes = " ".join(filter(None, (run.notes, note)))
     return run.finish()
+
+
+def _feature_network(settings: Evaluation) -> nn.Module | None:
+    if settings.features == "none":
+        return None
+    if settings.features == "offline":
+        found = offline_features.offline_features()
+    else:
+        load = {"inception": metrics.inception_features, "dinov2": metrics.dinov2_features}[settings.features]
+        found = load(settings.features_weights)
+    return found.to(settings.device)
+
+
+@torch.no_grad()
+def _reconstruction_frechet(
+    settings: Evaluation, features: nn.Module, autoencoder: Autoencoder, x: Tensor
+) -> tuple[dict[str, float], str]:
+    """The metric by its name, or none, and what to note."""
+    name = f"reconstruction_frechet_{settings.features}"
+    dimensions = features(x[:1].to(settings.device)).shape[1]
+    if len(x) <= dimensions:
+        return {}, f"{name} is left out: {dimensions} features need more than {dimensions} images, got {len(x)}."
+    batches = x.to(settings.device).split(16)
+    decoded = (autoencoder.decode(autoencoder.encode(batch).mean) for batch in batches)
+    distance = metrics.reconstruction_frechet_distance(batches, decoded, features)
+    weights = f", weights {features.digest}, not Inception" if settings.features == "offline" else ""
+    return {name: distance}, f"{name} is over {len(x)} images and {dimensions} features{weights}."
+
+
+def in_words(lpips: LPIPSDistance | None) -> str:
+    """Which perceptual distance it is, for records: backbone, its file without the folder, and the file's digest."""
+    if lpips is None:
+        return "none"
+    return f"LPIPS ({lpips.net}), backbone {lpips.weights.name}, sha256 {lpips.digest}"
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -106,7 +179,8 @@ class Finetuned:
 
     The record's metrics hold what :func:`diffusab_core.finetuning.examine` found before and after, its series the
     losses and the snapshots: ``snapshot_step``, one series for each number, and for step K the profile
-    ``snapshot_profile_K``. Snapshots are of the weights of their step, not of their average.
+    ``snapshot_profile_K``. Snapshots are of the weights of their step, not of their average. Its notes name the
+    perceptual loss that was used, with the file of its backbone.
     """
 
     autoencoder: Autoencoder
@@ -118,6 +192,7 @@ def finetune(
     out: str | os.PathLike | None = None,
     *,
     size: records.Size = "laptop",
+    dataset: Dataset | None = None,
     probe: Tensor | None = None,
     perceptual_weights: str | os.PathLike | None = None,
     workers: int = 0,
@@ -134,6 +209,8 @@ def finetune(
         settings: What is run.
         out: Folder for the result; its ``training/`` holds the checkpoint and TensorBoard's logs.
         size: For the run record.
+        dataset: What to train on, as :class:`~diffusab_core.batches.Batches` takes it; ``settings.images`` then only
+            names it. By default, what ``settings.images`` opens.
         probe: Images ``(N, 3, H, W)`` on which spectrum and reconstruction are watched; by default 64 crops of 128
             pixels of the photographs that nothing here is trained on.
         perceptual_weights: See :func:`diffusab_core.metrics.lpips_distance`.
@@ -147,15 +224,18 @@ def finetune(
         AutoencoderError: The model cannot be opened.
         MissingWeightsError: LPIPS is asked for and its backbone is not on the disk.
         TrainingDiverged: Loss or gradient is not finite; names step and samples, and leaves the last good checkpoint.
-        CheckpointError: ``out`` holds another run; the message names the differences.
+        CheckpointError: ``out`` holds another run, or an unfinished one on other images or with another backbone of
+            LPIPS; the message names the differences.
     """
     distance = finetuning.distance_of(settings, perceptual_weights)
+    lpips = distance.keywords["perceptual"] if isinstance(distance, partial) else None
     autoencoder = autoencoders.load(settings.model, device=settings.device)
     probe = data.stack(data.Photos(128, "test", seed=0, length=64), range(64)) if probe is None else probe
     run = records.start(
         "finetune-autoencoder", parameters=asdict(settings), seed=settings.seed, size=size, data=settings.images,
         device=settings.device,
     )  # fmt: skip
+    run.notes = f"perceptual loss: {in_words(lpips)}."
     folder = Path(out) if out is not None else None
     if folder is not None and (folder / "record.json").is_file():
         return _read_back(folder, run, settings.device)
@@ -165,15 +245,16 @@ def finetune(
         if settings.kl_weight and not autoencoder.encode(probe[:1].to(settings.device)).std.any():
             raise ValueError(f"{settings.model} is deterministic, its KL is infinite: kl_weight must be 0")
     run.metrics["trainable_parameters"] = finetuning.freeze(autoencoder.module, settings)
-    batches = Batches(_dataset(settings), settings.batch_size, settings.seed, settings.steps, workers)
+    dataset = _dataset(settings) if dataset is None else dataset
+    batches = Batches(dataset, settings.batch_size, settings.seed, settings.steps, workers)
     with _logs(folder) as on_log:
         trained = training.train(
             autoencoder.module.train(),
-            _loss_of(autoencoder, settings, distance, batches),
+            loss_of(autoencoder, settings, distance, batches),
             settings.training,
             checkpoint=folder / "training" / "checkpoint.pt" if folder else None,
             checkpoint_every=checkpoint_every,
-            identity=asdict(settings),
+            identity=asdict(settings) | _seen(dataset) | ({"lpips": lpips.digest} if lpips is not None else {}),
             log_every=log_every,
             on_log=on_log,
             snapshot=partial(finetuning.examine, autoencoder, probe, settings.block_size),
@@ -209,9 +290,28 @@ def _dataset(settings: Finetuning) -> Dataset:
     return shards.open_images(settings.images, settings.resolution, crop="random", seed=settings.seed, **endless)
 
 
-def _loss_of(
+def _seen(images: Dataset) -> dict[str, str]:
+    """What stored images are, for a checkpoint: their number and a hash of their names and, in a folder, sizes.
+
+    Settings alone say what photographs and leaves are; of another dataset nothing is known.
+    """
+    if not isinstance(images, StoredImages):
+        return {}
+    digest = hashlib.sha256()
+    for i in range(len(images)):
+        digest.update(f"{images.name(i)}\0".encode())
+    for path in images.paths if isinstance(images, ImageFolder) else ():
+        digest.update(f"{path.stat().st_size}\0".encode())
+    return {"images_found": f"{len(images)} ({digest.hexdigest()[:8]})"}
+
+
+def loss_of(
     autoencoder: Autoencoder, settings: Finetuning, distance: regularizers.Distance, batches: Batches
 ) -> training.LossFn:
+    """:func:`diffusab_core.finetuning.loss_terms` on batches, as :func:`diffusab_core.training.train` takes it.
+
+    Device and precision are the settings'; the sum of the terms is minimised, each of them is shown.
+    """
     device = torch.device(settings.device)
 
     def loss(step: int, generator: torch.Generator) -> tuple[Tensor, LossTerms]:

@@ -67,6 +67,20 @@ def test_a_finetuned_folder_can_be_evaluated(tmp_path):
     assert f"psnr_db: {found['metrics']['psnr_db']:.5g}" in done.output
     assert "psnr_db with 50% of the latent's frequencies cut: " in done.output
     assert found["series"]["cut_psnr_db"][0] == pytest.approx(found["metrics"]["psnr_db"], abs=1e-3)
+    assert "reconstruction_frechet_offline is left out: 32 features need more than 32 images, got 2." in done.output
+
+
+def test_evaluate_reports_a_frechet_distance_over_enough_images(tmp_path):
+    words = ["evaluate", "kl-f4c16", "--samples", 40, "--resolution", 64, "--device", "cpu"]
+    done = invoke(*words, "--features", "offline", "--out", tmp_path / "e.json")
+    assert done.exit_code == 0, done.output
+    found = json.loads((tmp_path / "e.json").read_text())
+    assert f"reconstruction_frechet_offline: {found['metrics']['reconstruction_frechet_offline']:.5g}" in done.output
+    assert "reconstruction_frechet_offline is over 40 images and 32 features" in done.output
+    assert found["parameters"]["features"] == "offline"
+    done = invoke(*words, "--samples", 2, "--features", "none")
+    assert done.exit_code == 0, done.output
+    assert "frechet" not in done.output
 
 
 @pytest.mark.parametrize(
@@ -96,7 +110,24 @@ def test_lpips_is_never_left_out_silently(tmp_path):
     assert "--perceptual none" in done.output
 
 
-@pytest.mark.parametrize("words", [["no-such-model"], ["kl-f4c16", "--samples", 0], ["kl-f4c16", "--resolution", 30]])
+def test_feature_weights_that_are_not_there_are_never_left_out_silently(tmp_path):
+    pytest.importorskip("torch_fidelity")
+    done = invoke("evaluate", "kl-f4c16", "--device", "cpu", "--features", "inception", "--features-weights", tmp_path)
+    assert done.exit_code == 1
+    assert "no weights for FID's Inception" in done.output
+    assert str(tmp_path) in done.output.replace("\n", "")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["no-such-model"],
+        ["kl-f4c16", "--samples", 0],
+        ["kl-f4c16", "--resolution", 30],
+        ["kl-f4c16", "--features", "vgg"],
+        ["kl-f4c16", "--features-weights", "weights.pth"],
+    ],
+)
 def test_evaluate_refuses_what_it_cannot_measure(words):
     done = invoke("evaluate", "--device", "cpu", *words)
     assert done.exit_code == 1

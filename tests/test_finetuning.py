@@ -1,10 +1,12 @@
 """Fine-tuning: what each method changes, exact resume, faults, and a result that plain diffusers opens."""
 
+import hashlib
 import math
 from dataclasses import replace
 
 import pytest
 import torch
+import torchvision
 from diffusers import AutoencoderDC, AutoencoderKL
 from PIL import Image
 
@@ -155,18 +157,22 @@ def test_the_folder_opens_with_plain_diffusers_and_reconstructs_the_same(tmp_pat
         finetune(replace(SETTINGS, alpha=0.5), tmp_path / "out", **QUICK)
 
 
-def test_a_run_that_was_cut_off_ends_as_if_it_had_not_been(tmp_path, monkeypatch):
-    whole = finetune(SETTINGS, **QUICK)
-    real = finetuning.loss_terms
+def cut_off_at(call):
+    """``loss_terms`` that is interrupted once, at the given call."""
+    calls, real = [], finetuning.loss_terms
 
     def cut_off(*args):
         calls.append(1)
-        if len(calls) == 4:
+        if len(calls) == call:
             raise KeyboardInterrupt
         return real(*args)
 
-    calls = []
-    monkeypatch.setattr(finetuning, "loss_terms", cut_off)
+    return cut_off
+
+
+def test_a_run_that_was_cut_off_ends_as_if_it_had_not_been(tmp_path, monkeypatch):
+    whole = finetune(SETTINGS, **QUICK)
+    monkeypatch.setattr(finetuning, "loss_terms", cut_off_at(4))
     with pytest.raises(KeyboardInterrupt):
         finetune(SETTINGS, tmp_path, checkpoint_every=2, **QUICK)
     with pytest.raises(CheckpointError, match="method 'se' -> 'plain'"):
@@ -211,10 +217,14 @@ def test_kl_of_a_deterministic_autoencoder_is_refused(tmp_path):
         finetune(replace(SETTINGS, model=str(tmp_path), kl_weight=1e-3), **QUICK)
 
 
-def test_a_folder_of_images_shows_new_crops_in_every_epoch(tmp_path):
-    for i, name in enumerate(("astronaut", "chelsea")):
+def save_pictures(folder, *names):
+    for i, name in enumerate(names):
         pixels = ((data.photo(name)[:, :128, :160] + 1) * 127.5).byte().permute(1, 2, 0).numpy()
-        Image.fromarray(pixels).save(tmp_path / f"{i}.png")
+        Image.fromarray(pixels).save(folder / f"{i}.png")
+
+
+def test_a_folder_of_images_shows_new_crops_in_every_epoch(tmp_path):
+    save_pictures(tmp_path, "astronaut", "chelsea")
     settings = replace(SETTINGS, images=str(tmp_path))
     batches = Batches(experiments._dataset(settings), 2, seed=0, steps=4)
     epochs = [batches(step) for step in range(4)]
@@ -223,3 +233,84 @@ def test_a_folder_of_images_shows_new_crops_in_every_epoch(tmp_path):
     done = finetune(settings, **QUICK)
     assert done.record.data == str(tmp_path)
     assert len(done.record.series["loss"]) == 2
+
+
+@pytest.mark.parametrize("change", ["another", "fewer", "other pixels"])
+def test_a_run_is_not_resumed_on_other_images(tmp_path, monkeypatch, change):
+    images, out = tmp_path / "images", tmp_path / "out"
+    images.mkdir()
+    save_pictures(images, "astronaut", "chelsea", "rocket")
+    settings = replace(SETTINGS, images=str(images))
+    with monkeypatch.context() as patch:
+        patch.setattr(finetuning, "loss_terms", cut_off_at(4))
+        with pytest.raises(KeyboardInterrupt):
+            finetune(settings, out, checkpoint_every=2, **QUICK)
+    if change == "another":
+        (images / "1.png").rename(images / "new.png")
+    elif change == "fewer":
+        (images / "2.png").unlink()
+    else:
+        save_pictures(images, "flower")
+    found = 2 if change == "fewer" else 3
+    with pytest.raises(CheckpointError, match=rf"images_found '3 \(\w{{8}}\)' -> '{found} \(\w{{8}}\)'"):
+        finetune(settings, out, **QUICK)
+
+
+def test_a_dataset_can_be_handed_in():
+    taken = []
+
+    class Mine(data.Photos):
+        def __getitem__(self, index):
+            taken.append(index)
+            return super().__getitem__(index)
+
+    settings = replace(SETTINGS, images="nowhere on the disk")
+    done = finetune(settings, dataset=Mine(32, "train", seed=0, length=8), **QUICK)
+    assert sorted(taken) == list(range(8))
+    assert done.record.data == "nowhere on the disk"
+    assert_same(done, finetune(SETTINGS, **QUICK))  # the same crops as those that "photos" opens
+
+
+# --- which perceptual network -----------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def alexnet(tmp_path_factory):
+    """A file in the format of torchvision's AlexNet, randomly initialised, and its digest."""
+    file = tmp_path_factory.mktemp("kept privately") / "alexnet-random.pth"
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        state = torchvision.models.alexnet().features.state_dict()
+    torch.save({f"features.{name}": value for name, value in state.items()}, file)
+    return file, hashlib.sha256(file.read_bytes()).hexdigest()[:8]
+
+
+def test_records_name_the_perceptual_network_and_no_folder(tmp_path, alexnet):
+    file, digest = alexnet
+    settings = replace(SETTINGS, method="plain", perceptual="alex")
+    done = finetune(settings, tmp_path / "out", perceptual_weights=file, **QUICK)
+    words = f"LPIPS (alex), backbone alexnet-random.pth, sha256 {digest}."
+    assert done.record.notes == f"perceptual loss: {words}"
+    assert finetune(replace(SETTINGS, method="plain"), **QUICK).record.notes == "perceptual loss: none."
+
+    looked_at = experiments.Evaluation("kl-f4c16", samples=2, resolution=64, features="none")
+    with_it, without = (experiments.evaluate(replace(looked_at, lpips_weights=w)) for w in (str(file), None))
+    assert (with_it.notes, without.notes) == (f"perceptual distance: {words}", "perceptual distance: none.")
+    assert with_it.parameters["lpips_weights"] == "alexnet-random.pth"
+    assert without.parameters["lpips_weights"] is None
+    texts = [with_it.model_dump_json(), *(p.read_text() for p in (tmp_path / "out").glob("[!d]*.*") if p.is_file())]
+    assert not any(file.parent.name in text for text in texts)
+
+
+def test_a_run_is_not_resumed_with_another_perceptual_network(tmp_path, monkeypatch, alexnet):
+    file, digest = alexnet
+    settings = replace(SETTINGS, method="plain", perceptual="alex")
+    with monkeypatch.context() as patch:
+        patch.setattr(finetuning, "loss_terms", cut_off_at(4))
+        with pytest.raises(KeyboardInterrupt):
+            finetune(settings, tmp_path / "out", perceptual_weights=file, checkpoint_every=2, **QUICK)
+    state = torch.load(file)
+    state["features.0.bias"] += 1
+    torch.save(state, tmp_path / file.name)
+    with pytest.raises(CheckpointError, match=rf"other settings \(lpips '{digest}' -> '\w{{8}}'\)"):
+        finetune(settings, tmp_path / "out", perceptual_weights=tmp_path / file.name, **QUICK)

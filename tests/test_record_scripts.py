@@ -1,0 +1,87 @@
+"""The scripts that make recorded results run, at a tiny size."""
+
+import importlib.util
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from diffusab_core import autoencoders, records
+
+SCRIPTS = Path(__file__).resolve().parents[1] / "scripts"
+
+
+@pytest.fixture(scope="module")
+def record_gpu():
+    spec = importlib.util.spec_from_file_location("record_gpu", SCRIPTS / "record_gpu.py")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # where dataclasses look for their module
+    spec.loader.exec_module(module)
+    yield module
+    del sys.modules[spec.name]
+
+
+def test_the_gpu_size_model_has_fluxaes_shape(record_gpu):
+    with torch.device("meta"):
+        small, flux = record_gpu.build(record_gpu.PLANS["gpu"]), autoencoders.CATALOGUE["FluxAE"].build()
+    own = autoencoders.Autoencoder("small", small)
+    assert own.latent_shape(128, 128) == (16, 16, 16)
+    names = [name for name, _ in flux.named_parameters()]
+    assert [name for name, _ in small.named_parameters()] == names  # the same layers, attention among them
+    ratio = flux.decoder.mid_block.attentions[0].to_q.weight.shape[0] / small.config.block_out_channels[-1]
+    assert ratio == 4
+    assert flux.encoder.conv_norm_out.num_channels / small.encoder.conv_norm_out.num_channels == 4
+    assert 3e6 < own.trainable_count() < 6e6
+
+
+def test_gpu_records_are_made_once_and_go_on_where_they_were_cut_off(record_gpu, tmp_path, monkeypatch):
+    words = ["plain", "se", "--seeds", "1", "--size", "smoke", "--device", "cpu", "--workers", "0", "--quiet"]
+    words += ["--results", str(tmp_path / "results"), "--runs", str(tmp_path / "runs")]
+
+    real = record_gpu.experiments.finetune
+
+    def interrupted(settings, *args, **kwargs):
+        if settings.method == "se":
+            raise KeyboardInterrupt
+        return real(settings, *args, **kwargs)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(record_gpu.experiments, "finetune", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            record_gpu.main(words)
+    made = {path.name: path.read_bytes() for path in (tmp_path / "results").iterdir()}
+    assert sorted(made) == ["kl-f8c16-gpu-seed0.json", "plain-seed1.json"]
+    record_gpu.main(words)
+    assert all((tmp_path / "results" / name).read_bytes() == text for name, text in made.items())
+
+    arms = records.by_arm(tmp_path / "results")
+    assert sorted(arms) == ["kl-f8c16-gpu", "plain", "se"]
+    plain, se = arms["plain"][0], arms["se"][0]
+    assert (plain.seed, plain.size, plain.notes) == (1, "smoke", "arm plain; perceptual loss: none.")
+    assert {key for key in plain.parameters if plain.parameters[key] != se.parameters[key]} == {"method"}
+    assert plain.metrics["before_psnr_db"] == se.metrics["before_psnr_db"]  # both start from the same weights
+    assert plain.metrics["before_psnr_db"] == pytest.approx(arms["kl-f8c16-gpu"][0].metrics["psnr_db"], abs=1e-4)
+    assert plain.series["after_profile"] != se.series["after_profile"]
+    assert len(plain.series["cut_psnr_db"]) == len(record_gpu.CUTS)
+    assert not any(str(tmp_path) in path.read_text() for path in (tmp_path / "results").iterdir())
+    assert autoencoders.load(tmp_path / "runs" / "se-seed1").latent_channels == 16
+
+
+def test_the_mixture_is_half_leaves_half_new_crops(record_gpu):
+    plan = record_gpu.PLANS["smoke"]
+    leaves = torch.arange(2, dtype=torch.uint8).reshape(2, 1, 1, 1).expand(2, 3, 64, 64) * 255
+    mixture = record_gpu.Mixture(leaves, plan, 8, seed=0)
+    assert len(mixture) == 8
+    assert [mixture[i].unique().tolist() for i in (0, 2, 4)] == [[-1.0], [1.0], [-1.0]]
+    assert mixture.name(4) == "leaves 0"
+    crops = [mixture[i] for i in (1, 3, 5, 7)]
+    assert len({crop.sum().item() for crop in crops}) == 4
+    assert mixture.name(1) in record_gpu.data.photo_names("train")
+
+
+def test_without_a_gpu_the_gpu_size_is_refused_in_words(record_gpu, capsys, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(SystemExit):
+        record_gpu.main([])
+    assert "there is no CUDA device here" in capsys.readouterr().err
