@@ -15,11 +15,12 @@
 # (chap-se)=
 # # Scale equivariance
 #
-# The first five chapters diagnosed: latents carry more energy at high frequencies than pictures do, decoders depend on it,
-# and a diffusion model meets it last. This chapter treats. {cite:t}`skorokhodov2025improving` fine-tune an autoencoder for a
-# short while with one more term in its loss, which asks that a *downsampled latent* decode to the *downsampled picture*. It
-# names no frequency, and yet it bends the spectrum. The chapter derives why, in a case that can be solved on paper, then
-# fine-tunes a real autoencoder live, beside a control that is trained just as long without the term.
+# The first five chapters diagnosed: latents carry more energy at high frequencies than pictures do, decoders depend on
+# it, and a diffusion model meets it last. This chapter begins the treatment. {cite:t}`skorokhodov2025improving` fine-tune
+# an autoencoder for a short while with one more term in its loss, which asks that a *downsampled latent* decode to the
+# *downsampled picture*. It names no frequency, and yet it bends the spectrum. The chapter derives why, in a case that can
+# be solved on paper, then fine-tunes a real autoencoder live, beside a control that is trained just as long without the
+# term.
 #
 # ```{measured-runtime}
 # ```
@@ -88,24 +89,22 @@ x = data.stack(crops, range(n_images))  # (n, 3, resolution, resolution) in [-1,
 # %% [markdown]
 # ## Two ways to a small picture
 #
-# Write $\mathcal S_s$ for downsampling by a whole number $s$: bilinear, with antialiasing, which in this book it always is,
-# for pictures and for latents alike. From a picture $x$ with latent $z$ there are two ways to a small picture. Downsample
-# the picture, $\tilde x = \mathcal S_s x$. Or downsample the latent, $\tilde z = \mathcal S_s z$, and decode that. A decoder is
-# **scale equivariant** when it does not matter in which order it is done:
+# Write $\mathcal S_s$ for downsampling by a whole number $s$: bilinear, for pictures and for latents alike, and here with
+# antialiasing (the paper says only *bilinear*). From a picture $x$ with latent $z$ there are two ways to a small picture.
+# Downsample the picture, $\tilde x = \mathcal S_s x$. Or downsample the latent, $\tilde z = \mathcal S_s z$, and decode
+# that. A decoder is **scale equivariant** when it does not matter in which order the two are done:
 #
 # $$
 # \mathrm{Dec}(\mathcal S_s z) = \mathcal S_s\,\mathrm{Dec}(z) .
 # $$ (eq-equivariance)
 #
-# No autoencoder is trained for this, but it is a convolutional network that can decode a latent of any size, so the
-# left side can be computed. The slider downsamples a picture that was never trained on. `untouched` is an autoencoder that
-# comes with this book; the other two are the same one after 400 more steps of training, without and with the term that this
-# chapter is about.
+# An ordinary autoencoder is not trained for this, but it is a convolutional network that can decode a latent of any size,
+# so the left side can be computed. The slider downsamples a picture that was never trained on. `untouched` is an
+# autoencoder that comes with this book; the other two are the same one after 400 more steps of training, without and with
+# the term that this chapter is about.
 
 # %%
-picture = data.photo("china")[
-    :, 40:232, 140:332
-]  # (3, 192, 192), never trained on
+picture = data.photo("china")[:, 40:232, 140:332]  # (3, 192, 192), never trained on
 shown = {
     "untouched": autoencoders.load("kl-f4c16"),
     "fine-tuned": autoencoders.load("kl-f4c16-ft"),
@@ -129,9 +128,10 @@ explore_scale.scale_explorer(picture, shown, scales=(1, 2, 3, 4))
 # z \sim \mathrm{Enc}(x),
 # $$ (eq-se)
 #
-# with $s$ drawn from $\{2, 4\}$ at every step, $\alpha = 0.25$, and $\beta = 0$ when the new term is on. The distance $d$ is the
-# mean squared error plus LPIPS; here it is the mean squared error alone, because the network behind LPIPS cannot be had
-# offline. The encoder runs once, on the full picture; what the term costs is a decoder pass on a latent $s^2$ times smaller.
+# with $s$ drawn from $\{2, 4\}$ at every step, $\alpha = 0.25$, and $\beta = 0$ when the new term is on. The distance $d$
+# is the mean squared error plus LPIPS; here it is the mean squared error alone, because the network behind LPIPS cannot
+# be had offline. The encoder runs once, on the full picture; what the term costs is a decoder pass on a latent $s^2$
+# times smaller.
 #
 # The target $\tilde x$ is the downsampled *input*. One may also take the downsampled *reconstruction*,
 # $\mathcal S_s\,\mathrm{Dec}(z)$, which is {eq}`eq-equivariance` to the letter: that loss is zero for every decoder which
@@ -144,48 +144,49 @@ explore_scale.scale_explorer(picture, shown, scales=(1, 2, 3, 4))
 # \underbrace{\bigl\lVert \mathcal S_s\,\mathrm{Dec}(z) - \mathrm{Dec}(\mathcal S_s z)\bigr\rVert}_{\text{failure to commute}} ,
 # $$ (eq-triangle)
 #
-# so the two targets nearly agree for an autoencoder that reconstructs well.
+# and, by the same inequality the other way round, the square roots of the two losses differ by at most the first term.
 #
 # ## Why it bends the spectrum
 #
-# Take the simplest autoencoder that has a spectrum to bend: linear, shift invariant, with one channel and no
+# Take the simplest autoencoder that has a spectrum to bend: linear, shift invariant, isotropic, with one channel and no
 # compression. It multiplies each frequency $\nu$, in cycles per pixel, by a gain, and undoes that when it decodes:
 #
 # $$
 # \hat z(\nu) = g(\nu)\,\hat x(\nu), \qquad \widehat{\mathrm{Dec}(z)}(\nu) = \frac{\hat z(\nu)}{g(\nu)} .
 # $$ (eq-linear)
 #
-# Every gain without a zero reconstructs perfectly. Reconstruction alone therefore says **nothing** about the spectrum of the
-# latent, which is $\lvert g\rvert^2$ times that of the picture: a gain that grows like $\lvert\nu\rvert$ turns the
-# $1/\nu^2$ energies of photographs into white noise, and loses no bit.
+# Every gain without a zero reconstructs perfectly. Reconstruction alone therefore says **nothing** about the spectrum of
+# the latent, which is $\lvert g\rvert^2$ times that of the picture: a gain that grows like $\lvert\nu\rvert$ (and is 1 at
+# $\nu = 0$, so that the mean survives) flattens the $1/\nu^2$ energies of photographs into a white spectrum, and can be
+# undone exactly.
 #
-# Now downsample. Ideal downsampling keeps frequencies below $1/2s$ and renames them, because a wave keeps its length in the
-# scene while the pixels grow: what was $\nu$ is $s\nu$ on the smaller grid. The decoder does not know that it was called on a
-# smaller grid. It divides by the gain for the frequency that it *sees*:
+# Now downsample. Ideal downsampling keeps frequencies below $1/(2s)$ in each direction and renames them, because a wave
+# keeps its length in the scene while the pixels grow: what was $\nu$ is $s\nu$ on the smaller grid. The decoder does not
+# know that it was called on a smaller grid. It divides by the gain for the frequency that it *sees*:
 #
 # $$
 # \widehat{\mathrm{Dec}(\tilde z)}(s\nu) = \frac{g(\nu)}{g(s\nu)}\,\hat x(\nu),
 # \qquad \hat{\tilde x}(s\nu) = \hat x(\nu) .
 # $$ (eq-renamed)
 #
-# Where the gain grows with frequency the factor $g(\nu)/g(s\nu)$ is smaller than one, and contrast is lost, which looks like the
-# softness above. By Parseval's theorem the new term is then, up to a constant,
+# (Transforms are normalised per pixel.) Where the gain grows with frequency the factor $g(\nu)/g(s\nu)$ is smaller than one, and contrast is lost, though for a power law evenly at all frequencies but the mean, where the decoder above loses the fine ones most. By Parseval's theorem the new term is then, up to a constant,
 #
 # $$
-# \mathcal L_{\mathrm{SE}} \;\propto \sum_{\lvert\nu\rvert < 1/2s}\;\Bigl\lvert 1 - \frac{g(\nu)}{g(s\nu)}\Bigr\rvert^2\,
+# \mathcal L_{\mathrm{SE}} \;\propto \sum_{\lvert\nu_1\rvert, \lvert\nu_2\rvert < 1/(2s)}\;\Bigl\lvert 1 - \frac{g(\nu)}{g(s\nu)}\Bigr\rvert^2\,
 # \lvert\hat x(\nu)\rvert^2 ,
 # $$ (eq-se-linear)
 #
-# and it vanishes exactly when $g(\nu) = g(s\nu)$ wherever the picture has energy. For a power law $g(\nu) = \lvert\nu\rvert^\gamma$
-# the ratio does not depend on frequency at all:
+# and it vanishes exactly when $g(\nu) = g(s\nu)$ wherever the picture has energy. For a power law $g(\nu) =
+# \lvert\nu\rvert^\gamma$ the ratio does not depend on frequency at all:
 #
 # $$
-# \mathcal L_{\mathrm{SE}} = \bigl(1 - s^{-\gamma}\bigr)^2 \times \text{energy of } \tilde x ,
+# \mathcal L_{\mathrm{SE}} = \bigl(1 - s^{-\gamma}\bigr)^2 \times \text{energy of } \tilde x \text{ about its mean} ,
 # $$ (eq-se-power-law)
 #
-# which is zero for $\gamma = 0$ only: **a latent with the spectrum of the picture**. That is the mechanism in one line. The
-# term does not name high frequencies; it forbids treating a wave according to its length in pixels, and an encoder that may
-# not do so has to copy the picture's own distribution over frequencies.
+# which is zero for $\gamma = 0$ only. Among power laws, then, the latent must have **the spectrum of the picture**. That
+# is the mechanism. The term does not name high frequencies; it forbids a gain that changes with the length of a wave in
+# pixels. (It leaves free one that is periodic in $\log\lvert\nu\rvert$, {ref}`ex-log-periodic`, and a dependence on
+# direction.)
 #
 # The formula is for ideal downsampling. Here it stands beside the loss as this book implements it, on crops of photographs.
 
@@ -238,7 +239,7 @@ for i, scale in enumerate((2, 4)):
         marker={"color": color, "size": 9, "symbol": i},
     )
 toy.update_xaxes(title="exponent γ of the gain").update_yaxes(
-    title="SE loss / energy of the small picture"
+    title="SE loss / variance of the small picture"
 )
 toy.update_layout(height=360)
 figures.described(
@@ -257,22 +258,22 @@ worst = max(
 )
 run.metrics["linear_worst_deviation"] = worst
 Markdown(
-    f"**Measured here.** Up to γ = 1 the implemented loss is within {worst:.0%} of the formula. What is missing is aliasing: "
-    "a bilinear filter lets some energy from above the new grid's limit through, and steeper gains have more of it there."
+    f"**Measured here.** Up to γ = 1 the implemented loss is within {worst:.0%} of the formula. What is missing is mostly the edges: "
+    "the Fourier transform joins opposite edges of a crop, the downsampling does not."
 )
 
 # %% [markdown]
 # Three steps separate this from a real autoencoder, and each weakens the conclusion. It has many channels per position,
-# between which a frequency can be moved; it compresses, so that waves shorter than $2f$ pixels can only be kept *in* channels;
-# and it is not linear, so a decoder may learn to tell a small latent from a large one by its contrast and undo the gain of
-# each. The formula predicts a direction. How far a trained network goes is a matter of measurement.
+# between which a frequency can be moved; it compresses, so that waves shorter than $2f$ pixels can only be kept *in*
+# channels; and it is not linear, so a decoder may learn to tell a small latent from a large one by its contrast and undo
+# the gain of each. The formula predicts a direction. How far a trained network goes is a matter of measurement.
 #
 # ## Two arms, live
 #
 # Any fine-tuning changes an autoencoder. What scale equivariance does is the difference to **the same fine-tuning without
 # it**: same weights to begin with, same crops in the same order, same noise of the posterior, same number of steps. The
-# paper calls this control FT. Comparing with the untouched autoencoder instead would credit the term with whatever a few
-# hundred more steps do by themselves.
+# paper calls this control FT. Comparing with the untouched autoencoder instead would credit or charge the term with
+# whatever a few hundred more steps do by themselves.
 #
 # Both arms are now trained on crops of the training photographs. The slider shows the spectrum of the encoder's means on
 # held-out ones.
@@ -310,16 +311,22 @@ Markdown(
 )
 
 # %% [markdown]
-# *HF energy ratio*: mean energy of the upper half of the ranks over that of $D_{00}$. *HF share*: what part of the energy
-# outside $D_{00}$ lies in the upper half. *Distance to RGB*: mean $\lvert\log_{10}\rvert$ of the ratio of the two profiles, over
-# ranks ({ref}`chap-dct` defines all profiles). One run proves little; the next section has three of each arm.
+# The table is of the moving average of the weights, with a half-life of 5% of the steps; slider and losses are of the
+# weights of the step itself. *HF energy ratio*: mean energy of the upper half of the ranks over that of $D_{00}$. *HF
+# share*: what part of the energy outside $D_{00}$ lies in the upper half. *Distance to RGB*: mean $\lvert\log_{10}\rvert$
+# of the ratio of the two profiles, over ranks ({ref}`chap-dct` defines all profiles). One run proves little; the next
+# section has three of each arm.
 #
-# The two losses, while they fall:
+# The losses along the way. Each point is one batch and one drawn scale, so the curves jump, and no trend can be read from
+# so few; but both arms see the same batches, on which SE's reconstruction can be compared with the control's.
 
 # %% tags=["hide-input"]
 losses = go.Figure()
 for i, (name, record) in enumerate(live.items()):
-    for key, title in (("reconstruction", "d(x, Dec(z))"), ("se", "α d(x̃, Dec(z̃))")):
+    for key, title in (
+        ("reconstruction", "d(x, Dec(z))"),
+        ("se", "α d(x̃, Dec(z̃))"),
+    ):
         if key in record.series:
             losses.add_scatter(
                 x=record.series["step"],
@@ -335,16 +342,16 @@ losses.update_xaxes(title="step").update_yaxes(title="loss", type="log")
 losses.update_layout(height=320)
 figures.described(
     losses,
-    "Losses of both arms during training: the reconstruction losses nearly coincide, "
-    "and the term of scale equivariance falls.",
+    "Losses of both arms during training, jumping from batch to batch: the two "
+    "reconstruction losses rise and fall together.",
 )
 
 # %% [markdown]
 # ## Recorded: three seeds, four hundred steps
 #
-# The same with 400 steps of eight crops at a learning rate of $10^{-4}$, over three seeds of order, crops and noise, measured on 64
-# held-out crops of 128². Beside the control and the paper's setting there are the other target of {eq}`eq-triangle`, and an
-# arm that trains the decoder only.
+# The same with 400 steps of eight crops at a learning rate of $10^{-4}$, over three seeds of order, crops and noise,
+# measured on 64 held-out crops of 128². Beside the control and the paper's setting there are the other target of
+# {eq}`eq-triangle`, and an arm that trains the decoder only.
 
 # %% tags=["hide-input"]
 recorded = records.by_arm(records.RESULTS / "finetuning")
@@ -354,10 +361,45 @@ labels = {
     "se-target-reconstruction": "SE, target Dec(z) downsampled",
     "se-decoder-only": "SE, decoder only",
 }
-runs = {label: recorded[arm] for arm, label in labels.items() if arm in recorded}
+runs = {label: recorded[arm] for arm, label in labels.items()}
+held_out = data.stack(data.Photos(128, "test", seed=0, length=64), range(64))
+held_out_rgb = data.rgb01(data.resize_to(held_out, 32, 32))
+rgb_ratio = spectrum.high_frequency_energy_ratio(held_out_rgb, B).item()
+rgb_share = spectrum.high_frequency_share(
+    spectrum.frequency_profile(held_out_rgb, B, "energy")
+)
 Markdown(
-    "**Recorded** (mean ± standard deviation over the runs; an arrow: above or below the control in every run):\n\n"
+    "**Recorded** (mean ± standard deviation over the runs; an arrow: all runs of the arm lie above, or below, all runs of "
+    "the control, which chance alone does in one of ten cells):\n\n"
     + summaries.finetuning_table(runs, "plain (control)")
+    + f"\n\nRGB at latent size has an HF energy ratio of {1000 * rgb_ratio:.2f}·10⁻³ (which depends on its brightness) and an HF "
+    f"share of {rgb_share:.1%}."
+)
+
+
+# %% tags=["hide-input"]
+def last_se_loss(arm: str) -> list[float]:
+    """Scale equivariance's loss, without its weight, over the last quarter of a run."""
+    return [
+        sum(tail) / len(tail) / 0.25
+        for tail in (r.series["se"][-10:] for r in recorded[arm])
+    ]
+
+
+def lies(arm: str, key: str, control: str = "se") -> str:
+    ours, theirs = (
+        summaries.values(recorded[a], f"after_{key}") for a in (arm, control)
+    )
+    return records.ordering(theirs, ours)
+
+
+Markdown(
+    "- *Target.* With the downsampled reconstruction as target the HF energy ratio is "
+    f"**{lies('se-target-reconstruction', 'hf_energy_ratio')}** than with the downsampled input, PSNR "
+    f"**{lies('se-target-reconstruction', 'psnr_db')}** (all runs against all runs). Its gradient reaches Dec(z) too.\n"
+    "- *Decoder only.* Its latents are the untouched ones; an arrow at the distance is the control's doing. Over the last quarter of the "
+    f"steps its SE loss is {records.plus_minus(last_se_loss('se-decoder-only'), '.4f')}, that of SE in both parts "
+    f"{records.plus_minus(last_se_loss('se'), '.4f')}."
 )
 
 # %% tags=["hide-input"]
@@ -367,10 +409,7 @@ curves = {"untouched": torch.tensor(before)} | {
     for label, found in runs.items()
     if label not in ("SE, decoder only",)
 }
-held_out = data.stack(data.Photos(128, "test", seed=0, length=64), range(64))
-curves["RGB"] = spectrum.frequency_profile(
-    data.rgb01(data.resize_to(held_out, 32, 32)), B
-)
+curves["RGB"] = spectrum.frequency_profile(held_out_rgb, B)
 figures.profiles(
     curves,
     alt="Profiles of the latents before, after plain fine-tuning, and after fine-tuning "
@@ -387,7 +426,8 @@ untouched_ratio = plain[0].metrics["before_hf_energy_ratio"]
 
 def factor(found: list) -> list[float]:
     return [
-        untouched_ratio / v for v in summaries.values(found, "after_hf_energy_ratio")
+        untouched_ratio / v
+        for v in summaries.values(found, "after_hf_energy_ratio")
     ]
 
 
@@ -404,10 +444,7 @@ Markdown(
     f"{records.plus_minus(factor(plain))}. Its price against the control is "
     f"{records.plus_minus([-v for v in lost])} dB of PSNR, against the untouched autoencoder "
     + records.plus_minus(
-        [
-            r.metrics["before_psnr_db"] - r.metrics["after_psnr_db"]
-            for r in se
-        ]
+        [r.metrics["before_psnr_db"] - r.metrics["after_psnr_db"] for r in se]
     )
     + " dB (positive: lost)."
 )
@@ -426,15 +463,16 @@ Markdown(
 # | CogVideoX | 34.961 → 35.399 | 0.947 → 0.948 | 0.073 → 0.067 | 2.992 → 2.986 |
 # | LTX | 30.897 → 30.386 | 0.886 → 0.885 | 0.152 → 0.137 | 5.928 → 5.303 |
 #
-# The table compares with the *untouched* autoencoders, whose makers trained them with adversarial losses too; how much of
-# each change is fine-tuning alone it does not say. Downstream, where the control was run, it matters: the FID of DiT-XL/2 on
-# FluxAE is 12.21 untouched, 10.62 after plain fine-tuning and 9.85 with SE (Table 1).
+# The table compares with the *untouched* autoencoders, so it does not say how much of each change is fine-tuning alone.
+# Downstream the control was run, and it moves in both directions (Table 1, FID untouched / fine-tuned / with SE): DiT-B/2
+# on FluxAE 25.41 / 30.51 / 18.06, DiT-L/2 12.42 / 14.48 / 9.61, DiT-XL/2 12.21 / 10.62 / 9.85, and DiT-B/1 on Cosmos
+# 11.69 / 13.59 / 11.85, where even the sign depends on what one compares with.
 # ```
 #
-# The recorded arms are a small autoencoder under a mean squared error, so the two sets of numbers are not the same
-# experiment. The direction of the spectrum agrees. The price does not: here, at equal steps, the term costs reconstruction
-# against its control, as {eq}`eq-se` makes one expect of a term that takes capacity for a second task. {ref}`chap-price`
-# follows that price over the weight $\alpha$ and over longer training.
+# The direction of the spectrum agrees. So does that of the price, once the comparison is the same: where the paper trains
+# from scratch with and without the term (Table 10), PSNR falls from 29.39 to 28.73 dB (FluxAE) and from 37.08 to 36.61 dB
+# (CogVideoX). It gives the reason as well (Sec. 4.2): the decoder serves two tasks with the same capacity.
+# {ref}`chap-price` follows the price over the weight $\alpha$ and over longer training.
 #
 # ## The decoder alone
 #
@@ -448,8 +486,8 @@ Markdown(
 # $$ (eq-decoder-only)
 #
 # It sounds too obvious to run, but it is a test of every claim of the form "the loss went down, so the latent space is
-# better". A diffusion model never sees the decoder. Fine-tuning a decoder for the loss of {eq}`eq-se` and measuring that loss
-# would report success; the profile cannot be fooled.
+# better". A diffusion model is trained without the decoder. (What a profile cannot see is the paper's other aim, a
+# decoder that does not amplify high frequencies, which {ref}`chap-price` measures.)
 
 # %% tags=["remove-stderr"]
 frozen = finetune(
@@ -467,7 +505,8 @@ frozen = finetune(
 )
 with torch.no_grad():
     moved = (
-        frozen.autoencoder.encode(x[:4]).mean - shown["untouched"].encode(x[:4]).mean
+        frozen.autoencoder.encode(x[:4]).mean
+        - shown["untouched"].encode(x[:4]).mean
     )
 largest = moved.abs().max().item()
 run.metrics["decoder_only_largest_change_of_a_latent"] = largest
@@ -489,8 +528,8 @@ Markdown(
 #   easily, not a proof. That takes training one.
 # - **The perceptual distance.** The paper's $d$ includes LPIPS, in both terms. Mean squared error alone prefers soft
 #   pictures.
-# - **One small autoencoder.** Its eleven per cent of energy in the upper half was not much to begin with; its training data are
-#   five photographs. `diffusab finetune` runs the same arms on any autoencoder of `diffusers`:
+# - **One small autoencoder**, trained on five photographs. `diffusab finetune` runs the same arms on any autoencoder of
+#   `diffusers`:
 #
 #   ```bash
 #   diffusab finetune path/to/vae --method plain --images path/to/images --out runs/ft
@@ -503,8 +542,8 @@ Markdown(
 # ```{exercise} Equivariance of what is not trained
 # :label: ex-not-trained
 #
-# RGB "latents" with the identity as decoder, and a latent made by `pixel_unshuffle` with `pixel_shuffle` as its decoder: what is
-# the SE loss of each, and why?
+# RGB "latents" with the identity as decoder, and a latent made by `pixel_unshuffle` with `pixel_shuffle` as its decoder:
+# what is the SE loss of each, and why?
 # ```
 #
 # ````{solution} ex-not-trained
@@ -518,17 +557,17 @@ Markdown(
 # print(regularizers.scale_equivariance(x, z, lambda z: pixel_shuffle(z, 4), 2).item())
 # ```
 #
-# The identity commutes with everything: 0. The unshuffled latent loses no bit either, and its loss is about 4% of the pictures'
-# variance. Its channels are pictures sampled every fourth pixel, so they are full of aliasing, and averaging neighbours
-# *within a channel* mixes pixels
-# that lie four apart. Being lossless, or linear, has nothing to do with it.
+# The identity commutes with everything: 0. The unshuffled latent loses no bit either, and its loss is about 9% of the
+# variance of the small pictures, the unit of the figure above: as much as a gain with $\gamma\approx 0.5$. Its channels
+# are pictures sampled every fourth pixel, so they are full of aliasing, and averaging neighbours *within a channel* mixes
+# pixels that lie four apart. Being lossless, or linear, has nothing to do with it.
 # ````
 #
 # ```{exercise} A gain that one scale cannot see
 # :label: ex-log-periodic
 #
-# Find a gain $g$, not constant, for which the ideal SE loss with $s = 2$ is zero. Does drawing $s$ from $\\{2, 4\\}$ exclude it?
-# Would $\\{2, 3\\}$?
+# Find a gain $g$, not constant, for which the ideal SE loss with $s = 2$ is zero. Does drawing $s$ from $\{2, 4\}$
+# exclude it? Would $\{2, 3\}$?
 # ```
 #
 # ````{solution} ex-log-periodic
@@ -536,8 +575,9 @@ Markdown(
 #
 # {eq}`eq-se-linear` vanishes for every $g$ with $g(2\nu) = g(\nu)$, such as $2 + \cos(2\pi\log_2\nu)$: periodic in the
 # logarithm of frequency. Then $g(4\nu) = g(2\nu) = g(\nu)$, so $s = 4$ adds nothing that $s = 2$ had not asked for; it
-# only reaches lower frequencies with more weight. With 3 the gain would also have to be periodic with
-# $\log 3$; as $\log_2 3$ is irrational, a continuous gain with both periods is constant.
+# only adds weight to the frequencies below 1/8. With 3 the gain would also have to be periodic with $\log 3$; as $\log_2
+# 3$ is irrational, a continuous gain with both periods is constant along every ray from the origin; how it varies with
+# direction no scale can see.
 #
 # ```python
 # nu = torch.logspace(-2, -0.31, 200)
@@ -558,8 +598,8 @@ Markdown(
 # :class: dropdown
 #
 # Plain fine-tuning with the same data, steps and loss, which this chapter has; and more than one seed of both, which the
-# recorded arms have and the live ones do not. A third would be plain fine-tuning that costs as much *compute*, since a step with
-# SE costs more; {ref}`chap-price` has it with twice the steps.
+# recorded arms have and the live ones do not. A third would be plain fine-tuning with as much *compute*, about a tenth
+# more steps; {ref}`chap-price` has a stricter one, with twice the steps.
 # ````
 #
 # ## Check yourself
@@ -571,7 +611,7 @@ print(
     "formula for γ = 1, s = 2 and 4:        ",
     [(1 - s**-1.0) ** 2 for s in (2, 4)],
 )
-print("implemented loss within 10 % of it:    ", worst < 0.1)
+print("implemented loss within 15 % of it:    ", worst < 0.15)
 print("latents after training the decoder only:", f"changed by {largest:g}")
 print("parameters trained, both parts:        ", trained_counts["SE"])
 print("parameters trained, decoder only:      ", trained_counts["decoder only"])

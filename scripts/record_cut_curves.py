@@ -27,7 +27,6 @@ RESULTS = ROOT / "book" / "results" / "cut-curves"
 
 ARMS = (
     "plain", "se", "chf-drawn0.7", "eq-vae", "se-alpha1", "plain-twice", "se-twice", "se-scale2", "se-scale4",
-    "plain-rate0.001", "se-rate0.001",
 )  # fmt: skip
 CUTS = (0.0, 0.15, 0.3, 0.45, 0.6, 0.75, 0.9)
 SCALES = (2, 4)

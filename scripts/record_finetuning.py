@@ -37,8 +37,6 @@ ARMS: dict[str, dict] = {
     **{f"kl{b:g}": {"method": "plain", "kl_weight": b} for b in (1e-4, 1e-2, 1e-1)},
     "plain-twice": {"method": "plain", "steps": 800},
     "se-twice": {"method": "se", "steps": 800},
-    "plain-rate0.001": {"method": "plain", "learning_rate": 1e-3},
-    "se-rate0.001": {"method": "se", "learning_rate": 1e-3},
     **{f"se-scale{s}": {"method": "se", "scales": (s,)} for s in (2, 4)},
 }
 # Watched often enough for a chapter to animate them; of the others, only the ends and the middle are kept.

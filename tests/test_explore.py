@@ -29,7 +29,7 @@ def test_dct_explorer_shows_the_cut_and_its_psnr(share, block_size):
     torch.testing.assert_close(torch.tensor(shown[0].y), profile, rtol=6e-3, atol=0)
 
 
-def test_cut_explorer_cuts_the_same_scene_frequencies(autoencoder):
+def test_cut_explorer_cuts_the_same_share_of_both(autoencoder):
     explorer = explore.cut_explorer(IMAGE, autoencoder, shares=(1.0, 0.3), orders=spectrum.ORDERS)
     with torch.no_grad():
         z = autoencoder.encode(IMAGE[None]).mean
