@@ -830,7 +830,7 @@ Markdown(
 #   with α = 1 it lies further below. A larger α makes the decoder better at latents made small as in training, and its
 #   pictures change more at every cut.
 # - **Steps and scale** do not turn it round either. After 800 steps SE lies further below the control of 800 steps than
-#   after 400 below that of 400; with scale 4 alone it lies as far below as with both scales.
+#   after 400 below that of 400; with scale 4 alone it lies as far below as with both, with scale 2 alone further.
 # - **A trap** is the row that counts from each arm's own uncut PSNR. There SE looks better. But an arm that starts lower
 #   has less to lose on a scale of decibels; the last column of the second table is the honest one, and there SE's picture
 #   changes more than the control's.
