@@ -161,9 +161,9 @@ Markdown(
 # $$ (eq-kept-probability)
 #
 # (up to rounding to whole coefficients). This is no longer one task but an order of importance: whatever rank $k$ holds,
-# the decoder must be able to do without everything above. The construction is known for the units of a network as
-# *nested dropout* (Rippel, Gelbart and Adams, ICML 2014); for a linear autoencoder it sorts the units as principal
-# components are sorted. Here it sorts frequencies.
+# the decoder must be able to do without everything above (for ranks from $(1-R)B^2\approx 19$ on; those below are never
+# cut). The construction is known for the units of a network as *nested dropout* (Rippel, Gelbart and Adams, ICML 2014);
+# for a linear autoencoder it sorts the units as principal components are sorted. Here it sorts frequencies.
 
 
 # %% tags=["hide-input"]
@@ -222,10 +222,11 @@ block_maps(
 # %% [markdown]
 # ### The same share is not the same frequency
 #
-# A block of $fB\times fB$ pixels covers the same piece of the picture as a block of $B\times B$ latent positions, and
-# the same ratio keeps the same share of both. It is tempting to say that both cuts remove the same detail. They do
-# not. Index $u$ of a block of $B$ stands for $u/2B$ cycles per position. Keep the diagonals $u + v < T$ of the latent
-# and $U + V < T'$ of the picture: on the axes the cuts lie at
+# A block of $fB\times fB$ pixels covers the same piece of the picture as a block of $B\times B$ latent positions, and the
+# same ratio keeps the same share of both. It is tempting to say that both cuts remove the same detail. They do not. Index
+# $u$ of a block of $B$ stands for $u/2B$ cycles per position. Keep the diagonals $u + v < T$ of the latent and $U + V <
+# T'$ of the picture: on the axes (for $T\le B$, from about half cut on; shallower cuts take only the corner) the cuts lie
+# at
 #
 # $$
 # \begin{gathered}
@@ -308,18 +309,22 @@ Markdown(
 # d\bigl(P'x, \mathrm{Dec}(Pz)\bigr) = d\bigl(P'x, P'\mathrm{Dec}(z)\bigr) \le d\bigl(x, \mathrm{Dec}(z)\bigr) .
 # $$ (eq-commutes)
 #
-# For such a decoder CHF asks for nothing new. But can a decoder be like that? A linear convolutional one cannot, if
-# it compresses: from a latent with frequencies below $\nu_z$ it can only make frequencies within $\nu_z$ of the
-# multiples of $1/f$, and most of what $P'x$ has between $\nu_z$ and $\nu_x$ lies elsewhere. Nonlinear ones are not so
-# bound. The detail in question weighs $d(P'x, P''x)$:
+# For such a decoder CHF asks for nothing new. But can a decoder be like that? A linear convolutional one cannot, if it
+# compresses: from a latent with frequencies below $\nu_z$ it can only make frequencies within $\nu_z$ of the multiples of
+# $1/f$, and these images cover the share of the plane that is kept, so that for a deep cut most of what $P'x$ has between
+# $\nu_z$ and $\nu_x$ lies elsewhere. Nonlinear ones are not so bound. The detail in question weighs $d(P'x, P''x)$:
 
 # %%
 rows = []
 with torch.no_grad():
+    z_plain = tuned["plain"].encode(x).mean
     z_chf = tuned["CHF"].encode(x).mean
     for ratio in (0.0, *ratios):
         loss = {
             "CHF before": regularizers.chop(x, z, untouched.decode, ratio, B),
+            "after plain": regularizers.chop(
+                x, z_plain, tuned["plain"].decode, ratio, B
+            ),
             "CHF after": regularizers.chop(x, z_chf, tuned["CHF"].decode, ratio, B),
         }
         commuting = chop(x - y, ratio, B * f).square().mean()
@@ -332,14 +337,15 @@ with torch.no_grad():
         )
 Markdown(
     f"**Measured here** (mean squared errors in 10⁻³, {n_images} held-out crops):\n\n"
-    "| cut | if it commuted | the detail, $d(P'x, P''x)$ | CHF's term, untouched | after CHF |\n"
-    "|---|---|---|---|---|\n" + "\n".join(rows)
+    "| cut | if it commuted | the detail, $d(P'x, P''x)$ | CHF's term, untouched | after plain | after CHF |\n"
+    "|---|---|---|---|---|---|\n" + "\n".join(rows)
 )
 
 # %% [markdown]
-# With nothing cut, CHF's term is the reconstruction error. From half cut on it is of the size of the detail and stays
-# there: the decoder paints the frequencies that it still has, and little above. CHF is a hard task, and 400 steps
-# have taken little off it.
+# With nothing cut, CHF's term is the reconstruction error. (The detail is not zero there: $P''$ keeps only the $B^2$
+# frequencies that one latent channel has room for, and the decoder paints more than those, since it has $C$ channels.)
+# From half cut on it is of the size of the detail and stays there: the decoder paints the frequencies that it still has,
+# and little above. CHF is a hard task, and 400 steps have taken little off it.
 #
 # ### What CHF says about the spectrum
 #
@@ -482,12 +488,12 @@ print(f"penalty, times smaller             {trap['penalty']:.3f}")
 # \end{aligned}
 # $$ (eq-gradients)
 #
-# with $g$ the gradient at the decoder's input, $S$ the downsampling of scale equivariance and $n$ the number of
-# latent values. **CHF exerts no pull at all on the coefficients that it cuts.** It makes the low ones sufficient for
-# the low-passed picture, and the decoder content with them; if the high ones shrink, it is because the encoder's
-# weights, which all frequencies share, have changed, or because reconstruction needs them less. The penalty is the
-# opposite: it pulls on every coefficient, with a force that does not depend on how large it is. Large coefficients
-# yield by a fixed amount and small ones go to zero, as under an $\ell_1$ norm; and it does not ask what the
+# with $g$ the gradient at the decoder's input, $S$ the downsampling of scale equivariance and $n$ the number of latent
+# values. **CHF exerts no pull at all on the coefficients that it cuts.** It makes the low ones sufficient for the
+# low-passed picture, and the decoder content with them; if the high ones shrink, it is because the encoder's weights,
+# which all frequencies share, have changed, or because reconstruction needs them less. The penalty is the opposite: it
+# pulls on every coefficient but $D_{00}$, with a force that depends on its place and not on how large it is. Large
+# coefficients yield by a fixed amount and small ones go to zero, as under an $\ell_1$ norm; and it does not ask what the
 # coefficient was good for.
 
 # %% tags=["hide-input"]
@@ -613,10 +619,10 @@ Markdown(
 #
 # ## Decoders that have met cut latents
 #
-# {ref}`chap-cutting` ended on a suspicion: that a decoder fails on a cut latent because it has never seen one. Here
-# is the test. Four autoencoders that began as the same one: untouched, fine-tuned plainly, with SE and with CHF (400
-# steps each, one run of the records below). Each encodes the picture, loses the same share of *its own* latent, and
-# decodes.
+# {ref}`chap-cutting` ended on a suspicion: that a decoder fails on a cut latent because it has never seen one. Here is
+# the test. Four autoencoders that began as the same one: untouched, fine-tuned plainly, with SE and with CHF (400 steps
+# each, one run of the records below). Each encodes the picture, loses the same share of *its own* latent, and decodes.
+# (Encoder and decoder have both been trained, so this tests the pair.)
 
 # %% tags=["hide-input"]
 picture = data.photo("coffee")[:, 112:304, 208:400]  # (3, 192, 192), held out
@@ -676,10 +682,10 @@ Markdown(
 # ```{admonition} In the paper
 # :class: paper
 #
-# The last row of Fig. 5 of {cite:t}`skorokhodov2025improving` is FluxAE fine-tuned with CHF at a ratio of 50 %: it
-# holds up where the untouched one falls apart. (Here the ratio was drawn from (0, 70 %).) Fig. 11 shows the same for
-# SE, which the authors find less resilient than CHF, and clearly more so than the untouched model. Neither figure has
-# a row for plain fine-tuning.
+# The last row of Fig. 5 of {cite:t}`skorokhodov2025improving` is FluxAE fine-tuned with CHF at a ratio of 50 %: it holds
+# up where the untouched one falls apart. (Here the ratio was drawn from (0, 70 %).) Fig. 11 shows the same for SE, which
+# the authors find less resilient than CHF, but noticeably more resilient than the untouched model. Neither figure has a
+# row for plain fine-tuning.
 # ```
 
 # %%
@@ -690,10 +696,10 @@ explore_finetuned.decoders_explorer(
 )
 
 # %% [markdown]
-# Grey is the photograph with the frequencies of the scene that the cut leaves ($P''$); at 100% those for which a
-# single latent channel has room. Uncut, the decoders lie above it, because $C$ channels hold more than one; with half
-# or more cut they run along it. To call this *breaking* is too much: they show the frequencies that they are given.
-# What CHF adds is small, and on the same side at every cut.
+# Grey is the photograph with the frequencies of the scene that the cut leaves ($P''$); at 100% those for which a single
+# latent channel has room. Uncut, the decoders lie above it, because $C$ channels hold more than one; with half or more
+# cut they run along it. To call this *breaking* is too much: they show the frequencies that they are given. What CHF adds
+# to plain fine-tuning is small: at most a fifth of a decibel where something is cut, and uncut it costs about as much.
 #
 # ## Over seeds: chopping
 #
@@ -786,7 +792,7 @@ figures.over_seeds(
         "CHF, zigzag": places("CHF "),
         "CHF, by axes": places("CHF ", " by axes"),
     },
-    alt="High-frequency share of the latent's energy after plain fine-tuning, SE and CHF "
+    alt="High-frequency share of the latent's energy outside D₀₀ after plain fine-tuning, SE and CHF "
     "at several ratios and in two orders, one marker for each run. The text below says "
     "which groups do not overlap.",
     xlabel="control, or share cut",
@@ -885,9 +891,11 @@ Markdown(
 # | FID | 26.43 | 25.46 | 26.72 | 24.28 | 25.84 |
 # | FDD | 497.14 | 477.61 | 487.06 | 458.11 | 461.97 |
 #
-# There is no row with $\gamma = 0$. SE alone with the same denoiser has FID 26.84 and FDD 558.36 in Table 9, and
-# 25.87 and 551.27 in Appendix C.6. By FDD every strength is far better than that; by FID only 24.28 differs from both
-# by more than they differ from each other. 0.025, printed between 0.001 and 0.01, may stand for 0.0025.
+# There is no row with $\gamma = 0$. SE alone with the same denoiser has FID 26.84 and FDD 558.36 in Table 9, and 25.87
+# and 551.27 in Appendix C.6. By FDD every strength is far better than that; by FID only 24.28 differs from both by more
+# than they differ from each other. 0.025, printed between 0.001 and 0.01, may stand for 0.0025. The text recommends a
+# small γ, such as 0.01. Eq. 7 prints a sum; if the table was made with it and not with the mean, its γ are not those used
+# here, and γ = 1 lies outside its range in any case.
 # ```
 #
 # ### Scale or shape?
@@ -956,10 +964,14 @@ Markdown(
 )
 
 # %% [markdown]
-# The last column is what is left for a denoiser, which is given latents of unit variance. The middle one, where it is
-# negative, lowers a penalty and changes nothing else. It also loosens the penalty's grip: by {eq}`eq-scale-shape` what
-# weighs on the shape is $\gamma s$ and not $\gamma$, so that one and the same $\gamma$ is another strength for every
-# autoencoder, and a falling one while a latent shrinks.
+# The last column is nearly what is left for a denoiser, which is given latents of unit variance; exactly so if the mean
+# of each channel were zero. It is a share of *all* energy. The HF share above leaves $D_{00}$ out, and by that measure
+# $\gamma = 1$ is no better than 0.1: what grew is the part of $D_{00}$, which the penalty leaves free
+# ({ref}`ex-scale-free`). In the arms with $\gamma$ the middle column lowers the penalty and, if the posterior's width
+# shrinks along, changes nothing else. (CHF and SE move it by up to a decibel, too: a loss that is indifferent to $s$ does
+# not hold it either.) It also loosens the penalty's grip: by {eq}`eq-scale-shape` what weighs on the shape is $\gamma s$
+# and not $\gamma$, so that one and the same $\gamma$ is another strength for every autoencoder, and a falling one while a
+# latent shrinks.
 #
 # ## Cut curves
 #
@@ -1054,18 +1066,21 @@ Markdown(
 )
 
 # %% [markdown]
-# CHF pays up to a quarter of a decibel where nothing is cut and gains about as much where something is; only by axes at
-# 70%, which leaves four coefficients of 64, it loses on both sides. Compare what it gains here with what a cut costs at
-# all. Most of that cost is what the cut frequencies were worth in the scene, which the second table of this chapter has
-# measured on the picture itself; fine-tuning brought back little. The same caution applies to Fig. 8 of the paper, to
-# which {ref}`chap-price` comes back.
+# CHF pays up to a quarter of a decibel where nothing is cut, breaks even at about 15%, and gains about as much beyond. By
+# axes at 70%, which leaves four coefficients of 64, it loses nearly a decibel uncut and stays below plain up to 75% cut;
+# only at 90%, near what it was trained for, is it ahead, and there it is the best. SE and all arms with a penalty of 0.1
+# or more or with SE, which changed the spectrum most, lie below plain fine-tuning at *every* cut. Here a steeper spectrum
+# did not buy resilience; Fig. 8 of the paper finds the opposite for SE, and {ref}`chap-price` asks why.
+#
+# Compare what CHF gains here with what a cut costs at all. Most of that cost is what the cut frequencies were worth in
+# the scene, which the second table of this chapter has measured on the picture itself; fine-tuning brought back little.
 #
 # ## What this leaves open
 #
 # - Whether any of it helps a denoiser. Tables 6 and 7 are about that; here is the half of them that an autoencoder has by
 #   itself. A spectrum closer to that of photographs is a hypothesis about diffusability, not a measure of it.
 # - The runs are 400 steps of a small model with the mean squared error alone; the paper's are 10 000 with LPIPS beside
-#   it, which rewards plausible detail where the squared error rewards none. A cut of 90% was not run here.
+#   it, which rewards plausible detail where the squared error rewards none. Training with a cut of 90% was not run here.
 # - Blocks are an odd thing to cut. Neighbouring blocks of a chopped picture disagree at their border, and CHF asks the
 #   decoder to paint these borders. A radial cut without blocks has no such target, and is a small change: the filter
 #   $P$ is all that differs.
@@ -1094,20 +1109,20 @@ Markdown(
 #     (gradient,) = torch.autograd.grad(value, leaf)
 #     print(f"L(z) {value.item():.4f}  L(z/4) {penalty(z / 4).item():.4f}")
 #     print(f"<gradient, z> {(gradient * z).sum().item():+.4f}")
+# print(f"raised by 3: {scale_free(z + 3).item():.4f}")
 # ```
 #
-# For a function with $L(cz) = c^k L(z)$, the derivative by $c$ at $c = 1$ is $\langle\nabla L, z\rangle = k\,L(z)$:
-# with $k = 1$ for the soft penalty, a pull towards zero as strong as the penalty itself; with $k = 0$ none. But
-# $D_{00}$ is free and is in the denominator: the penalty sinks when all blocks of a channel are raised by one
-# constant, which a normalisation per channel removes before the denoiser sees it. Dividing by the standard deviation
-# of each channel closes this way too.
+# For a function with $L(cz) = c^k L(z)$, the derivative by $c$ at $c = 1$ is $\langle\nabla L, z\rangle = k\,L(z)$: with
+# $k = 1$ for the soft penalty, a pull towards zero as strong as the penalty itself; with $k = 0$ none. But $D_{00}$ is
+# free and is in the denominator: the penalty sinks when all blocks of a channel are raised by one constant, which a
+# normalisation per channel removes before the denoiser sees it. The same goes for making channels with much high
+# frequency small and smooth ones large. Dividing by the standard deviation of each channel closes both.
 # ````
 #
 # ```{exercise} One cut for all
 # :label: ex-one-cut
 #
-# Which fixed ratio cuts on average as many coefficients as one drawn from $(0, R)$? In what do the two tasks still
-# differ?
+# Which fixed ratio cuts on average as many coefficients as one drawn from $(0, R)$? How do the two tasks still differ?
 # ```
 #
 # ````{solution} ex-one-cut
@@ -1128,7 +1143,7 @@ Markdown(
 # ```{exercise} Chop the wrong end
 # :label: ex-wrong-end
 #
-# Fine-tune for a few steps with the *low* frequencies cut from latent and picture, $1 - P$ and $1 - P'$ in
+# Suppose one fine-tuned with the *low* frequencies cut from latent and picture, $1 - P$ and $1 - P'$ in
 # {eq}`eq-chop-loss`. Which coefficients does the new term pull on? What do you expect of the spectrum, and why is
 # there less to gain?
 # ```
@@ -1143,13 +1158,16 @@ Markdown(
 # loss = regularizers.mse(high_x, untouched.decode(high_z))
 # (gradient,) = torch.autograd.grad(loss, leaf)
 # d = spectrum.block_dct(gradient, B).square().mean((0, 1, 2, 3)).flatten()[spectrum.zigzag_order(B)]
+# print(f"the term now {loss.item():.4f}")
 # print(f"energy of the target {high_x.square().mean().item():.4f} of {x.square().mean().item():.4f}")
 # print(f"share of the pull on the lower half of the ranks {(d[:32].sum() / d.sum()).item():.1e}")
 # ```
 #
-# By the same algebra as in {eq}`eq-gradients` it pulls on the high half only, and asks that the high frequencies of
-# the latent alone explain those of the picture. The target has a tiny share of the picture's energy, so a decoder
-# that paints grey is nearly right. Nothing in it asks for small high frequencies.
+# By the same algebra as in {eq}`eq-gradients` it pulls on the high half only, and asks that the high frequencies of the
+# latent alone explain those of the picture. The target has a tiny share of the picture's energy, so that painting grey
+# would nearly solve it. The decoder is far from that: without $D_{00}$ it paints something else, and the term starts many
+# times above grey. Training would first learn to paint grey, which needs no high frequencies; only the last $10^{-3}$ is
+# about detail.
 # ````
 #
 # ## Check yourself
