@@ -29,6 +29,9 @@ Perceptual = Literal["none", "alex", "vgg"]
 
 LossTerms = dict[str, Tensor]
 
+#: The weight of each regularizer that has one, in the paper: Eq. 2 and Eq. 4.
+PAPERS_ALPHA = {"se": 0.25, "chf": 1.0}
+
 
 @dataclass(frozen=True)
 class Finetuning:
@@ -113,7 +116,7 @@ class Finetuning:
     @property
     def weight(self) -> float:
         r"""The :math:`\alpha` that is used."""
-        return self.alpha if self.alpha is not None else {"se": 0.25, "chf": 1.0}.get(self.method, 0.0)
+        return self.alpha if self.alpha is not None else PAPERS_ALPHA.get(self.method, 0.0)
 
     @property
     def training(self) -> training.Settings:

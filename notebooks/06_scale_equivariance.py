@@ -39,7 +39,7 @@
 # %% tags=["parameters"]
 size: str = "laptop"
 seed: int = 0
-steps: int = 160  # of each of the two arms that are fine-tuned here
+steps: int = 120  # of each of the two arms that are fine-tuned here
 batch_size: int = 4
 learning_rate: float = 3e-4
 alpha: float = 0.25
@@ -139,9 +139,11 @@ explore_scale.scale_explorer(picture, shown, scales=(1, 2, 3, 4))
 # the norm in which $d$ is a squared distance,
 #
 # $$
-# \bigl\lVert \tilde x - \mathrm{Dec}(\tilde z)\bigr\rVert \le
-# \underbrace{\bigl\lVert \mathcal S_s\bigl(x - \mathrm{Dec}(z)\bigr)\bigr\rVert}_{\text{small when reconstruction is good}} +
-# \underbrace{\bigl\lVert \mathcal S_s\,\mathrm{Dec}(z) - \mathrm{Dec}(\mathcal S_s z)\bigr\rVert}_{\text{failure to commute}} ,
+# \begin{aligned}
+# \bigl\lVert \tilde x - \mathrm{Dec}(\tilde z)\bigr\rVert \le{}&
+# \underbrace{\bigl\lVert \mathcal S_s\bigl(x - \mathrm{Dec}(z)\bigr)\bigr\rVert}_{\text{small when reconstruction is good}}\\
+# &+ \underbrace{\bigl\lVert \mathcal S_s\,\mathrm{Dec}(z) - \mathrm{Dec}(\mathcal S_s z)\bigr\rVert}_{\text{failure to commute}} ,
+# \end{aligned}
 # $$ (eq-triangle)
 #
 # and, by the same inequality the other way round, the square roots of the two losses differ by at most the first term.

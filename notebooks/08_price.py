@@ -365,7 +365,7 @@ for column, (key, title, times) in enumerate(panels, start=1):
         col=column,
     )
     over_alpha.update_yaxes(title=title, row=1, col=column)
-over_alpha.update_xaxes(title="α", type="category")
+over_alpha.update_xaxes(title="α", type="category", tickangle=-60)
 over_alpha.update_layout(height=340, margin={"t": 24})
 figures.described(
     over_alpha,

@@ -146,6 +146,7 @@ def test_the_folder_opens_with_plain_diffusers_and_reconstructs_the_same(tmp_pat
         ours = done.autoencoder.decode(done.autoencoder.encode(PROBE).mean)
     assert torch.equal(theirs, ours)
     assert "method `se`" in (tmp_path / "out" / "README.md").read_text()
+    assert "- `alpha`: 0.25, the paper's" in (tmp_path / "out" / "README.md").read_text()
     assert list((tmp_path / "out" / "training" / "logs").iterdir())
     assert done.record.series["snapshot_step"] == [0, 2, 4]
     assert len(done.record.series["snapshot_profile_2"]) == 64
