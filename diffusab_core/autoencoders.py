@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import warnings
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -225,7 +226,8 @@ def load(
 
     Args:
         name_or_path: A name in :data:`SHIPPED`; or a local folder in diffusers' layout (``config.json`` and
-            safetensors); or ``owner/repository`` on the Hugging Face hub. Tried in this order.
+            safetensors); or ``owner/repository`` on the Hugging Face hub. Tried in this order; a folder that has a
+            shipped name is opened as ``./name``.
         device: Where to put it.
         dtype: Precision to run it in; the shipped weights are stored in half precision.
         subfolder: Folder inside a folder or repository that holds a whole pipeline, usually ``"vae"``.
@@ -235,6 +237,11 @@ def load(
     """
     text = os.fspath(name_or_path)
     if text in SHIPPED:
+        if (Path(text) / "config.json").is_file():
+            warnings.warn(
+                f"{text} is the autoencoder that comes with the package; for the folder of that name write ./{text}",
+                stacklevel=2,
+            )
         return _open_folder(WEIGHTS / text, text, device, dtype)
     if Path(text).is_dir():
         folder = Path(text) / subfolder if subfolder else Path(text)

@@ -241,6 +241,14 @@ def test_shipped_folder_is_complete_and_small(name):
     assert not {"coffee", "china"} & set(record.data.replace(",", " ").split())
 
 
+def test_a_folder_with_a_shipped_name_is_pointed_out(tmp_path, monkeypatch, shipped):
+    shipped.module.save_pretrained(tmp_path / "kl-f4c4")
+    monkeypatch.chdir(tmp_path)
+    with pytest.warns(UserWarning, match=r"for the folder of that name write \./kl-f4c4"):
+        assert load("kl-f4c4").latent_channels == 4
+    assert load("./kl-f4c4").latent_channels == 16
+
+
 def test_nothing_is_shipped_without_a_name():
     assert {path.name for path in WEIGHTS.iterdir() if path.is_dir()} == {*SHIPPED, "offline-features"}
 
