@@ -96,4 +96,5 @@ def training_explorer(runs: Mapping[str, RunRecord], rgb: Tensor) -> Explorer:
         fig.update_yaxes(range=[torch.tensor(lowest / 2).log10().item(), 0.1])
         return fig
 
-    return Explorer(draw, [Control("step", "step", tuple(first), first[-1], "slider", str)])
+    middle = first[len(first) // 2]  # so that both directions show something
+    return Explorer(draw, [Control("step", "step", tuple(first), middle, "slider", str)])

@@ -277,8 +277,8 @@ Markdown(
 # paper calls this control FT. Comparing with the untouched autoencoder instead would credit or charge the term with
 # whatever a few hundred more steps do by themselves.
 #
-# Both arms are now trained on crops of the training photographs. The slider shows the spectrum of the encoder's means on
-# held-out ones.
+# Both arms are now trained on crops of the training photographs. The slider goes through the training, from half way on
+# or back, and shows the spectrum of the encoder's means on held-out ones.
 
 # %% tags=["remove-stderr"]
 arms = {}
