@@ -28,6 +28,7 @@ def ship(name: str, run: Path, folder: Path) -> None:
     record = records.read(run / "record.json")
     model = AutoencoderKL.from_pretrained(run).eval()
     normalise(model)
+    model.register_to_config(_name_or_path=record.parameters["model"])  # not the folder it lies in here
     model.half().save_pretrained(folder)
     found = measure(AutoencoderKL.from_pretrained(folder).eval())
     record = record.model_copy(

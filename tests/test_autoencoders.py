@@ -238,6 +238,7 @@ def test_shipped_folder_is_complete_and_small(name):
     assert (WEIGHTS / name / "README.md").read_text().count(name) >= 2
     record = records.read(WEIGHTS / name / "record.json")
     assert record.parameters["name"] == name
+    assert "/" not in json.loads((WEIGHTS / name / "config.json").read_text()).get("_name_or_path", "")
     assert not {"coffee", "china"} & set(record.data.replace(",", " ").split())
 
 
