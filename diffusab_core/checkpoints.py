@@ -1,8 +1,12 @@
 r"""Checkpoints that survive being killed: written whole or not at all, the one before kept, tied to their run.
 
-A checkpoint is a dictionary of tensors and plain values. It is written beside its final name, flushed to the disk and
-renamed; the checkpoint that was there becomes ``NAME.previous``. So at every moment at least one whole checkpoint is on
-the disk, and a file that was damaged afterwards costs the steps between two checkpoints and not the run.
+A :class:`CheckpointStore` is where a training run puts them: :class:`FileStore` is one file, of one process;
+:class:`diffusab_core.sharded_checkpoints.ShardedStore` is a folder, of any number of processes.
+
+In a file, a checkpoint is a dictionary of tensors and plain values. It is written beside its final name, flushed to the
+disk and renamed; the checkpoint that was there becomes ``NAME.previous``. So at every moment at least one whole
+checkpoint is on the disk, and a file that was damaged afterwards costs the steps between two checkpoints and not the
+run.
 """
 
 from __future__ import annotations
@@ -11,14 +15,81 @@ import os
 import warnings
 import zipfile
 from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
+from torch import Tensor, nn
 
 
 class CheckpointError(ValueError):
     """A checkpoint that cannot be read or belongs to another run."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a run is, beside its weights: steps done, curves, snapshots and wall time in seconds."""
+
+    step: int
+    series: dict[str, list[float]]
+    snapshots: list[dict[str, Any]]
+    wall_time_s: float
+
+
+class CheckpointStore(Protocol):
+    """Where a training run saves to and resumes from. Every process of the run calls both methods."""
+
+    def load(
+        self, run: Mapping[str, Any], module: nn.Module, optimiser: torch.optim.Optimizer, ema: Mapping[str, Tensor]
+    ) -> Progress | None:
+        """Put the newest whole checkpoint of a run into module, optimiser and average, in place.
+
+        Returns ``None`` and changes nothing when there is no checkpoint at all.
+
+        Raises:
+            CheckpointError: None of those there can be read, or they belong to another run.
+        """
+
+    def save(
+        self,
+        run: Mapping[str, Any],
+        module: nn.Module,
+        optimiser: torch.optim.Optimizer,
+        ema: Mapping[str, Tensor],
+        progress: Progress,
+    ) -> None:
+        """Add a checkpoint; one that was there stays until this one is whole."""
+
+
+@dataclass(frozen=True)
+class FileStore:
+    """One file at ``path``, and the one before it; for one process whose module is not sharded."""
+
+    path: str | os.PathLike
+
+    def load(
+        self, run: Mapping[str, Any], module: nn.Module, optimiser: torch.optim.Optimizer, ema: Mapping[str, Tensor]
+    ) -> Progress | None:
+        state = load_checkpoint(self.path, run)
+        if state is None:
+            return None
+        module.load_state_dict(state["module"])
+        optimiser.load_state_dict(state["optimiser"])
+        for name, value in state["ema"].items():
+            ema[name].copy_(value)
+        return Progress(state["step"], state["series"], state["snapshots"], state["wall_time_s"])
+
+    def save(
+        self,
+        run: Mapping[str, Any],
+        module: nn.Module,
+        optimiser: torch.optim.Optimizer,
+        ema: Mapping[str, Tensor],
+        progress: Progress,
+    ) -> None:
+        weights = {"module": module.state_dict(), "optimiser": optimiser.state_dict(), "ema": dict(ema)}
+        save_checkpoint(self.path, {"run": dict(run), **weights, **asdict(progress)})
 
 
 def previous(path: str | os.PathLike) -> Path:
@@ -66,9 +137,9 @@ def load_checkpoint(path: str | os.PathLike, run: Mapping[str, Any]) -> dict[str
             state = torch.load(candidate, map_location="cpu", weights_only=True)
             step, saved = state["step"], state["run"]
         except Exception as error:  # a damaged archive raises anything from RuntimeError to UnpicklingError
-            broken.append(f"{candidate} cannot be read ({_first_line(error)})")
+            broken.append(f"{candidate} cannot be read ({first_line(error)})")
             continue
-        _check_same(candidate, saved, run)
+        check_same(candidate, saved, run)
         if broken:
             warnings.warn(f"{broken[0]}; going on from the one before it, at step {step}", stacklevel=2)
         return state
@@ -85,7 +156,8 @@ def _check_whole(path: Path) -> None:
         raise zipfile.BadZipFile(f"the checksum of {damaged} is wrong")
 
 
-def _check_same(path: Path, saved: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
+def check_same(path: Path, saved: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
+    """Refuse a checkpoint of another run, naming every difference."""
     different = [
         f"{key} {saved.get(key)!r} -> {wanted.get(key)!r}"
         for key in sorted(saved.keys() | wanted.keys())
@@ -98,6 +170,7 @@ def _check_same(path: Path, saved: Mapping[str, Any], wanted: Mapping[str, Any])
         )
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """An error in one line."""
     text = str(error).strip().splitlines()
     return f"{type(error).__name__}: {text[0][:120]}" if text else type(error).__name__

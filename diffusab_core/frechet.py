@@ -14,12 +14,17 @@ from itertools import zip_longest
 
 import numpy as np
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
+
+from diffusab_core.distributed import World
 
 Features = Callable[[Tensor], Tensor]
 
 # How far from symmetric or below zero, relative to the largest entry or eigenvalue, a covariance may be by rounding.
 _ROUNDING = 1e-6
+# Columns at a time in a Gram matrix; 128 to 512 are about equally fast for 2048 features.
+_BLOCK = 256
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -103,7 +108,8 @@ class FeatureStatistics:
     .. math:: M \leftarrow M_a + M_b + \frac{n_a n_b}{n_a + n_b}\,\delta\delta^\top, \qquad \delta = \mu_b - \mu_a
 
     of the centred sums of squares :math:`M`, in float64 on the CPU: sums of raw squares would cancel when the mean is
-    large beside the deviation. How the stream is cut into updates does not matter.
+    large beside the deviation. How the stream is cut into updates does not matter. Of the symmetric :math:`M` only the
+    blocks on and above the diagonal are computed, which saves nearly half of the time.
 
     Source: Chan, Golub and LeVeque 1979.
     """
@@ -111,7 +117,7 @@ class FeatureStatistics:
     def __init__(self) -> None:
         self._count = 0
         self._mean = torch.empty(0, dtype=torch.float64)
-        self._scatter = torch.empty(0, 0, dtype=torch.float64)
+        self._scatter = torch.empty(0, 0, dtype=torch.float64)  # what lies below the diagonal means nothing
 
     @property
     def count(self) -> int:
@@ -145,6 +151,26 @@ class FeatureStatistics:
             self._join(other._count, other._mean, other._scatter[:0])
             self._scatter += other._scatter
 
+    def over_ranks(self, world: World) -> FeatureStatistics:
+        r"""The statistics of all ranks' images together, on every rank; all ranks have to call it.
+
+        .. math:: M = \sum_r M_r + n_r (\mu_r - \mu)(\mu_r - \mu)^\top
+
+        In the memory of one matrix ``(D, D)`` per rank, whatever their number. A rank may have seen nothing.
+        """
+        if world.size == 1:
+            return self
+        found = FeatureStatistics()
+        d = int(reduce_over_ranks(torch.tensor(len(self._mean)), world, "MAX"))
+        mine, scatter = torch.zeros(d, dtype=torch.float64), torch.zeros(d, d, dtype=torch.float64)
+        if self._count:
+            mine, scatter = self._mean, self._scatter.clone()
+        found._count = int(reduce_over_ranks(torch.tensor(self._count), world))
+        found._mean = reduce_over_ranks(mine * self._count, world) / max(found._count, 1)
+        scatter.addr_(mine - found._mean, mine - found._mean, alpha=self._count)
+        found._scatter = reduce_over_ranks(scatter, world)
+        return found
+
     def _join(self, count: int, mean: Tensor, centred: Tensor) -> None:
         """Add images of that mean, and the centred rows ``(n, D)`` whose squares are to be summed."""
         if not self._count:
@@ -153,9 +179,8 @@ class FeatureStatistics:
         if mean.shape != self._mean.shape:
             raise ValueError(f"features of {len(self._mean)} numbers so far, now of {len(mean)}")
         total, delta = self._count + count, mean - self._mean
-        # The update's last term is one row more; one product in place, as (D, D) may be 2048 x 2048.
-        rows = torch.cat([centred, delta[None] * math.sqrt(self._count * count / total)])
-        self._scatter.addmm_(rows.T, rows)
+        # The update's last term is one row more; products in place, as (D, D) may be 2048 x 2048.
+        _add_gram(self._scatter, torch.cat([centred, delta[None] * math.sqrt(self._count * count / total)]))
         self._mean += delta * (count / total)
         self._count = total
 
@@ -177,11 +202,27 @@ class FeatureStatistics:
         """
         if self._count < 2:
             raise ValueError(f"a covariance needs at least 2 images, got {self._count}")
-        return self._scatter / (self._count - 1)
+        upper = self._scatter.triu() / (self._count - 1)
+        return upper + upper.triu(1).T
 
     def distance(self, other: FeatureStatistics) -> float:
         """:func:`frechet_distance` to another set of images."""
         return frechet_distance(self.mean(), self.covariance(), other.mean(), other.covariance())
+
+
+def _add_gram(scatter: Tensor, rows: Tensor) -> None:
+    """Add ``rows.T @ rows`` to ``scatter``, in blocks on and above the diagonal only."""
+    for start in range(0, rows.shape[1], _BLOCK):
+        scatter[start : start + _BLOCK, start:].addmm_(rows[:, start : start + _BLOCK].T, rows[:, start:])
+
+
+def reduce_over_ranks(values: Tensor, world: World, operation: str = "SUM") -> Tensor:
+    """Sum or ``"MAX"`` of a tensor over ranks, the same on all of them; a new tensor on the CPU."""
+    if world.size == 1:
+        return values.clone()
+    moved = values.to(world.device, copy=True)  # NCCL reduces tensors on GPUs only
+    dist.all_reduce(moved, getattr(dist.ReduceOp, operation))
+    return moved.cpu()
 
 
 # ---------------------------------------------------------------------------------------------------------------------

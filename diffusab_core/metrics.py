@@ -1,9 +1,10 @@
 r"""How far a reconstruction or a set of samples is from the real thing.
 
 Pairs of images: :func:`psnr`, :func:`ssim`, LPIPS. Sets of images: Fréchet distances, from
-:mod:`diffusab_core.frechet`. Spectra: :func:`spectrum_distance` and :func:`cut_curve`. The networks behind LPIPS and
-the Fréchet distances are opened by :mod:`diffusab_core.perceptual`; the public names of both modules are names of this
-one too.
+:mod:`diffusab_core.frechet`, and what is said of generated samples, from :mod:`diffusab_core.sample_metrics`. Spectra:
+:func:`spectrum_distance` and :func:`cut_curve`. The networks behind LPIPS and the Fréchet distances are opened by
+:mod:`diffusab_core.perceptual` and :mod:`diffusab_core.video_features`; the public names of these modules are names of
+this one too.
 
 Images are nominally in [-1, 1]. What is measured is clamped to that range first: what is saved and looked at is.
 """
@@ -19,6 +20,7 @@ from torch import Tensor
 
 from diffusab_core.dct import chop_high_frequencies, kept_share
 from diffusab_core.frechet import Features, FeatureStatistics, frechet_distance, reconstruction_frechet_distance
+from diffusab_core.manifolds import precision_recall
 from diffusab_core.perceptual import (
     LPIPSDistance,
     MissingWeightsError,
@@ -26,6 +28,9 @@ from diffusab_core.perceptual import (
     inception_features,
     lpips_distance,
 )
+from diffusab_core.sample_metrics import Reference, evaluate_samples, load_reference, reference
+from diffusab_core.sample_streams import inception_score
+from diffusab_core.video_features import video_features
 
 if TYPE_CHECKING:
     from diffusab_core.autoencoders import Autoencoder
@@ -36,18 +41,25 @@ __all__ = [
     "Features",
     "LPIPSDistance",
     "MissingWeightsError",
+    "Reference",
     "cut_curve",
     "dinov2_features",
+    "evaluate_samples",
     "frechet_distance",
     "inception_features",
+    "inception_score",
+    "load_reference",
     "lpips_distance",
     "lpips_per_image",
+    "precision_recall",
     "psnr",
     "psnr_per_image",
     "reconstruction_frechet_distance",
+    "reference",
     "spectrum_distance",
     "ssim",
     "ssim_per_image",
+    "video_features",
 ]
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -210,16 +210,29 @@ def _digest(path: Path) -> str:
 
 
 class InceptionFeatures(_Frozen):
-    """Images to the 2048 pooled features of FID's Inception, to be had from :func:`inception_features`."""
+    """Images to the 2048 pooled features of FID's Inception, to be had from :func:`inception_features`.
 
-    def __init__(self, network: nn.Module) -> None:
+    Attributes:
+        name: ``"inception"``, for the names of metrics.
+        dimensions: How many features an image has.
+        digest: First 8 hex digits of the weights' SHA-256, for run records.
+    """
+
+    name = "inception"
+    dimensions = 2048
+
+    def __init__(self, network: nn.Module, digest: str) -> None:
         super().__init__()
-        self.network = network
+        self.network, self.digest = network, digest
         self._freeze()
 
     def forward(self, images: Tensor) -> Tensor:
         """``(N, 3, H, W)`` to ``(N, 2048)``; images are clamped and rounded to 8 bits, as files are."""
         return self.network(((images.float().clamp(-1, 1) + 1) * 127.5).round().byte())
+
+    def class_probabilities(self, features: Tensor) -> Tensor:
+        """Features ``(N, 2048)`` to ``(N, 1008)``, without the last layer's bias, as in the Inception Score."""
+        return (features @ self.network.fc.weight.T).softmax(1)
 
 
 def inception_features(weights: str | os.PathLike | None = None) -> InceptionFeatures:
@@ -253,7 +266,7 @@ def inception_features(weights: str | os.PathLike | None = None) -> InceptionFea
             network = NoTrainInceptionV3("inception-v3-compat", ["2048"], copy, antialias=False)
     except (RuntimeError, TypeError) as error:
         raise ValueError(f"{path} does not hold FID's Inception ({_first_line(error)})") from error
-    return InceptionFeatures(network)
+    return InceptionFeatures(network, _digest(path))
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -261,13 +274,20 @@ def inception_features(weights: str | os.PathLike | None = None) -> InceptionFea
 
 
 class DINOv2Features(_Frozen):
-    """Images to the class token of DINOv2, to be had from :func:`dinov2_features`."""
+    """Images to the class token of DINOv2, to be had from :func:`dinov2_features`.
 
+    Attributes:
+        name: ``"dinov2"``, for the names of metrics.
+        dimensions: How many features an image has: 1024 for ViT-L.
+        digest: First 8 hex digits of the weights' SHA-256, for run records.
+    """
+
+    name = "dinov2"
     side = 224  # pixels, 16 patches of 14
 
-    def __init__(self, network: nn.Module, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
+    def __init__(self, network: nn.Module, mean: tuple[float, ...], std: tuple[float, ...], digest: str) -> None:
         super().__init__()
-        self.network = network
+        self.network, self.dimensions, self.digest = network, network.num_features, digest
         self.register_buffer("mean", torch.tensor(mean)[:, None, None], persistent=False)
         self.register_buffer("std", torch.tensor(std)[:, None, None], persistent=False)
         self._freeze()
@@ -326,4 +346,4 @@ def dinov2_features(
             )
     except (RuntimeError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{path} does not hold {model} ({_first_line(error)})") from error
-    return DINOv2Features(network, network.pretrained_cfg["mean"], network.pretrained_cfg["std"])
+    return DINOv2Features(network, network.pretrained_cfg["mean"], network.pretrained_cfg["std"], _digest(path))

@@ -4,6 +4,10 @@ A run is a pure function of its settings: batches come from :func:`batch_indices
 :func:`generator_at`, both functions of ``(seed, step)`` alone. So nothing but weights, optimiser state and EMA has to
 be saved (:mod:`diffusab_core.checkpoints`), and an interrupted run, once resumed, ends with the weights of an
 uninterrupted one, bit for bit on a CPU.
+
+The same loop runs in one process or in many (:mod:`diffusab_core.distributed`), and cuts the batch of a step into parts
+where it is too large for the memory. Every part draws the noise of the whole batch and takes its share, so that neither
+the number of processes nor that of parts changes a loss by more than rounding.
 """
 
 from __future__ import annotations
@@ -21,10 +25,13 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from diffusab_core.checkpoints import load_checkpoint, save_checkpoint
+from diffusab_core import distributed
+from diffusab_core.checkpoints import CheckpointStore, FileStore, Progress
+from diffusab_core.distributed import World
 
-# Called with the step (from 0) and that step's generator; returns the loss and, if wanted, named scalars to show.
-LossFn = Callable[[int, torch.Generator], Tensor | tuple[Tensor, dict[str, Tensor]]]
+# Called with the step (from 0) and that step's generator, and with part=(index, parts) where there are several; returns
+# the loss and, if wanted, named scalars to show.
+LossFn = Callable[..., Tensor | tuple[Tensor, dict[str, Tensor]]]
 
 
 class TrainingDiverged(RuntimeError):
@@ -54,6 +61,8 @@ class Settings:
         clip: Largest gradient norm.
         ema_half_life: Steps after which a weight's share of the average has halved; ``None`` stands for
             min(5000, 5% of the steps).
+        accumulation: Parts of a step's batch that each process computes one after the other. It saves memory and is no
+            part of what the run is: an interrupted run may go on with another.
     """
 
     steps: int
@@ -65,6 +74,7 @@ class Settings:
     weight_decay: float = 0.01
     clip: float = 1.0
     ema_half_life: float | None = None
+    accumulation: int = 1
 
     def __post_init__(self) -> None:
         if self.steps < 1:
@@ -75,6 +85,8 @@ class Settings:
             raise ValueError(f"learning_rate and clip must be positive, got {self.learning_rate} and {self.clip}")
         if self.ema_half_life is not None and self.ema_half_life <= 0:
             raise ValueError(f"ema_half_life must be positive, got {self.ema_half_life}")
+        if self.accumulation < 1:
+            raise ValueError(f"accumulation must be at least 1, got {self.accumulation}")
 
     @property
     def half_life(self) -> float:
@@ -83,7 +95,10 @@ class Settings:
 
 @dataclass
 class Trained:
-    """What a run leaves: the averaged weights, curves at the logged steps, snapshots, and its wall time."""
+    """What a run leaves: the averaged weights, curves at the logged steps, snapshots, and its wall time.
+
+    The averaged weights are whole and on the CPU, in every process.
+    """
 
     ema: dict[str, Tensor]
     series: dict[str, list[float]] = field(default_factory=dict)
@@ -132,7 +147,10 @@ def learning_rate(step: int, settings: Settings) -> float:
 
 
 class _Average:
-    """Exponential moving average of all float entries of a state dict (buffers too); the others are copied."""
+    """Exponential moving average of all float entries of a state dict (buffers too); the others are copied.
+
+    Of sharded entries every process averages its piece.
+    """
 
     def __init__(self, module: nn.Module, half_life: float) -> None:
         self.weight = 1 - 0.5 ** (1 / half_life)
@@ -141,10 +159,11 @@ class _Average:
     @torch.no_grad()
     def update(self, module: nn.Module) -> None:
         for name, value in module.state_dict().items():
-            if value.is_floating_point():
-                self.state[name].lerp_(value, self.weight)
+            kept, new = distributed.local(self.state[name]), distributed.local(value)
+            if new.is_floating_point():
+                kept.lerp_(new, self.weight)
             else:
-                self.state[name].copy_(value)
+                kept.copy_(new)
 
 
 def train(
@@ -152,73 +171,90 @@ def train(
     loss_fn: LossFn,
     settings: Settings,
     *,
-    checkpoint: str | os.PathLike | None = None,
+    world: World | None = None,
+    checkpoint: str | os.PathLike | CheckpointStore | None = None,
     checkpoint_every: int = 500,
     identity: Mapping[str, Any] | None = None,
     log_every: int = 50,
     on_log: Callable[[int, dict[str, float]], None] | None = None,
-    snapshot: Callable[[], dict[str, list[float]]] | None = None,
+    snapshot: Callable[..., dict[str, Any]] | None = None,
     snapshot_every: int = 500,
+    snapshot_average: bool = False,
     samples: Callable[[int], str] | None = None,
     progress: bool = True,
 ) -> Trained:
     r"""Train the parameters of ``module`` that require a gradient.
 
     ``module`` ends with the last step's weights; the averaged ones are in the result's ``ema`` and go in by
-    ``module.load_state_dict(trained.ema)``.
+    ``module.load_state_dict(trained.ema)`` (:func:`diffusab_core.distributed.load_unsharded` if it is sharded).
+
+    With several processes each of them calls this function with the same arguments; one shows progress, logs and
+    writes checkpoints' last word. The batch of a step then falls into ``parts = accumulation * world.size`` parts of
+    equal size, of which process ``rank`` computes ``accumulation`` from ``rank * accumulation`` on.
 
     Args:
-        module: What is trained; on its device already.
+        module: What is trained; on its device already, and sharded (:func:`diffusab_core.distributed.shard`) if there
+            are several processes. Compile it in place (``module.compile()``), or the names in ``ema`` and checkpoints
+            begin with ``_orig_mod.``.
         loss_fn: ``loss_fn(step, generator)`` returns the loss, or the loss and a dictionary of scalars. All of its
-            randomness has to come from the generator and from the step, or a resumed run will differ.
+            randomness has to come from the generator and from the step, or a resumed run will differ. Where there are
+            several parts it is called once for each as ``loss_fn(step, generator, part=(index, parts))`` and returns
+            means over that part. The generator then is in the same state for all parts of a step: the function draws
+            what the whole batch needs and takes its share. All parts have to use the same parameters: a layer that is
+            left out at random has to be left out in all of them, or processes wait for each other for ever.
         settings: See :class:`Settings`.
-        checkpoint: File to save to and, if it exists, to resume from. ``None`` saves nothing.
+        world: This process among those of the run; ``None`` for one process.
+        checkpoint: File to save to and, if it exists, to resume from (one process), or a store, such as
+            :class:`diffusab_core.sharded_checkpoints.ShardedStore`. ``None`` saves nothing.
         checkpoint_every: Steps between checkpoints; the end is always saved.
         identity: What else makes the run what it is (data, method, starting weights), as plain values: a checkpoint
             of another run is refused.
         log_every: Steps between entries of the curves.
-        on_log: Called with the step and its scalars at every entry.
-        snapshot: Called before the first step, every ``snapshot_every`` steps and after the last; what it returns is
-            kept with the step in the result's ``snapshots``. It must leave the module as it found it.
+        on_log: Called with the step and its scalars at every entry, in the first process.
+        snapshot: Called before the first step, every ``snapshot_every`` steps and after the last, in every process;
+            what it returns in the first is kept with the step in the result's ``snapshots``. It must leave the module
+            as it found it.
         snapshot_every: Steps between snapshots.
+        snapshot_average: Whether to call ``snapshot`` with the averaged weights, whole and on the CPU.
         samples: ``samples(step)`` says in words what the step was computed on; part of the message when it fails.
         progress: Show a progress bar.
 
     Raises:
-        TrainingDiverged: The loss or gradient is NaN or infinite; raised before the weights change. The newest
-            checkpoint is then the last good one.
-        ValueError: ``module`` has nothing to train.
+        TrainingDiverged: The loss or gradient is NaN or infinite, in any part; raised in every process before the
+            weights change. The newest checkpoint is then the last good one.
+        ValueError: ``module`` has nothing to train, or is not sharded although there are several processes.
         CheckpointError: The checkpoint belongs to another run, or cannot be read and there is none before it.
     """
     parameters = [p for p in module.parameters() if p.requires_grad]
     if not parameters:
         raise ValueError("no parameter of the module requires a gradient, there is nothing to train")
+    world = World(device=parameters[0].device) if world is None else world
+    _check_sharding(module, world)
+    store = FileStore(checkpoint) if isinstance(checkpoint, str | os.PathLike) else checkpoint
+    if isinstance(store, FileStore) and world.size > 1:
+        raise ValueError(f"{world.size} processes cannot share the file {store.path}; a ShardedStore is for several")
     optimiser = torch.optim.AdamW(
         parameters, lr=settings.learning_rate, betas=settings.betas, weight_decay=settings.weight_decay
     )
     average = _Average(module, settings.half_life)
-    result = Trained(ema=average.state, series={"step": [], "loss": [], "learning_rate": []})
+    result = Trained(ema={}, series={"step": [], "loss": [], "learning_rate": []})
     run = _plain(asdict(settings) | dict(identity or {}))
-    if checkpoint is not None and (state := load_checkpoint(checkpoint, run)):
-        module.load_state_dict(state["module"])
-        optimiser.load_state_dict(state["optimiser"])
-        for name, value in state["ema"].items():
-            average.state[name].copy_(value)
-        result.series, result.snapshots = state["series"], state["snapshots"]
-        result.wall_time_s, result.resumed_from = state["wall_time_s"], state["step"]
+    del run["accumulation"]
+    if store is not None and (saved := store.load(run, module, optimiser, average.state)) is not None:
+        result.series, result.snapshots = saved.series, saved.snapshots
+        result.wall_time_s, result.resumed_from = saved.wall_time_s, saved.step
 
     before, clock = result.wall_time_s, time.perf_counter()
-    device = parameters[0].device
     first = result.resumed_from
     if snapshot is not None and not result.snapshots:
-        result.snapshots.append({"step": 0, **snapshot()})
-    bar = tqdm(range(first, settings.steps), initial=first, total=settings.steps, unit="step", disable=not progress)
+        result.snapshots.append({"step": 0, **_snapshot(snapshot, average, snapshot_average)})
+    shown = progress and world.is_main
+    bar = tqdm(range(first, settings.steps), initial=first, total=settings.steps, unit="step", disable=not shown)
     for step in bar:
-        loss, scalars = _loss(loss_fn, step, generator_at(settings.seed, step, device))
-        _stop_unless_finite("the loss", loss.item(), step, samples)
         optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        norm = nn.utils.clip_grad_norm_(parameters, settings.clip).item()
+        loss, scalars = _backward(module, loss_fn, step, settings, world)
+        _stop_unless_finite("the loss", loss, step, samples)
+        norm = distributed.clip_gradients(parameters, settings.clip)
         _stop_unless_finite("the gradient norm", norm, step, samples)
         rate = learning_rate(step, settings)
         for group in optimiser.param_groups:
@@ -229,36 +265,60 @@ def train(
         done = step + 1
         last = done == settings.steps
         if done % log_every == 0 or last:
-            values = {"loss": loss.item(), "learning_rate": rate}
-            values |= {name: float(value) for name, value in scalars.items()}
+            values = {"loss": loss, "learning_rate": rate} | _means(scalars, world)
             for name, value in {"step": float(done), **values}.items():
                 result.series.setdefault(name, []).append(value)
             bar.set_postfix({name: f"{value:.4g}" for name, value in values.items()})
-            if on_log is not None:
+            if on_log is not None and world.is_main:
                 on_log(done, values)
         if snapshot is not None and (done % snapshot_every == 0 or last):
-            result.snapshots.append({"step": done, **snapshot()})
+            result.snapshots.append({"step": done, **_snapshot(snapshot, average, snapshot_average)})
         result.wall_time_s = before + time.perf_counter() - clock
-        if checkpoint is not None and (done % checkpoint_every == 0 or last):
-            save_checkpoint(
-                checkpoint,
-                {
-                    "step": done,
-                    "run": run,
-                    "module": module.state_dict(),
-                    "optimiser": optimiser.state_dict(),
-                    "ema": average.state,
-                    "series": result.series,
-                    "snapshots": result.snapshots,
-                    "wall_time_s": result.wall_time_s,
-                },
-            )
+        if store is not None and (done % checkpoint_every == 0 or last):
+            saved = Progress(done, result.series, result.snapshots, result.wall_time_s)
+            store.save(run, module, optimiser, average.state, saved)
+    result.ema = distributed.unsharded(average.state)
     return result
 
 
-def _loss(loss_fn: LossFn, step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
-    out = loss_fn(step, generator)
-    return out if isinstance(out, tuple) else (out, {})
+def _snapshot(snapshot: Callable[..., dict[str, Any]], average: _Average, averaged: bool) -> dict[str, Any]:
+    return snapshot(distributed.unsharded(average.state)) if averaged else snapshot()
+
+
+def _backward(
+    module: nn.Module, loss_fn: LossFn, step: int, settings: Settings, world: World
+) -> tuple[float, list[dict[str, Tensor]]]:
+    """Leave the gradient of one step; returns the loss of the whole batch and the scalars of this process's parts."""
+    number = settings.accumulation
+    parts, own = number * world.size, range(world.rank * number, (world.rank + 1) * number)
+    losses, scalars = [], []
+    for index in own:
+        distributed.reduce_gradients(module, now=index == own[-1])
+        part = {"part": (index, parts)} if parts > 1 else {}
+        out = loss_fn(step, generator_at(settings.seed, step, world.device), **part)
+        loss, named = out if isinstance(out, tuple) else (out, {})
+        (loss / number).backward()
+        losses.append(loss.detach())
+        scalars.append(named)
+    return distributed.mean(torch.stack(losses).mean(), world).item(), scalars
+
+
+def _means(scalars: list[dict[str, Tensor]], world: World) -> dict[str, float]:
+    """Means over all parts of all processes."""
+    if not scalars[0]:
+        return {}
+    values = torch.tensor([[float(value) for value in named.values()] for named in scalars], dtype=torch.float64)
+    return dict(zip(scalars[0], distributed.mean(values.mean(0), world).tolist(), strict=True))
+
+
+def _check_sharding(module: nn.Module, world: World) -> None:
+    sharded = distributed.is_sharded(module)
+    if sharded and world.size == 1:
+        raise ValueError("the module is sharded, but the run is of one process: pass the world that it was sharded in")
+    if not sharded and world.size > 1:
+        raise ValueError(
+            f"the module is not sharded, each of {world.size} processes would train its own: shard it first"
+        )
 
 
 def _stop_unless_finite(what: str, value: float, step: int, samples: Callable[[int], str] | None) -> None:

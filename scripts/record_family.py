@@ -73,15 +73,21 @@ def spectra(folder: Path) -> tuple[dict[str, float], dict[str, list[float]]]:
     return found, series
 
 
+def trained(name: str, seed: int, threads: int = 1) -> Path:
+    """The folder of one member, trained first when it is missing; of seed 0 the shipped one."""
+    folder = WEIGHTS / name if seed == 0 else ROOT / "runs" / "family" / f"{name}-seed{seed}"
+    if not (folder / "record.json").is_file():
+        command = [sys.executable, str(TRAIN), "--name", name, "--seed", str(seed), "--out", str(folder)]
+        subprocess.run([*command, "--threads", str(threads)], check=True, cwd=ROOT)
+    return folder
+
+
 def record(name: str, seed: int, threads: int) -> Path:
     """Train one member (or take the shipped one, for seed 0, when it is there) and write its record."""
     out = RESULTS / f"{name}-seed{seed}.json"
     if out.is_file():
         return out
-    folder = WEIGHTS / name if seed == 0 else ROOT / "runs" / "family" / f"{name}-seed{seed}"
-    if not (folder / "record.json").is_file():
-        command = [sys.executable, str(TRAIN), "--name", name, "--seed", str(seed), "--out", str(folder)]
-        subprocess.run([*command, "--threads", str(threads)], check=True, cwd=ROOT)
+    folder = trained(name, seed, threads)
     training = records.read(folder / "record.json")
     run = records.start(
         "family-spectra",

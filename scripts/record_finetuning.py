@@ -13,10 +13,11 @@ import argparse
 from pathlib import Path
 
 import torch
+from torch import Tensor
 from tqdm import tqdm
 
 from diffusab_core import data, metrics
-from diffusab_core.experiments import finetune
+from diffusab_core.experiments import Finetuned, finetune
 from diffusab_core.finetuning import Finetuning
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -45,16 +46,35 @@ ANIMATED = ("plain", "se")
 CUTS = (0.0, 0.15, 0.3, 0.45, 0.6, 0.75, 0.9)
 
 
+def folder(arm: str, seed: int) -> Path:
+    return ROOT / "runs" / "finetuning" / f"{arm}-seed{seed}"
+
+
+def probe() -> Tensor:
+    return data.stack(data.Photos(128, "test", seed=0, length=64), range(64))
+
+
+def trained(arm: str, seed: int) -> Finetuned:
+    """Fine-tune, or read back what is finished."""
+    return finetune(
+        Finetuning(**{"seed": seed, **ARMS[arm]}), folder(arm, seed), probe=probe(), checkpoint_every=400,
+        snapshots=8 if arm in ANIMATED else 2, progress=False,
+    )  # fmt: skip
+
+
+def fine_tuned(arm: str, seed: int) -> Path:
+    """The folder of a fine-tuned autoencoder, made first when it is missing."""
+    if not (folder(arm, seed) / "record.json").is_file():
+        trained(arm, seed)
+    return folder(arm, seed)
+
+
 def record(arm: str, seed: int) -> Path:
     out = RESULTS / f"{arm}-seed{seed}.json"
     if out.is_file():
         return out
-    probe = data.stack(data.Photos(128, "test", seed=0, length=64), range(64))
-    done = finetune(
-        Finetuning(**{"seed": seed, **ARMS[arm]}), ROOT / "runs" / "finetuning" / f"{arm}-seed{seed}", probe=probe,
-        checkpoint_every=400, snapshots=8 if arm in ANIMATED else 2, progress=False,
-    )  # fmt: skip
-    curve = metrics.cut_curve(done.autoencoder, probe, CUTS)
+    done = trained(arm, seed)
+    curve = metrics.cut_curve(done.autoencoder, probe(), CUTS)
     kept = done.record
     series = kept.series | {"cut_ratio": list(curve.ratios), "cut_psnr_db": list(curve.latent)}
     series |= {"cut_rgb_psnr_db": list(curve.rgb[1:])}  # from the first cut on: uncut, it is infinite

@@ -227,7 +227,7 @@ def save_pictures(folder, *names):
 def test_a_folder_of_images_shows_new_crops_in_every_epoch(tmp_path):
     save_pictures(tmp_path, "astronaut", "chelsea")
     settings = replace(SETTINGS, images=str(tmp_path))
-    batches = Batches(experiments._dataset(settings), 2, seed=0, steps=4)
+    batches = Batches(experiments.autoencoder._dataset(settings), 2, seed=0, steps=4)
     epochs = [batches(step) for step in range(4)]
     assert len({tensor.sum().item() for tensor in epochs}) == 4
     assert "0.png" in batches.describe(0)

@@ -1,15 +1,13 @@
-r"""What chapters, scripts and the command line run: each function takes a frozen dataclass and returns a run record.
+r"""Autoencoders: fine-tuning them, and measuring what they are.
 
-Here so far: :func:`finetune` and :func:`evaluate` for autoencoders. What is trained and on which loss is in
+Each function takes a frozen dataclass and returns a run record. What is trained, and on which loss, is in
 :mod:`diffusab_core.finetuning`.
 """
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import os
-from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -32,7 +30,7 @@ from diffusab_core import (
 )
 from diffusab_core.autoencoders import Autoencoder
 from diffusab_core.batches import Batches
-from diffusab_core.checkpoints import CheckpointError
+from diffusab_core.experiments.folders import logs, read_back
 from diffusab_core.finetuning import Finetuning, LossTerms
 from diffusab_core.folders import ImageFolder
 from diffusab_core.perceptual import LPIPSDistance
@@ -238,7 +236,8 @@ def finetune(
     run.notes = f"perceptual loss: {in_words(lpips)}."
     folder = Path(out) if out is not None else None
     if folder is not None and (folder / "record.json").is_file():
-        return _read_back(folder, run, settings.device)
+        record = read_back(folder, run)
+        return Finetuned(autoencoders.load(str(folder), device=settings.device), record)
 
     autoencoder.latent_shape(settings.resolution, settings.resolution)  # refuses a size before anything runs
     with torch.no_grad():
@@ -247,7 +246,7 @@ def finetune(
     run.metrics["trainable_parameters"] = finetuning.freeze(autoencoder.module, settings)
     dataset = _dataset(settings) if dataset is None else dataset
     batches = Batches(dataset, settings.batch_size, settings.seed, settings.steps, workers)
-    with _logs(folder) as on_log:
+    with logs(folder) as on_log:
         trained = training.train(
             autoencoder.module.train(),
             loss_of(autoencoder, settings, distance, batches),
@@ -321,36 +320,6 @@ def loss_of(
         return torch.stack(list(terms.values())).sum(), {name: term.detach() for name, term in terms.items()}
 
     return loss
-
-
-@contextlib.contextmanager
-def _logs(folder: Path | None) -> Iterator[Callable[[int, dict[str, float]], None] | None]:
-    """A function that writes scalars to TensorBoard's files in the folder."""
-    if folder is None:
-        yield None
-        return
-    from torch.utils.tensorboard import SummaryWriter
-
-    with SummaryWriter(str(folder / "training" / "logs")) as writer:
-
-        def log(step: int, values: dict[str, float]) -> None:
-            for name, value in values.items():
-                writer.add_scalar(name, value, step)
-
-        yield log
-
-
-def _read_back(folder: Path, run: records.Run, device: str) -> Finetuned:
-    record = records.read(folder / "record.json")
-    wanted = records.RunRecord.model_validate_json(run.finish().model_dump_json())  # tuples as lists
-    if wanted.identity != record.identity:
-        found = record.parameters
-        different = [f"{k} {found.get(k)!r} -> {v!r}" for k, v in wanted.parameters.items() if found.get(k) != v]
-        raise CheckpointError(
-            f"{folder} holds a finished run with other settings ({'; '.join(different) or 'another size'}); name "
-            "another folder, or move it away"
-        )
-    return Finetuned(autoencoders.load(str(folder), device=device), record)
 
 
 def write_folder(folder: Path, autoencoder: Autoencoder, record: records.RunRecord) -> None:

@@ -1,0 +1,176 @@
+r"""DiT: a transformer on the patches of a latent, told the time and the class by adaptive layer norms.
+
+The layout is that of Peebles and Xie 2023 (adaLN-Zero), without the learned variance, and with the two additions of
+Skorokhodov et al. 2025, Appendix B: rotary positions in place of a fixed table, and self-conditioning.
+
+Of its parameters only ``hint`` is new: a linear layer without bias, :math:`D^2` of them.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from diffusab_core.denoisers.parts import (
+    MLP,
+    Attention,
+    TimeEmbedding,
+    grid,
+    patchify,
+    rotary_angles,
+    unpatchify,
+)
+
+
+def modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
+    r""":math:`x (1 + \text{scale}) + \text{shift}`; x is ``(N, L, D)``, the others are ``(N, D)``."""
+    return torch.addcmul(shift[:, None], x, 1 + scale[:, None])
+
+
+class Block(nn.Module):
+    r"""Attention and MLP, each behind a layer norm whose shift, scale and gate are functions of the condition c.
+
+    .. math::
+        x &\leftarrow x + g_1 \,\mathrm{Attn}\bigl(\mathrm{LN}(x)(1 + s_1) + b_1\bigr) \\
+        x &\leftarrow x + g_2 \,\mathrm{MLP}\bigl(\mathrm{LN}(x)(1 + s_2) + b_2\bigr), \qquad
+        (b_1, s_1, g_1, b_2, s_2, g_2) = W\,\mathrm{SiLU}(c) + w
+
+    W and w start at zero, so that every block starts as the identity.
+    """
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.norm1 = nn.LayerNorm(width, elementwise_affine=False, eps=1e-6)
+        self.attention = Attention(width, heads)
+        self.norm2 = nn.LayerNorm(width, elementwise_affine=False, eps=1e-6)
+        self.mlp = MLP(width)
+        self.modulation = nn.Sequential(nn.SiLU(), nn.Linear(width, 6 * width))
+
+    def forward(self, x: Tensor, c: Tensor, rotation: tuple[Tensor, Tensor]) -> Tensor:
+        shift1, scale1, gate1, shift2, scale2, gate2 = self.modulation(c).chunk(6, dim=-1)  # each (N, D)
+        x = torch.addcmul(x, gate1[:, None], self.attention(modulate(self.norm1(x), shift1, scale1), rotation))
+        return torch.addcmul(x, gate2[:, None], self.mlp(modulate(self.norm2(x), shift2, scale2)))
+
+
+class DiT(nn.Module):
+    r"""Velocity of a latent at a time, ``model(x, t, y)``.
+
+    Args:
+        in_channels: Channels of the latent, C.
+        input_size: Side of a square latent, ``(h, w)``, or ``(T, h, w)`` for video. Other sizes than this one can be
+            put in too, as positions are rotations; the number of axes is fixed.
+        num_classes: Classes; one more embedding stands for "no class". 0: no conditioning on a class.
+        patch: Side of a patch.
+        width: Width of the residual stream, D.
+        depth: Blocks.
+        heads: Heads of attention in each.
+        checkpoint_activations: Compute activations of the blocks anew in the backward pass: less memory, a third more
+            computing.
+
+    Raises:
+        ValueError: A size that the patch does not divide, or that is no number of one to three axes.
+
+    Source: Peebles and Xie 2023; Su et al. 2024 (rotary positions); Jabri et al. 2023 (self-conditioning).
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        input_size: int | tuple[int, ...],
+        num_classes: int = 0,
+        *,
+        patch: int,
+        width: int,
+        depth: int,
+        heads: int,
+        checkpoint_activations: bool = False,
+    ) -> None:
+        super().__init__()
+        size = (input_size, input_size) if isinstance(input_size, int) else tuple(input_size)
+        if len(size) not in (2, 3) or min(size) < 1 or size[-1] % patch or size[-2] % patch:
+            raise ValueError(
+                f"input_size must be (h, w) or (T, h, w) with sides that are multiples of the patch {patch}, got {size}"
+            )
+        if in_channels < 1 or num_classes < 0:
+            raise ValueError(f"got {in_channels} channels and {num_classes} classes")
+        self.in_channels, self.input_size, self.num_classes = in_channels, size, num_classes
+        self.patch, self.width, self.heads = patch, width, heads
+        self.checkpoint_activations = checkpoint_activations
+
+        self.embed = nn.Linear(patch * patch * in_channels, width)
+        self.hint = nn.Linear(width, width, bias=False)
+        self.time = TimeEmbedding(width)
+        self.label = nn.Embedding(num_classes + 1, width) if num_classes else None
+        self.blocks = nn.ModuleList(Block(width, heads) for _ in range(depth))
+        self.norm = nn.LayerNorm(width, elementwise_affine=False, eps=1e-6)
+        self.modulation = nn.Sequential(nn.SiLU(), nn.Linear(width, 2 * width))
+        self.out = nn.Linear(width, patch * patch * in_channels)
+        self._initialise()
+
+    def _initialise(self) -> None:
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.xavier_uniform_(module.weight)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+        for linear in (self.time.mlp[0], self.time.mlp[2]):
+            nn.init.normal_(linear.weight, std=0.02)
+        if self.label is not None:
+            nn.init.normal_(self.label.weight, std=0.02)
+        for linear in (*(block.modulation[1] for block in self.blocks), self.modulation[1], self.out):
+            nn.init.zeros_(linear.weight)
+            nn.init.zeros_(linear.bias)
+        nn.init.zeros_(self.hint.weight)  # a hint says nothing until it has been learnt what it says
+
+    def forward(
+        self, x: Tensor, t: Tensor, y: Tensor | None = None, *, hint: Tensor | None = None, with_hint: bool = False
+    ) -> Tensor | tuple[Tensor, Tensor]:
+        """The velocity at ``(x, t)``.
+
+        Args:
+            x: Noisy latents, ``(N, C, h, w)`` or ``(N, C, T, h, w)``.
+            t: Times in [0, 1], ``(N,)``.
+            y: Classes, ``(N,)``; ``num_classes`` and ``None`` stand for "no class".
+            hint: Self-conditioning: last-block activations ``(N, L, D)`` of an earlier call; ``None`` is the same as
+                zeros.
+            with_hint: Whether to return, after the velocity, this call's last-block activations.
+
+        Raises:
+            ValueError: Another number of channels or axes, classes for a model without any, or a class out of range
+                (looked at on the CPU only: on a GPU it would wait for the device).
+        """
+        if x.ndim != len(self.input_size) + 2 or x.shape[1] != self.in_channels:
+            axes = ", ".join("thw"[-len(self.input_size) :])
+            raise ValueError(f"this model takes latents (N, {self.in_channels}, {axes}), got shape {tuple(x.shape)}")
+        size = tuple(x.shape[2:])
+        tokens = self.embed(patchify(x, self.patch))  # (N, L, D)
+        if hint is not None:
+            tokens = tokens + self.hint(hint)
+        c = self._condition(t, y, len(x))
+        rotation = self._rotation(size, tokens)
+        for block in self.blocks:
+            if self.checkpoint_activations and torch.is_grad_enabled():
+                tokens = checkpoint(block, tokens, c, rotation, use_reentrant=False)
+            else:
+                tokens = block(tokens, c, rotation)
+        shift, scale = self.modulation(c).chunk(2, dim=-1)
+        v = unpatchify(self.out(modulate(self.norm(tokens), shift, scale)), self.patch, size)
+        return (v, tokens) if with_hint else v
+
+    def _condition(self, t: Tensor, y: Tensor | None, n: int) -> Tensor:
+        c = self.time(t)
+        if self.label is None:
+            if y is not None:
+                raise ValueError("this model was built without classes, but classes y were given")
+            return c
+        if y is None:
+            y = torch.full((n,), self.num_classes, device=t.device)
+        elif y.device.type == "cpu" and not bool(((y >= 0) & (y <= self.num_classes)).all()):
+            bad = y[(y < 0) | (y > self.num_classes)][0].item()
+            raise ValueError(f"class {bad} is out of range: this model has classes 0 to {self.num_classes - 1}")
+        return c + self.label(y)
+
+    def _rotation(self, size: tuple[int, ...], like: Tensor) -> tuple[Tensor, Tensor]:
+        angles = rotary_angles(grid(size, self.patch), self.width // self.heads)
+        return angles.cos().to(like), angles.sin().to(like)  # computed in float64: bf16 has no positions beyond 256

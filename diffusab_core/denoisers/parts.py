@@ -1,0 +1,142 @@
+r"""What transformers of this package share: tokens, positions, time and attention.
+
+Tokens are patches of the latent in row-major order, frames first: ``(N, L, D)`` with :math:`L = T h w / p^2`.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import lru_cache
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from torch import Tensor, nn
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Patches
+
+
+def patchify(x: Tensor, patch: int) -> Tensor:
+    """Latents ``(N, C, h, w)`` or ``(N, C, T, h, w)`` to tokens ``(N, L, p*p*C)``; time is unrolled, not patched.
+
+    Raises:
+        ValueError: A side is not a multiple of the patch.
+    """
+    if x.shape[-2] % patch or x.shape[-1] % patch:
+        raise ValueError(f"latents of {x.shape[-2]} x {x.shape[-1]} do not divide into patches of {patch} x {patch}")
+    if x.ndim == 4:
+        return rearrange(x, "n c (h p) (w q) -> n (h w) (p q c)", p=patch, q=patch)
+    return rearrange(x, "n c t (h p) (w q) -> n (t h w) (p q c)", p=patch, q=patch)
+
+
+def unpatchify(tokens: Tensor, patch: int, size: tuple[int, ...]) -> Tensor:
+    """The inverse of :func:`patchify`; ``size`` is the latent's ``(h, w)`` or ``(T, h, w)``."""
+    h, w = size[-2] // patch, size[-1] // patch
+    if len(size) == 2:
+        return rearrange(tokens, "n (h w) (p q c) -> n c (h p) (w q)", h=h, w=w, p=patch, q=patch)
+    return rearrange(tokens, "n (t h w) (p q c) -> n c t (h p) (w q)", t=size[0], h=h, w=w, p=patch, q=patch)
+
+
+def grid(size: tuple[int, ...], patch: int) -> tuple[int, ...]:
+    """How many tokens there are along each axis, of a latent of ``(h, w)`` or ``(T, h, w)``."""
+    return (*size[:-2], size[-2] // patch, size[-1] // patch)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Rotary position embedding
+
+
+@lru_cache(maxsize=16)
+def rotary_angles(tokens: tuple[int, ...], head_width: int, base: float = 10_000.0) -> Tensor:
+    r"""Angles of the rotary embedding on a grid of tokens: ``(L, head_width // 2)`` in radians.
+
+    The pairs of a head's channels are divided evenly between the axes. Pair j of J of an axis turns by
+
+    .. math:: \theta_j(p) = p \, b^{-j / J}
+
+    at position p along that axis; pairs that are left over (3 axes, 32 pairs) do not turn.
+
+    Args:
+        tokens: Tokens along each axis, (rows, columns) or (frames, rows, columns).
+        head_width: Channels of a head, even.
+        base: :math:`b`.
+
+    Source: Su et al. 2024; one block of channels for each axis, as is usual for pictures.
+    """
+    pairs, axes = head_width // 2, len(tokens)
+    each = pairs // axes
+    frequencies = base ** (-torch.arange(each, dtype=torch.float64) / each)  # (J,)
+    places = torch.cartesian_prod(*(torch.arange(n, dtype=torch.float64) for n in tokens)).reshape(
+        -1, axes
+    )  # (L, axes)
+    angles = torch.zeros(len(places), pairs, dtype=torch.float64)
+    for axis in range(axes):
+        angles[:, axis * each : (axis + 1) * each] = places[:, axis, None] * frequencies
+    return angles
+
+
+def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    r"""Turn the pairs (k, k + K) of the last axis: :math:`(a, b) \mapsto (a \cos - b \sin, a \sin + b \cos)`.
+
+    Args:
+        x: ``(N, heads, L, 2K)``.
+        cos: ``(L, K)``.
+        sin: ``(L, K)``.
+    """
+    a, b = x.chunk(2, dim=-1)
+    return torch.cat([a * cos - b * sin, a * sin + b * cos], dim=-1)
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention; queries and keys are turned by their position where angles are given."""
+
+    def __init__(self, width: int, heads: int, qkv_bias: bool = True) -> None:
+        super().__init__()
+        if width % heads or (width // heads) % 2:
+            raise ValueError(f"{heads} heads do not divide a width of {width} into an even number of channels each")
+        self.heads = heads
+        self.qkv = nn.Linear(width, 3 * width, bias=qkv_bias)
+        self.proj = nn.Linear(width, width)
+
+    def forward(self, x: Tensor, rotation: tuple[Tensor, Tensor] | None = None) -> Tensor:
+        q, k, v = rearrange(self.qkv(x), "n l (three heads d) -> three n heads l d", three=3, heads=self.heads)
+        if rotation is not None:
+            q, k = rotate(q, *rotation), rotate(k, *rotation)
+        return self.proj(rearrange(F.scaled_dot_product_attention(q, k, v), "n heads l d -> n l (heads d)"))
+
+
+class MLP(nn.Sequential):
+    """Linear, GELU, linear, four times as wide in between."""
+
+    def __init__(self, width: int, ratio: int = 4, approximate: str = "tanh") -> None:
+        super().__init__(nn.Linear(width, ratio * width), nn.GELU(approximate), nn.Linear(ratio * width, width))
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Time
+
+
+def sinusoids(t: Tensor, width: int, period: float = 10_000.0) -> Tensor:
+    r"""Cosines and sines of a number at geometrically spaced frequencies, ``(N, width)`` in float32.
+
+    .. math:: \bigl[\cos(t\,\omega_j), \sin(t\,\omega_j)\bigr], \qquad \omega_j = P^{-j / (w/2)}
+
+    Source: Vaswani et al. 2017, in the order of Peebles and Xie 2023.
+    """
+    half = width // 2
+    frequencies = torch.exp(-math.log(period) * torch.arange(half, device=t.device) / half)
+    angles = t.float()[:, None] * frequencies
+    return torch.cat([angles.cos(), angles.sin()], dim=-1)
+
+
+class TimeEmbedding(nn.Module):
+    """Times in [0, 1] to ``(N, D)``: sinusoids of 1000 t, as of the thousand steps of older models, and an MLP."""
+
+    def __init__(self, width: int, sinusoids_width: int = 256) -> None:
+        super().__init__()
+        self.width = sinusoids_width
+        self.mlp = nn.Sequential(nn.Linear(sinusoids_width, width), nn.SiLU(), nn.Linear(width, width))
+
+    def forward(self, t: Tensor) -> Tensor:
+        return self.mlp(sinusoids(1000 * t, self.width).to(self.mlp[0].weight.dtype))

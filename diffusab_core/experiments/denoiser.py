@@ -1,0 +1,316 @@
+r"""Denoisers: training one on latents, sampling it, and judging its samples.
+
+:func:`train_denoiser` makes a folder that :func:`open_denoiser` opens; :func:`generate` draws images from it and
+:func:`score` compares them with real ones.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from diffusab_core import denoisers, denoising, records, sample_metrics, training
+from diffusab_core.autoencoders import Autoencoder
+from diffusab_core.denoising import Denoising, Sampling
+from diffusab_core.distributed import World, shard
+from diffusab_core.experiments.folders import logs, read_back
+from diffusab_core.latents import Latents, weights_digest
+from diffusab_core.sharded_checkpoints import ShardedStore
+
+
+@dataclass(frozen=True)
+class Denoiser:
+    """A denoiser with all that is needed to use it.
+
+    Attributes:
+        model: In evaluation mode, on its device.
+        shape: Of one latent, ``(C, h, w)`` or ``(C, t, h, w)``.
+        class_names: In the order of class numbers; empty for a model without classes.
+        channel_mean: Of the raw latents, ``(C,)``.
+        channel_std: Of the raw latents, ``(C,)``.
+        latents: What it was trained on, see :attr:`diffusab_core.latents.Latents.identity`.
+    """
+
+    model: nn.Module
+    shape: tuple[int, ...]
+    class_names: tuple[str, ...]
+    channel_mean: Tensor
+    channel_std: Tensor
+    latents: Mapping[str, Any]
+
+    @property
+    def num_classes(self) -> int:
+        """0 for a model without classes."""
+        return len(self.class_names)
+
+    def denormalise(self, x: Tensor) -> Tensor:
+        """What the denoiser makes, ``(N, *shape)``, to raw latents as the autoencoder decodes them."""
+        mean, std = (s.to(x).reshape(-1, *[1] * (len(self.shape) - 1)) for s in (self.channel_mean, self.channel_std))
+        return x * std + mean
+
+
+@dataclass(frozen=True)
+class TrainedDenoiser:
+    """A finished run: the denoiser with the averaged weights, and its record."""
+
+    denoiser: Denoiser
+    record: records.RunRecord
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Training
+
+
+def train_denoiser(
+    settings: Denoising,
+    latents: Latents,
+    out: str | os.PathLike | None = None,
+    *,
+    size: records.Size = "laptop",
+    world: World | None = None,
+    checkpoint_every: int = 1000,
+    snapshot: Callable[[Denoiser], dict[str, float]] | None = None,
+    snapshots: int = 5,
+    log_every: int = 10,
+    progress: bool = True,
+) -> TrainedDenoiser:
+    """Train a denoiser and, with ``out``, keep it with its card, record, checkpoints and TensorBoard's logs.
+
+    The same call goes on where an earlier one was cut off, and only reads back what is finished. Under torchrun every
+    process makes the same call with its own ``world``; the checkpoints fit any number of processes.
+
+    Args:
+        settings: What is run.
+        latents: What it is trained on.
+        out: Folder for the result.
+        size: For the run record.
+        world: See :func:`diffusab_core.distributed.world`; ``None``: one process.
+        checkpoint_every: Steps between checkpoints.
+        snapshot: Numbers to take along the way, of the averaged weights; in one process only.
+        snapshots: How many times.
+        log_every: Steps between logged values.
+        progress: Show a progress bar.
+
+    Raises:
+        DenoiserError: There is no denoiser of that name.
+        TrainingDiverged: Loss or gradient is not finite.
+        CheckpointError: ``out`` holds another run; the message names the differences.
+        ValueError: Latents that do not fit, or snapshots in several processes.
+    """
+    world = World(device=torch.device(settings.device)) if world is None else world
+    if snapshot is not None and world.size > 1:
+        raise ValueError(f"snapshots are taken in one process only, this run has {world.size}")
+    if settings.flips and not latents.flips:
+        raise ValueError("the settings ask for flips, but these latents hold none of mirrored images")
+    parameters = _plain(asdict(settings) | {"latents": dict(latents.identity)})
+    run = records.start(
+        "train-denoiser", parameters=parameters, seed=settings.seed, size=size,
+        data=f"{len(latents)} latents {latents.shape} of {latents.identity.get('images', 'tensors')}",
+        device=world.device,
+    )  # fmt: skip
+    folder = Path(out) if out is not None else None
+    if folder is not None and (folder / "record.json").is_file():
+        record = read_back(folder, run)
+        return TrainedDenoiser(open_denoiser(folder, world.device), record)
+
+    model = denoising.build(settings, latents)
+
+    def opened(weights: Mapping[str, Tensor]) -> Denoiser:
+        # A second model, so that taking a snapshot cannot disturb the one in training.
+        whole = denoising.build(settings, latents)
+        whole.load_state_dict(weights)
+        whole.eval().requires_grad_(False)
+        mean, std = latents.channel_mean, latents.channel_std
+        return Denoiser(whole, latents.shape, latents.class_names, mean, std, latents.identity)
+
+    run.metrics["parameters"] = sum(p.numel() for p in model.parameters())
+    shard(model, world, model.blocks)
+    # Process 0 alone writes logs; the checkpoints are everybody's.
+    with logs(folder if world.is_main else None) as on_log:
+        trained = training.train(
+            model.train(),
+            denoising.loss_of(model, latents, settings),
+            settings.training,
+            checkpoint=None if folder is None else ShardedStore(folder / "training" / "checkpoints", world),
+            checkpoint_every=checkpoint_every,
+            identity={name: value for name, value in parameters.items() if name not in _NO_PART},
+            log_every=log_every,
+            on_log=on_log,
+            snapshot=None if snapshot is None else lambda average: snapshot(opened(average)),
+            snapshot_average=True,
+            snapshot_every=max(1, settings.steps // max(1, snapshots)),
+            progress=progress,
+            world=world,
+        )
+    run.metrics["training_time_s"] = trained.wall_time_s
+    run.metrics["processes"] = world.size
+    run.series = dict(trained.series)
+    if trained.snapshots:
+        run.series |= {f"snapshot_{key}": [float(s[key]) for s in trained.snapshots] for key in trained.snapshots[0]}
+    denoiser = opened(trained.ema)
+    record = run.finish()
+    if folder is not None and world.is_main:
+        _write(folder, settings, denoiser, record)
+    return TrainedDenoiser(denoiser, record)
+
+
+#: What may change when a run is resumed: how it is computed, and where.
+_NO_PART = ("accumulation", "checkpoint_activations", "compile", "device")
+
+
+def _plain(values: Any) -> Any:
+    """As JSON gives it back."""
+    return json.loads(json.dumps(values))
+
+
+def _write(folder: Path, settings: Denoising, denoiser: Denoiser, record: records.RunRecord) -> None:
+    config = {
+        "denoiser": settings.denoiser, "in_channels": denoiser.shape[0], "input_size": list(denoiser.shape[1:]),
+        "num_classes": denoiser.num_classes, "class_names": list(denoiser.class_names),
+        "channel_mean": denoiser.channel_mean.tolist(), "channel_std": denoiser.channel_std.tolist(),
+        "latents": dict(denoiser.latents),
+    }  # fmt: skip
+    denoisers.save(folder, denoiser.model, config)
+    (folder / "README.md").write_text(card(folder.resolve().name, record), encoding="utf-8")
+    record.write(folder / "record.json")  # last, as the sign that all is there
+
+
+def card(name: str, record: records.RunRecord) -> str:
+    """A model card in Markdown, from the record alone."""
+    p, m = record.parameters, record.metrics
+    chosen = "\n".join(f"- `{key}`: {value}" for key, value in p.items() if key != "latents")
+    source = "\n".join(f"- `{key}`: {value}" for key, value in p["latents"].items())
+    return f"""# {name}
+
+A denoiser `{p["denoiser"]}` on rectified flow, {m["parameters"]:,.0f} parameters, the averaged weights of
+{p["steps"]} steps of {p["batch_size"]} latents; seed {record.seed}, {record.device}, {m["training_time_s"]:.0f} s.
+Sample it with `diffusab sample`.
+
+## Latents
+
+{source}
+
+## Settings
+
+{chosen}
+"""
+
+
+def open_denoiser(folder: str | os.PathLike, device: str | torch.device = "cpu") -> Denoiser:
+    """A denoiser from the folder that :func:`train_denoiser` wrote.
+
+    Raises:
+        DenoiserError: The folder does not hold one.
+    """
+    model, config = denoisers.load(folder, device)
+    try:
+        return Denoiser(
+            model.requires_grad_(False), (config["in_channels"], *config["input_size"]),
+            tuple(config["class_names"]), torch.tensor(config["channel_mean"]), torch.tensor(config["channel_std"]),
+            config["latents"],
+        )  # fmt: skip
+    except KeyError as error:
+        raise denoisers.DenoiserError(f"{folder}: {denoisers.CONFIG_FILE} lacks {error}") from error
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Sampling
+
+
+@torch.no_grad()
+def generate(
+    denoiser: Denoiser,
+    autoencoder: Autoencoder,
+    sampling: Sampling,
+    *,
+    world: World | None = None,
+    decode_batch: int = 16,
+    skip: Callable[[range], bool] | None = None,
+    progress: bool = False,
+) -> Iterator[tuple[range, Tensor, Tensor | None]]:
+    """Images batch by batch: their places, ``(N, 3, H, W)`` or clips ``(N, 3, T, H, W)`` in [-1, 1], and classes.
+
+    Args:
+        denoiser: From :func:`train_denoiser` or :func:`open_denoiser`.
+        autoencoder: The one whose latents it was trained on.
+        sampling: How.
+        world: Every process draws its share of the batches.
+        decode_batch: Latents decoded at a time.
+        skip: Whether images at these places are there already.
+        progress: Show a bar for every batch.
+
+    Raises:
+        ValueError: The autoencoder is another one, or as :func:`diffusab_core.denoising.sample_batches`.
+    """
+    check_autoencoder(denoiser, autoencoder)
+    world = World() if world is None else world
+    device = next(autoencoder.parameters()).device
+    drawn = denoising.sample_batches(
+        denoiser.model, sampling, denoiser.shape, denoiser.num_classes, rank=world.rank, size=world.size,
+        skip=skip, progress=progress and world.is_main,
+    )  # fmt: skip
+    for places, x, y in drawn:
+        z = denoiser.denormalise(x.float()).to(device)
+        images = torch.cat([autoencoder.decode(some).clamp(-1, 1) for some in z.split(decode_batch)])
+        yield places, images, y
+
+
+def digest_of(denoiser: Denoiser) -> str:
+    """A digest of the weights, 16 hexadecimal digits: which denoiser samples are from."""
+    return weights_digest(denoiser.model)
+
+
+def check_autoencoder(denoiser: Denoiser, autoencoder: Autoencoder) -> None:
+    """Refuse another autoencoder than that of the denoiser's latents, where those say which it was.
+
+    Raises:
+        ValueError: Weights, or the number of channels, differ.
+    """
+    if autoencoder.latent_channels != denoiser.shape[0]:
+        raise ValueError(
+            f"the denoiser makes latents of {denoiser.shape[0]} channels, {autoencoder.name} decodes "
+            f"{autoencoder.latent_channels}"
+        )
+    wanted = denoiser.latents.get("weights")
+    if wanted is not None and (found := weights_digest(autoencoder)) != wanted:
+        raise ValueError(
+            f"the denoiser was trained on latents of {denoiser.latents.get('autoencoder')} (weights {wanted}), not of "
+            f"{autoencoder.name} (weights {found})"
+        )
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Judging samples
+
+
+def score(
+    denoiser: Denoiser,
+    autoencoder: Autoencoder,
+    sampling: Sampling,
+    reference: sample_metrics.Reference,
+    features: nn.Module,
+    *,
+    world: World | None = None,
+    few: bool = False,
+    precision_recall: int = 10_000,
+    progress: bool = False,
+) -> dict[str, float]:
+    """Draw samples and compare them with real images, in constant memory: nothing is kept but statistics.
+
+    Returns:
+        As :func:`diffusab_core.sample_metrics.evaluate_samples`.
+
+    Raises:
+        ValueError: As :func:`generate`; too few samples for the extractor.
+    """
+    images = (x for _, x, _ in generate(denoiser, autoencoder, sampling, world=world, progress=progress))
+    return sample_metrics.evaluate_samples(
+        images, reference, features, few=few, precision_recall=precision_recall, world=world, progress=False
+    )

@@ -1,0 +1,45 @@
+"""What the folders of runs have in common: TensorBoard's logs, and reading back what is finished."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from diffusab_core import records
+from diffusab_core.checkpoints import CheckpointError
+
+
+@contextlib.contextmanager
+def logs(folder: Path | None) -> Iterator[Callable[[int, dict[str, float]], None] | None]:
+    """A function that writes scalars to TensorBoard's files in the folder's ``training/logs``."""
+    if folder is None:
+        yield None
+        return
+    from torch.utils.tensorboard import SummaryWriter
+
+    with SummaryWriter(str(folder / "training" / "logs")) as writer:
+
+        def log(step: int, values: dict[str, float]) -> None:
+            for name, value in values.items():
+                writer.add_scalar(name, value, step)
+
+        yield log
+
+
+def read_back(folder: Path, run: records.Run) -> records.RunRecord:
+    """The record of the finished run in a folder.
+
+    Raises:
+        CheckpointError: It is that of another run; the message names the differences.
+    """
+    record = records.read(folder / "record.json")
+    wanted = records.RunRecord.model_validate_json(run.finish().model_dump_json())  # tuples as lists
+    if wanted.identity != record.identity:
+        found = record.parameters
+        different = [f"{k} {found.get(k)!r} -> {v!r}" for k, v in wanted.parameters.items() if found.get(k) != v]
+        raise CheckpointError(
+            f"{folder} holds a finished run with other settings ({'; '.join(different) or 'another size'}); name "
+            "another folder, or move it away"
+        )
+    return record

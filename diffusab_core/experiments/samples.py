@@ -1,0 +1,260 @@
+"""Judging a folder of samples, wherever they come from: what ``diffusab evaluate-samples`` runs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset, Subset
+
+from diffusab_core import metrics, offline_features, records, sample_metrics, shards
+from diffusab_core.distributed import World
+from diffusab_core.experiments.autoencoder import _seen
+from diffusab_core.pixels import center_crop
+from diffusab_core.stored import StoredImages
+
+#: Feature networks by name.
+FEATURES = ("offline", "inception", "dinov2")
+#: What `diffusab sample` says about the samples that it writes, and where it puts them.
+SAMPLES_FILE, PICTURES = "samples.json", "images"
+_PICTURE_ENDINGS = {".png", ".jpg", ".jpeg", ".webp"}
+
+
+@dataclass(frozen=True)
+class SampleEvaluation:
+    """Which samples to compare with what.
+
+    Attributes:
+        samples: A folder that ``diffusab sample`` wrote, or what :func:`diffusab_core.shards.open_images` takes. Of
+            ``photos`` and ``leaves`` others are drawn than for the reference: the score of perfect samples.
+        reference: What ``open_images`` takes, or a file of statistics that ``cache`` once wrote.
+        features: Feature network, in :data:`FEATURES`; ``"offline"`` is this project's own small one,
+            :mod:`diffusab_core.offline_features`, which is not Inception.
+        features_weights: File or folder of Inception's or DINOv2's weights; ``None``: the caches.
+        resolution: Side in pixels. ``None``: the first sample's, and all have to be of that size. A number resizes
+            samples that are larger. Reference images are resized and cropped to it in either case.
+        count: How many samples, at most, a random choice; ``None``: all.
+        reference_count: The same of the reference. Of ``photos`` and ``leaves``, which do not end, by default as many
+            as there are samples.
+        few: Allow no more images than features.
+        precision_recall: Over how many features precision and recall are, at most; 0 leaves them out.
+        k: Neighbour that sets the radius in precision and recall.
+        device: Where to compute.
+        batch_size: Images at a time.
+        seed: Seed of choices, and of ``photos`` and ``leaves``.
+    """
+
+    samples: str
+    reference: str
+    features: str = "offline"
+    features_weights: str | None = None
+    resolution: int | None = None
+    count: int | None = None
+    reference_count: int | None = None
+    few: bool = False
+    precision_recall: int = 10_000
+    k: int = 3
+    device: str = "cpu"
+    batch_size: int = 64
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("resolution", "count", "reference_count", "batch_size", "k"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"{name} must be at least 1, got {value}")
+        if self.precision_recall < 0:
+            raise ValueError(f"precision_recall must be at least 0, got {self.precision_recall}")
+        if self.features not in FEATURES:
+            raise ValueError(f"features must be one of {', '.join(FEATURES)}, got {self.features!r}")
+        if self.features_weights is not None and self.features == "offline":
+            raise ValueError("features_weights are for inception or dinov2, not for features='offline'")
+
+
+def evaluate_sample_folder(
+    settings: SampleEvaluation,
+    *,
+    cache: str | Path | None = None,
+    world: World | None = None,
+    workers: int = 0,
+    progress: bool = True,
+    size: records.Size = "laptop",
+) -> records.RunRecord:
+    """Compare samples with reference images: see :func:`diffusab_core.sample_metrics.evaluate_samples`.
+
+    Args:
+        settings: What to compare.
+        cache: File for the reference's statistics, read if it is there and fits, else written.
+        world: Processes that share the work; all have to call this, and get the same.
+        workers: Processes that read images ahead.
+        progress: Show progress bars.
+        size: For the record.
+
+    Raises:
+        MissingWeightsError: The network's weights are not on disk.
+        FileNotFoundError: There are no such samples or reference images.
+        ValueError: No samples, a broken one or one of another size, fewer or more than ``samples.json`` says, too few
+            for the network, or a cache or file of statistics of something else.
+    """
+    world = world or World()
+    features = _open_features(settings).to(settings.device)
+    samples, sampling = _open_samples(settings, progress and world.is_main)
+    chosen = _choose(len(samples), settings.count, settings.seed)
+    resolution = settings.resolution or samples.resolution
+    sample_metrics.check_enough(len(chosen), features, settings.few)
+    judge = {
+        "resolution": resolution, "features_weights": settings.features_weights and Path(settings.features_weights).name,
+        "features_digest": features.digest, "dimensions": features.dimensions, "quantised": True,
+        "sample_count": len(chosen), "sampling": sampling,
+    }  # fmt: skip
+    run = records.start(
+        "evaluate-samples", parameters=asdict(settings) | judge, seed=settings.seed, size=size,
+        data=f"{len(chosen)} samples of {resolution} x {resolution} in {settings.samples}, against {settings.reference}",
+        device=settings.device,
+    )  # fmt: skip
+
+    def batches(images: Dataset, indices: list[int]) -> Iterable[Tensor]:
+        mine = Subset(images, indices[world.rank :: world.size])
+        return DataLoader(mine, settings.batch_size, num_workers=workers)
+
+    if settings.reference.endswith(".safetensors"):
+        if cache is not None:
+            raise ValueError(f"{settings.reference} holds statistics already, so there is nothing to cache in {cache}")
+        reference = metrics.load_reference(settings.reference)
+        sample_metrics.check_extractor(reference, features)
+        there = reference.identity.get("resolution", resolution)
+        if there != resolution:
+            raise ValueError(f"{settings.reference} is over images of {there} pixels, the samples have {resolution}")
+    else:
+        images = _open_reference(settings, resolution, len(chosen), progress and world.is_main)
+        indices = _choose(len(images), settings.reference_count, settings.seed)
+        sample_metrics.check_enough(len(indices), features, settings.few, "reference images")
+        identity = {
+            "images": settings.reference if settings.reference in shards.WORDS else Path(settings.reference).name,
+            "count": len(indices), "resolution": resolution, "seed": settings.seed,
+        }  # fmt: skip
+        reference = sample_metrics.reference(
+            batches(images, indices), features, neighbours_up_to=settings.precision_recall, cache=cache,
+            identity=identity | _seen(images), world=world, progress=progress,
+        )  # fmt: skip
+    found = sample_metrics.evaluate_samples(
+        batches(samples, chosen), reference, features, few=settings.few, precision_recall=settings.precision_recall,
+        k=settings.k, world=world, progress=progress,
+    )  # fmt: skip
+    run.metrics = found
+    run.notes = _notes(settings, reference, features, found)
+    return run.finish()
+
+
+def _notes(settings: SampleEvaluation, reference: metrics.Reference, features: nn.Module, found: dict) -> str:
+    notes = [
+        f"features: {features.name}, {features.dimensions} numbers, weights {features.digest}, in single precision;",
+        f"{found['samples']:.0f} samples against {reference.count} reference images, both rounded to 8 bits.",
+    ]
+    if settings.features == "offline":
+        notes.append("The offline network is not Inception: compare with numbers over the same network only.")
+    if min(found["samples"], reference.count) <= features.dimensions:
+        notes.append("Too few images for the number of features: the distance compares with nothing.")
+    return " ".join(notes)
+
+
+def _open_features(settings: SampleEvaluation) -> nn.Module:
+    if settings.features == "offline":
+        return offline_features.offline_features()
+    load = {"inception": metrics.inception_features, "dinov2": metrics.dinov2_features}[settings.features]
+    return load(settings.features_weights)
+
+
+def _choose(length: int, count: int | None, seed: int) -> list[int]:
+    """Which items: all, or a random ``count`` of them in order, as a folder may be sorted by class."""
+    if count is None or count >= length:
+        return list(range(length))
+    return sorted(torch.randperm(length, generator=torch.Generator().manual_seed(seed))[:count].tolist())
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Opening images
+
+
+class _Samples(Dataset):
+    """Stored samples as they are: of one size, or resized because that was asked for."""
+
+    def __init__(self, images: StoredImages, resolution: int | None) -> None:
+        self.images, self.resize = images, resolution is not None
+        height, width = images._pixels(0).shape[:2]
+        if not self.resize and height != width:
+            raise ValueError(
+                f"{images._place(0)}: {width} x {height} pixels, not a square; --resolution crops and resizes samples"
+            )
+        self.resolution = resolution or height
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> Tensor:
+        pixels, side = self.images._pixels(index), self.resolution
+        height, width = pixels.shape[:2]
+        if not self.resize and (height, width) != (side, side):
+            raise ValueError(
+                f"{self.images._place(index)}: {width} x {height} pixels, the first sample has {side} x {side}; "
+                "--resolution crops and resizes all samples to one size"
+            )
+        if min(height, width) < side:
+            raise ValueError(f"{self.images._place(index)}: {width} x {height} pixels, smaller than {side}")
+        return center_crop(pixels, side)
+
+
+def _open_samples(settings: SampleEvaluation, progress: bool) -> tuple[Any, dict[str, Any] | None]:
+    """The samples, with ``len`` and ``resolution``, and what is known about how they were drawn."""
+    if settings.samples in shards.WORDS:
+        if settings.resolution is None or settings.count is None:
+            raise ValueError(
+                f"{settings.samples} have no size and no end of their own: give --resolution and --samples"
+            )
+        # Another seed than the reference's, or they would be the same images.
+        return shards.open_images(
+            settings.samples, settings.resolution, seed=settings.seed + 1, length=settings.count
+        ), None
+    place, sampling = _described(settings.samples)
+    images = shards.open_images(place, 1, check="header", progress=progress)
+    broken = [skip for skip in images.skipped if Path(skip.path).suffix.lower() in _PICTURE_ENDINGS]
+    if broken:
+        raise ValueError(f"{len(broken)} samples cannot be read, the first is {broken[0].path}: {broken[0].reason}")
+    # A hidden file is a picture that was still being written when somebody stopped it.
+    images = images.pick([i for i in range(len(images)) if not images.name(i).rpartition("/")[2].startswith(".")])
+    if not len(images):
+        raise ValueError(f"no usable image in {place}")
+    expected = len(images) if sampling is None or settings.count is not None else sampling.get("count", len(images))
+    if len(images) != expected:
+        raise ValueError(
+            f"{place} holds {len(images)} images, {SAMPLES_FILE} says {expected}: finish sampling, or take fewer with "
+            "--samples"
+        )
+    return _Samples(images, settings.resolution), sampling
+
+
+def _described(samples: str) -> tuple[str, dict[str, Any] | None]:
+    """Where the pictures are, and what ``samples.json`` says about them, if there is one."""
+    file = Path(samples) / SAMPLES_FILE
+    if not file.is_file():
+        return samples, None
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{file} is no JSON ({error})") from error
+    if not isinstance(found, dict):
+        raise ValueError(f"{file} holds a {type(found).__name__}, not names and values")
+    pictures = Path(samples) / PICTURES
+    return str(pictures) if pictures.is_dir() else samples, found
+
+
+def _open_reference(settings: SampleEvaluation, resolution: int, samples: int, progress: bool) -> Dataset:
+    if settings.reference in shards.WORDS:
+        length = settings.reference_count or samples
+        return shards.open_images(settings.reference, resolution, seed=settings.seed, length=length)
+    return shards.open_images(settings.reference, resolution, seed=settings.seed, check="header", progress=progress)

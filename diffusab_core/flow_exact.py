@@ -1,0 +1,138 @@
+r"""What is known of the flow exactly: velocity and path of Gaussian data, and signal against noise by frequency.
+
+The public names of this module are names of :mod:`diffusab_core.flow` too.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+# ----------------------------------------------------------------------------------------------------------------------
+# The one distribution for which everything is known
+
+
+def gaussian_velocity(x: Tensor, t: Tensor | float, mean: Tensor | float, variance: Tensor | float) -> Tensor:
+    r"""Exact marginal velocity for data :math:`x_0 \sim \mathcal N(m, \operatorname{diag} \sigma^2)`.
+
+    :math:`x_t = (1-t) x_0 + t \varepsilon` is Gaussian with mean :math:`(1-t) m` and variance
+    :math:`V_t = (1-t)^2 \sigma^2 + t^2`, and so are its joint laws with :math:`\varepsilon` (covariance :math:`t`) and
+    with :math:`x_0` (covariance :math:`(1-t)\sigma^2`). Conditioning both on :math:`x_t` and subtracting gives
+
+    .. math::
+        v(x, t) = \mathbb E[\varepsilon - x_0 \mid x_t = x]
+                = -m + \frac{t - (1-t)\,\sigma^2}{(1-t)^2 \sigma^2 + t^2}\, \bigl(x - (1-t)\, m\bigr).
+
+    Args:
+        x: Points, (N, ...).
+        t: Times in [0, 1], (N,) or one number.
+        mean: Mean :math:`m`, broadcastable to ``x``.
+        variance: Variances :math:`\sigma^2 > 0`, broadcastable to ``x``.
+
+    Returns:
+        Velocities, (N, ...).
+
+    Raises:
+        ValueError: When a time lies outside [0, 1] or a variance is not positive.
+    """
+    t = times_like(t, x)
+    variance = _positive(variance, x)
+    slope = (t - (1 - t) * variance) / ((1 - t) ** 2 * variance + t**2)
+    return slope * (x - (1 - t) * mean) - mean
+
+
+def gaussian_path(noise: Tensor, t: Tensor | float, mean: Tensor | float, variance: Tensor | float) -> Tensor:
+    r"""Where the flow of :func:`gaussian_velocity` that starts in ``noise`` at :math:`t = 1` is at time :math:`t`.
+
+    The equation is linear, and its solution keeps each point at its own number of standard deviations:
+
+    .. math:: x(t) = (1-t)\, m + \sqrt{(1-t)^2 \sigma^2 + t^2}\; x(1), \qquad x(0) = m + \sigma\, x(1).
+
+    Args:
+        noise: Start :math:`x(1)`, (N, ...).
+        t: Times in [0, 1], (N,) or one number.
+        mean: Mean :math:`m`, broadcastable to ``noise``.
+        variance: Variances :math:`\sigma^2 > 0`, broadcastable to ``noise``.
+
+    Raises:
+        ValueError: When a time lies outside [0, 1] or a variance is not positive.
+    """
+    t = times_like(t, noise)
+    variance = _positive(variance, noise)
+    return (1 - t) * mean + torch.sqrt((1 - t) ** 2 * variance + t**2) * noise
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Signal and noise by frequency
+
+
+def frequency_snr(energy: Tensor, t: Tensor | float) -> Tensor:
+    r"""Signal-to-noise ratio of each frequency of :math:`x_t`.
+
+    .. math:: \mathrm{SNR}_k(t) = \left(\frac{1 - t}{t}\right)^2 E_k
+
+    with :math:`E_k` the mean energy of the data's orthonormal coefficients of rank k; white noise of unit variance has
+    energy one in each of them, whatever the orthonormal transform.
+
+    Args:
+        energy: :math:`E_k`, ``(K,)``, of data on the scale on which it is diffused.
+        t: Times in (0, 1], a number or ``(T,)``.
+
+    Returns:
+        ``(K,)`` or ``(T, K)``.
+
+    Raises:
+        ValueError: A time outside (0, 1].
+    """
+    t = torch.as_tensor(t, dtype=energy.dtype, device=energy.device)
+    if not ((t > 0) & (t <= 1)).all():
+        raise ValueError(f"the signal-to-noise ratio is finite for t in (0, 1] only, got {t.tolist()}")
+    return ((1 - t) / t).square()[..., None] * energy
+
+
+def crossover_time(energy: Tensor) -> Tensor:
+    r"""The time at which a frequency has as much signal as noise, :math:`t_k = \sqrt{E_k} / (1 + \sqrt{E_k})`.
+
+    Sampling runs from t = 1 down; a frequency becomes visible about when t passes its crossover. Where all crossovers
+    coincide, as for white data, nothing is generated before anything else.
+
+    Args:
+        energy: As in :func:`frequency_snr`.
+
+    Returns:
+        ``(K,)`` in [0, 1).
+    """
+    amplitude = energy.sqrt()
+    return amplitude / (1 + amplitude)
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# Checks
+
+
+def check_times(t: Tensor | float) -> None:
+    inside = bool(((t >= 0) & (t <= 1)).all()) if isinstance(t, Tensor) else 0 <= t <= 1  # NaN is not inside
+    if not inside:
+        worst = t if not isinstance(t, Tensor) else t[~((t >= 0) & (t <= 1))].flatten()[0].item()
+        raise ValueError(f"time must lie in [0, 1] (0 is data, 1 is noise), got {worst}")
+
+
+def times_like(t: Tensor | float, x: Tensor) -> Tensor:
+    """Times in the dtype and on the device of ``x``, shaped (N, 1, ..., 1) or () so that they broadcast over ``x``."""
+    check_times(t)
+    t = torch.as_tensor(t, dtype=x.dtype, device=x.device)
+    if t.ndim == 0:
+        return t
+    if t.shape != x.shape[:1]:
+        raise ValueError(
+            f"times of shape {tuple(t.shape)} do not fit samples of shape {tuple(x.shape)}: give one time per sample "
+            "or a single number"
+        )
+    return t.reshape(-1, *(1,) * (x.ndim - 1))
+
+
+def _positive(variance: Tensor | float, x: Tensor) -> Tensor:
+    variance = torch.as_tensor(variance, dtype=x.dtype, device=x.device)
+    if not bool((variance > 0).all()):
+        raise ValueError(f"variances must be positive, the smallest is {variance.min().item()}")
+    return variance
