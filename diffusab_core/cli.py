@@ -157,4 +157,5 @@ def profile(
         raise typer.Exit(130) from None
 
 
-from diffusab_core import cli_finetune as _  # noqa: E402, F401  its commands register themselves
+# Their commands register themselves.
+from diffusab_core import cli_denoiser, cli_finetune, cli_latents, cli_samples  # noqa: E402, F401

@@ -64,10 +64,12 @@ def train(
 
     On 8 GPUs: torchrun --nproc-per-node 8 -m diffusab_core train CACHE OUT ...
     """
-    from diffusab_core import autoencoders, distributed, experiments, shards
+    from diffusab_core import distributed, experiments, shards
     from diffusab_core.denoising import Denoising
     from diffusab_core.latent_cache import open_cache
+    from diffusab_core.latent_identity import images_identity
     from diffusab_core.latents import EncodedLatents
+    from diffusab_core.sources import open_model
     from diffusab_core.training import TrainingDiverged
 
     try:
@@ -86,7 +88,9 @@ def train(
                 if images == "photos":
                     made["split"] = "train"
                 dataset = shards.open_images(images, resolution, crop="random", seed=seed, labels=labels, **made)
-                found = EncodedLatents(autoencoders.load(latents, device=world.device), dataset, precision=precision)
+                # By what it was opened as: whoever samples has to open it again.
+                about = images_identity(dataset) | {"autoencoder": latents}
+                found = EncodedLatents(open_model(latents, world.device), dataset, precision=precision, identity=about)
             done = experiments.train_denoiser(settings, found, out, world=world, checkpoint_every=checkpoint_every)
             if world.is_main:
                 m, loss = done.record.metrics, done.record.series["loss"]
@@ -129,8 +133,9 @@ def sample(
     """
     from tqdm import tqdm
 
-    from diffusab_core import autoencoders, denoising, distributed, experiments
+    from diffusab_core import denoising, distributed, experiments
     from diffusab_core.denoisers import DenoiserError
+    from diffusab_core.sources import open_model
 
     try:
         with distributed.world(device) as world:
@@ -138,7 +143,8 @@ def sample(
             name = autoencoder or model.latents.get("autoencoder")
             if name is None:
                 raise DenoiserError(f"{denoiser} does not say which autoencoder its latents are of: name --autoencoder")
-            decoder = autoencoders.load(name, device=world.device)
+            decoder = open_model(name, world.device)
+            experiments.check_autoencoder(model, decoder)
             sampling = denoising.Sampling(
                 samples=samples, steps=steps, method=method, shift=shift, guidance=guidance,
                 guidance_interval=guidance_interval, labels=_class(label, model.class_names), batch_size=batch_size,

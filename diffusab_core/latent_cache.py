@@ -279,7 +279,7 @@ def _encode_all(
     index = _begin(settings, autoencoder, images, identity)
     if (folder / files.INDEX).is_file():
         before = files.read_index(folder)
-        files.refuse_other(folder, before["identity"], index["identity"])
+        files.refuse_other(folder, before["identity"], dict.fromkeys(before["identity"]) | index["identity"])
         files.refuse_other(folder, before, {name: index[name] for name in ("shape", "tensors", "class_names")})
         index = before | {"complete": False}
         index["shards"] = [shard for shard in index["shards"] if (folder / shard["file"]).exists()]
@@ -369,7 +369,7 @@ def _begin(settings: Extraction, autoencoder: Autoencoder, images: Dataset, iden
         "tensors": tensors,
         "shard_size": settings.shard_size,
         "shards": [],
-        "skipped": [[str(skip.path), skip.reason] for skip in skipped[:20]],
+        "skipped": [[str(skip.path).removeprefix(f"{images.where}{os.sep}"), skip.reason] for skip in skipped[:20]],
         "skipped_count": len(skipped),
         "statistics_samples": min(len(images), core.STATISTICS_SAMPLES),
         "versions": {"diffusab_core": importlib.metadata.version("diffusab_core"), "torch": torch.__version__},

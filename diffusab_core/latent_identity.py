@@ -54,14 +54,14 @@ def images_identity(dataset: Dataset) -> dict[str, Any]:
     Of stored images that is their number and a hash of their names and, in a folder, their sizes; of a dataset of
     another kind, a hash of its first and last item.
     """
-    kind = {Photos: "photos", Leaves: "leaves"}.get(type(dataset), type(dataset).__name__)
+    made = next((word for word, kind in (("photos", Photos), ("leaves", Leaves)) if isinstance(dataset, kind)), None)
     wanted = ("resolution", "crop", "seed", "split", "num_classes")
-    values = {"images": getattr(dataset, "where", kind)}
+    values = {"images": getattr(dataset, "where", made or type(dataset).__name__)}
     values |= {name: getattr(dataset, name) for name in wanted if isinstance(getattr(dataset, name, None), int | str)}
     law = getattr(dataset, "law", None)
     if law is not None and law != type(law)():
         values["law"] = repr(law)
-    if kind not in ("photos", "leaves"):
+    if made is None:
         values["images_found"] = images_found(dataset)
     return values
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import os
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -212,10 +213,20 @@ def write(found: records.RunRecord, out: Path) -> Path:
     return found.model_copy(update={"series": series}).write(out)
 
 
-def main(words: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("arms", nargs="*", choices=[*ARMS, []], help="arms (default: all)")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="fine-tuning seeds (default: 0 1 2)")
+def parsed(
+    words: list[str] | None, about: str, arms: Iterable[str], committed: str
+) -> tuple[argparse.Namespace, Places]:
+    """The command line of a script that records at these sizes, and where it keeps things.
+
+    Args:
+        words: The arguments; ``None``: the process's own.
+        about: Help text.
+        arms: Names to choose from.
+        committed: Folder in book/results for records of the gpu size.
+    """
+    parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("arms", nargs="*", choices=[*arms, []], help="arms (default: all)")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="seeds (default: 0 1 2)")
     parser.add_argument("--size", choices=sorted(PLANS), default="gpu", help="how large everything is (default: gpu)")
     parser.add_argument("--device", default="cuda", help="where to compute (default: cuda)")
     parser.add_argument("--workers", type=int, help="processes that read images ahead (default: all cores but one)")
@@ -226,10 +237,15 @@ def main(words: list[str] | None = None) -> None:
     if options.device.startswith("cuda") and not torch.cuda.is_available():
         parser.error("there is no CUDA device here; `--size smoke --device cpu` checks the code without one")
     runs = options.runs or ROOT / "runs" / f"finetuning-{options.size}"
-    committed = ROOT / "book" / "results" / "finetuning-gpu"
-    results = options.results or (committed if options.size == "gpu" else runs / "results")
+    results = options.results or (
+        ROOT / "book" / "results" / committed if options.size == "gpu" else runs / "results" / committed
+    )
     workers = (os.cpu_count() or 1) - 1 if options.workers is None else options.workers
-    places = Places(results, runs, options.size, options.device, workers, not options.quiet)
+    return options, Places(results, runs, options.size, options.device, workers, not options.quiet)
+
+
+def main(words: list[str] | None = None) -> None:
+    options, places = parsed(words, __doc__, ARMS, "finetuning-gpu")
     plan = PLANS[options.size]
     leaves = drawn_leaves(plan, places)
     model = pretrain(plan, places, leaves)

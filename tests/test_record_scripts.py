@@ -1,25 +1,42 @@
 """The scripts that make recorded results run, at a tiny size."""
 
 import importlib.util
+import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
-from diffusab_core import autoencoders, records
+from diffusab_core import autoencoders, data, records
+from diffusab_core.denoising import Denoising, Sampling
 
 SCRIPTS = Path(__file__).resolve().parents[1] / "scripts"
 
 
-@pytest.fixture(scope="module")
-def record_gpu():
-    spec = importlib.util.spec_from_file_location("record_gpu", SCRIPTS / "record_gpu.py")
+def opened(name: str):
+    spec = importlib.util.spec_from_file_location(name, SCRIPTS / f"{name}.py")
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module  # where dataclasses look for their module
     spec.loader.exec_module(module)
     yield module
     del sys.modules[spec.name]
+
+
+@pytest.fixture(scope="module")
+def record_gpu():
+    yield from opened("record_gpu")
+
+
+@pytest.fixture(scope="module")
+def record_gpu_denoisers(record_gpu):
+    yield from opened("record_gpu_denoisers")
+
+
+@pytest.fixture(scope="module")
+def record_denoisers():
+    yield from opened("record_denoisers")
 
 
 def test_the_gpu_size_model_has_fluxaes_shape(record_gpu):
@@ -66,6 +83,60 @@ def test_gpu_records_are_made_once_and_go_on_where_they_were_cut_off(record_gpu,
     assert len(plain.series["cut_psnr_db"]) == len(record_gpu.CUTS)
     assert not any(str(tmp_path) in path.read_text() for path in (tmp_path / "results").iterdir())
     assert autoencoders.load(tmp_path / "runs" / "se-seed1").latent_channels == 16
+
+
+MEASURED = {"frechet_offline", "precision", "recall", "decoded_latents_frechet", "decoded_noise_frechet",
+            "real_hf_energy_ratio", "generated_hf_energy_ratio", "parameters", "training_time_s"}  # fmt: skip
+
+
+def test_denoisers_are_recorded_once_for_each_arm_and_seed(record_denoisers, tmp_path, monkeypatch):
+    small = Sampling(40, steps=1, batch_size=40)
+    bench = replace(
+        record_denoisers.BENCH, images=lambda: data.Photos(32, "train", seed=1, length=40), final=small, quick=small,
+        recipe=record_denoisers.RECIPE | {"steps": 3, "batch_size": 4},
+    )  # fmt: skip
+    for name, value in {"BENCH": bench, "CROPS": 40, "ROOT": tmp_path, "RESULTS": tmp_path / "results"}.items():
+        monkeypatch.setattr(record_denoisers, name, value)
+    base = records.read(record_denoisers.record("base", 0))
+    before = (tmp_path / "results" / "base-seed0.json").read_bytes()
+    shutil.rmtree(tmp_path / "runs")
+    record_denoisers.record("base", 0)  # recorded already: nothing is computed, though the weights are gone
+    assert not (tmp_path / "runs").exists()
+    assert (tmp_path / "results" / "base-seed0.json").read_bytes() == before
+    other = records.read(record_denoisers.record("location1", 0))
+    assert set(base.metrics) >= MEASURED
+    assert base.series["shift"] == [0.25, 0.5, 1.0, 2.0, 4.0]
+    assert "shift" not in other.series
+    assert base.metrics["decoded_latents_frechet"] == other.metrics["decoded_latents_frechet"]  # one autoencoder
+    assert base.metrics["decoded_latents_frechet"] < base.metrics["frechet_offline"]
+    assert (base.parameters["time_location"], other.parameters["time_location"]) == (0.0, 1.0)
+    assert len(base.series["snapshot_frechet_offline"]) == 4
+    assert str(tmp_path) not in before.decode()
+
+
+def test_every_arm_names_an_autoencoder_that_can_be_made(record_denoisers):
+    for source, special in record_denoisers.ARMS.values():
+        kind, _, name = source.rpartition(":")
+        known = {
+            "": autoencoders.SHIPPED,
+            "finetuning": record_denoisers.record_finetuning.ARMS,
+            "family": record_denoisers.record_family.MEMBERS,
+        }[kind]
+        assert name in known
+        Denoising(**record_denoisers.RECIPE, **special)
+
+
+def test_one_command_makes_autoencoder_and_denoiser(record_gpu_denoisers, tmp_path):
+    words = ["base", "se", "--seeds", "1", "--size", "smoke", "--device", "cpu", "--workers", "0", "--quiet"]
+    record_gpu_denoisers.main([*words, "--results", str(tmp_path / "results"), "--runs", str(tmp_path / "runs")])
+    arms = records.by_arm(tmp_path / "results")
+    assert sorted(arms) == ["base", "se"]
+    for arm in arms.values():
+        assert set(arm[0].metrics) >= MEASURED
+        assert arm[0].size == "smoke"
+    weights = {name: arm[0].parameters["latents"]["weights"] for name, arm in arms.items()}
+    assert weights["base"] != weights["se"]
+    assert not any(str(tmp_path) in path.read_text() for path in (tmp_path / "results").iterdir())
 
 
 def test_the_mixture_is_half_leaves_half_new_crops(record_gpu):

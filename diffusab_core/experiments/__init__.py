@@ -8,6 +8,7 @@ from diffusab_core.experiments.autoencoder import Evaluation, Finetuned, card, e
 from diffusab_core.experiments.denoiser import (
     Denoiser,
     TrainedDenoiser,
+    check_autoencoder,
     digest_of,
     generate,
     open_denoiser,
@@ -21,6 +22,7 @@ __all__ = [
     "Finetuned",
     "TrainedDenoiser",
     "card",
+    "check_autoencoder",
     "digest_of",
     "evaluate",
     "finetune",

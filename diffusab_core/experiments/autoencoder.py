@@ -6,7 +6,6 @@ Each function takes a frozen dataclass and returns a run record. What is trained
 
 from __future__ import annotations
 
-import hashlib
 import os
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -32,7 +31,7 @@ from diffusab_core.autoencoders import Autoencoder
 from diffusab_core.batches import Batches
 from diffusab_core.experiments.folders import logs, read_back
 from diffusab_core.finetuning import Finetuning, LossTerms
-from diffusab_core.folders import ImageFolder
+from diffusab_core.latent_identity import images_found
 from diffusab_core.perceptual import LPIPSDistance
 from diffusab_core.stored import StoredImages
 
@@ -290,18 +289,9 @@ def _dataset(settings: Finetuning) -> Dataset:
 
 
 def _seen(images: Dataset) -> dict[str, str]:
-    """What stored images are, for a checkpoint: their number and a hash of their names and, in a folder, sizes.
-
-    Settings alone say what photographs and leaves are; of another dataset nothing is known.
-    """
-    if not isinstance(images, StoredImages):
-        return {}
-    digest = hashlib.sha256()
-    for i in range(len(images)):
-        digest.update(f"{images.name(i)}\0".encode())
-    for path in images.paths if isinstance(images, ImageFolder) else ():
-        digest.update(f"{path.stat().st_size}\0".encode())
-    return {"images_found": f"{len(images)} ({digest.hexdigest()[:8]})"}
+    """What stored images are, for a checkpoint. Settings alone say what photographs and leaves are; of another dataset
+    nothing is known."""
+    return {"images_found": images_found(images)} if isinstance(images, StoredImages) else {}
 
 
 def loss_of(

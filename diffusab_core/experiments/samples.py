@@ -108,13 +108,14 @@ def evaluate_sample_folder(
     resolution = settings.resolution or samples.resolution
     sample_metrics.check_enough(len(chosen), features, settings.few)
     judge = {
-        "resolution": resolution, "features_weights": settings.features_weights and Path(settings.features_weights).name,
+        "resolution": resolution,
+        "features_weights": settings.features_weights and Path(settings.features_weights).name,  # wherever it lies
         "features_digest": features.digest, "dimensions": features.dimensions, "quantised": True,
         "sample_count": len(chosen), "sampling": sampling,
     }  # fmt: skip
     run = records.start(
         "evaluate-samples", parameters=asdict(settings) | judge, seed=settings.seed, size=size,
-        data=f"{len(chosen)} samples of {resolution} x {resolution} in {settings.samples}, against {settings.reference}",
+        data=f"{len(chosen)} samples of {resolution} x {resolution} of {settings.samples} against {settings.reference}",
         device=settings.device,
     )  # fmt: skip
 
