@@ -247,6 +247,89 @@ def test_sample_refuses_what_it_cannot_integrate():
 
 
 # ---------------------------------------------------------------------------------------------------------------------
+# Guidance
+
+CLASS_MEANS = torch.tensor([-2.0, 1.0, 4.0], dtype=torch.float64)
+
+
+class Branch:
+    """A velocity of Gaussian data whose mean is the class's, or their average; counts its calls."""
+
+    def __init__(self):
+        self.times = []
+
+    def __call__(self, x, t, y=None):
+        self.times.append(t[0].item())
+        mean = CLASS_MEANS.mean() if y is None else CLASS_MEANS[y][:, None]
+        return flow.gaussian_velocity(x, t, mean, VARIANCE)
+
+
+def branches(scale, interval=(0.0, 1.0)):
+    conditional, unconditional = Branch(), Branch()
+    return conditional, unconditional, flow.guided(conditional, unconditional, scale, interval)
+
+
+LABELS = torch.tensor([0, 1, 2, 1])
+TIMES = torch.full((4,), 0.4, dtype=torch.float64)
+
+
+def test_guidance_of_one_is_the_conditional_velocity_and_asks_for_no_other():
+    conditional, unconditional, velocity = branches(1.0)
+    x = normal(4, 5)
+    assert torch.equal(velocity(x, TIMES, y=LABELS), conditional(x, TIMES, y=LABELS))
+    assert unconditional.times == []
+
+
+def test_guidance_of_zero_is_the_unconditional_velocity():
+    _, unconditional, velocity = branches(0.0)
+    x = normal(4, 5)
+    assert torch.equal(velocity(x, TIMES, y=LABELS), unconditional(x, TIMES))
+
+
+@pytest.mark.parametrize("scale", [0.3, 1.5, 3.0, 7.5])
+def test_guidance_is_linear_in_its_scale(scale):
+    conditional, unconditional, velocity = branches(scale)
+    x = normal(4, 5)
+    given, without = conditional(x, TIMES, y=LABELS), unconditional(x, TIMES)
+    torch.testing.assert_close(velocity(x, TIMES, y=LABELS), (1 - scale) * without + scale * given)
+
+
+@pytest.mark.parametrize("method", flow.METHODS)
+def test_guidance_extrapolates_the_mean_of_gaussian_classes(method):
+    """With one variance for all, velocities are affine in the mean: samples have the mean m + w (m_y - m)."""
+    _, _, velocity = branches(3.0)
+    start = normal(4, 64)
+    samples = flow.sample(velocity, start, 200, method, y=LABELS)
+    average = CLASS_MEANS.mean()
+    mean = average + 3.0 * (CLASS_MEANS[LABELS] - average)
+    torch.testing.assert_close(
+        samples, mean[:, None] + VARIANCE**0.5 * start, rtol=0, atol={"euler": 0.05, "heun": 1e-3}[method]
+    )
+
+
+def test_guidance_keeps_to_its_interval():
+    conditional, unconditional, velocity = branches(2.0, (0.25, 0.75))
+    flow.sample(velocity, normal(4, 5), steps=8, y=LABELS)
+    assert conditional.times == [1.0, 0.875, 0.75, 0.625, 0.5, 0.375, 0.25, 0.125]
+    assert unconditional.times == [0.75, 0.625, 0.5, 0.375, 0.25]  # both ends belong to it
+    x, late = normal(4, 5), torch.full((4,), 0.1, dtype=torch.float64)
+    assert torch.equal(velocity(x, late, y=LABELS), conditional(x, late, y=LABELS))
+
+
+@pytest.mark.parametrize("scale", [-0.1, float("inf"), float("nan")])
+def test_guidance_refuses_an_impossible_scale(scale):
+    with pytest.raises(ValueError, match=f"not negative, got {scale}"):
+        branches(scale)
+
+
+@pytest.mark.parametrize("interval", [(0.8, 0.2), (-0.1, 1.0), (0.0, 1.1), (float("nan"), 1.0)])
+def test_guidance_refuses_an_impossible_interval(interval):
+    with pytest.raises(ValueError, match="0 <= first <= last <= 1") as caught:
+        branches(2.0, interval)
+    assert str(interval) in str(caught.value)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
 # Signal and noise by frequency
 
 

@@ -126,7 +126,7 @@ def load(folder: str | os.PathLike, device: str | torch.device = "cpu") -> tuple
             num_classes=config["num_classes"],
         )  # fmt: skip
         model.load_state_dict(load_file(folder / WEIGHTS_FILE))
-    except (KeyError, json.JSONDecodeError, SafetensorError, RuntimeError) as error:
+    except (KeyError, TypeError, ValueError, SafetensorError, RuntimeError) as error:  # ValueError: JSON and sizes too
         why = " ".join(str(error).split())
         raise DenoiserError(f"{folder}: the denoiser cannot be read ({why[:300]})") from error
     return model.to(device).eval(), config

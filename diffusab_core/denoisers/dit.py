@@ -18,7 +18,7 @@ from diffusab_core.denoisers.parts import (
     TimeEmbedding,
     grid,
     patchify,
-    rotary_angles,
+    rotation,
     unpatchify,
 )
 
@@ -144,16 +144,17 @@ class DiT(nn.Module):
             axes = ", ".join("thw"[-len(self.input_size) :])
             raise ValueError(f"this model takes latents (N, {self.in_channels}, {axes}), got shape {tuple(x.shape)}")
         size = tuple(x.shape[2:])
-        tokens = self.embed(patchify(x, self.patch))  # (N, L, D)
+        # Under autocast the sum over blocks stays in the precision of x, as in the original.
+        tokens = self.embed(patchify(x, self.patch)).to(x.dtype)  # (N, L, D)
         if hint is not None:
             tokens = tokens + self.hint(hint)
         c = self._condition(t, y, len(x))
-        rotation = self._rotation(size, tokens)
+        turn = self._rotation(size, tokens)
         for block in self.blocks:
             if self.checkpoint_activations and torch.is_grad_enabled():
-                tokens = checkpoint(block, tokens, c, rotation, use_reentrant=False)
+                tokens = checkpoint(block, tokens, c, turn, use_reentrant=False)
             else:
-                tokens = block(tokens, c, rotation)
+                tokens = block(tokens, c, turn)
         shift, scale = self.modulation(c).chunk(2, dim=-1)
         v = unpatchify(self.out(modulate(self.norm(tokens), shift, scale)), self.patch, size)
         return (v, tokens) if with_hint else v
@@ -172,5 +173,4 @@ class DiT(nn.Module):
         return c + self.label(y)
 
     def _rotation(self, size: tuple[int, ...], like: Tensor) -> tuple[Tensor, Tensor]:
-        angles = rotary_angles(grid(size, self.patch), self.width // self.heads)
-        return angles.cos().to(like), angles.sin().to(like)  # computed in float64: bf16 has no positions beyond 256
+        return rotation(grid(size, self.patch), self.width // self.heads, like.device, like.dtype)
