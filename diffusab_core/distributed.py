@@ -1,6 +1,6 @@
 r"""One process or many: the world of a training run, sharding, and what is gathered from all processes.
 
-``torchrun --nproc-per-node 8 -m diffusab_core.cli train …`` starts the same program several times. Each process opens
+``torchrun --nproc-per-node 8 -m diffusab_core train …`` starts the same program several times. Each process opens
 :func:`world`, shards its module (FSDP2: every parameter, gradient and optimiser state is cut along its first axis, one
 piece a process) and trains its parts of every batch (:func:`diffusab_core.training.train`). Without torchrun the same
 lines run in one process and nothing is sharded.
@@ -167,9 +167,9 @@ def clip_gradients(parameters: Iterable[nn.Parameter], limit: float) -> float:
 
 @torch.no_grad()
 def unsharded(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The same as plain, whole tensors on the CPU, in every process; all of them have to call it."""
+    """A copy of plain, whole tensors on the CPU, in every process; all of them have to call it."""
     return {
-        name: (value.full_tensor() if isinstance(value, DTensor) else value).detach().cpu()
+        name: value.full_tensor().cpu() if isinstance(value, DTensor) else value.detach().to("cpu", copy=True)
         for name, value in state_dict.items()
     }
 

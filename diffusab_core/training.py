@@ -188,9 +188,9 @@ def train(
     ``module`` ends with the last step's weights; the averaged ones are in the result's ``ema`` and go in by
     ``module.load_state_dict(trained.ema)`` (:func:`diffusab_core.distributed.load_unsharded` if it is sharded).
 
-    With several processes each of them calls this function with the same arguments; one shows progress, logs and
-    writes checkpoints' last word. The batch of a step then falls into ``parts = accumulation * world.size`` parts of
-    equal size, of which process ``rank`` computes ``accumulation`` from ``rank * accumulation`` on.
+    With several processes each of them calls this function with the same arguments; the first one shows progress and
+    logs. The batch of a step falls into ``parts = accumulation * world.size`` parts of equal size, of which process
+    ``rank`` computes ``accumulation``, from ``rank * accumulation`` on.
 
     Args:
         module: What is trained; on its device already, and sharded (:func:`diffusab_core.distributed.shard`) if there

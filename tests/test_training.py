@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from diffusab_core import training
-from diffusab_core.checkpoints import CheckpointError
+from diffusab_core.checkpoints import CheckpointError, FileStore
 from diffusab_core.training import Settings, TrainingDiverged, batch_indices, generator_at, train
 
 SETTINGS = Settings(steps=12, seed=5, learning_rate=1e-2, warmup=3)
@@ -76,8 +76,12 @@ def test_default_half_life():
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"steps": 0}, {"warmup": 12}, {"learning_rate": 0.0}, {"clip": -1.0}, {"ema_half_life": 0.0}]
-)
+    "wrong",
+    [
+        {"steps": 0}, {"warmup": 12}, {"learning_rate": 0.0}, {"clip": -1.0}, {"ema_half_life": 0.0},
+        {"accumulation": 0},
+    ],
+)  # fmt: skip
 def test_impossible_settings_are_named(wrong):
     (name,) = wrong
     with pytest.raises(ValueError, match=name):
@@ -157,6 +161,66 @@ def test_a_truncated_checkpoint_costs_only_the_steps_since_the_one_before(tmp_pa
     assert trained.series == expected_trained.series
 
 
+def test_a_store_is_resumed_like_the_file_it_wraps(tmp_path):
+    run(checkpoint=tmp_path / "c.pt")
+    assert run(checkpoint=FileStore(tmp_path / "c.pt"))[1].resumed_from == SETTINGS.steps
+
+
+def test_the_parts_of_a_step_get_the_same_noise_and_are_averaged(tmp_path):
+    calls = []
+
+    def linear(model):
+        def loss(step, generator, part):
+            index, _ = part
+            noise = torch.randn(3, generator=generator)
+            calls.append((step, part, noise.tolist()))
+            # gradient index + 1 for every weight, and three scalars that differ between parts
+            return (index + 1) * sum(p.sum() for p in model.parameters()), {"index": torch.tensor(float(index))}
+
+        return loss
+
+    settings = replace(SETTINGS, steps=4, accumulation=3)
+    gradients = []
+
+    def watched(model):
+        model[3].bias.register_post_accumulate_grad_hook(lambda p: gradients.append(p.grad[0].item()))
+        return linear(model)
+
+    _, trained = run(settings, loss_of=watched)
+    assert [(step, part) for step, part, _ in calls] == [(k, (i, 3)) for k in range(4) for i in range(3)]
+    noises = [tuple(noise) for _, _, noise in calls]
+    assert all(noises[3 * k] == noises[3 * k + 1] == noises[3 * k + 2] for k in range(4))
+    assert len(set(noises)) == 4
+    assert gradients[2::3] == pytest.approx([2.0] * 4)  # the mean of 1, 2 and 3
+    assert trained.series["index"] == [1.0]
+
+
+def test_an_interrupted_run_may_go_on_with_another_number_of_parts(tmp_path):
+    def in_parts(model):
+        def loss(step, generator, part=(0, 1)):
+            index, parts = part
+            x = DATA[batch_indices(step, 8, len(DATA), SETTINGS.seed)].chunk(parts)[index]
+            return (model(x) - x).square().mean()
+
+        return loss
+
+    def layers():
+        torch.manual_seed(0)
+        return nn.Sequential(nn.Linear(4, 8), nn.SiLU(), nn.Linear(8, 4))  # nothing looks at the whole batch
+
+    def train_layers(settings, **options):
+        model = layers()
+        return train(model, in_parts(model), settings, progress=False, log_every=1, checkpoint_every=5, **options)
+
+    whole = train_layers(SETTINGS)
+    path = tmp_path / "c.pt"
+    train_layers(replace(SETTINGS, accumulation=2), checkpoint=path)
+    path.unlink()  # leaves the checkpoint of step 10
+    resumed = train_layers(replace(SETTINGS, accumulation=4), checkpoint=path)
+    assert resumed.resumed_from == 10
+    assert resumed.series["loss"] == pytest.approx(whole.series["loss"], rel=1e-5)
+
+
 def test_snapshots_are_kept_and_continue_after_a_stop(tmp_path):
     def with_snapshots(settings, **options):
         model = network()
@@ -172,6 +236,15 @@ def test_snapshots_are_kept_and_continue_after_a_stop(tmp_path):
     again = with_snapshots(SETTINGS, checkpoint=path, checkpoint_every=7)
     assert again.resumed_from == 7
     assert again.snapshots == whole.snapshots
+
+
+def test_snapshots_may_be_of_the_averaged_weights():
+    model, seen = network(), []
+    options = {"snapshot_every": SETTINGS.steps, "snapshot_average": True, "progress": False}
+    trained = train(model, denoising(model), SETTINGS, snapshot=lambda ema: seen.append(ema) or {}, **options)
+    assert_same_state(seen[0], network().state_dict())  # a copy: training does not change it
+    assert_same_state(seen[1], trained.ema)
+    assert not torch.equal(trained.ema["0.weight"], model[0].weight)
 
 
 def test_scalars_are_handed_on_and_samples_are_named():
