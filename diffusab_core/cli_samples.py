@@ -16,7 +16,7 @@ def evaluate_samples(
         str,
         typer.Argument(
             metavar="SAMPLES",
-            help="Folder that `diffusab sample` wrote, any folder of images, or what `diffusab profile --images` takes.",
+            help="Folder that `diffusab sample` wrote, any folder of images, or as `diffusab profile --images`.",
         ),
     ],
     reference: Annotated[

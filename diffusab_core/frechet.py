@@ -50,14 +50,18 @@ def _gaussian(mu: Tensor | np.ndarray, cov: Tensor | np.ndarray, which: str) -> 
 
 
 def _factor(cov: Tensor, which: str) -> Tensor:
-    r""":math:`F = \Lambda^{1/2} V^\top`, ``(rank, D)``, so that :math:`F^\top F = \Sigma`."""
+    r""":math:`F`, ``(rank, D)``, so that :math:`F^\top F = \Sigma`: Cholesky's, or :math:`\Lambda^{1/2} V^\top`."""
+    zero = len(cov) * torch.finfo(cov.dtype).eps  # relative; what is smaller is zero but for rounding
+    lower, failed = torch.linalg.cholesky_ex(cov)
+    if not failed and lower.diagonal().min() ** 2 > zero * cov.diagonal().max():
+        return lower.T  # full rank, in a tenth of the time of the eigenvectors
     values, vectors = torch.linalg.eigh(cov)  # ascending
     largest, lowest = values.abs().max().item(), values[0].item()
     if lowest < -_ROUNDING * largest:
         raise ValueError(f"{which}: a covariance has no negative eigenvalue, this one has {lowest:g}")
     # Eigenvalues that are zero but for rounding (fewer images than features) would enter with their square root, which
     # is 1e8 times larger.
-    kept = values > len(values) * torch.finfo(values.dtype).eps * largest
+    kept = values > zero * largest
     return values[kept].sqrt()[:, None] * vectors.T[kept]
 
 

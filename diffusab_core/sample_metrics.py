@@ -68,7 +68,9 @@ def check_enough(count: int, features: Extractor, few: bool, what: str = "sample
 def class_probabilities(features: Extractor, found: Tensor) -> Tensor | None:
     """The classes that an extractor's own network sees, ``(N, K)``, from its features ``(N, D)``.
 
-    Of the offline network all 17 classes, of Inception 1008; ``None`` for an extractor that knows no classes.
+    Of Inception 1008; ``None`` for an extractor that knows no classes. Of the offline network all 17, and it is a weak
+    judge: it names the class of half of the 64 x 64 leaves (real ones have an Inception Score of 2.8), but is no better
+    than chance for leaves of 32 x 32, where the score says nothing.
     """
     if isinstance(features, OfflineFeatures):
         return features.network.classes(found).softmax(1)

@@ -83,7 +83,7 @@ def video_features(weights: str | os.PathLike | None = None) -> I3DFeatures:
     path = _find("FVD's I3D", weights, [FILE], [cached], advice)
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)  # torch would rather have torch.export
+            warnings.simplefilter("ignore")  # torch would rather have torch.export; the file is what it is
             network = torch.jit.load(str(path), map_location="cpu")
     except (RuntimeError, ValueError, OSError) as error:
         raise ValueError(f"{path} cannot be read as TorchScript, it may be cut off ({_first_line(error)})") from error
