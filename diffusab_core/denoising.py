@@ -31,6 +31,8 @@ PRECISIONS = ("fp32", "bf16")
 class Denoising:
     """A denoiser's training. Defaults are the paper's recipe but for its 400 000 steps and batch.
 
+    The paper says nothing of label dropout and of averaging the denoiser's weights.
+
     Attributes:
         denoiser: A name that :func:`diffusab_core.denoisers.build` knows.
         steps: Optimiser steps.

@@ -32,6 +32,13 @@ FINETUNED = (
     Column("PSNR, dB", "psnr_db", 1, ".2f"),
     Column("SSIM", "ssim", 1, ".4f"),
 )
+DENOISED = (
+    Column("Fréchet distance", "frechet_offline", 1, ".2f"),
+    Column("of decoded latents", "decoded_latents_frechet", 1, ".2f"),
+    Column("of decoded noise", "decoded_noise_frechet", 1, ".0f"),
+    Column("precision", "precision", 1, ".3f"),
+    Column("recall", "recall", 1, ".3f"),
+)
 MARKS = {"higher": " ↑", "lower": " ↓", "overlapping": ""}
 
 
@@ -66,22 +73,51 @@ def finetuning_table(
     Raises:
         ValueError: There is no arm, or no such control.
     """
-    if not arms or (control is not None and control not in arms):
-        raise ValueError(f"no control {control!r} among the arms {list(arms)}")
+    rows = _rows(arms, control, columns, "after_")
     first = next(iter(arms.values()))[0]
     before = [f"{column.times * first.metrics['before_' + column.key]:{column.form}}" for column in columns]
-    lines = ["| | runs | " + " | ".join(column.title for column in columns) + " |", "|---" * (len(columns) + 2) + "|"]
-    lines.append(f"| {untouched} | | " + " | ".join(before) + " |")
+    return "\n".join([*_head(columns), f"| {untouched} | | " + " | ".join(before) + " |", *rows])
+
+
+def denoiser_table(
+    arms: Mapping[str, Sequence[RunRecord]], control: str | None = None, columns: Sequence[Column] = DENOISED
+) -> str:
+    """Markdown table of denoisers: each arm as mean ± sample standard deviation, with arrows as in the table above.
+
+    Args:
+        arms: For each label its runs, as :func:`diffusab_core.records.by_arm` gives them.
+        control: The label that the others are compared with.
+        columns: What is shown; a key is the metric's name as it stands.
+
+    Raises:
+        ValueError: There is no arm, or no such control.
+        KeyError: A run lacks a metric.
+    """
+    rows = _rows(arms, control, columns)
+    return "\n".join([*_head(columns), *rows])
+
+
+def _head(columns: Sequence[Column]) -> list[str]:
+    titles = " | ".join(column.title for column in columns)
+    return [f"| | runs | {titles} |", "|---" * (len(columns) + 2) + "|"]
+
+
+def _rows(
+    arms: Mapping[str, Sequence[RunRecord]], control: str | None, columns: Sequence[Column], prefix: str = ""
+) -> list[str]:
+    if not arms or (control is not None and control not in arms):
+        raise ValueError(f"no control {control!r} among the arms {list(arms)}")
+    lines = []
     for label, runs in arms.items():
         cells = []
         for column in columns:
-            found = values(runs, "after_" + column.key, column.times)
+            found = values(runs, prefix + column.key, column.times)
             cell = plus_minus(found, column.form)
             if control is not None and label != control:
-                cell += MARKS[ordering(values(arms[control], "after_" + column.key, column.times), found)]
+                cell += MARKS[ordering(values(arms[control], prefix + column.key, column.times), found)]
             cells.append(cell)
         lines.append(f"| {label} | {len(runs)} | " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+    return lines
 
 
 def mean_series(runs: Sequence[RunRecord], name: str) -> list[float]:
@@ -94,3 +130,34 @@ def mean_series(runs: Sequence[RunRecord], name: str) -> list[float]:
     if len({len(entries) for entries in series}) != 1:
         raise ValueError(f"series {name!r} has {sorted({len(entries) for entries in series})} entries in these runs")
     return [sum(column) / len(column) for column in zip(*series, strict=True)]
+
+
+def tail_means(runs: Sequence[RunRecord], name: str, last: int) -> list[float]:
+    """Mean of the last entries of a series, run by run, such as the loss at the end of a training.
+
+    Raises:
+        ValueError: ``last`` is not positive, or a series is shorter than that.
+    """
+    for run in runs:
+        if not 1 <= last <= len(run.series[name]):
+            raise ValueError(f"series {name!r} of run {run.identity} has {len(run.series[name])} entries, not {last}")
+    return [sum(run.series[name][-last:]) / last for run in runs]
+
+
+def at_each(runs: Sequence[RunRecord], place: str, name: str, form: str = "g") -> dict[str, list[float]]:
+    """A series of several runs by the places at which it was taken: for each, one value for each run.
+
+    Args:
+        runs: Of one arm.
+        place: Series of the places, such as ``snapshot_step`` or ``shift``; the same in all runs.
+        name: Series of the values.
+        form: How a place is written.
+
+    Raises:
+        ValueError: The runs' places differ, or a series has another length than its places.
+    """
+    places = runs[0].series[place]
+    for run in runs:
+        if run.series[place] != places or len(run.series[name]) != len(places):
+            raise ValueError(f"run {run.identity} has {name!r} at other places {place!r} than run {runs[0].identity}")
+    return {f"{where:{form}}": [run.series[name][i] for run in runs] for i, where in enumerate(places)}
