@@ -45,10 +45,10 @@ n_crops: int = 2048  # crops that the denoiser is trained on
 width: int = 96
 depth: int = 3
 heads: int = 4
-train_steps: int = 300
+train_steps: int = 220
 batch_size: int = 64
 learning_rate: float = 3e-3
-n_samples: int = 250  # that each way of sampling is judged by
+n_samples: int = 200  # that each way of sampling is judged by
 record_path: str = ""  # where the run record goes; nowhere when empty
 
 # %% tags=["hide-input"]

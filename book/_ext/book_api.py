@@ -16,13 +16,18 @@ MARKER = "% modules of diffusab_core"
 
 
 def public_modules(package: Path) -> list[str]:
-    """Return the dotted names of a package's modules, sorted; names with a leading underscore are private."""
+    """Return the dotted names of a package's modules, sorted; names with a leading underscore are private.
+
+    A package inside it counts as the module that its ``__init__.py`` is.
+    """
     names = []
-    for path in sorted(package.rglob("*.py")):
+    for path in package.rglob("*.py"):
         parts = path.relative_to(package.parent).with_suffix("").parts
-        if path.stem != "__init__" and not any(part.startswith("_") for part in parts):
+        if parts[-1] == "__init__" and len(parts) > 2:
+            parts = parts[:-1]
+        if not any(part.startswith("_") for part in parts):
             names.append(".".join(parts))
-    return names
+    return sorted(names)
 
 
 def module_section(name: str) -> str:

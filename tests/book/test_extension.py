@@ -177,7 +177,7 @@ def test_private_modules_are_not_in_the_api_page(tmp_path):
     for name in ("a.py", "_b.py", "sub/c.py", "_sub/d.py", "sub/__init__.py"):
         (package / name).parent.mkdir(parents=True, exist_ok=True)
         (package / name).write_text("")
-    assert book_api.public_modules(package) == ["package.a", "package.sub.c"]
+    assert book_api.public_modules(package) == ["package.a", "package.sub", "package.sub.c"]
 
 
 @pytest.fixture
