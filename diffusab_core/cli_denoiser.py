@@ -10,9 +10,6 @@ import typer
 
 from diffusab_core.cli import app, fail
 
-SAMPLES_FILE = "samples.json"
-PICTURES = "images"
-
 
 @app.command()
 def train(
@@ -187,6 +184,8 @@ def _class(label: str | None, names: tuple[str, ...]) -> int | None:
 
 def _prepare(out: Path, about: dict[str, Any], writes: bool) -> Path:
     """The folder for pictures; refused when it holds samples of another kind."""
+    from diffusab_core.experiments.samples import PICTURES, SAMPLES_FILE
+
     file = out / SAMPLES_FILE
     if file.is_file():
         found = json.loads(file.read_text(encoding="utf-8"))

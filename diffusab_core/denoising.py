@@ -22,9 +22,7 @@ from torch import Tensor, nn
 from torch.nn.functional import mse_loss
 
 from diffusab_core import denoisers, flow, training
-from diffusab_core.latents import Latents
-
-PRECISIONS = ("fp32", "bf16")
+from diffusab_core.latents import Latents, check_precision
 
 
 @dataclass(frozen=True)
@@ -92,8 +90,7 @@ class Denoising:
                 raise ValueError(f"{name} is a probability, got {getattr(self, name)}")
         if not self.time_scale > 0:
             raise ValueError(f"time_scale must be positive, got {self.time_scale}")
-        if self.precision not in PRECISIONS:
-            raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}, got {self.precision!r}")
+        check_precision(self.precision)
         _ = self.training  # refuses what the loop cannot use
 
     @property
@@ -204,8 +201,7 @@ class Sampling:
     def __post_init__(self) -> None:
         if self.samples < 1 or self.batch_size < 1:
             raise ValueError(f"samples and batch_size must be at least 1, got {self.samples} and {self.batch_size}")
-        if self.precision not in PRECISIONS:
-            raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}, got {self.precision!r}")
+        check_precision(self.precision)
         if self.method not in flow.METHODS:
             raise ValueError(f"unknown sampling method {self.method!r}, choose one of {', '.join(flow.METHODS)}")
         flow.sampling_times(self.steps, self.shift)  # refuses what the sampler cannot use

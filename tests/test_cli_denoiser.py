@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -159,3 +160,12 @@ def test_other_weights_under_the_same_name_are_refused():
     denoiser = experiments.train_denoiser(settings, latents, progress=False).denoiser
     with pytest.raises(ValueError, match="weights 0000000000000000"):
         experiments.check_autoencoder(denoiser, autoencoders.load("kl-f8c4"))
+
+
+def test_a_finished_run_is_read_back_by_a_process_with_another_number_of_the_same_device(tmp_path: Path):
+    latents = TensorLatents(torch.randn(8, 4, 4, 4))
+    settings = Denoising(denoiser="DiT-XXS/1", steps=1, batch_size=2, device="cpu")
+    first = experiments.train_denoiser(settings, latents, tmp_path / "run", progress=False)
+    other = replace(settings, device="cpu:0")  # as cuda:0 and cuda:1 are under torchrun
+    again = experiments.train_denoiser(other, latents, tmp_path / "run", progress=False)
+    assert again.record == first.record

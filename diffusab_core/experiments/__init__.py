@@ -1,7 +1,7 @@
 """What chapters, scripts and the command line run: each function takes a frozen dataclass and returns a run record.
 
-Autoencoders are fine-tuned and evaluated in :mod:`diffusab_core.experiments.autoencoder`, denoisers trained, sampled
-and evaluated in :mod:`diffusab_core.experiments.denoiser`.
+Autoencoders are fine-tuned and evaluated in :mod:`diffusab_core.experiments.autoencoder`, denoisers trained and sampled
+in :mod:`diffusab_core.experiments.denoiser`, samples judged in :mod:`diffusab_core.experiments.samples`.
 """
 
 from diffusab_core.experiments.autoencoder import Evaluation, Finetuned, card, evaluate, finetune, loss_of
@@ -12,7 +12,6 @@ from diffusab_core.experiments.denoiser import (
     digest_of,
     generate,
     open_denoiser,
-    score,
     train_denoiser,
 )
 
@@ -29,6 +28,5 @@ __all__ = [
     "generate",
     "loss_of",
     "open_denoiser",
-    "score",
     "train_denoiser",
 ]

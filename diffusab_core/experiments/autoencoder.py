@@ -97,7 +97,7 @@ def evaluate(settings: Evaluation, size: records.Size = "laptop") -> records.Run
         ValueError: Images or cuts that cannot be used.
     """
     lpips = metrics.lpips_distance("alex", settings.lpips_weights) if settings.lpips_weights is not None else None
-    features = _feature_network(settings)
+    features = feature_network(settings.features, settings.features_weights, settings.device)
     autoencoder = autoencoders.load(settings.model, device=settings.device)
     made = {"length": settings.samples} if settings.images in ("photos", "leaves") else {}
     if settings.images == "photos":
@@ -132,15 +132,18 @@ def evaluate(settings: Evaluation, size: records.Size = "laptop") -> records.Run
     return run.finish()
 
 
-def _feature_network(settings: Evaluation) -> nn.Module | None:
-    if settings.features == "none":
+def feature_network(name: str, weights: str | None, device: str) -> nn.Module | None:
+    """A feature network of :data:`FEATURES` on its device; ``None`` for ``"none"``.
+
+    Raises:
+        MissingWeightsError: Its weights are not on the disk.
+    """
+    if name == "none":
         return None
-    if settings.features == "offline":
-        found = offline_features.offline_features()
-    else:
-        load = {"inception": metrics.inception_features, "dinov2": metrics.dinov2_features}[settings.features]
-        found = load(settings.features_weights)
-    return found.to(settings.device)
+    if name == "offline":
+        return offline_features.offline_features().to(device)
+    load = {"inception": metrics.inception_features, "dinov2": metrics.dinov2_features}[name]
+    return load(weights).to(device)
 
 
 @torch.no_grad()
@@ -252,7 +255,7 @@ def finetune(
             settings.training,
             checkpoint=folder / "training" / "checkpoint.pt" if folder else None,
             checkpoint_every=checkpoint_every,
-            identity=asdict(settings) | _seen(dataset) | ({"lpips": lpips.digest} if lpips is not None else {}),
+            identity=asdict(settings) | seen(dataset) | ({"lpips": lpips.digest} if lpips is not None else {}),
             log_every=log_every,
             on_log=on_log,
             snapshot=partial(finetuning.examine, autoencoder, probe, settings.block_size),
@@ -288,7 +291,7 @@ def _dataset(settings: Finetuning) -> Dataset:
     return shards.open_images(settings.images, settings.resolution, crop="random", seed=settings.seed, **endless)
 
 
-def _seen(images: Dataset) -> dict[str, str]:
+def seen(images: Dataset) -> dict[str, str]:
     """What stored images are, for a checkpoint. Settings alone say what photographs and leaves are; of another dataset
     nothing is known."""
     return {"images_found": images_found(images)} if isinstance(images, StoredImages) else {}

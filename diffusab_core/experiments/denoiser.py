@@ -1,7 +1,7 @@
-r"""Denoisers: training one on latents, sampling it, and judging its samples.
+r"""Denoisers: training one on latents, and sampling it.
 
-:func:`train_denoiser` makes a folder that :func:`open_denoiser` opens; :func:`generate` draws images from it and
-:func:`score` compares them with real ones.
+:func:`train_denoiser` makes a folder that :func:`open_denoiser` opens; :func:`generate` draws images from it, for
+:func:`diffusab_core.sample_metrics.evaluate_samples` to compare with real ones.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from diffusab_core import denoisers, denoising, records, sample_metrics, training
+from diffusab_core import denoisers, denoising, records, training
 from diffusab_core.autoencoders import Autoencoder
 from diffusab_core.denoising import Denoising, Sampling
 from diffusab_core.distributed import World, shard
@@ -109,7 +109,10 @@ def train_denoiser(
         raise ValueError(f"snapshots are taken in one process only, this run has {world.size}")
     if settings.flips and not latents.flips:
         raise ValueError("the settings ask for flips, but these latents hold none of mirrored images")
-    parameters = _plain(asdict(settings) | {"latents": dict(latents.identity)})
+    # Without the number of a GPU: under torchrun every process has another, and all read the same record back.
+    parameters = _plain(
+        asdict(settings) | {"device": torch.device(settings.device).type, "latents": dict(latents.identity)}
+    )
     run = records.start(
         "train-denoiser", parameters=parameters, seed=settings.seed, size=size,
         data=f"{len(latents)} latents {latents.shape} of {latents.identity.get('images', 'tensors')}",
@@ -284,33 +287,3 @@ def check_autoencoder(denoiser: Denoiser, autoencoder: Autoencoder) -> None:
             f"the denoiser was trained on latents of {denoiser.latents.get('autoencoder')} (weights {wanted}), not of "
             f"{autoencoder.name} (weights {found})"
         )
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# Judging samples
-
-
-def score(
-    denoiser: Denoiser,
-    autoencoder: Autoencoder,
-    sampling: Sampling,
-    reference: sample_metrics.Reference,
-    features: nn.Module,
-    *,
-    world: World | None = None,
-    few: bool = False,
-    precision_recall: int = 10_000,
-    progress: bool = False,
-) -> dict[str, float]:
-    """Draw samples and compare them with real images, in constant memory: nothing is kept but statistics.
-
-    Returns:
-        As :func:`diffusab_core.sample_metrics.evaluate_samples`.
-
-    Raises:
-        ValueError: As :func:`generate`; too few samples for the extractor.
-    """
-    images = (x for _, x, _ in generate(denoiser, autoencoder, sampling, world=world, progress=progress))
-    return sample_metrics.evaluate_samples(
-        images, reference, features, few=few, precision_recall=precision_recall, world=world, progress=False
-    )

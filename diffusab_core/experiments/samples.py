@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, Subset
 
-from diffusab_core import metrics, offline_features, records, sample_metrics, shards
+from diffusab_core import metrics, records, sample_metrics, shards
 from diffusab_core.distributed import World
-from diffusab_core.experiments.autoencoder import _seen
+from diffusab_core.experiments.autoencoder import feature_network, seen
 from diffusab_core.pixels import center_crop
 from diffusab_core.stored import StoredImages
 
@@ -102,7 +102,7 @@ def evaluate_sample_folder(
             for the network, or a cache or file of statistics of something else.
     """
     world = world or World()
-    features = _open_features(settings).to(settings.device)
+    features = feature_network(settings.features, settings.features_weights, settings.device)
     samples, sampling = _open_samples(settings, progress and world.is_main)
     chosen = _choose(len(samples), settings.count, settings.seed)
     resolution = settings.resolution or samples.resolution
@@ -141,7 +141,7 @@ def evaluate_sample_folder(
         }  # fmt: skip
         reference = sample_metrics.reference(
             batches(images, indices), features, neighbours_up_to=settings.precision_recall, cache=cache,
-            identity=identity | _seen(images), world=world, progress=progress,
+            identity=identity | seen(images), world=world, progress=progress,
         )  # fmt: skip
     found = sample_metrics.evaluate_samples(
         batches(samples, chosen), reference, features, few=settings.few, precision_recall=settings.precision_recall,
@@ -162,13 +162,6 @@ def _notes(settings: SampleEvaluation, reference: metrics.Reference, features: n
     if min(found["samples"], reference.count) <= features.dimensions:
         notes.append("Too few images for the number of features: the distance compares with nothing.")
     return " ".join(notes)
-
-
-def _open_features(settings: SampleEvaluation) -> nn.Module:
-    if settings.features == "offline":
-        return offline_features.offline_features()
-    load = {"inception": metrics.inception_features, "dinov2": metrics.dinov2_features}[settings.features]
-    return load(settings.features_weights)
 
 
 def _choose(length: int, count: int | None, seed: int) -> list[int]:
