@@ -14,12 +14,13 @@ from pathlib import Path
 
 import torch
 from diffusers import AutoencoderKL
-from train_shipped import EVALUATION_CROPS, EVALUATION_RESOLUTION, EVALUATION_SEED, PACKAGE_WEIGHTS, measure, normalise
+from train_shipped import EVALUATION_SEED, PACKAGE_WEIGHTS, RECIPES, measure, normalise
 
 from diffusab_core import data, records
 from diffusab_core.experiments import card
 
 SEED = 0
+BASE = RECIPES["kl-f4c16"]  # says what cards are measured on
 ARMS = {"kl-f4c16-ft": "plain", "kl-f4c16-se": "se", "kl-f4c16-chf": "chf-drawn0.7"}
 
 
@@ -27,10 +28,10 @@ def ship(name: str, run: Path, folder: Path) -> None:
     """Weights in half precision, measured again as stored; the card of the run with what was measured and the terms."""
     record = records.read(run / "record.json")
     model = AutoencoderKL.from_pretrained(run).eval()
-    normalise(model)
+    normalise(model, BASE)
     model.register_to_config(_name_or_path=record.parameters["model"])  # not the folder it lies in here
     model.half().save_pretrained(folder)
-    found = measure(AutoencoderKL.from_pretrained(folder).eval())
+    found = measure(AutoencoderKL.from_pretrained(folder).eval(), BASE)
     record = record.model_copy(
         update={
             "parameters": {"name": name, **record.parameters},
@@ -40,7 +41,7 @@ def ship(name: str, run: Path, folder: Path) -> None:
     )
     terms = "\n".join(f"- `{photo}`: {data.PHOTOGRAPHS[photo].licence}" for photo in data.photo_names("train"))
     measured = textwrap.fill(
-        f"On {EVALUATION_CROPS} fixed crops of held-out photographs (`data.Photos({EVALUATION_RESOLUTION}, "
+        f"On {BASE.evaluation_crops} fixed crops of held-out photographs (`data.Photos({BASE.evaluation_resolution}, "
         f'"test", seed={EVALUATION_SEED})`), with the stored half-precision weights run in float32: '
         f"{found['held_out_psnr_db']:.2f} dB, high-frequency energy ratio of the latents "
         f"{found['held_out_latent_high_frequency_energy_ratio']:.5f}. Normalise latents as "

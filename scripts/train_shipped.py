@@ -21,9 +21,6 @@ from diffusab_core import data, metrics, records, regularizers, spectrum, traini
 
 PACKAGE_WEIGHTS = Path(data.__file__).parent / "weights"
 EVALUATION_SEED = 1  # of the fixed crops that every number in a card is measured on; training seeds are free to vary
-EVALUATION_CROPS = 256
-EVALUATION_RESOLUTION = 64  # whatever the size of the training crops
-STATISTICS_CROPS = 2048
 
 
 @dataclass(frozen=True)
@@ -40,22 +37,31 @@ class Recipe:
     steps: int = 6000
     learning_rate: float = 2e-3
     warmup: int = 100
+    # What a card's numbers are measured on, whatever the size of the training crops: a latent must hold whole blocks.
+    evaluation_resolution: int = 64
+    evaluation_crops: int = 256
+    statistics_crops: int = 2048
 
     @property
     def compression(self) -> int:
         return 2 ** (len(self.channels) - 1)
 
 
-F4, F8 = (16, 32, 48), (16, 24, 32, 40)
+F4, F8, F16 = (16, 32, 48), (16, 24, 32, 40), (12, 16, 24, 32, 32)
 # Short enough that every member can be trained with several seeds. One group in the norms: with eight, each holds two
 # of a decoder's last 16 channels and divides much of a picture's own brightness and colour away (0.8 dB, held out).
 _FAMILY = {"resolution": 48, "batch_size": 8, "steps": 2000, "norm_groups": 1}
+# At f16 a crop of 48 pixels is a latent of 3 x 3; the pixels in a step are 3.6 times those of the others.
+_HIGH = {"resolution": 128, "batch_size": 4, "steps": 2000, "norm_groups": 1, "evaluation_resolution": 256}
+_HIGH |= {"evaluation_crops": 64, "statistics_crops": 512}
 
 RECIPES = {
     "kl-f4c16": Recipe(latent_channels=16),
     # The channel family, at two compressions; its f4 member with 16 channels is kl-f4c16-beta1e-6.
     "kl-f4c4": Recipe(latent_channels=4, channels=F4, **_FAMILY),
     **{f"kl-f8c{c}": Recipe(latent_channels=c, channels=F8, **_FAMILY) for c in (4, 16, 64)},
+    # High-dimensional latents.
+    **{f"kl-f16c{c}": Recipe(latent_channels=c, channels=F16, **_HIGH) for c in (64, 128, 256)},
     # The KL family.
     **{
         f"kl-f4c16-beta{beta}": Recipe(latent_channels=16, channels=F4, kl_weight=float(beta), **_FAMILY)
@@ -113,18 +119,18 @@ def crops_of(split: data.Split, count: int, resolution: int) -> Tensor:
     return data.stack(data.Photos(resolution, split, seed=EVALUATION_SEED, length=count), range(count))
 
 
-def normalise(model: AutoencoderKL) -> None:
+def normalise(model: AutoencoderKL, recipe: Recipe) -> None:
     """Put mean and inverse standard deviation of the latents into the configuration."""
-    mean, std = encode(model, crops_of("train", STATISTICS_CROPS, EVALUATION_RESOLUTION))
+    mean, std = encode(model, crops_of("train", recipe.statistics_crops, recipe.evaluation_resolution))
     latents = mean + std * torch.randn(mean.shape, generator=torch.Generator().manual_seed(EVALUATION_SEED))
     model.register_to_config(scaling_factor=1 / latents.std().item(), shift_factor=latents.mean().item())
 
 
-def measure(model: AutoencoderKL) -> dict[str, float]:
+def measure(model: AutoencoderKL, recipe: Recipe) -> dict[str, float]:
     """PSNR and spectra on fixed crops of both splits."""
     found = {"parameters": float(sum(p.numel() for p in model.parameters()))}
     for split, label in (("train", "train"), ("test", "held_out")):
-        x = crops_of(split, EVALUATION_CROPS, EVALUATION_RESOLUTION)
+        x = crops_of(split, recipe.evaluation_crops, recipe.evaluation_resolution)
         mean, std = encode(model, x)
         small = data.resize_to(data.rgb01(x), *mean.shape[-2:])
         found[f"{label}_psnr_db"] = metrics.psnr(x, reconstruct(model, x)).item()
@@ -146,6 +152,12 @@ def card(name: str, recipe: Recipe, record: records.RunRecord, model: Autoencode
     }
     table = ["| | training photographs | held-out photographs |", "|---|---|---|"]
     table += [f"| {row} | {m['train_' + key]:{f}} | {m['held_out_' + key]:{f}} |" for row, (key, f) in rows.items()]
+    narrow = (
+        f" The latent's {recipe.latent_channels} channels are one convolution of {recipe.channels[-1]} feature maps, so "
+        "they hold less than as many channels of a wide model would."
+        if recipe.latent_channels > recipe.channels[-1]
+        else ""
+    )
     paragraphs = textwrap.dedent(f"""\
         A small KL autoencoder for teaching and for fast experiments with latent spectra: compression
         {recipe.compression} x {recipe.compression}, {recipe.latent_channels} latent channels,
@@ -178,18 +190,18 @@ def card(name: str, recipe: Recipe, record: records.RunRecord, model: Autoencode
 
         ## Measured
 
-        On {EVALUATION_CROPS} fixed crops of each split (`data.Photos({EVALUATION_RESOLUTION}, split,
+        On {recipe.evaluation_crops} fixed crops of each split (`data.Photos({recipe.evaluation_resolution}, split,
         seed={EVALUATION_SEED})`), with the stored half-precision weights run in float32, decoding the posterior's mean:
 
         TABLE
 
         Normalise latents as (z - {model.config.shift_factor:.4f}) x {model.config.scaling_factor:.4f}: mean and
-        inverse standard deviation of posterior samples of {STATISTICS_CROPS} training crops.
+        inverse standard deviation of posterior samples of {recipe.statistics_crops} training crops.
 
         ## Limits
 
         Trained on {len(data.photo_names("train"))} photographs: good enough to study spectra with, not to compress
-        pictures with.
+        pictures with.{narrow}
 
         ## Licence
 
@@ -202,10 +214,10 @@ def card(name: str, recipe: Recipe, record: records.RunRecord, model: Autoencode
 
 def write_folder(name: str, recipe: Recipe, model: AutoencoderKL, run: records.Run, folder: Path) -> records.RunRecord:
     """Normalisation, half-precision weights, measurements of those weights, record and card."""
-    normalise(model)
+    normalise(model, recipe)
     model.half().save_pretrained(folder)
     stored = AutoencoderKL.from_pretrained(folder).eval()
-    run.metrics |= measure(stored)
+    run.metrics |= measure(stored, recipe)
     record = run.finish()
     (folder / "README.md").write_text(card(name, recipe, record, stored), encoding="utf-8")
     record.write(folder / "record.json")
