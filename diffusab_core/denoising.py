@@ -148,7 +148,7 @@ def loss_of(model: nn.Module, latents: Latents, settings: Denoising) -> training
         twice = torch.rand(1, generator=generator, device=generator.device).item() < settings.self_conditioning
 
         places = training.batch_indices(step, n, len(latents), settings.seed)[rows]
-        mean, std, y = latents.posterior(places, None if flipped is None else flipped.tolist())
+        mean, std, y = latents.at(step).posterior(places, None if flipped is None else flipped.tolist())
         x = latents.normalise(mean.to(device) + std.to(device) * posterior_noise)
         y = None if y is None else torch.where(dropped, latents.num_classes, y.to(device))
         x_t = flow.interpolate(x, noise, t)

@@ -64,6 +64,13 @@ class Latents:
     def __len__(self) -> int:
         return self._count
 
+    def at(self, step: int) -> Latents:
+        """The latents to train on at a step: these; a curriculum (:mod:`diffusab_core.curriculum`) feeds others.
+
+        Only posteriors are taken from them. How they are normalised, and all else, stays as it is here.
+        """
+        return self
+
     def _read(self, indices: Sequence[int], flipped: bool) -> tuple[Tensor, Tensor, Tensor | None]:
         """Mean, std and labels of some items, all of them mirrored or none."""
         raise NotImplementedError
