@@ -53,6 +53,17 @@ def train(
     ] = None,
     resolution: Annotated[int, typer.Option(help="With --images: side of the square images in pixels.")] = 256,
     labels: Annotated[bool, typer.Option(help="With --images: whether to condition on their classes.")] = False,
+    curriculum: Annotated[
+        str | None,
+        typer.Option(help="freqwarm: latents of low-passed images first. A cache gets a second one beside it."),
+    ] = None,
+    r0: Annotated[float, typer.Option(help="With --curriculum: cutoff in cycles per pixel.")] = 0.2,
+    warmup_steps: Annotated[
+        int | None, typer.Option(help="With --curriculum: its steps, part of --steps. [default: a quarter of them]")
+    ] = None,
+    schedule: Annotated[
+        str, typer.Option(help="With --curriculum: hard switch; linear or cosine widening (with --images only).")
+    ] = "hard",
     device: Annotated[str, typer.Option(help="auto, cuda, mps or cpu.")] = "auto",
     checkpoint_every: Annotated[int, typer.Option(help="Steps between checkpoints.")] = 1000,
     seed: Annotated[int, typer.Option(help="Seed of weights, order and noise.")] = 0,
@@ -62,6 +73,7 @@ def train(
     On 8 GPUs: torchrun --nproc-per-node 8 -m diffusab_core train CACHE OUT ...
     """
     from diffusab_core import distributed, experiments, shards
+    from diffusab_core.curriculum import warmed
     from diffusab_core.denoising import Denoising
     from diffusab_core.latent_cache import open_cache
     from diffusab_core.latent_identity import images_identity
@@ -88,6 +100,9 @@ def train(
                 # By what it was opened as: whoever samples has to open it again.
                 about = images_identity(dataset) | {"autoencoder": latents}
                 found = EncodedLatents(open_model(latents, world.device), dataset, precision=precision, identity=about)
+            plan = _curriculum(curriculum, r0, warmup_steps, schedule, steps)
+            if plan is not None:
+                found = warmed(found, plan, device=str(world.device))
             done = experiments.train_denoiser(settings, found, out, world=world, checkpoint_every=checkpoint_every)
             if world.is_main:
                 m, loss = done.record.metrics, done.record.series["loss"]
@@ -99,6 +114,22 @@ def train(
     except KeyboardInterrupt:
         fail(f"interrupted; the same command goes on from the last checkpoint in {out}")
         raise typer.Exit(130) from None
+
+
+def _curriculum(name: str | None, r0: float, warmup_steps: int | None, schedule: str, steps: int) -> Any:
+    """The curriculum that was asked for, or ``None``."""
+    from diffusab_core.curriculum import FreqWarm
+
+    if name is None:
+        if warmup_steps is not None:
+            raise ValueError(f"--warmup-steps {warmup_steps} is of a curriculum: add --curriculum freqwarm")
+        return None
+    if name != "freqwarm":
+        raise ValueError(f"no curriculum {name!r}, there is freqwarm")
+    warm = steps // 4 if warmup_steps is None else warmup_steps
+    if warm > steps:
+        raise ValueError(f"--warmup-steps {warm} are part of --steps {steps}, of which there are fewer")
+    return FreqWarm(warm, r0, schedule)
 
 
 @app.command()

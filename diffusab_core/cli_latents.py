@@ -35,6 +35,10 @@ def extract(
     device: Annotated[str, typer.Option(help="auto, cuda, mps or cpu.")] = "auto",
     workers: Annotated[int, typer.Option(help="Processes that read images ahead.")] = 0,
     seed: Annotated[int, typer.Option(help="Seed of the choice of images, of crops, of photos and leaves.")] = 0,
+    low_pass: Annotated[
+        float | None,
+        typer.Option(help="Remove the images' frequencies beyond this radius in cycles per pixel before encoding."),
+    ] = None,
     verify: Annotated[
         bool, typer.Option("--verify", help="Read the whole cache again and compare all checksums.")
     ] = False,
@@ -47,6 +51,7 @@ def extract(
         settings = latent_cache.Extraction(
             model=model, images=images, resolution=resolution, crop=crop, samples=samples, flips=flips, labels=labels,
             seed=seed, device=str(resolve_device(device)), precision=precision, dtype=dtype, shard_size=shard_size,
+            low_pass=low_pass,
         )  # fmt: skip
         cache = latent_cache.extract(settings, out, batch_size=batch_size, workers=workers)
         if verify:

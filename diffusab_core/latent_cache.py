@@ -53,6 +53,8 @@ class Extraction:
         precision: ``"fp32"``, or ``"bf16"`` for autocast.
         dtype: What latents are stored as: ``"float16"``, ``"bfloat16"`` or ``"float32"``.
         shard_size: Latents in a shard.
+        low_pass: Radius in cycles per pixel beyond which images lose their frequencies before they are encoded, after
+            cropping; ``None``: whole images.
     """
 
     model: str
@@ -67,6 +69,7 @@ class Extraction:
     precision: str = "fp32"
     dtype: str = "float16"
     shard_size: int = 1024
+    low_pass: float | None = None
 
     def __post_init__(self) -> None:
         for name, least in (("resolution", 1), ("samples", 1), ("seed", 0), ("shard_size", 1)):
@@ -76,6 +79,7 @@ class Extraction:
         for name, choices in (("crop", CROPS), ("dtype", files.DTYPES), ("precision", core.PRECISIONS)):
             if getattr(self, name) not in choices:
                 raise LatentsError(f"{name} is one of {', '.join(choices)}, got {getattr(self, name)!r}")
+        core.check_low_pass(self.low_pass)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -238,7 +242,7 @@ def extract(
 
 def _identity(settings: Extraction, autoencoder: Autoencoder) -> dict[str, Any]:
     chosen = asdict(settings)
-    for name in ("device", "shard_size"):
+    for name in ("device", "shard_size", *(() if settings.low_pass else ("low_pass",))):
         del chosen[name]
     if not isinstance(chosen["images"], str):
         chosen["images"] = [os.fspath(place) for place in chosen["images"]]
@@ -316,7 +320,7 @@ def _encode_all(
                 names = [item_name(images, i) for i in batch]
                 rows = slice(batch[0] - k * size, batch[-1] + 1 - k * size)
                 for ending in ("", "_flipped") if index["flips"] else ("",):
-                    seen = x.flip(-1) if ending else x
+                    seen = core.without_high_frequencies(x.flip(-1) if ending else x, settings.low_pass)
                     posterior = core.encode(autoencoder, seen, settings.precision, names)
                     _store(tensors, "mean" + ending, rows, posterior.mean, names)
                     if "std" in tensors:

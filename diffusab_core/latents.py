@@ -10,6 +10,8 @@ at each step, and :math:`m, s` are each channel's mean and standard deviation ov
 
 from __future__ import annotations
 
+import copy
+import math
 from collections.abc import Iterable, Sequence
 from functools import cached_property
 from typing import Any
@@ -30,6 +32,7 @@ from diffusab_core.latent_identity import (
     tensors_digest,
     weights_digest,
 )
+from diffusab_core.radial import radial_split
 from diffusab_core.training import generator_at
 
 #: How many posterior samples the statistics of a channel are taken over, where there are as many.
@@ -293,6 +296,8 @@ class EncodedLatents(Latents):
         precision: ``"fp32"``, or ``"bf16"`` for autocast.
         class_names: Names of the classes, where the dataset has labels and neither ``classes`` nor ``class_names``.
         identity: Entries of the identity that are known better than :func:`images_identity` finds them.
+        low_pass: Radius in cycles per pixel beyond which images lose their frequencies before they are encoded
+            (:func:`diffusab_core.spectrum.radial_split`; nothing is clamped afterwards); ``None``: whole images.
 
     Raises:
         LatentsError: The dataset is empty, its items are of no such kind, or classes have no names.
@@ -308,10 +313,12 @@ class EncodedLatents(Latents):
         precision: str = "fp32",
         class_names: Sequence[str] | None = None,
         identity: dict[str, Any] | None = None,
+        low_pass: float | None = None,
     ) -> None:
         if batch_size < 1:
             raise LatentsError(f"batch_size must be at least 1, got {batch_size}")
         check_precision(precision)
+        check_low_pass(low_pass)
         if len(dataset) < 1:
             raise LatentsError("there are no latents: the dataset is empty")
         image, label = parts(dataset[0])
@@ -320,7 +327,17 @@ class EncodedLatents(Latents):
         made = {"autoencoder": autoencoder.name, "weights": weights_digest(autoencoder), **images_identity(dataset)}
         made |= {"precision": precision, "count": len(dataset), **(identity or {})}
         super().__init__(len(dataset), shape, names, made, flips=True)
+        self.identity |= {} if low_pass is None else {"low_pass": low_pass}
         self.autoencoder, self.dataset, self.batch_size, self.precision = autoencoder, dataset, batch_size, precision
+        self.low_pass = low_pass
+
+    def low_passed(self, radius: float) -> EncodedLatents:
+        """The same images without their frequencies beyond a radius, normalised as these."""
+        check_low_pass(radius)
+        other = copy.copy(self)
+        other.statistics, other.low_pass = self.statistics, radius
+        other.identity = self.identity | {"low_pass": radius}
+        return other
 
     def _read(self, indices: Sequence[int], flipped: bool) -> tuple[Tensor, Tensor, Tensor | None]:
         means, stds, labels = [torch.empty(0, *self.shape)], [torch.empty(0, *self.shape)], []
@@ -329,7 +346,8 @@ class EncodedLatents(Latents):
             items = [parts(self.dataset[i]) for i in some]
             x = torch.stack([image for image, _ in items])
             names = [item_name(self.dataset, i) for i in some]
-            posterior = encode(self.autoencoder, x.flip(-1) if flipped else x, self.precision, names)
+            x = without_high_frequencies(x.flip(-1) if flipped else x, self.low_pass)
+            posterior = encode(self.autoencoder, x, self.precision, names)
             means.append(posterior.mean)
             stds.append(posterior.std)
             labels += [label for _, label in items]
@@ -342,6 +360,17 @@ def check_precision(precision: str) -> None:
     """Refuse a precision that is not in :data:`PRECISIONS`."""
     if precision not in PRECISIONS:
         raise LatentsError(f"precision is one of {', '.join(PRECISIONS)}, got {precision!r}")
+
+
+def check_low_pass(radius: float | None) -> None:
+    """Refuse a radius of a low-pass that is not positive."""
+    if radius is not None and not 0 < radius < math.inf:
+        raise LatentsError(f"low_pass is a radius in cycles per pixel, above 0, got {radius}")
+
+
+def without_high_frequencies(x: Tensor, radius: float | None) -> Tensor:
+    """Images or clips ``(..., H, W)`` without what lies beyond a radius in cycles per pixel; ``None``: as they are."""
+    return x if radius is None else radial_split(x, radius)[0].to(x.dtype)
 
 
 def latent_shape(autoencoder: Autoencoder, image: Tensor) -> tuple[int, ...]:

@@ -1,6 +1,6 @@
 """One denoiser recipe on the latents of one autoencoder, and everything that is measured of it.
 
-What record_denoisers.py and record_gpu_denoisers.py have in common.
+What record_denoisers.py, record_freqwarm.py and record_gpu_denoisers.py have in common.
 """
 
 from __future__ import annotations
@@ -18,8 +18,7 @@ from torch.utils.data import Dataset
 from diffusab_core import data, denoising, experiments, records, sample_metrics, spectrum
 from diffusab_core.autoencoders import Autoencoder
 from diffusab_core.denoising import Denoising, Sampling
-from diffusab_core.latent_cache import LatentCache
-from diffusab_core.latents import Latents
+from diffusab_core.latents import Latents, weights_digest
 from diffusab_core.offline_features import OfflineFeatures, offline_features
 
 SHIFTS = (0.25, 0.5, 1.0, 2.0, 4.0)
@@ -39,6 +38,7 @@ class Bench:
         block_size: Of the spectra, in latent pixels.
         size: For the records.
         device: Where to compute.
+        snapshots: How often to measure along the way, besides before the first step.
         progress: Show progress bars.
     """
 
@@ -51,7 +51,13 @@ class Bench:
     block_size: int = 8
     size: records.Size = "laptop"
     device: str = "cpu"
+    snapshots: int = 3
     progress: bool = False
+
+    @cached_property
+    def floors(self) -> dict[str, dict[str, float]]:
+        """What :func:`floor` has found, by the digest of the autoencoder's weights: arms and seeds share them."""
+        return {}
 
     @cached_property
     def features(self) -> OfflineFeatures:
@@ -84,6 +90,9 @@ def distance(
 @torch.no_grad()
 def floor(bench: Bench, autoencoder: Autoencoder, latents: Latents) -> dict[str, float]:
     """What a perfect denoiser would reach: decoded posterior samples of training images. And decoded noise."""
+    known = weights_digest(autoencoder)
+    if known in bench.floors:
+        return bench.floors[known]
     device = next(autoencoder.parameters()).device
     generator = torch.Generator().manual_seed(0)
 
@@ -94,10 +103,11 @@ def floor(bench: Bench, autoencoder: Autoencoder, latents: Latents) -> dict[str,
             z = latents.denormalise(drawn) if noise else mean + std * drawn
             yield autoencoder.decode(z.to(device)).clamp(-1, 1).cpu()
 
-    return {
+    bench.floors[known] = {
         f"decoded_{what}_frechet": judged(bench, decoded(noise))["frechet_offline"]
         for what, noise in (("latents", False), ("noise", True))
     }
+    return bench.floors[known]
 
 
 @torch.no_grad()
@@ -137,7 +147,7 @@ def measure(
     arm: str,
     seed: int,
     autoencoder: Autoencoder,
-    latents: LatentCache,
+    latents: Latents,
     *,
     out: Path,
     folder: Path,
@@ -152,7 +162,7 @@ def measure(
         arm: Its name.
         seed: Of the denoiser.
         autoencoder: Of the arm.
-        latents: Of that autoencoder.
+        latents: Of that autoencoder, perhaps under a curriculum.
         out: File of the record.
         folder: Where the denoiser and its checkpoints lie; what was cut off there goes on.
         source: The autoencoder's name for the record.
@@ -161,7 +171,8 @@ def measure(
     """
     settings = Denoising(**{"seed": seed, "device": bench.device, **bench.recipe, **special})
     done = experiments.train_denoiser(
-        settings, latents, folder, size=bench.size, checkpoint_every=200, snapshots=3, progress=bench.progress,
+        settings, latents, folder, size=bench.size, checkpoint_every=200, snapshots=bench.snapshots,
+        progress=bench.progress,
         snapshot=lambda denoiser: distance(bench, denoiser, autoencoder, bench.quick),
     )  # fmt: skip
     denoiser, kept = done.denoiser, done.record

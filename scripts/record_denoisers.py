@@ -10,12 +10,8 @@ each arm and seed in book/results/denoisers/; what is recorded is left alone, an
 
 from __future__ import annotations
 
-import argparse
 import sys
 from pathlib import Path
-
-import torch
-from tqdm import tqdm
 
 from diffusab_core import autoencoders, data
 from diffusab_core.denoising import Sampling
@@ -25,6 +21,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 import denoiser_bench
 import record_family
 import record_finetuning
+import recording
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "book" / "results" / "denoisers"
@@ -82,17 +79,5 @@ def record(arm: str, seed: int) -> Path:
     )  # fmt: skip
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("arms", nargs="*", choices=[*ARMS, []], help="arms (default: all)")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="training seeds (default: 0 1 2)")
-    parser.add_argument("--threads", type=int, default=1, help="CPU threads (default: 1)")
-    options = parser.parse_args()
-    torch.set_num_threads(options.threads)
-    todo = [(arm, seed) for arm in (options.arms or ARMS) for seed in options.seeds]
-    for arm, seed in tqdm(todo, desc="denoisers", unit="run"):
-        record(arm, seed)
-
-
 if __name__ == "__main__":
-    main()
+    recording.main(__doc__, ARMS, record, "denoisers")

@@ -9,16 +9,17 @@ whose record is there is left alone, so the command continues where it was inter
 
 from __future__ import annotations
 
-import argparse
 import subprocess
 import sys
 from pathlib import Path
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from diffusab_core import autoencoders, data, metrics, records, spectrum
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+import recording
 
 ROOT = Path(__file__).resolve().parents[1]
 TRAIN = ROOT / "scripts" / "train_shipped.py"
@@ -73,21 +74,21 @@ def spectra(folder: Path) -> tuple[dict[str, float], dict[str, list[float]]]:
     return found, series
 
 
-def trained(name: str, seed: int, threads: int = 1) -> Path:
+def trained(name: str, seed: int) -> Path:
     """The folder of one member, trained first when it is missing; of seed 0 the shipped one."""
     folder = WEIGHTS / name if seed == 0 else ROOT / "runs" / "family" / f"{name}-seed{seed}"
     if not (folder / "record.json").is_file():
         command = [sys.executable, str(TRAIN), "--name", name, "--seed", str(seed), "--out", str(folder)]
-        subprocess.run([*command, "--threads", str(threads)], check=True, cwd=ROOT)
+        subprocess.run([*command, "--threads", str(torch.get_num_threads())], check=True, cwd=ROOT)
     return folder
 
 
-def record(name: str, seed: int, threads: int) -> Path:
+def record(name: str, seed: int) -> Path:
     """Train one member (or take the shipped one, for seed 0, when it is there) and write its record."""
     out = RESULTS / f"{name}-seed{seed}.json"
     if out.is_file():
         return out
-    folder = trained(name, seed, threads)
+    folder = trained(name, seed)
     training = records.read(folder / "record.json")
     run = records.start(
         "family-spectra",
@@ -102,17 +103,5 @@ def record(name: str, seed: int, threads: int) -> Path:
     return out
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("members", nargs="*", choices=[*MEMBERS, []], help="members of the family (default: all)")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="training seeds (default: 0 1 2)")
-    parser.add_argument("--threads", type=int, default=1, help="CPU threads (default: 1)")
-    options = parser.parse_args()
-    torch.set_num_threads(options.threads)
-    todo = [(name, seed) for seed in options.seeds for name in (options.members or MEMBERS)]
-    for name, seed in tqdm(todo, desc="family", unit="model"):
-        record(name, seed, options.threads)
-
-
 if __name__ == "__main__":
-    main()
+    recording.main(__doc__, MEMBERS, record, "family", seeds_first=True)

@@ -9,16 +9,17 @@ where it was interrupted. Fine-tuned weights are left in runs/finetuning/.
 
 from __future__ import annotations
 
-import argparse
+import sys
 from pathlib import Path
 
-import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from diffusab_core import data, metrics
 from diffusab_core.experiments import Finetuned, finetune
 from diffusab_core.finetuning import Finetuning
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+import recording
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "book" / "results" / "finetuning"
@@ -83,17 +84,5 @@ def record(arm: str, seed: int) -> Path:
     return out
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("arms", nargs="*", choices=[*ARMS, []], help="arms (default: all)")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="training seeds (default: 0 1 2)")
-    parser.add_argument("--threads", type=int, default=1, help="CPU threads (default: 1)")
-    options = parser.parse_args()
-    torch.set_num_threads(options.threads)
-    todo = [(arm, seed) for arm in (options.arms or ARMS) for seed in options.seeds]
-    for arm, seed in tqdm(todo, desc="fine-tuning", unit="run"):
-        record(arm, seed)
-
-
 if __name__ == "__main__":
-    main()
+    recording.main(__doc__, ARMS, record, "fine-tuning")

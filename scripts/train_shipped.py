@@ -153,8 +153,8 @@ def card(name: str, recipe: Recipe, record: records.RunRecord, model: Autoencode
     table = ["| | training photographs | held-out photographs |", "|---|---|---|"]
     table += [f"| {row} | {m['train_' + key]:{f}} | {m['held_out_' + key]:{f}} |" for row, (key, f) in rows.items()]
     narrow = (
-        f" The latent's {recipe.latent_channels} channels are one convolution of {recipe.channels[-1]} feature maps, so "
-        "they hold less than as many channels of a wide model would."
+        f" The latent's {recipe.latent_channels} channels are one convolution of {recipe.channels[-1]} feature maps, "
+        "so they hold less than as many channels of a wide model would."
         if recipe.latent_channels > recipe.channels[-1]
         else ""
     )
