@@ -24,7 +24,7 @@ from huggingface_hub import hf_hub_download
 from torch import Tensor, nn
 
 from diffusab_core import families
-from diffusab_core.catalogue import CATALOGUE, CatalogueEntry, Recipe
+from diffusab_core.catalogue import CATALOGUE, CatalogueEntry, FreqWarmRun, Recipe
 from diffusab_core.families import FAMILIES, AutoencoderError, Family, Posterior, family_of
 
 __all__ = [
@@ -36,6 +36,7 @@ __all__ = [
     "AutoencoderError",
     "CatalogueEntry",
     "Family",
+    "FreqWarmRun",
     "Posterior",
     "Recipe",
     "load",
@@ -46,7 +47,7 @@ WEIGHTS = Path(__file__).parent / "weights"
 #: Names of the autoencoders that come with the package.
 SHIPPED = (
     "kl-f4c16",
-    *(f"kl-{shape}" for shape in ("f4c4", "f8c4", "f8c16", "f8c64")),
+    *(f"kl-{shape}" for shape in ("f4c4", "f8c4", "f8c16", "f8c64", "f16c64", "f16c128", "f16c256")),
     *(f"kl-f4c16-beta{beta}" for beta in ("0", "1e-6", "1e-4", "1e-2", "1e-1")),
     # kl-f4c16, fine-tuned 400 steps: plain, with scale equivariance, with chopped high frequencies.
     *(f"kl-f4c16-{method}" for method in ("ft", "se", "chf")),

@@ -1,8 +1,8 @@
 r"""The autoencoders of the papers as data: class, configuration, latent, normalisation, weights and recipe.
 
 Sizes are checked against the classes of diffusers by the tests. The recipes are Skorokhodov et al. 2025, App. B and
-Table 5; the last four entries are those of "Toward Diffusible High-Dimensional Latent Spaces: A Frequency Perspective"
-(2025), which leaves its autoencoders untouched, so they have no recipe.
+Table 5. "Toward Diffusible High-Dimensional Latent Spaces: A Frequency Perspective" (2025) leaves its autoencoders
+untouched: its runs (LTX-AE and the last four entries) train a denoiser with and without a warm-up.
 """
 
 from __future__ import annotations
@@ -68,6 +68,50 @@ class Recipe:
 
 
 @dataclass(frozen=True)
+class FreqWarmRun:
+    """A denoiser trained with and without FreqWarm, and what the paper prints of it (ImageNet, no guidance).
+
+    The paper does not print how long its warm-up is, nor the number of steps.
+
+    Attributes:
+        fid: Fréchet Inception distance without and with FreqWarm.
+        inception_score: Without and with, where printed.
+        denoiser: As :func:`diffusab_core.denoisers.build` names it.
+        resolution: Side of the images in pixels.
+        batch_size: Images in a step.
+        r0: Cutoff of the warm-up in cycles per pixel.
+    """
+
+    fid: tuple[float, float]
+    inception_score: tuple[float, float] | None = None
+    denoiser: str = "USiT-H/1"
+    resolution: int = 512
+    batch_size: int = 4096
+    r0: float = 0.2
+
+    def commands(self, model: str, images: str, steps: int, warmup_steps: int, gpus: int = 8) -> tuple[str, ...]:
+        """The full run from a shell: latents of whole images, then the two denoisers.
+
+        The latents of low-passed images are extracted by the training that needs them.
+
+        Args:
+            model: Hub id or folder of the autoencoder's weights.
+            images: Folder of images, a folder for each class, or shards.
+            steps: Optimiser steps of both denoisers.
+            warmup_steps: Those of them that the warm-up takes.
+            gpus: On this machine.
+        """
+        train = f"torchrun --nproc-per-node {gpus} -m diffusab_core train latents"
+        same = f"--denoiser {self.denoiser} --steps {steps} --batch-size {self.batch_size} --precision bf16"
+        warm = f"--curriculum freqwarm --r0 {self.r0:g} --warmup-steps {warmup_steps}"
+        return (
+            f"diffusab extract {model} latents --images {images} --resolution {self.resolution} --labels",
+            f"{train} baseline {same}",
+            f"{train} freqwarm {same} {warm}",
+        )
+
+
+@dataclass(frozen=True)
 class CatalogueEntry:
     """A published autoencoder.
 
@@ -82,7 +126,8 @@ class CatalogueEntry:
         temporal_compression: Frames that become one; 1 for image autoencoders.
         hub_id: Repository with the weights, or ``None`` where no published one is known.
         subfolder: Folder inside that repository.
-        recipe: How the paper fine-tunes it, or ``None``.
+        recipe: How it is fine-tuned for scale equivariance, or ``None``.
+        freqwarm: Its run with FreqWarm, or ``None``.
         note: What else has to be known.
     """
 
@@ -97,6 +142,7 @@ class CatalogueEntry:
     hub_id: str | None = None
     subfolder: str | None = None
     recipe: Recipe | None = None
+    freqwarm: FreqWarmRun | None = None
     note: str = ""
 
     def build(self) -> nn.Module:
@@ -224,6 +270,7 @@ _LTX = CatalogueEntry(
         frames=17,
         mse_weight=5.0,
     ),
+    freqwarm=FreqWarmRun(fid=(24.18, 18.05), inception_score=(61.60, 76.06)),
     note="version 0.9.0; Table 5 prints 32 channels, but its 419M parameters are those of 128",
 )
 
@@ -302,6 +349,7 @@ _WAN = CatalogueEntry(
     normalisation="latents_mean and latents_std",
     hub_id="Wan-AI/Wan2.2-TI2V-5B-Diffusers",
     subfolder="vae",
+    freqwarm=FreqWarmRun(fid=(43.67, 29.56), inception_score=(33.48, 46.16)),
 )
 
 #: Autoencoders of the papers by the papers' names.
@@ -313,10 +361,19 @@ CATALOGUE: Mapping[str, CatalogueEntry] = MappingProxyType(
             _COSMOS_IMAGE,
             _COGVIDEOX,
             _LTX,
-            _dc(32, 323.36, 0.3189, hub_id="mit-han-lab/dc-ae-f32c32-in-1.0-diffusers"),
-            _dc(128, 325.13, note="released weights with f32c128 are of the later generations 1.1 and 1.5 only"),
-            _dc(512, 332.20, note="no released weights with f32c512 are known"),
+            _dc(
+                32, 323.36, 0.3189, hub_id="mit-han-lab/dc-ae-f32c32-in-1.0-diffusers",
+                freqwarm=FreqWarmRun(fid=(5.75, 5.74)),
+            ),
+            _dc(
+                128, 325.13, note="released weights with f32c128 are of the later generations 1.1 and 1.5 only",
+                freqwarm=FreqWarmRun(fid=(13.84, 9.42), inception_score=(85.40, 108.80)),
+            ),
+            _dc(
+                512, 332.20, note="no released weights with f32c512 are known",
+                freqwarm=FreqWarmRun(fid=(54.84, 42.66)),
+            ),
             _WAN,
         )
     }
-)
+)  # fmt: skip

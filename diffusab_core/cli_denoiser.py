@@ -24,7 +24,11 @@ def train(
         Path, typer.Argument(help="Folder for the result; the same command resumes what was cut off there.")
     ],
     denoiser: Annotated[
-        str, typer.Option(help="DiT-SIZE/PATCH: sizes XXS, XS (small ones for a CPU), S, B, L, XL; patches 1, 2, 4.")
+        str,
+        typer.Option(
+            help="DiT-SIZE/PATCH with sizes XXS, XS (small ones for a CPU), S, B, L, XL; or UViT-SIZE/PATCH (predicts "
+            "the noise) or USiT-SIZE/PATCH with sizes XXS, S, M, L, H, 2B; patches 1, 2, 4."
+        ),
     ] = "DiT-S/2",
     steps: Annotated[int, typer.Option(help="Optimiser steps; the paper's runs have 400 000.")] = 10_000,
     batch_size: Annotated[int, typer.Option(help="Latents in a step, over all processes.")] = 256,
@@ -41,7 +45,12 @@ def train(
         float, typer.Option(help="Location of the logit-normal times; positive: more noise.")
     ] = 0.0,
     time_scale: Annotated[float, typer.Option(help="Scale of the logit-normal times.")] = 1.0,
-    self_conditioning: Annotated[float, typer.Option(help="Probability of the auxiliary pass; 0 turns it off.")] = 0.9,
+    self_conditioning: Annotated[
+        float | None,
+        typer.Option(
+            help="Probability of the auxiliary pass; 0 turns it off. [default: 0.9 for DiT, others have none]"
+        ),
+    ] = None,
     label_dropout: Annotated[float, typer.Option(help="Share of labels dropped, for guidance.")] = 0.1,
     flips: Annotated[bool, typer.Option(help="Mirror half of the images (the cache must have been made so).")] = False,
     precision: Annotated[str, typer.Option(help="fp32, or bf16 autocast.")] = "fp32",
@@ -68,7 +77,7 @@ def train(
     checkpoint_every: Annotated[int, typer.Option(help="Steps between checkpoints.")] = 1000,
     seed: Annotated[int, typer.Option(help="Seed of weights, order and noise.")] = 0,
 ) -> None:
-    """Train a denoiser on latents by rectified flow; on many GPUs under torchrun.
+    """Train a denoiser on latents, by rectified flow or noise prediction; on many GPUs under torchrun.
 
     On 8 GPUs: torchrun --nproc-per-node 8 -m diffusab_core train CACHE OUT ...
     """
@@ -90,6 +99,7 @@ def train(
                 label_dropout=label_dropout, flips=flips, accumulation=accumulation, precision=precision,
                 checkpoint_activations=checkpoint_activations, compile=compile, device=str(world.device),
             )  # fmt: skip
+            plan = _curriculum(curriculum, r0, warmup_steps, schedule, steps)
             if images is None:
                 found: Any = open_cache(latents)
             else:
@@ -100,8 +110,10 @@ def train(
                 # By what it was opened as: whoever samples has to open it again.
                 about = images_identity(dataset) | {"autoencoder": latents}
                 found = EncodedLatents(open_model(latents, world.device), dataset, precision=precision, identity=about)
-            plan = _curriculum(curriculum, r0, warmup_steps, schedule, steps)
             if plan is not None:
+                if world.is_main:
+                    warmed(found, plan, device=str(world.device))  # extracts what the others then find there
+                distributed.barrier(world)
                 found = warmed(found, plan, device=str(world.device))
             done = experiments.train_denoiser(settings, found, out, world=world, checkpoint_every=checkpoint_every)
             if world.is_main:
@@ -141,8 +153,13 @@ def sample(
     ] = None,
     samples: Annotated[int, typer.Option(help="How many.")] = 64,
     steps: Annotated[int, typer.Option(help="Steps of the sampler; the paper's numbers have 256.")] = 256,
-    method: Annotated[str, typer.Option(help="euler, or heun (two passes a step).")] = "euler",
-    shift: Annotated[float, typer.Option(help="Time shift: above 1, more steps near noise.")] = 1.0,
+    method: Annotated[
+        str | None,
+        typer.Option(
+            help="euler, or heun (two passes a step); for UViT dpm++ or ddim. [default: euler, for UViT dpm++]"
+        ),
+    ] = None,
+    shift: Annotated[float, typer.Option(help="Time shift: above 1, more steps near noise; not for UViT.")] = 1.0,
     guidance: Annotated[float, typer.Option(help="Scale of classifier-free guidance; 1 is none.")] = 1.0,
     guidance_interval: Annotated[
         tuple[float, float], typer.Option(help="First and last time at which to guide; 0 is data, 1 noise.")
@@ -162,7 +179,7 @@ def sample(
     from tqdm import tqdm
 
     from diffusab_core import denoising, distributed, experiments
-    from diffusab_core.denoisers import DenoiserError
+    from diffusab_core.denoisers import DenoiserError, prediction_of
     from diffusab_core.sources import open_model
 
     try:
@@ -178,7 +195,7 @@ def sample(
                 guidance_interval=guidance_interval, labels=_class(label, model.class_names), batch_size=batch_size,
                 seed=seed, precision=precision,
             )  # fmt: skip
-            about = denoising.described(sampling, model.num_classes) | {
+            about = denoising.described(sampling, model.num_classes, prediction_of(model.model)) | {
                 "model": str(denoiser), "autoencoder": name, "denoiser_digest": experiments.digest_of(model),
             }  # fmt: skip
             pictures = _prepare(out, about, world.is_main)

@@ -5,8 +5,11 @@ import dataclasses
 import diffusers
 import pytest
 import torch
+import typer
 
+from diffusab_core import denoisers
 from diffusab_core.autoencoders import CATALOGUE, Autoencoder, AutoencoderError
+from diffusab_core.cli import app
 
 
 @pytest.fixture(scope="module")
@@ -112,3 +115,20 @@ def test_recipes_are_table_5():
     assert row("frozen_up_blocks") == (1, 3, 0, 0)
     assert row("resolution") == (256,) * 4
     assert row("frames") == (None, None, 17, 17)
+
+
+def test_freqwarm_runs_are_those_of_the_paper_and_their_commands_parse():
+    runs = {name: entry.freqwarm for name, entry in CATALOGUE.items() if entry.freqwarm}
+    assert set(runs) == {"LTX-AE", "DC-AE-f32c32", "DC-AE-f32c128", "DC-AE-f32c512", "Wan2.2-AE"}
+    gains = {name: round(run.fid[0] - run.fid[1], 2) for name, run in runs.items()}
+    assert gains["DC-AE-f32c128"] == 4.42
+    assert gains["Wan2.2-AE"] == 14.11
+    assert gains["DC-AE-f32c32"] < gains["DC-AE-f32c128"] < gains["DC-AE-f32c512"]
+    extract, baseline, warm = runs["LTX-AE"].commands("owner/name:vae", "photographs", 1000, 250)
+    assert warm.startswith(baseline.replace(" baseline ", " freqwarm "))
+    for command in (extract, baseline, warm):
+        words = command.split("diffusab_core " if "torchrun" in command else "diffusab ")[1].split()
+        found = typer.main.get_command(app).commands[words[0]]
+        found.make_context(words[0], words[1:])  # raises on an option that is not there
+    with torch.device("meta"):
+        denoisers.build(runs["LTX-AE"].denoiser, in_channels=128, input_size=16, num_classes=1000)
