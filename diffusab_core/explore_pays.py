@@ -21,71 +21,11 @@ from torch import Tensor
 
 from diffusab_core import figures, flow
 from diffusab_core.controls import Control, Explorer
+from diffusab_core.flow_exact import least_loss, mean_least_loss
 from diffusab_core.spectrum import zigzag_order
 
 TILTS = tuple(i / 8 for i in range(-8, 9))
 _TIMES = tuple(i / 50 for i in range(51))
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# The least loss
-
-
-def least_loss(energy: Tensor, t: Tensor | float) -> Tensor:
-    r"""Least squared error of the velocity of each coefficient, :math:`\lambda / ((1-t)^2 \lambda + t^2)`.
-
-    It is 1 at t = 0, where the noise is unknown, :math:`\lambda` at t = 1, where the data are, and largest,
-    :math:`1 + \lambda`, at :math:`t = \lambda / (1 + \lambda)`, where the state says nothing of the velocity.
-
-    Args:
-        energy: Variances :math:`\lambda > 0`, ``(K,)``, of data on the scale on which they are diffused.
-        t: Times in [0, 1], a number or ``(T,)``.
-
-    Returns:
-        ``(K,)`` or ``(T, K)``.
-
-    Raises:
-        ValueError: A variance that is not positive, or a time outside [0, 1].
-    """
-    if not bool((energy > 0).all()):
-        raise ValueError(f"variances must be positive, the smallest is {energy.min().item()}")
-    t = torch.as_tensor(t, dtype=energy.dtype, device=energy.device)
-    if not bool(((t >= 0) & (t <= 1)).all()):
-        raise ValueError(f"time must lie in [0, 1] (0 is data, 1 is noise), got {t.tolist()}")
-    t = t[..., None]
-    return energy / ((1 - t) ** 2 * energy + t**2)
-
-
-def mean_least_loss(energy: Tensor, location: float = 0.0, scale: float | None = 1.0, points: int = 801) -> Tensor:
-    r"""The same, averaged over training times: what a linear predictor can reach for each coefficient.
-
-    .. math:: \bar\ell(\lambda) = \mathbb E_t\, \ell_t(\lambda), \qquad
-              t = \operatorname{sigmoid}(\mu + s z),\ z \sim \mathcal N(0, 1),
-
-    by the trapezoidal rule in z on eight standard deviations; of uniform times it is :math:`\tfrac\pi2 \sqrt\lambda`.
-
-    Args:
-        energy: As in :func:`least_loss`.
-        location: :math:`\mu` of the logit-normal times.
-        scale: Their s; ``None`` stands for times that are uniform in [0, 1].
-        points: Of the rule.
-
-    Returns:
-        ``(K,)``.
-
-    Raises:
-        ValueError: A variance or a scale that is not positive.
-    """
-    if scale is None:
-        if not bool((energy > 0).all()):
-            raise ValueError(f"variances must be positive, the smallest is {energy.min().item()}")
-        return math.pi / 2 * energy.sqrt()
-    if not scale > 0:
-        raise ValueError(f"the scale of the logit-normal distribution must be positive, got {scale}")
-    z = torch.linspace(-8, 8, points, dtype=torch.float64)
-    weight = torch.exp(-z.square() / 2)
-    losses = least_loss(energy.double(), torch.sigmoid(location + scale * z))  # (points, K)
-    return ((weight[:, None] * losses).sum(0) / weight.sum()).to(energy.dtype)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -101,7 +41,7 @@ def sampled_energy(energy: Tensor, steps: int, shift: float = 1.0) -> Tensor:
               a_t = \frac{t - (1-t)\lambda}{(1-t)^2\lambda + t^2} .
 
     Args:
-        energy: As in :func:`least_loss`.
+        energy: As in :func:`diffusab_core.flow.least_loss`.
         steps: Of Euler's method.
         shift: Time shift s, see :func:`diffusab_core.flow.time_shift`.
 

@@ -28,6 +28,8 @@ from diffusab_core.flow_exact import (
     frequency_snr,
     gaussian_path,
     gaussian_velocity,
+    least_loss,
+    mean_least_loss,
     times_like,
 )
 
@@ -40,7 +42,9 @@ __all__ = [
     "gaussian_velocity",
     "guided",
     "interpolate",
+    "least_loss",
     "logit_normal_times",
+    "mean_least_loss",
     "sample",
     "sampling_times",
     "target",

@@ -1,9 +1,11 @@
-r"""What is known of the flow exactly: velocity and path of Gaussian data, and signal against noise by frequency.
+r"""What is known of the flow exactly: velocity, path and least loss of Gaussian data, signal and noise by frequency.
 
 The public names of this module are names of :mod:`diffusab_core.flow` too.
 """
 
 from __future__ import annotations
+
+import math
 
 import torch
 from torch import Tensor
@@ -60,6 +62,65 @@ def gaussian_path(noise: Tensor, t: Tensor | float, mean: Tensor | float, varian
     t = times_like(t, noise)
     variance = _positive(variance, noise)
     return (1 - t) * mean + torch.sqrt((1 - t) ** 2 * variance + t**2) * noise
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# The least loss
+
+
+def least_loss(energy: Tensor, t: Tensor | float) -> Tensor:
+    r"""Least squared error of the velocity of each coefficient, :math:`\lambda / ((1-t)^2 \lambda + t^2)`.
+
+    For Gaussian data of variance :math:`\lambda` this is the variance of :math:`\varepsilon - x` once
+    :math:`x_t = (1-t)\,x + t\,\varepsilon` is known; for other data of that variance no linear predictor is better.
+
+    It is 1 at t = 0, where the noise is unknown, :math:`\lambda` at t = 1, where the data are, and largest,
+    :math:`1 + \lambda`, at :math:`t = \lambda / (1 + \lambda)`, where the state says nothing of the velocity.
+
+    Args:
+        energy: Variances :math:`\lambda > 0`, ``(K,)``, of data on the scale on which they are diffused.
+        t: Times in [0, 1], a number or ``(T,)``.
+
+    Returns:
+        ``(K,)`` or ``(T, K)``.
+
+    Raises:
+        ValueError: A variance that is not positive, or a time outside [0, 1].
+    """
+    energy = _positive(energy, energy)
+    check_times(t)
+    t = torch.as_tensor(t, dtype=energy.dtype, device=energy.device)[..., None]
+    return energy / ((1 - t) ** 2 * energy + t**2)
+
+
+def mean_least_loss(energy: Tensor, location: float = 0.0, scale: float | None = 1.0, points: int = 801) -> Tensor:
+    r"""The same, averaged over training times: what a linear predictor can reach for each coefficient.
+
+    .. math:: \bar\ell(\lambda) = \mathbb E_t\, \ell_t(\lambda), \qquad
+              t = \operatorname{sigmoid}(\mu + s z),\ z \sim \mathcal N(0, 1),
+
+    by the trapezoidal rule in z on eight standard deviations; of uniform times it is :math:`\tfrac\pi2 \sqrt\lambda`.
+
+    Args:
+        energy: As in :func:`least_loss`.
+        location: :math:`\mu` of the logit-normal times.
+        scale: Their s; ``None`` stands for times that are uniform in [0, 1].
+        points: Of the rule.
+
+    Returns:
+        ``(K,)``.
+
+    Raises:
+        ValueError: A variance or a scale that is not positive.
+    """
+    if scale is None:
+        return math.pi / 2 * _positive(energy, energy).sqrt()
+    if not scale > 0:
+        raise ValueError(f"the scale of the logit-normal distribution must be positive, got {scale}")
+    z = torch.linspace(-8, 8, points, dtype=torch.float64)
+    weight = torch.exp(-z.square() / 2)
+    losses = least_loss(energy.double(), torch.sigmoid(location + scale * z))  # (points, K)
+    return ((weight[:, None] * losses).sum(0) / weight.sum()).to(energy.dtype)
 
 
 # ---------------------------------------------------------------------------------------------------------------------

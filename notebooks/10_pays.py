@@ -73,12 +73,8 @@ from diffusab_core import (
     spectrum,
     summaries,
 )
-from diffusab_core.explore_pays import (
-    least_loss,
-    loss_explorer,
-    mean_least_loss,
-    sampled_energy,
-)
+from diffusab_core.explore_pays import loss_explorer, sampled_energy
+from diffusab_core.flow import least_loss, mean_least_loss
 from diffusab_core.latents import TensorLatents
 from diffusab_core.offline_features import offline_features
 

@@ -7,7 +7,8 @@ import torch
 from scipy import integrate, stats
 
 from diffusab_core import explore_pays, flow
-from diffusab_core.explore_pays import least_loss, mean_least_loss, sampled_energy, tilted
+from diffusab_core.explore_pays import sampled_energy, tilted
+from diffusab_core.flow import least_loss, mean_least_loss
 
 LAM = torch.tensor([9.0, 1.0, 0.04], dtype=torch.float64)
 
