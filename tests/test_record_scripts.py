@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from diffusab_core import autoencoders, data, records
+from diffusab_core.curriculum import FreqWarm
 from diffusab_core.denoising import Denoising, Sampling
 
 SCRIPTS = Path(__file__).resolve().parents[1] / "scripts"
@@ -156,3 +157,41 @@ def test_without_a_gpu_the_gpu_size_is_refused_in_words(record_gpu, capsys, monk
     with pytest.raises(SystemExit):
         record_gpu.main([])
     assert "there is no CUDA device here" in capsys.readouterr().err
+
+
+@pytest.fixture(scope="module")
+def record_freqwarm(record_denoisers):
+    yield from opened("record_freqwarm")
+
+
+def test_freqwarm_is_recorded_on_the_latents_it_promises(record_freqwarm, tmp_path, monkeypatch):
+    small = Sampling(24, steps=2)
+    autoencoder, bench = record_freqwarm.AUTOENCODERS["c4"]
+    tiny = replace(
+        bench, images=lambda: data.Photos(64, "train", seed=1, length=40), final=small, quick=small,
+        recipe=record_freqwarm.RECIPE | {"steps": 4, "batch_size": 4},
+    )  # fmt: skip
+    monkeypatch.setitem(record_freqwarm.AUTOENCODERS, "c4", (autoencoder, tiny))
+    for arm, plan in {"c4": None, "c4-r0.2": FreqWarm(2, 0.2), "c4-widening": FreqWarm(4, 0.2, "linear")}.items():
+        monkeypatch.setitem(record_freqwarm.ARMS, arm, ("c4", plan))
+    for name, value in {"ROOT": tmp_path, "RESULTS": tmp_path / "results", "CROPS": 48}.items():
+        monkeypatch.setattr(record_freqwarm, name, value)
+    whole, warm, widening = (records.read(record_freqwarm.record(arm, 0)) for arm in ("c4", "c4-r0.2", "c4-widening"))
+    assert set(whole.metrics) >= MEASURED
+    assert "curriculum" not in whole.parameters["latents"]
+    assert warm.parameters["latents"]["curriculum"] == {
+        "warmup_steps": 2, "r0": 0.2, "schedule": "hard", "radii": [0.2]
+    }  # fmt: skip
+    assert widening.parameters["latents"]["curriculum"]["radii"] == list(record_freqwarm.LEVELS)
+    assert whole.metrics["decoded_latents_frechet"] == warm.metrics["decoded_latents_frechet"]
+    assert whole.series["snapshot_frechet_offline"][0] == warm.series["snapshot_frechet_offline"][0]  # same start
+    assert whole.series["loss"] != warm.series["loss"]
+    assert not any(str(tmp_path) in path.read_text() for path in (tmp_path / "results").iterdir())
+
+
+def test_every_arm_of_freqwarm_has_an_autoencoder_and_fits_its_steps(record_freqwarm):
+    for name, plan in record_freqwarm.ARMS.values():
+        source, bench = record_freqwarm.AUTOENCODERS[name]
+        assert ":" in source or source in autoencoders.SHIPPED
+        assert plan is None or plan.warmup_steps < bench.recipe["steps"]
+        assert plan is None or plan.schedule == "hard" or plan.r0 == record_freqwarm.LEVELS[0]
