@@ -1,11 +1,13 @@
-"""An autoencoder of FluxAE's shape and a DiT-S/2 on its latents, untouched, fine-tuned and with scale equivariance.
+"""An autoencoder of FluxAE's shape and a DiT-S/2 on its latents: untouched, fine-tuned, with scale equivariance.
 
-    python scripts/record_gpu_denoisers.py                             on a GPU: three arms, seeds 0, 1 and 2
+    python scripts/record_gpu_denoisers.py                             on a GPU: every arm, seeds 0, 1 and 2
+    python scripts/record_gpu_denoisers.py base plain se               the arms without FreqWarm
     python scripts/record_gpu_denoisers.py se --seeds 0
     python scripts/record_gpu_denoisers.py --size smoke --device cpu   the same code, tiny: a check without a GPU
 
 The autoencoders are those of record_gpu.py, trained and fine-tuned first where they are missing: one command makes
-autoencoder and denoiser. Images are its mixture of dead leaves and photographs, 128 x 128. One record for each arm and
+autoencoder and denoiser. Arms with a cutoff, such as se-r0.2, warm the denoiser up by FreqWarm for the first quarter of
+the same number of steps. Images are its mixture of dead leaves and photographs, 128 x 128. One record for each arm and
 seed in book/results/denoisers-gpu/ (of `--size smoke` in runs/); what is recorded is left alone and what was cut off
 goes on. The number of steps is a guess at two minutes an arm and seed until it has been run on a GPU once.
 """
@@ -21,14 +23,20 @@ from torch import Tensor
 from tqdm import tqdm
 
 from diffusab_core import autoencoders
+from diffusab_core.curriculum import FreqWarm, WarmedLatents
 from diffusab_core.denoising import Sampling
-from diffusab_core.latent_cache import Extraction, extract
+from diffusab_core.latent_cache import Extraction, LatentCache, extract
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 import denoiser_bench
 import record_gpu
 
-ARMS = ("base", "plain", "se")
+# The autoencoder's arm, and the cutoff of the warm-up in cycles per pixel.
+ARMS: dict[str, tuple[str, float | None]] = {
+    **{arm: (arm, None) for arm in ("base", "plain", "se")},
+    **{f"base-r{r:g}": ("base", r) for r in (0.1, 0.2, 0.4)},
+    **{f"{arm}-r0.2": (arm, 0.2) for arm in ("plain", "se")},
+}
 
 
 @dataclass(frozen=True)
@@ -46,7 +54,7 @@ class Plan:
 
 PLANS = {
     "gpu": Plan(),
-    "smoke": Plan(images=8, reference=8, denoiser="DiT-XXS/2", steps=3, batch_size=4,
+    "smoke": Plan(images=8, reference=8, denoiser="DiT-XXS/2", steps=4, batch_size=4,
                   final=Sampling(4, steps=1, batch_size=4), quick=Sampling(4, steps=1, batch_size=4)),
 }  # fmt: skip
 
@@ -56,18 +64,25 @@ def record(arm: str, seed: int, plan: Plan, places: record_gpu.Places, leaves: T
     if out.is_file():
         return out
     shapes = record_gpu.PLANS[places.size]
+    kind, r0 = ARMS[arm]
     where = base
-    if arm != "base":
+    if kind != "base":
         autoencoder_places = replace(places, results=places.runs / "finetuned")
-        record_gpu.record(arm, seed, shapes, autoencoder_places, base, leaves)
-        where = places.runs / f"{arm}-seed{seed}"
+        record_gpu.record(kind, seed, shapes, autoencoder_places, base, leaves)
+        where = places.runs / f"{kind}-seed{seed}"
     autoencoder = autoencoders.load(where, places.device)
     mixture = record_gpu.Mixture(leaves, shapes, plan.images, seed=0)
-    latents = extract(
-        Extraction(str(where), record_gpu.IMAGES, shapes.resolution, device=places.device, dtype="float32"),
-        places.runs / "latents" / autoencoder.name, dataset=mixture, batch_size=64, workers=places.workers,
-        progress=places.progress,
-    )  # fmt: skip
+
+    def cached(radius: float | None) -> LatentCache:
+        settings = Extraction(str(where), record_gpu.IMAGES, shapes.resolution, device=places.device, dtype="float32",
+                              low_pass=radius)  # fmt: skip
+        name = autoencoder.name + (f"-low{radius:g}" if radius else "")
+        return extract(settings, places.runs / "latents" / name, dataset=mixture, batch_size=64,
+                       workers=places.workers, progress=places.progress)  # fmt: skip
+
+    latents = cached(None)
+    if r0 is not None:
+        latents = WarmedLatents(latents, FreqWarm(plan.steps // 4, r0), {r0: cached(r0)})
     on_gpu = torch.device(places.device).type == "cuda"
     precision = {"precision": places.precision}
     bench = denoiser_bench.Bench(
@@ -84,7 +99,7 @@ def record(arm: str, seed: int, plan: Plan, places: record_gpu.Places, leaves: T
     )
     return denoiser_bench.measure(
         bench, arm, seed, autoencoder, latents, out=out, folder=places.runs / "denoisers" / out.stem,
-        source=record_gpu.NAME if arm == "base" else f"{record_gpu.NAME}, {arm}", special={}, with_shifts=True,
+        source=record_gpu.NAME if kind == "base" else f"{record_gpu.NAME}, {kind}", special={}, with_shifts=True,
     )  # fmt: skip
 
 

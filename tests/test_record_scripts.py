@@ -128,10 +128,11 @@ def test_every_arm_names_an_autoencoder_that_can_be_made(record_denoisers):
 
 
 def test_one_command_makes_autoencoder_and_denoiser(record_gpu_denoisers, tmp_path):
-    words = ["base", "se", "--seeds", "1", "--size", "smoke", "--device", "cpu", "--workers", "0", "--quiet"]
+    words = ["base", "se", "se-r0.2", "--seeds", "1", "--size", "smoke", "--device", "cpu", "--workers", "0", "--quiet"]
     record_gpu_denoisers.main([*words, "--results", str(tmp_path / "results"), "--runs", str(tmp_path / "runs")])
     arms = records.by_arm(tmp_path / "results")
-    assert sorted(arms) == ["base", "se"]
+    assert sorted(arms) == ["base", "se", "se-r0.2"]
+    assert arms["se-r0.2"][0].parameters["latents"]["curriculum"]["warmup_steps"] == 1
     for arm in arms.values():
         assert set(arm[0].metrics) >= MEASURED
         assert arm[0].size == "smoke"
