@@ -42,9 +42,9 @@ def train(
         float | None, typer.Option(help="Of the averaged weights, in steps. [default: 5 000, at most 5% of --steps]")
     ] = None,
     time_location: Annotated[
-        float, typer.Option(help="Location of the logit-normal times; positive: more noise.")
+        float, typer.Option(help="Location of the logit-normal times; positive: more noise. Not for UViT.")
     ] = 0.0,
-    time_scale: Annotated[float, typer.Option(help="Scale of the logit-normal times.")] = 1.0,
+    time_scale: Annotated[float, typer.Option(help="Scale of the logit-normal times; not for UViT.")] = 1.0,
     self_conditioning: Annotated[
         float | None,
         typer.Option(

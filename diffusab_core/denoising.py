@@ -8,20 +8,23 @@ The loss is the squared error of the velocity at logit-normal times, on posterio
 with m and s the latents' mean and standard deviation by channel. It is not comparable between latent spaces: a latent
 that is easier to predict has a smaller one, whether or not its samples are better.
 
-Source: Skorokhodov et al. 2025, Appendix B.
+U-ViT predicts the noise instead, at steps and noise levels of its own: see :mod:`diffusab_core.noise_prediction`. Which
+of the two a model is trained and sampled for, it says itself (:func:`diffusab_core.denoisers.prediction_of`).
+
+Sources: Skorokhodov et al. 2025, Appendix B; Bao et al. 2023 (U-ViT).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import mse_loss
 
-from diffusab_core import denoisers, flow, training
+from diffusab_core import denoisers, flow, noise_prediction, training
 from diffusab_core.latents import Latents, check_precision
 
 
@@ -43,9 +46,11 @@ class Denoising:
         weight_decay: AdamW's.
         clip: Largest norm of the gradient.
         ema_half_life: In steps; ``None`` stands for min(5 000, 5% of the steps).
-        time_location: Location of the logit-normal training times; positive means more noise.
-        time_scale: Their scale.
-        self_conditioning: Probability of the auxiliary pass.
+        time_location: Location of the logit-normal training times; positive means more noise. Without a part in noise
+            prediction (U-ViT), whose steps are drawn evenly.
+        time_scale: Their scale; likewise.
+        self_conditioning: Probability of the auxiliary pass; ``None`` stands for 0.9 where the denoiser has
+            self-conditioning (DiT), and for 0 where it has none, and is replaced by that.
         label_dropout: Share of labels replaced by "no class", for guidance.
         flips: Whether to mirror half of the latents' images; they must have been stored so.
         accumulation: Parts that a batch is cut into on each process.
@@ -55,7 +60,8 @@ class Denoising:
         device: Where to compute.
 
     Raises:
-        ValueError: A value that cannot be used, named.
+        DenoiserError: There is no denoiser of that name.
+        ValueError: A value that cannot be used, by this denoiser or at all, named.
     """
 
     denoiser: str = "DiT-S/2"
@@ -71,7 +77,7 @@ class Denoising:
     ema_half_life: float | None = None
     time_location: float = 0.0
     time_scale: float = 1.0
-    self_conditioning: float = 0.9
+    self_conditioning: float | None = None
     label_dropout: float = 0.1
     flips: bool = False
     accumulation: int = 1
@@ -85,11 +91,23 @@ class Denoising:
             raise ValueError(
                 f"batch_size must be a positive multiple of accumulation, got {self.batch_size} and {self.accumulation}"
             )
+        family, _, _ = denoisers.parse(self.denoiser)
+        if self.self_conditioning is None:
+            object.__setattr__(self, "self_conditioning", 0.9 if family.self_conditioning else 0.0)
         for name in ("self_conditioning", "label_dropout"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} is a probability, got {getattr(self, name)}")
         if not self.time_scale > 0:
             raise ValueError(f"time_scale must be positive, got {self.time_scale}")
+        if self.self_conditioning and not family.self_conditioning:
+            raise ValueError(
+                f"{self.denoiser} has no self-conditioning, self_conditioning {self.self_conditioning} must be left out"
+            )
+        if family.prediction == "noise" and (self.time_location, self.time_scale) != (0.0, 1.0):
+            raise ValueError(
+                f"{self.denoiser} predicts the noise at evenly drawn steps and has no use for time_location "
+                f"{self.time_location} and time_scale {self.time_scale}"
+            )
         check_precision(self.precision)
         _ = self.training  # refuses what the loop cannot use
 
@@ -105,7 +123,7 @@ class Denoising:
 # Training
 
 
-def build(settings: Denoising, latents: Latents) -> denoisers.DiT:
+def build(settings: Denoising, latents: Latents) -> denoisers.DiT | denoisers.UViT:
     """The denoiser for these latents, with weights from the settings' seed, on the settings' device."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
@@ -127,6 +145,8 @@ def loss_of(model: nn.Module, latents: Latents, settings: Denoising) -> training
     for the whole batch; a part takes its slice of them. So the loss does not depend on the number of parts.
     """
     device = torch.device(settings.device)
+    predicts_noise = denoisers.prediction_of(model) == "noise"
+    path = noise_prediction if predicts_noise else flow
 
     def loss(step: int, generator: torch.Generator, part: tuple[int, int] = (0, 1)) -> Tensor:
         n, (index, parts) = settings.batch_size, part
@@ -140,7 +160,10 @@ def loss_of(model: nn.Module, latents: Latents, settings: Denoising) -> training
         def normal() -> Tensor:
             return torch.randn(n, *latents.shape, generator=generator, device=generator.device)[rows].to(device)
 
-        t = flow.logit_normal_times(n, settings.time_location, settings.time_scale, generator)[rows].to(device)
+        if predicts_noise:
+            t = noise_prediction.training_times(n, generator)[rows].to(device)
+        else:
+            t = flow.logit_normal_times(n, settings.time_location, settings.time_scale, generator)[rows].to(device)
         posterior_noise, noise = normal(), normal()
         flipped = uniform() < 0.5 if settings.flips else None
         dropped = (uniform() < settings.label_dropout).to(device)
@@ -151,14 +174,14 @@ def loss_of(model: nn.Module, latents: Latents, settings: Denoising) -> training
         mean, std, y = latents.at(step).posterior(places, None if flipped is None else flipped.tolist())
         x = latents.normalise(mean.to(device) + std.to(device) * posterior_noise)
         y = None if y is None else torch.where(dropped, latents.num_classes, y.to(device))
-        x_t = flow.interpolate(x, noise, t)
+        x_t = path.interpolate(x, noise, t)
         with torch.autocast(device.type, torch.bfloat16, enabled=settings.precision == "bf16"):
             hint = None
             if twice:
                 with torch.no_grad():
                     _, hint = model(x_t, t, y, with_hint=True)
-            v = model(x_t, t, y, hint=hint)
-        return mse_loss(v.float(), flow.target(x, noise))
+            predicted = model(x_t, t, y, hint=hint)
+        return mse_loss(predicted.float(), path.target(x, noise))
 
     return loss
 
@@ -174,8 +197,9 @@ class Sampling:
     Attributes:
         samples: How many.
         steps: Steps of the sampler; the paper's numbers have 256.
-        method: ``"euler"`` or ``"heun"``.
-        shift: Time shift s of Eq. 3; 1 is none.
+        method: ``"euler"`` or ``"heun"`` for denoisers that predict the velocity, ``"dpm++"`` or ``"ddim"`` for those
+            that predict the noise; ``None``: the first of the two.
+        shift: Time shift s of Eq. 3; 1 is none, and has to stay so for noise prediction.
         guidance: Scale of classifier-free guidance; 1 is none.
         guidance_interval: First and last time at which to guide.
         labels: Class of every sample; ``None``: all classes in turn, or none for a model without any.
@@ -184,12 +208,12 @@ class Sampling:
         precision: ``"fp32"``, or ``"bf16"`` autocast.
 
     Raises:
-        ValueError: A value that cannot be used, named.
+        ValueError: A value that cannot be used, named. What the denoiser cannot use, :func:`resolved` refuses.
     """
 
     samples: int = 64
     steps: int = 256
-    method: flow.Method = "euler"
+    method: flow.Method | noise_prediction.Method | None = None
     shift: float = 1.0
     guidance: float = 1.0
     guidance_interval: tuple[float, float] = (0.0, 1.0)
@@ -202,14 +226,36 @@ class Sampling:
         if self.samples < 1 or self.batch_size < 1:
             raise ValueError(f"samples and batch_size must be at least 1, got {self.samples} and {self.batch_size}")
         check_precision(self.precision)
-        if self.method not in flow.METHODS:
-            raise ValueError(f"unknown sampling method {self.method!r}, choose one of {', '.join(flow.METHODS)}")
+        known = (*flow.METHODS, *noise_prediction.METHODS)
+        if self.method is not None and self.method not in known:
+            raise ValueError(f"unknown sampling method {self.method!r}, choose one of {', '.join(known)}")
         flow.sampling_times(self.steps, self.shift)  # refuses what the sampler cannot use
         flow.guided(_nothing, _nothing, self.guidance, self.guidance_interval)
 
 
 def _nothing(x: Tensor, t: Tensor, y: Tensor | None = None) -> Tensor:
     raise AssertionError("only to check settings; never called")
+
+
+def resolved(settings: Sampling, prediction: denoisers.Prediction) -> Sampling:
+    """The same settings with the method that is used for denoisers of this kind.
+
+    Raises:
+        ValueError: A method, a shift or a number of steps that does not fit noise prediction, or a method that does
+            not fit the velocity.
+    """
+    methods = noise_prediction.METHODS if prediction == "noise" else flow.METHODS
+    method = methods[0] if settings.method is None else settings.method
+    if method not in methods:
+        raise ValueError(
+            f"sampling method {method!r} is not for a denoiser that predicts the {prediction}: choose one of "
+            f"{', '.join(methods)}"
+        )
+    if prediction == "noise":
+        noise_prediction.sampling_steps(settings.steps)  # refuses too many
+        if settings.shift != 1:
+            raise ValueError(f"time shift {settings.shift} is for rectified flow, this denoiser predicts the noise")
+    return replace(settings, method=method)
 
 
 def labels_of(settings: Sampling, num_classes: int, places: range) -> Tensor | None:
@@ -258,9 +304,11 @@ def sample_batches(
         progress: Show a bar for every batch.
 
     Raises:
-        ValueError: A class that the model does not have, or guidance without classes.
+        ValueError: A class that the model does not have, guidance without classes, or as :func:`resolved`.
     """
     device = next(model.parameters()).device
+    prediction = denoisers.prediction_of(model)
+    settings = resolved(settings, prediction)
     labels_of(settings, num_classes, range(1))  # refuses before anything is drawn
     for batch in range(rank, -(-settings.samples // settings.batch_size), size):
         places = range(batch * settings.batch_size, min(settings.samples, (batch + 1) * settings.batch_size))
@@ -270,24 +318,32 @@ def sample_batches(
         noise = torch.randn(settings.batch_size, *shape, generator=generator, device=device)[: len(places)]
         y = labels_of(settings, num_classes, places)
         y = None if y is None else y.to(device)
-        velocity = flow.guided(
+        network = flow.guided(
             denoisers.SelfConditioned(model), denoisers.SelfConditioned(model), settings.guidance,
             settings.guidance_interval,
         )  # fmt: skip
         with torch.autocast(device.type, torch.bfloat16, enabled=settings.precision == "bf16"):
-            x = flow.sample(velocity, noise, settings.steps, settings.method, settings.shift, y=y, progress=progress)
+            if prediction == "noise":
+                x = noise_prediction.sample(network, noise, settings.steps, settings.method, y=y, progress=progress)
+            else:
+                x = flow.sample(network, noise, settings.steps, settings.method, settings.shift, y=y, progress=progress)
         yield places, x, y
 
 
-def described(settings: Sampling, num_classes: int) -> dict[str, Any]:
-    """What has to be said beside numbers about samples, since published ones differ for lack of it."""
+def described(settings: Sampling, num_classes: int, prediction: denoisers.Prediction = "velocity") -> dict[str, Any]:
+    """What has to be said beside numbers about samples, since published ones differ for lack of it.
+
+    Raises:
+        ValueError: As :func:`resolved` and :func:`labels_of`.
+    """
+    settings = resolved(settings, prediction)
     counts: dict[str, int] = {}
     labels = labels_of(settings, num_classes, range(settings.samples))
     if labels is not None:
         values, found = labels.unique(return_counts=True)
         counts = {str(value): count for value, count in zip(values.tolist(), found.tolist(), strict=True)}
     return {
-        "sampler": settings.method, "steps": settings.steps, "guidance": settings.guidance,
+        "prediction": prediction, "sampler": settings.method, "steps": settings.steps, "guidance": settings.guidance,
         "guidance_interval": list(settings.guidance_interval), "shift": settings.shift, "seed": settings.seed,
         "batch_size": settings.batch_size, "count": settings.samples, "class_counts": counts,
         "precision": settings.precision,

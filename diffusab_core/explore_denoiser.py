@@ -39,8 +39,10 @@ def record_walk(
         States and predictions, ``(steps + 1, N, C, h, w)`` each.
 
     Raises:
-        ValueError: As :func:`diffusab_core.flow.sample`; guidance without classes.
+        ValueError: As :func:`diffusab_core.flow.sample`; guidance without classes; a denoiser that predicts the noise.
     """
+    if (prediction := denoisers.prediction_of(model)) != "velocity":
+        raise ValueError(f"this walk follows a velocity, the denoiser predicts the {prediction}")
     if guidance != 1 and y is None:
         raise ValueError(f"guidance {guidance} needs classes y")
     velocity = flow.guided(denoisers.SelfConditioned(model), denoisers.SelfConditioned(model), guidance)

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from diffusab_core import data, denoising, experiments, records, sample_metrics, spectrum
+from diffusab_core import data, denoisers, denoising, experiments, records, sample_metrics, spectrum
 from diffusab_core.autoencoders import Autoencoder
 from diffusab_core.denoising import Denoising, Sampling
 from diffusab_core.latents import Latents, weights_digest
@@ -183,14 +183,15 @@ def measure(
     if with_shifts:
         series |= shifted(bench, denoiser, autoencoder)
     series = {key: [float(f"{value:.5g}") for value in values] for key, values in series.items()}
+    prediction = denoisers.prediction_of(denoiser.model)
     parameters = kept.parameters | {
         # Not the folder that the autoencoder lies in here.
         "latents": kept.parameters["latents"] | {"autoencoder": source},
         "arm": arm,
         "autoencoder": source,
         "resolution": bench.resolution,
-        "sampling": asdict(bench.final),
-        "sampling_along_the_way": asdict(bench.quick),
+        "sampling": asdict(denoising.resolved(bench.final, prediction)),
+        "sampling_along_the_way": asdict(denoising.resolved(bench.quick, prediction)),
         "features": "offline",
         "features_digest": bench.features.digest,
     }

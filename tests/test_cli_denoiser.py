@@ -125,6 +125,29 @@ def test_encoding_on_the_fly_needs_no_cache(folder: Path, tmp_path: Path):
     assert experiments.open_denoiser(tmp_path / "out").num_classes == 0
 
 
+def test_a_u_vit_is_trained_and_sampled_by_noise_prediction(folder: Path, tmp_path: Path):
+    cache, trained, out = str(folder / "cache"), str(tmp_path / "u-vit"), str(tmp_path / "out")
+    train = ("train", cache, trained, "--denoiser", "UViT-XXS/1", *TRAIN[2:])
+    done = CliRunner().invoke(app, list(train))
+    assert done.exit_code == 0, done.output
+    assert records.read(tmp_path / "u-vit" / "record.json").parameters["self_conditioning"] == 0
+    sample = ("sample", trained, out, "--samples", "3", "--steps", "3", "--guidance", "2", "--device", "cpu")
+    assert "'heun' is not for a denoiser that predicts the noise" in refused(*sample, "--method", "heun")
+    assert "time shift 2.0" in refused(*sample, "--shift", "2")
+    assert "got 2000" in refused(*sample, "--steps", "2000")
+    assert not Path(out).exists()
+    done = CliRunner().invoke(app, list(sample))
+    assert done.exit_code == 0, done.output
+    assert len(list((tmp_path / "out" / "images").glob("*.png"))) == 3
+    about = json.loads((tmp_path / "out" / "samples.json").read_text())
+    assert (about["prediction"], about["sampler"], about["steps"]) == ("noise", "dpm++", 3)
+    assert "UViT-XXS/1 has no self-conditioning" in refused(*train, "--self-conditioning", "0.5")
+    assert "time_location 1.0" in refused(*train, "--time-location", "1")
+    assert "'ddim' is not for a denoiser that predicts the velocity" in refused(
+        "sample", str(folder / "denoiser"), out + "2", "--method", "ddim"
+    )
+
+
 def test_bad_input_ends_in_one_line(folder: Path, tmp_path: Path):
     cache, denoiser, out = str(folder / "cache"), str(folder / "denoiser"), str(tmp_path / "out")
     assert "nowhere" in refused("train", str(tmp_path / "nowhere"), out)

@@ -513,9 +513,9 @@ def test_a_damaged_folder_is_refused_in_one_line(folder, damage, said):
 # What is refused
 
 
-@pytest.mark.parametrize("name", ["DiT-S", "DiT-S/3", "DiT-M/2", "dit-S/2", "UViT-S/1", "DiT-S/2x", "", "S/2"])
+@pytest.mark.parametrize("name", ["DiT-S", "DiT-S/3", "DiT-M/2", "dit-S/2", "UViT-B/1", "USiT-S/8", "DiT-S/2x", ""])
 def test_an_unknown_name_is_refused_with_the_known_ones(name):
-    with pytest.raises(DenoiserError, match=r"names are DiT-SIZE/PATCH.*XL.*1, 2, 4") as caught:
+    with pytest.raises(DenoiserError, match=r"names are DiT-SIZE/PATCH.*XL.*UViT.*USiT.*2B.*1, 2, 4") as caught:
         denoisers.build(name, in_channels=4, input_size=8)
     assert repr(name) in str(caught.value)
 

@@ -1,14 +1,14 @@
 """The loss of a denoiser's training and the drawing of samples, against what they are by definition."""
 
 import math
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from diffusab_core import denoisers, denoising, flow, training
+from diffusab_core import denoisers, denoising, experiments, flow, training
 from diffusab_core.denoising import Denoising, Sampling
 from diffusab_core.latents import TensorLatents
 
@@ -51,6 +51,12 @@ class Linear(nn.Module):
         v = self.a * x + (self.b * t)[:, None, None, None]
         v = v if y is None else v + self.w[y][:, None, None, None]
         return (v, v) if with_hint else v
+
+
+class LinearNoise(Linear):
+    """The same as a prediction of the noise."""
+
+    prediction = "noise"
 
 
 def loss_at(model, data, settings=SETTINGS, step=0, **part):
@@ -170,6 +176,48 @@ def test_the_exact_velocity_of_a_gaussian_has_the_irreducible_loss_and_no_other_
     for wrong in (Exact(mean, variance, 0.9), Exact(mean, variance, 1.1), Exact(mean + 0.3, variance),
                   Exact(mean, 1.5 * variance), Exact(mean, variance / 1.5)):  # fmt: skip
         assert loss_at(wrong, data, settings).item() > best + 1e-3
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The loss of noise prediction
+
+NOISE = replace(SETTINGS, denoiser="UViT-XXS/2", self_conditioning=None)
+KEPT = torch.from_numpy(np.cumprod(1 - np.linspace(0.00085**0.5, 0.012**0.5, 1000) ** 2)).float()
+
+
+def test_loss_of_noise_prediction_against_a_computation_by_hand():
+    data, model, step = latents(), LinearNoise(0.7, -0.4), 5
+    settings = replace(NOISE, label_dropout=0.0)
+    loss = loss_at(model, data, settings, step)
+    (call,) = model.calls
+    raw, _, y = data.posterior(training.batch_indices(step, 8, len(data), settings.seed))
+    mean, std = data.statistics
+    x = (raw - mean[:, None, None]) / std[:, None, None]
+    t = call["t"][:, None, None, None]
+    kept = KEPT[(1000 * t).round().long() - 1]
+    noise = (call["x"] - kept.sqrt() * x) / (1 - kept).sqrt()
+    assert torch.equal(call["y"], y)
+    assert noise.mean() == pytest.approx(0, abs=0.25)  # 256 numbers
+    assert noise.std() == pytest.approx(1, abs=0.2)
+    predicted = 0.7 * call["x"] - 0.4 * t + (y / 10)[:, None, None, None]
+    assert loss.item() == pytest.approx((predicted - noise).square().mean().item(), rel=1e-3)
+    parts = [loss_at(model, data, settings, step, part=(index, 4)).item() for index in range(4)]
+    assert sum(parts) / 4 == pytest.approx(loss.item(), rel=1e-5)
+
+
+def test_the_least_loss_of_noise_prediction():
+    """Of normalised Gaussian data the best prediction is sqrt(1 - a) x_n, and what remains is the mean of a."""
+
+    class Best(LinearNoise):
+        def forward(self, x, t, y=None, **hint):
+            return self.a * (1 - KEPT[(1000 * t).round().long() - 1]).sqrt()[:, None, None, None] * x
+
+    data = TensorLatents(torch.zeros(64, *SHAPE), torch.ones(64, *SHAPE))
+    settings = replace(NOISE, batch_size=8192)
+    best = loss_at(Best(1.0), data, settings).item()
+    assert best == pytest.approx(KEPT.mean().item(), rel=0.03)
+    for wrong in (0.9, 1.1):
+        assert loss_at(Best(wrong), data, settings).item() > best + 1e-3
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -298,6 +346,28 @@ def test_defaults_are_the_papers():
     assert (settings.betas, settings.weight_decay, settings.clip, settings.half_life) == ((0.9, 0.99), 0.01, 16, 5000)
     assert Denoising(steps=1000).training.warmup == 50
     assert Denoising(steps=1000, warmup=7).training.warmup == 7
+
+
+@pytest.mark.parametrize(("name", "expected"), [("DiT-S/2", 0.9), ("UViT-S/1", 0.0), ("USiT-H/1", 0.0)])
+def test_self_conditioning_is_of_those_that_have_it(name, expected):
+    assert asdict(Denoising(denoiser=name))["self_conditioning"] == expected
+    assert Denoising(denoiser=name, self_conditioning=0.0).self_conditioning == 0
+    if not expected:
+        with pytest.raises(ValueError, match=rf"{name} has no self-conditioning.*0\.5"):
+            Denoising(denoiser=name, self_conditioning=0.5)
+
+
+@pytest.mark.parametrize("wrong", [{"time_location": 0.5}, {"time_scale": 1.5}])
+def test_times_of_noise_prediction_are_not_chosen(wrong):
+    name, value = next(iter(wrong.items()))
+    with pytest.raises(ValueError, match=rf"UViT-S/1 predicts the noise.*{name} {value}"):
+        Denoising(denoiser="UViT-S/1", **wrong)
+    assert getattr(Denoising(denoiser="USiT-S/1", **wrong), name) == value
+
+
+def test_an_unknown_denoiser_is_refused_before_anything_is_made():
+    with pytest.raises(denoisers.DenoiserError, match="UViT-Q/1"):
+        Denoising(denoiser="UViT-Q/1")
 
 
 def test_weights_depend_on_the_seed_alone():
@@ -457,6 +527,42 @@ def test_impossible_sampling_is_refused(wrong, said):
         replace(SAMPLING, **wrong)
 
 
+@pytest.mark.parametrize(
+    ("prediction", "wrong", "said"),
+    [
+        ("noise", {"method": "heun"}, "'heun' is not for a denoiser that predicts the noise: choose one of dpm"),
+        ("velocity", {"method": "ddim"}, "'ddim' is not for a denoiser that predicts the velocity: choose one of eu"),
+        ("noise", {"shift": 2.0}, r"shift 2\.0 is for rectified flow"), ("noise", {"steps": 1001}, "got 1001"),
+    ],
+)  # fmt: skip
+def test_sampling_that_does_not_fit_the_prediction_is_refused(prediction, wrong, said):
+    settings = replace(SAMPLING, **wrong)
+    network = LinearNoise() if prediction == "noise" else Linear()
+    for use in (lambda: denoising.described(settings, CLASSES, prediction), lambda: drawn(network, settings)):
+        with pytest.raises(ValueError, match=said):
+            use()
+
+
+def test_the_method_that_is_used_is_the_one_that_is_said():
+    for prediction, methods in (("velocity", ("euler", "heun")), ("noise", ("dpm++", "ddim"))):
+        said = denoising.described(SAMPLING, 0, prediction)
+        assert (said["prediction"], said["sampler"]) == (prediction, methods[0])
+        network = (LinearNoise if prediction == "noise" else Linear)(0.3, 0.2)
+        default, first, second = (drawn(network, replace(SAMPLING, method=m)) for m in (None, *methods))
+        assert_same_samples(default, first)
+        assert not torch.allclose(default[0][0], second[0][0], atol=1e-3)
+
+
+def test_noise_prediction_is_sampled_with_guidance():
+    """For a prediction that is constant, guidance shifts it by a constant, and DDIM in one step is a line."""
+    settings = replace(SAMPLING, samples=4, steps=1, method="ddim", guidance=3.0)
+    found = drawn(LinearNoise(), settings)
+    noise = torch.randn(4, *SHAPE, generator=training.generator_at(settings.seed, 0))
+    w = torch.tensor([0.0, 0.1, 0.2, 0.0])  # the model's w_y; without a class it predicts 0
+    expected = (noise - (1 - KEPT[-1]).sqrt() * 3 * w[:, None, None, None]) / KEPT[-1].sqrt()
+    torch.testing.assert_close(torch.stack([x for x, _ in found.values()]), expected, rtol=1e-3, atol=1e-3)
+
+
 def test_what_is_said_about_samples():
     said = denoising.described(replace(SAMPLING, guidance=2.0, method="heun"), CLASSES)
     assert said["class_counts"] == {"0": 4, "1": 3, "2": 3}
@@ -488,3 +594,46 @@ def test_a_small_model_learns_two_gaussians_and_samples_them():
     found = drawn(model, Sampling(samples=32, steps=8, batch_size=32), classes=2)
     for x, y in found.values():
         assert torch.cosine_similarity(x.flatten(), (data.normalise(pattern) * (1 - 2 * y)).flatten(), dim=0) > 0.7
+
+
+@pytest.mark.parametrize("prediction", ["noise", "velocity"])
+def test_a_small_u_vit_learns_one_latent(prediction):
+    pattern = normal(1, *SHAPE, seed=7)
+    data, name = TensorLatents(pattern.expand(8, *SHAPE)), {"noise": "UViT", "velocity": "USiT"}[prediction]
+    settings = Denoising(denoiser=f"{name}-XXS/2", steps=350, batch_size=32, learning_rate=1e-2, warmup=10, clip=1.0)
+    torch.manual_seed(0)
+    model = denoisers.UViT(SHAPE[0], SHAPE[1:], prediction=prediction, patch=2, width=32, depth=2, heads=2)
+    trained = training.train(model, denoising.loss_of(model, data, settings), settings.training, progress=False)
+    model.load_state_dict(trained.ema)
+    model.eval()
+    wanted = data.normalise(pattern).flatten()
+    found = drawn(model, Sampling(samples=9, steps=12, batch_size=9), classes=0).values()
+    errors = torch.stack([(x.flatten() - wanted).norm() / wanted.norm() for x, _ in found])
+    assert errors.median() < 0.5  # noise alone has 1.4
+
+
+def test_training_of_a_u_vit_goes_on_where_it_was_cut_off(tmp_path, monkeypatch):
+    data, settings = latents(std=0.1), replace(NOISE, steps=6, warmup=1)
+    options = {"checkpoint_every": 2, "progress": False}
+    whole = experiments.train_denoiser(settings, data, tmp_path / "whole", **options)
+    loss_of = denoising.loss_of
+
+    def cut(*arguments):
+        inner = loss_of(*arguments)
+
+        def loss(step, *rest, **part):
+            if step == 5:
+                raise KeyboardInterrupt
+            return inner(step, *rest, **part)
+
+        return loss
+
+    monkeypatch.setattr(denoising, "loss_of", cut)
+    with pytest.raises(KeyboardInterrupt):
+        experiments.train_denoiser(settings, data, tmp_path / "cut", **options)
+    monkeypatch.setattr(denoising, "loss_of", loss_of)
+    resumed = experiments.train_denoiser(settings, data, tmp_path / "cut", **options)
+    a, b = (found.denoiser.model.state_dict() for found in (whole, resumed))
+    assert all(torch.equal(value, b[name]) for name, value in a.items())
+    assert resumed.record.parameters["self_conditioning"] == 0
+    assert "predicts the noise" in (tmp_path / "cut" / "README.md").read_text()

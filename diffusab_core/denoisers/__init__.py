@@ -1,7 +1,8 @@
 r"""Denoisers by name: :func:`build` makes one, :func:`save` and :func:`load` keep it on the disk.
 
 A denoiser is called ``model(x, t, y=None)`` with latents ``(N, C, h, w)``, or ``(N, C, T, h, w)`` for video, and times
-``(N,)`` in [0, 1]; it returns the velocity :math:`\mathrm d x / \mathrm d t`, of the shape of x.
+``(N,)`` in [0, 1]; what it returns has the shape of x. DiT and USiT predict the velocity
+:math:`\mathrm d x / \mathrm d t`, U-ViT the noise: see :func:`prediction_of`.
 """
 
 from __future__ import annotations
@@ -9,6 +10,8 @@ from __future__ import annotations
 import json
 import os
 import re
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +21,24 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from diffusab_core.denoisers.dit import DiT
+from diffusab_core.denoisers.uvit import Prediction, UViT
 
-__all__ = ["DIT_SIZES", "PATCHES", "DenoiserError", "DiT", "SelfConditioned", "build", "load", "save"]
+__all__ = [
+    "DIT_SIZES",
+    "FAMILIES",
+    "PATCHES",
+    "UVIT_SIZES",
+    "DenoiserError",
+    "DiT",
+    "Prediction",
+    "SelfConditioned",
+    "UViT",
+    "build",
+    "load",
+    "parse",
+    "prediction_of",
+    "save",
+]
 
 #: Width, depth and heads. S to XL are those of Peebles and Xie 2023; XS and XXS are this book's, for a laptop's CPU.
 DIT_SIZES: dict[str, tuple[int, int, int]] = {
@@ -30,14 +49,66 @@ DIT_SIZES: dict[str, tuple[int, int, int]] = {
     "L": (1024, 24, 16),
     "XL": (1152, 28, 16),
 }
+#: The same of U-ViT and USiT (Bao et al. 2023; 2B of Chen et al. 2025); XXS is this book's.
+UVIT_SIZES: dict[str, tuple[int, int, int]] = {
+    "XXS": (128, 4, 4),
+    "S": (512, 12, 8),
+    "M": (768, 16, 12),
+    "L": (1024, 20, 16),
+    "H": (1152, 28, 16),
+    "2B": (2048, 28, 32),
+}
 PATCHES = (1, 2, 4)
 
-_NAME = re.compile(r"DiT-(\w+)/(\d+)")
+
+@dataclass(frozen=True)
+class Family:
+    """What denoisers of one first name have in common.
+
+    Attributes:
+        sizes: Width, depth and heads by name.
+        prediction: What they predict.
+        self_conditioning: Whether they have it.
+    """
+
+    sizes: Mapping[str, tuple[int, int, int]]
+    prediction: Prediction
+    self_conditioning: bool
+
+
+FAMILIES = {
+    "DiT": Family(DIT_SIZES, "velocity", self_conditioning=True),
+    "UViT": Family(UVIT_SIZES, "noise", self_conditioning=False),
+    "USiT": Family(UVIT_SIZES, "velocity", self_conditioning=False),
+}
+
+_NAME = re.compile(r"(\w+)-(\w+)/(\d+)")
 WEIGHTS_FILE, CONFIG_FILE = "denoiser.safetensors", "denoiser.json"
 
 
 class DenoiserError(ValueError):
     """A denoiser that is not known by that name, or a folder that does not hold one."""
+
+
+def parse(name: str) -> tuple[Family, str, int]:
+    """Family, size and patch of a name such as ``"DiT-XL/2"``.
+
+    Raises:
+        DenoiserError: There is no denoiser of that name.
+    """
+    found = _NAME.fullmatch(name)
+    family = FAMILIES.get(found[1]) if found else None
+    if family is None or found[2] not in family.sizes or found[3] not in map(str, PATCHES):
+        raise DenoiserError(
+            f"no denoiser {name!r}: names are DiT-SIZE/PATCH with sizes {', '.join(DIT_SIZES)}, or UViT-SIZE/PATCH and "
+            f"USiT-SIZE/PATCH with sizes {', '.join(UVIT_SIZES)}; patches are {', '.join(map(str, PATCHES))}"
+        )
+    return family, found[2], int(found[3])
+
+
+def prediction_of(model: nn.Module) -> Prediction:
+    """What a model predicts: its attribute ``prediction``, or the velocity where it has none."""
+    return getattr(model, "prediction", "velocity")
 
 
 def build(
@@ -47,11 +118,12 @@ def build(
     input_size: int | tuple[int, ...],
     num_classes: int = 0,
     checkpoint_activations: bool = False,
-) -> DiT:
+) -> DiT | UViT:
     """A denoiser with fresh weights.
 
     Args:
-        name: ``DiT-SIZE/PATCH``, e.g. ``"DiT-XL/2"``; sizes in :data:`DIT_SIZES`, patches in :data:`PATCHES`.
+        name: ``FAMILY-SIZE/PATCH``, e.g. ``"DiT-XL/2"`` or ``"UViT-S/1"``: families in :data:`FAMILIES`, sizes in
+            :data:`DIT_SIZES` and :data:`UVIT_SIZES`, patches in :data:`PATCHES`.
         in_channels: Channels of the latent.
         input_size: Side of the latent, ``(h, w)`` or, for video, ``(T, h, w)``.
         num_classes: 0 for a model without classes.
@@ -61,21 +133,20 @@ def build(
         DenoiserError: There is no denoiser of that name.
         ValueError: Sizes that do not fit.
     """
-    found = _NAME.fullmatch(name)
-    if found is None or found[1] not in DIT_SIZES or int(found[2]) not in PATCHES:
-        sizes, patches = ", ".join(DIT_SIZES), ", ".join(map(str, PATCHES))
-        raise DenoiserError(f"no denoiser {name!r}: names are DiT-SIZE/PATCH with sizes {sizes} and patches {patches}")
-    width, depth, heads = DIT_SIZES[found[1]]
-    return DiT(
-        in_channels, input_size, num_classes, patch=int(found[2]), width=width, depth=depth, heads=heads,
-        checkpoint_activations=checkpoint_activations,
-    )  # fmt: skip
+    family, size, patch = parse(name)
+    width, depth, heads = family.sizes[size]
+    shape = {"patch": patch, "width": width, "depth": depth, "heads": heads}
+    options = {"checkpoint_activations": checkpoint_activations}
+    if family.sizes is DIT_SIZES:
+        return DiT(in_channels, input_size, num_classes, **shape, **options)
+    return UViT(in_channels, input_size, num_classes, prediction=family.prediction, **shape, **options)
 
 
 class SelfConditioned:
     """A denoiser as a sampler calls it: each call is given the last-block activations of the call before.
 
-    The first call of a trajectory has none, which is the same as zeros. Make a new one for each trajectory, and one
+    The first call of a trajectory has none, which is the same as zeros; nor has any call of a model without
+    self-conditioning, which is then called as it is. Make a new one for each trajectory, and one
     for each branch of a guided one.
 
     Source: Skorokhodov et al. 2025, Appendix B.
@@ -109,7 +180,7 @@ def save(folder: str | os.PathLike, model: nn.Module, config: dict[str, Any]) ->
     (folder / CONFIG_FILE).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
 
 
-def load(folder: str | os.PathLike, device: str | torch.device = "cpu") -> tuple[DiT, dict[str, Any]]:
+def load(folder: str | os.PathLike, device: str | torch.device = "cpu") -> tuple[DiT | UViT, dict[str, Any]]:
     """A saved denoiser, in evaluation mode, and its configuration.
 
     Raises:

@@ -185,14 +185,21 @@ def _write(folder: Path, settings: Denoising, denoiser: Denoiser, record: record
     record.write(folder / "record.json")  # last, as the sign that all is there
 
 
+_KINDS = {
+    "velocity": "on rectified flow, which predicts the velocity",
+    "noise": "on the discrete steps of latent diffusion, which predicts the noise",
+}
+
+
 def card(name: str, record: records.RunRecord) -> str:
     """A model card in Markdown, from the record alone."""
     p, m = record.parameters, record.metrics
     chosen = "\n".join(f"- `{key}`: {value}" for key, value in p.items() if key != "latents")
     source = "\n".join(f"- `{key}`: {value}" for key, value in p["latents"].items())
+    kind = _KINDS[denoisers.parse(p["denoiser"])[0].prediction]
     return f"""# {name}
 
-A denoiser `{p["denoiser"]}` on rectified flow, {m["parameters"]:,.0f} parameters, the averaged weights of
+A denoiser `{p["denoiser"]}` {kind}, {m["parameters"]:,.0f} parameters, the averaged weights of
 {p["steps"]} steps of {p["batch_size"]} latents; seed {record.seed}, {record.device}, {m["training_time_s"]:.0f} s.
 Sample it with `diffusab sample`.
 

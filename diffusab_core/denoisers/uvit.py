@@ -1,0 +1,182 @@
+r"""U-ViT: a transformer to which time, class and patches are all tokens, with long skip connections.
+
+The layout is that of Bao et al. 2023, as its reference implementation builds it, without the final 3 x 3 convolution:
+n blocks, one in the middle and n more; each of the last n is given the output of its mirror image among the first n.
+
+Two families share it. **U-ViT** predicts the noise at one of 1000 discrete steps (see
+:mod:`diffusab_core.noise_prediction`), and **USiT** (Chen et al. 2025) the velocity of a rectified flow. The published
+sizes, S with 44.79M parameters, H with 500.87M and 2B with 1580.40M, are those of patch 1, latents of 32 channels and
+16 x 16 (f32 of 512 x 512 images) and the 1000 classes of ImageNet; S with 8 x 8 has 44.69M.
+
+Neither has self-conditioning. The published USiT counts its time from noise to data; here t = 0 is data, as everywhere.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from diffusab_core.denoisers.parts import MLP, Attention, grid, patchify, sinusoids, unpatchify
+
+Prediction = Literal["velocity", "noise"]
+#: A time in [0, 1] is multiplied by this before its sinusoids are taken: U-ViT is told its step, USiT its time.
+TIME_SCALES: dict[Prediction, int] = {"noise": 1000, "velocity": 1}
+
+
+class Block(nn.Module):
+    r"""Attention and MLP behind layer norms; with ``skip``, two streams are made into one first.
+
+    .. math::
+        x &\leftarrow W\,[x, s] + w \quad \text{(with a skip } s \text{)} \\
+        x &\leftarrow x + \mathrm{Attn}(\mathrm{LN}(x)) \\
+        x &\leftarrow x + \mathrm{MLP}(\mathrm{LN}(x))
+    """
+
+    def __init__(self, width: int, heads: int, skip: bool = False) -> None:
+        super().__init__()
+        self.skip = nn.Linear(2 * width, width) if skip else None
+        self.norm1 = nn.LayerNorm(width)
+        self.attention = Attention(width, heads, qkv_bias=False)
+        self.norm2 = nn.LayerNorm(width)
+        self.mlp = MLP(width, approximate="none")
+
+    def forward(self, x: Tensor, skip: Tensor | None = None) -> Tensor:  # (N, L, D)
+        if self.skip is not None:
+            # Under autocast the sum over blocks stays in the precision of x.
+            x = self.skip(torch.cat([x, skip], dim=-1)).to(x.dtype)
+        x = x + self.attention(self.norm1(x))
+        return x + self.mlp(self.norm2(x))
+
+
+class UViT(nn.Module):
+    r"""Noise or velocity of a latent at a time, ``model(x, t, y)``.
+
+    Tokens are the class (in a model with classes), the time, and the patches in row-major order. The time's token is
+    not learnt: it is the sinusoids of the step, of the width of the stream.
+
+    Args:
+        in_channels: Channels of the latent, C.
+        input_size: Side of a square latent, ``(h, w)``, or ``(T, h, w)`` for video. Positions are learnt, so other
+            sizes than this one are refused.
+        num_classes: Classes; one more embedding stands for "no class". 0: no conditioning on a class.
+        prediction: ``"noise"`` (U-ViT) or ``"velocity"`` (USiT).
+        patch: Side of a patch.
+        width: Width of the residual stream, D.
+        depth: Blocks with and for skips, even; with the one in the middle there are depth + 1.
+        heads: Heads of attention in each.
+        checkpoint_activations: Compute activations of the blocks anew in the backward pass: less memory, a third more
+            computing.
+
+    Raises:
+        ValueError: A size that the patch does not divide, or that is no number of one to three axes; an odd depth.
+
+    Source: Bao et al. 2023; Chen et al. 2025 (the sizes S, H and 2B on latents of 32 channels).
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        input_size: int | tuple[int, ...],
+        num_classes: int = 0,
+        *,
+        prediction: Prediction,
+        patch: int,
+        width: int,
+        depth: int,
+        heads: int,
+        checkpoint_activations: bool = False,
+    ) -> None:
+        super().__init__()
+        size = (input_size, input_size) if isinstance(input_size, int) else tuple(input_size)
+        if len(size) not in (2, 3) or min(size) < 1 or size[-1] % patch or size[-2] % patch:
+            raise ValueError(
+                f"input_size must be (h, w) or (T, h, w) with sides that are multiples of the patch {patch}, got {size}"
+            )
+        if in_channels < 1 or num_classes < 0:
+            raise ValueError(f"got {in_channels} channels and {num_classes} classes")
+        if depth < 2 or depth % 2:
+            raise ValueError(f"depth must be even, as every skip has two ends, got {depth}")
+        if prediction not in TIME_SCALES:
+            raise ValueError(f"prediction must be one of {', '.join(TIME_SCALES)}, got {prediction!r}")
+        self.in_channels, self.input_size, self.num_classes = in_channels, size, num_classes
+        self.prediction, self.patch, self.width, self.heads = prediction, patch, width, heads
+        self.checkpoint_activations = checkpoint_activations
+
+        self.embed = nn.Linear(patch * patch * in_channels, width)
+        self.label = nn.Embedding(num_classes + 1, width) if num_classes else None
+        self.extra = 2 if num_classes else 1  # tokens that are no patches
+        self.position = nn.Parameter(torch.zeros(1, self.extra + math.prod(grid(size, patch)), width))
+        self.blocks = nn.ModuleList(Block(width, heads, skip=i > depth // 2) for i in range(depth + 1))
+        self.norm = nn.LayerNorm(width)
+        self.out = nn.Linear(width, patch * patch * in_channels)
+        self._initialise()
+
+    def _initialise(self) -> None:
+        """As the reference: patches and classes keep the default of PyTorch, everything else has a deviation of 0.02.
+
+        The output does not start at zero, unlike that of DiT.
+        """
+        nn.init.trunc_normal_(self.position, std=0.02)
+        for name, module in self.named_modules():
+            if isinstance(module, nn.Linear) and name != "embed":
+                nn.init.trunc_normal_(module.weight, std=0.02)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+
+    def forward(
+        self, x: Tensor, t: Tensor, y: Tensor | None = None, *, hint: Tensor | None = None, with_hint: bool = False
+    ) -> Tensor | tuple[Tensor, None]:
+        """The noise or the velocity at ``(x, t)``.
+
+        Args:
+            x: Noisy latents, ``(N, C, h, w)`` or ``(N, C, T, h, w)``.
+            t: Times in [0, 1], ``(N,)``; of a model that predicts noise, the step over 1000.
+            y: Classes, ``(N,)``; ``num_classes`` and ``None`` stand for "no class".
+            hint: Of models with self-conditioning, which this is not: only ``None`` is taken.
+            with_hint: Whether to return, after the prediction, what there is of a hint: ``None``.
+
+        Raises:
+            ValueError: Another shape, a hint, classes for a model without any, or a class out of range (looked at on
+                the CPU only: on a GPU it would wait for the device).
+        """
+        if hint is not None:
+            raise ValueError("this model has no self-conditioning, but a hint was given")
+        if tuple(x.shape[1:]) != (self.in_channels, *self.input_size):
+            expected = ", ".join(map(str, (self.in_channels, *self.input_size)))
+            raise ValueError(
+                f"this model takes latents (N, {expected}), as its positions are learnt, got shape {tuple(x.shape)}"
+            )
+        patches = self.embed(patchify(x, self.patch)).to(x.dtype)  # (N, L, D)
+        time = sinusoids(TIME_SCALES[self.prediction] * t, self.width).to(x.dtype)[:, None]  # (N, 1, D)
+        tokens = torch.cat([*self._label(y, x), time, patches], dim=1) + self.position  # (N, 1 or 2 + L, D)
+        skips: list[Tensor] = []
+        blocks, half = list(self.blocks), len(self.blocks) // 2
+        for block in blocks[:half]:
+            tokens = self._run(block, tokens)
+            skips.append(tokens)
+        tokens = self._run(blocks[half], tokens)
+        for block in blocks[half + 1 :]:
+            tokens = self._run(block, tokens, skips.pop())
+        out = unpatchify(self.out(self.norm(tokens[:, self.extra :])), self.patch, self.input_size)
+        return (out, None) if with_hint else out
+
+    def _run(self, block: nn.Module, *tokens: Tensor) -> Tensor:
+        if self.checkpoint_activations and torch.is_grad_enabled():
+            return checkpoint(block, *tokens, use_reentrant=False)
+        return block(*tokens)
+
+    def _label(self, y: Tensor | None, x: Tensor) -> list[Tensor]:
+        if self.label is None:
+            if y is not None:
+                raise ValueError("this model was built without classes, but classes y were given")
+            return []
+        if y is None:
+            y = torch.full((len(x),), self.num_classes, device=x.device)
+        elif y.device.type == "cpu" and not bool(((y >= 0) & (y <= self.num_classes)).all()):
+            bad = y[(y < 0) | (y > self.num_classes)][0].item()
+            raise ValueError(f"class {bad} is out of range: this model has classes 0 to {self.num_classes - 1}")
+        return [self.label(y).to(x.dtype)[:, None]]
