@@ -1,4 +1,4 @@
-r"""Radial Fourier tools: low- and high-pass by radius, and the radially averaged power spectrum.
+r"""Radial Fourier tools: low-, high- and band-pass by radius, and the radially averaged power spectrum.
 
 Radii are in cycles per pixel (Nyquist is 0.5), on the last two axes. Half precision is computed and returned in
 float32, float64 stays float64.
@@ -13,7 +13,10 @@ import math
 import torch
 from torch import Tensor
 
-from diffusab_core.dct import check_finite, working
+from diffusab_core.dct import check_choice, check_finite, working
+
+MASKS = ("ideal", "butterworth", "gaussian")
+_ROUNDING = 1e-12  # a frequency that equals a radius lies within it, whatever its rounding
 
 
 def _radii(height: int, width: int) -> Tensor:
@@ -23,51 +26,129 @@ def _radii(height: int, width: int) -> Tensor:
     return torch.hypot(vertical[:, None], horizontal)
 
 
-def radial_mask(h: int, w: int, radius: float) -> Tensor:
-    r"""An ideal low-pass mask: true where :math:`\sqrt{f_y^2 + f_x^2} \le` ``radius``.
+def _check_radius(radius: float) -> None:
+    if not 0 <= radius < math.inf:
+        raise ValueError(f"radius must be a finite number of cycles per pixel, 0 or more, got {radius!r}")
+
+
+def radial_mask(h: int, w: int, radius: float, kind: str = "ideal", order: int = 2) -> Tensor:
+    r"""A low-pass mask over the radius :math:`f = \sqrt{f_y^2 + f_x^2}`.
+
+    * ``"ideal"``: true where :math:`f \le` ``radius``;
+    * ``"butterworth"``: :math:`1 / (1 + (f / \text{radius})^{2\,\text{order}})`, one half at the radius;
+    * ``"gaussian"``: :math:`\exp(-f^2 / (2\,\text{radius}^2))`, 0.61 at the radius.
+
+    At radius 0 each of them keeps the mean alone, which is the limit of the formulas.
 
     Args:
         h: Height in pixels.
         w: Width in pixels.
-        radius: In cycles per pixel; 0.5 is the Nyquist frequency of an axis, :math:`\sqrt{0.5}` keeps everything, 0
-            keeps the mean only.
+        radius: In cycles per pixel; 0.5 is the Nyquist frequency of an axis. :math:`\sqrt{0.5}` keeps everything in the
+            ideal mask, 0 keeps the mean only.
+        kind: One of :data:`MASKS`.
+        order: Of the Butterworth mask: how steep it is; 1 or more.
 
     Returns:
-        ``(H, W)`` bool in the layout of ``torch.fft.fft2`` (zero frequency at ``[0, 0]``).
+        ``(H, W)`` in the layout of ``torch.fft.fft2`` (zero frequency at ``[0, 0]``): bool for ``"ideal"``, float64
+        weights in [0, 1] otherwise.
 
     Raises:
-        ValueError: a radius that is negative or not finite.
+        ValueError: a radius that is negative or not finite, an unknown kind, or an order below 1.
 
-    Source: "Toward Diffusible High-Dimensional Latent Spaces" (2025); the unit is that of the authors' released filter.
+    Source: "Toward Diffusible High-Dimensional Latent Spaces" (2025); the unit and the three kinds are those of the
+    authors' released filter.
     """
-    if not 0 <= radius < math.inf:
-        raise ValueError(f"radius must be a finite number of cycles per pixel, 0 or more, got {radius!r}")
-    return _radii(h, w) <= radius + 1e-12  # a frequency that equals the radius stays, whatever its rounding
+    _check_radius(radius)
+    check_choice("kind", kind, MASKS)
+    if isinstance(order, bool) or not isinstance(order, int) or order < 1:
+        raise ValueError(f"order must be an integer of at least 1, got {order!r}")
+    f = _radii(h, w)
+    if kind == "ideal":
+        return f <= radius + _ROUNDING
+    if radius == 0:
+        return (f == 0).double()
+    if kind == "butterworth":
+        return 1 / (1 + (f / radius) ** (2 * order))
+    return torch.exp(-0.5 * (f / radius) ** 2)
 
 
-def radial_split(x: Tensor, radius: float) -> tuple[Tensor, Tensor]:
+def radial_split(x: Tensor, radius: float, kind: str = "ideal", order: int = 2) -> tuple[Tensor, Tensor]:
     r"""Split into frequencies within a radius and beyond it, :math:`x = x_\text{low} + x_\text{high}`.
 
-    :math:`x_\text{low} = F^{-1}(M \cdot F(x))` with :func:`radial_mask`'s ideal mask, per channel and frame. Nothing is
+    :math:`x_\text{low} = F^{-1}(M \cdot F(x))` with :func:`radial_mask`'s mask, per channel and frame. Nothing is
     clamped, so both parts may leave the range of ``x``. Differentiable.
 
     Args:
         x: ``(..., H, W)``, any float dtype.
         radius: In cycles per pixel.
+        kind: One of :data:`MASKS`; with the ideal mask no frequency is in both parts.
+        order: Of the Butterworth mask.
 
     Returns:
         ``(low, high)``, each ``(..., H, W)``; float64 for float64 input, float32 otherwise.
 
     Raises:
-        ValueError: a radius that is negative or not finite.
+        ValueError: as :func:`radial_mask`.
 
     Source: "Toward Diffusible High-Dimensional Latent Spaces" (2025).
     """
     x = working(x)
-    height, width = x.shape[-2:]
-    mask = radial_mask(height, width, radius)[:, : width // 2 + 1].to(x.device)  # real input: half the plane suffices
-    low = torch.fft.irfft2(torch.fft.rfft2(x) * mask, s=(height, width))
+    low = _filtered(x, radial_mask(*x.shape[-2:], radius, kind, order))
     return low, x - low
+
+
+def _filtered(x: Tensor, mask: Tensor) -> Tensor:
+    """``x`` with its transform multiplied by a mask ``(H, W)`` that is symmetric about the zero frequency."""
+    height, width = x.shape[-2:]
+    mask = mask[:, : width // 2 + 1]  # real input: half the plane suffices
+    mask = mask.to(x.device) if mask.dtype == torch.bool else mask.to(x)
+    return torch.fft.irfft2(torch.fft.rfft2(x) * mask, s=(height, width))
+
+
+def band_mask(h: int, w: int, low: float, high: float) -> Tensor:
+    r"""The ideal mask of a ring: true where ``low`` :math:`< f \le` ``high``.
+
+    The zero frequency belongs to the band that begins at 0, so the bands between the edges
+    :math:`0, \ldots, \sqrt{0.5}` partition the spectrum.
+
+    Args:
+        h: Height in pixels.
+        w: Width in pixels.
+        low: Inner radius in cycles per pixel, not included unless it is 0.
+        high: Outer radius in cycles per pixel, included; may be infinite.
+
+    Returns:
+        ``(H, W)`` bool in the layout of ``torch.fft.fft2``.
+
+    Raises:
+        ValueError: radii that are not in ascending order, or negative.
+    """
+    if not 0 <= low < high:
+        raise ValueError(f"a band needs 0 <= low < high in cycles per pixel, got {low!r} to {high!r}")
+    f = _radii(h, w)
+    inside = f <= high + _ROUNDING
+    return inside & (f > low + _ROUNDING) if low > 0 else inside
+
+
+def band_pass(x: Tensor, low: float, high: float) -> Tensor:
+    r"""``x`` restricted to the ring ``low`` :math:`< f \le` ``high`` of :func:`band_mask`.
+
+    The bands between ascending edges :math:`0, \ldots, \sqrt{0.5}` sum to ``x``, and their energies to its energy.
+    Differentiable.
+
+    Args:
+        x: ``(..., H, W)``, any float dtype.
+        low: In cycles per pixel, not included unless it is 0.
+        high: In cycles per pixel, included; may be infinite.
+
+    Returns:
+        ``(..., H, W)``; float64 for float64 input, float32 otherwise.
+
+    Raises:
+        ValueError: as :func:`band_mask`.
+    """
+    x = working(x)
+    return _filtered(x, band_mask(*x.shape[-2:], low, high))
 
 
 def radial_profile(x: Tensor, bins: int | None = None) -> tuple[Tensor, Tensor]:

@@ -27,6 +27,9 @@ from diffusab_core.dct import (
     zigzag_order,
 )
 from diffusab_core.radial import (
+    MASKS,
+    band_mask,
+    band_pass,
     radial_mask,
     radial_profile,
     radial_split,
@@ -35,11 +38,14 @@ from diffusab_core.radial import (
 )
 
 __all__ = [
+    "MASKS",
     "MEDIAN_RANGE",
     "MEDIAN_RESOLUTION",
     "ORDERS",
     "STATISTICS",
     "ProfileAccumulator",
+    "band_mask",
+    "band_pass",
     "block_dct",
     "block_idct",
     "chop_high_frequencies",

@@ -1,6 +1,7 @@
 """Radial masks, splits and profiles; radii in cycles per pixel."""
 
 import math
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -8,7 +9,15 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from diffusab_core.spectrum import radial_mask, radial_profile, radial_split, spectral_exponent
+from diffusab_core.spectrum import (
+    MASKS,
+    band_mask,
+    band_pass,
+    radial_mask,
+    radial_profile,
+    radial_split,
+    spectral_exponent,
+)
 
 
 def randn(*shape, dtype=torch.float64, seed=0):
@@ -98,6 +107,106 @@ def test_half_precision_computes_in_float32(dtype):
 def test_bad_radii_are_refused(radius):
     with pytest.raises(ValueError, match=f"cycles per pixel, 0 or more, got {radius}"):
         radial_split(torch.zeros(8, 8), radius)
+
+
+# --- soft masks and bands
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    h=st.integers(1, 20), w=st.integers(1, 20), radius=st.floats(0, 0.8), kind=st.sampled_from(MASKS),
+    order=st.integers(1, 8),
+)  # fmt: skip
+def test_every_kind_partitions_unity_and_equals_the_complex_transform(h, w, radius, kind, order):
+    x = randn(2, 3, h, w)
+    mask = radial_mask(h, w, radius, kind, order)
+    weights = mask.double()
+    assert mask.shape == (h, w)
+    assert mask.dtype == (torch.bool if kind == "ideal" else torch.float64)
+    assert weights[0, 0] == 1  # the mean is always in the low part
+    assert weights.min() >= 0
+    assert weights.max() <= 1
+    torch.testing.assert_close(weights, weights.flip(0, 1).roll((1, 1), (0, 1)))  # M(-f) = M(f)
+    low, high = radial_split(x, radius, kind, order)
+    torch.testing.assert_close(low + high, x, atol=1e-14, rtol=1e-14)
+    for part, m in ((low, weights), (high, 1 - weights)):
+        np.testing.assert_allclose(part.numpy(), np.fft.ifft2(np.fft.fft2(x.numpy()) * m.numpy()).real, atol=1e-12)
+
+
+def test_soft_masks_equal_their_formulas():
+    f = np.hypot(np.fft.fftfreq(12)[:, None], np.fft.fftfreq(9))
+    for radius in (0.05, 0.2, 0.5):
+        gaussian = radial_mask(12, 9, radius, "gaussian").numpy()
+        np.testing.assert_allclose(gaussian, np.exp(-(f**2) / (2 * radius**2)), rtol=1e-12)
+        for order in (1, 2, 5):
+            butterworth = radial_mask(12, 9, radius, "butterworth", order).numpy()
+            np.testing.assert_allclose(butterworth, 1 / (1 + (f / radius) ** (2 * order)), rtol=1e-12)
+    assert radial_mask(10, 10, 0.2, "butterworth")[0, 2] == pytest.approx(0.5)  # whatever the order, at the radius
+    steep, ideal = radial_mask(16, 16, 0.22, "butterworth", 200), radial_mask(16, 16, 0.22)
+    torch.testing.assert_close(steep, ideal.double(), atol=1e-3, rtol=0)  # its limit is the ideal mask
+
+
+def test_soft_masks_at_radius_zero_keep_the_mean():
+    x = randn(2, 3, 8, 6)
+    for kind in MASKS:
+        low, _ = radial_split(x, 0, kind)
+        torch.testing.assert_close(low, x.mean((-1, -2), keepdim=True).expand_as(x), atol=1e-12, rtol=0)
+
+
+def test_soft_splits_have_gradients_and_keep_precision():
+    x = randn(1, 5, 6)
+    for kind in ("butterworth", "gaussian"):
+        assert torch.autograd.gradcheck(lambda t, k=kind: radial_split(t, 0.25, k)[1], x.clone().requires_grad_())
+        assert radial_split(x.half(), 0.2, kind)[0].dtype == torch.float32
+
+
+def test_bad_kinds_and_orders_are_refused():
+    with pytest.raises(ValueError, match="kind must be one of ideal, butterworth, gaussian, got 'box'"):
+        radial_split(torch.zeros(8, 8), 0.2, "box")
+    for order in (0, 1.5, True):
+        with pytest.raises(ValueError, match=f"order must be an integer of at least 1, got {order}"):
+            radial_mask(8, 8, 0.2, "butterworth", order)
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    h=st.integers(1, 20), w=st.integers(1, 20), seed=st.integers(0, 1000),
+    inner=st.lists(st.floats(0.001, 0.7), max_size=4, unique=True),
+)  # fmt: skip
+def test_bands_partition_the_spectrum_and_its_energy(h, w, seed, inner):
+    edges = [0.0, *sorted(inner), math.sqrt(0.5)]
+    masks = torch.stack([band_mask(h, w, *pair) for pair in pairwise(edges)])
+    assert (masks.sum(0) == 1).all()
+    x = randn(2, 3, h, w, seed=seed)
+    bands = [band_pass(x, *pair) for pair in pairwise(edges)]
+    torch.testing.assert_close(sum(bands), x, atol=1e-13, rtol=0)
+    energies = [band.square().sum() for band in bands]  # Parseval, and different bands are orthogonal
+    torch.testing.assert_close(sum(energies), x.square().sum(), rtol=1e-12, atol=0)
+    for i, band in enumerate(bands):
+        power = torch.fft.fft2(x, norm="ortho").abs().square() * masks[i]
+        torch.testing.assert_close(energies[i], power.sum(), rtol=1e-10, atol=1e-10)
+        torch.testing.assert_close(band.square().sum(), (band * x).sum(), rtol=1e-10, atol=1e-10)
+
+
+def test_a_band_is_the_difference_of_two_low_passes():
+    x = randn(2, 3, 24, 20)
+    expected = radial_split(x, 0.3)[0] - radial_split(x, 0.1)[0]
+    torch.testing.assert_close(band_pass(x, 0.1, 0.3), expected, atol=1e-12, rtol=0)
+    torch.testing.assert_close(band_pass(x, 0, 0.3), radial_split(x, 0.3)[0], atol=0, rtol=0)
+    torch.testing.assert_close(band_pass(x, 0.3, math.inf), radial_split(x, 0.3)[1], atol=1e-12, rtol=0)
+
+
+def test_a_frequency_on_an_edge_lies_in_the_inner_band_only():
+    for n in range(3, 40):
+        for k in range(1, n // 2 + 1):
+            assert band_mask(n, n, 0, k / n)[0, k]
+            assert not band_mask(n, n, k / n, 1)[k, 0]
+
+
+@pytest.mark.parametrize(("low", "high"), [(0.2, 0.2), (0.3, 0.1), (-0.1, 0.2), (math.nan, 0.2), (0.1, math.nan)])
+def test_bad_bands_are_refused(low, high):
+    with pytest.raises(ValueError, match=f"0 <= low < high in cycles per pixel, got {low} to {high}"):
+        band_pass(torch.zeros(8, 8), low, high)
 
 
 # --- radially averaged power
