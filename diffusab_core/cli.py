@@ -158,4 +158,4 @@ def profile(
 
 
 # Their commands register themselves.
-from diffusab_core import cli_denoiser, cli_finetune, cli_latents, cli_samples  # noqa: E402, F401
+from diffusab_core import cli_denoiser, cli_finetune, cli_latents, cli_report, cli_samples  # noqa: E402, F401

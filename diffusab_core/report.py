@@ -1,4 +1,4 @@
-r"""The diffusability report of autoencoders: frequency profiles of their latents beside RGB at latent size.
+r"""The profile report of autoencoders: frequency profiles of their latents beside RGB at latent size.
 
 :func:`measure` streams images through the models in constant memory; :func:`diffusab_core.report_output.write` puts
 the result into a folder. Source: Skorokhodov et al. 2025, Fig. 2 and Eq. 1.
@@ -10,7 +10,8 @@ import math
 import os
 import platform
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -65,8 +66,8 @@ def at_latent_size(x: Tensor, height: int, width: int) -> Tensor:
 
 
 @dataclass(frozen=True)
-class _Stream:
-    """One thing to be measured, and the sums so far."""
+class Stream:
+    """One thing to be measured, and the sums of its frequency profile so far."""
 
     name: str
     kind: str
@@ -77,6 +78,11 @@ class _Stream:
     model: Source | None = None
 
     def profile(self) -> Profile:
+        """What the sums say.
+
+        Raises:
+            ReportError: There is no profile: D_00 is zero in every block.
+        """
         try:
             curves = {statistic: self.sums.profile(statistic).tolist() for statistic in STATISTICS}
         except ValueError as error:
@@ -128,9 +134,9 @@ def measure(
     opened += [(text, open_model(text, device, dtype)) for text in models]
     opened += [(text, open_factory(text, device, dtype, options.resolution)) for text in factories]
     opened += files
-    names = _labels(opened)
-    sizes = [_latent_size(source, options) for _, source in opened]
-    chosen = _choose_images(images, options, progress)
+    names = labels(opened)
+    sizes = [latent_size(source, options) for _, source in opened]
+    chosen = choose_images(images, options, progress)
 
     what = {"models": list(models), "factories": list(factories), "latents": list(latents), "latents_key": latents_key}
     parameters = {**what, "images": None if images is None else str(images), **asdict(options)}
@@ -143,7 +149,7 @@ def measure(
         for name, (text, source) in zip(names, opened, strict=True)
     ]
     rgb = [
-        _Stream(
+        Stream(
             f"RGB at {height}×{width}", "rgb", chosen.described, (3, height, width), len(chosen.names),
             ProfileAccumulator(options.block_size),
         )
@@ -164,18 +170,26 @@ def measure(
 # Before anything is computed
 
 
-def _labels(opened: Sequence[tuple[str, Source]]) -> list[str]:
-    """The sources' names; what was typed where two are called the same."""
+def labels(opened: Sequence[tuple[str, Source]]) -> list[str]:
+    """The sources' names; what was typed where two are called the same.
+
+    Raises:
+        ReportError: The same thing is given twice.
+    """
     times = Counter(source.name for _, source in opened)
-    labels = [source.name if times[source.name] == 1 else text for text, source in opened]
-    twice = next((label for label, n in Counter(labels).items() if n > 1), None)
+    found = [source.name if times[source.name] == 1 else text for text, source in opened]
+    twice = next((label for label, n in Counter(found).items() if n > 1), None)
     if twice is not None:
         raise ReportError(f"{twice} is given twice")
-    return labels
+    return found
 
 
-def _latent_size(source: Source, options: Options) -> tuple[int, int]:
-    """Height and width of the latents, which the blocks and the images have to fit."""
+def latent_size(source: Source, options: Options) -> tuple[int, int]:
+    """Height and width of the latents, which the blocks and the images have to fit.
+
+    Raises:
+        ReportError: They do not; the message names sizes that do.
+    """
     b, side = options.block_size, options.resolution
     if isinstance(source, LatentsFile):
         height, width = source.shape[-2:]
@@ -206,7 +220,13 @@ def _either(numbers: Sequence[int]) -> str:
     return " or ".join(filter(None, (", ".join(map(str, numbers[:-1])), str(numbers[-1]))))
 
 
-def _choose_images(where: str | os.PathLike | None, options: Options, progress: bool | None) -> Images:
+def choose_images(where: str | os.PathLike | None, options: Options, progress: bool | None) -> Images:
+    """The images of ``--images``: anything that ``open_images`` opens, or the built-in photographs.
+
+    Raises:
+        ValueError: They cannot be used, in one line that says what to do.
+        OSError: They are not there.
+    """
     refuse_ambiguous(where)
     if where not in (None, "photos"):
         crop = options.crop or CROPS[0]
@@ -219,13 +239,13 @@ def _choose_images(where: str | os.PathLike | None, options: Options, progress: 
         raise ReportError(f"built-in photographs: {error}; or give larger images with --images") from error
 
 
-def _stream(name: str, text: str, source: Source, images: int, options: Options) -> _Stream:
+def _stream(name: str, text: str, source: Source, images: int, options: Options) -> Stream:
     sums = ProfileAccumulator(options.block_size)
     if isinstance(source, LatentsFile):
         items = min(options.samples, source.shape[0])
-        return _Stream(name, "latents", f"{text}, tensor {source.key!r}", source.shape[1:], items, sums, source)
+        return Stream(name, "latents", f"{text}, tensor {source.key!r}", source.shape[1:], items, sums, source)
     shape = tuple(source.latent_shape(options.resolution, options.resolution))
-    return _Stream(name, "model", text, shape, images, sums, source)
+    return Stream(name, "model", text, shape, images, sums, source)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -233,8 +253,8 @@ def _stream(name: str, text: str, source: Source, images: int, options: Options)
 
 
 def _run_through(
-    streams: Sequence[_Stream],
-    rgb: Sequence[_Stream],
+    streams: Sequence[Stream],
+    rgb: Sequence[Stream],
     images: Images,
     options: Options,
     device: torch.device,
@@ -253,7 +273,7 @@ def _run_through(
             for stream in models:
                 bar.set_postfix_str(stream.name)
                 z = _encode(stream, x.to(device, dtype), indices, options)
-                _refuse_non_finite(z, stream.name, [images.names[i] for i in indices], options)
+                refuse_non_finite(z, stream.name, [images.names[i] for i in indices], options)
                 stream.sums.update(z)
                 bar.update(len(indices))
             if not models:
@@ -263,27 +283,47 @@ def _run_through(
             for start in range(0, stream.items, options.batch_size):
                 stop = min(start + options.batch_size, stream.items)
                 z = stream.model.read(start, stop)
-                _refuse_non_finite(z, stream.source, [f"item {i}" for i in range(start, stop)], options)
+                refuse_non_finite(z, stream.source, [f"item {i}" for i in range(start, stop)], options)
                 stream.sums.update(z)
                 bar.update(stop - start)
 
 
-def _encode(stream: _Stream, x: Tensor, indices: range, options: Options) -> Tensor:
+def _encode(stream: Stream, x: Tensor, indices: range, options: Options) -> Tensor:
     """One batch of latents, raw."""
-    try:
-        posterior = stream.model.encode(x)
-    except torch.OutOfMemoryError as error:
-        raise ReportError(
-            f"{stream.name}: out of memory on {x.device} with {len(x)} images of {x.shape[-1]} x {x.shape[-1]}; choose "
-            "a smaller --batch-size or --resolution, or --dtype bfloat16"
-        ) from error
-    except Exception as error:  # somebody's own model may raise anything
-        why = blame(error, getattr(stream.model, "file", None))
-        raise ReportError(f"{stream.name} cannot encode images of shape {tuple(x.shape)}: {why}") from error
+    posterior = posterior_of(stream.model, stream.name, x)
     z = posterior.mean if options.posterior == "mean" else _sample(posterior, indices, options.seed)
     if tuple(z.shape[-2:]) != stream.shape[-2:]:
         raise ReportError(f"{stream.name} gives latents of shape {tuple(z.shape)}, not of {stream.shape} each")
     return z
+
+
+def posterior_of(model: Autoencoder | OwnAutoencoder, name: str, x: Tensor) -> Posterior:
+    """``model.encode(x)``; whatever goes wrong inside it becomes one line.
+
+    Raises:
+        ReportError: Out of memory, or any exception of somebody's own code.
+    """
+    with explained(model, name, f"encode images of shape {tuple(x.shape)}", x):
+        return model.encode(x)
+
+
+@contextmanager
+def explained(model: Source, name: str, what: str, x: Tensor) -> Iterator[None]:
+    """A model at work on a batch ``x``: an exception of any kind becomes one line that says what it could not do.
+
+    Raises:
+        ReportError: As said.
+    """
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise ReportError(
+            f"{name}: out of memory on {x.device} with {len(x)} images of {x.shape[-1]} x {x.shape[-1]}; choose "
+            "a smaller --batch-size or --resolution, or --dtype bfloat16"
+        ) from error
+    except Exception as error:  # somebody's own model may raise anything
+        why = blame(error, getattr(model, "file", None))
+        raise ReportError(f"{name} cannot {what}: {why}") from error
 
 
 def _sample(posterior: Posterior, indices: range, seed: int) -> Tensor:
@@ -295,7 +335,12 @@ def _sample(posterior: Posterior, indices: range, seed: int) -> Tensor:
     return posterior.mean + posterior.std * torch.stack(noise).to(posterior.mean)
 
 
-def _refuse_non_finite(z: Tensor, name: str, items: Sequence[str], options: Options) -> None:
+def refuse_non_finite(z: Tensor, name: str, items: Sequence[str], options: Options) -> None:
+    """Raise if a latent holds NaN or Inf; ``items`` name the latents of the batch.
+
+    Raises:
+        ReportError: As said, with the names of the items.
+    """
     finite = torch.isfinite(z).flatten(1).all(1).tolist()
     bad = [item for item, good in zip(items, finite, strict=True) if not good]
     if bad:

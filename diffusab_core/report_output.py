@@ -1,4 +1,4 @@
-"""A diffusability report as files: JSON, a picture, and a page that opens from disk without a network."""
+"""A profile report as files: JSON, a picture, and a page that opens from disk without a network."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import json
 import math
 import os
 import secrets
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -37,10 +37,15 @@ def write(report: Report, out: str | os.PathLike) -> tuple[Path, ...]:
         "profile.png": picture,
         "profile.html": report_page.page(report, picture).encode(),
     }
-    return _write_together({Path(out) / name: contents[name] for name in NAMES})
+    return write_together({Path(out) / name: contents[name] for name in NAMES})
 
 
-def _write_together(contents: Mapping[Path, bytes]) -> tuple[Path, ...]:
+def write_together(contents: Mapping[Path, bytes]) -> tuple[Path, ...]:
+    """Write several files, all under temporary names before the first gets its own; returns their paths.
+
+    Raises:
+        ReportError: One cannot be written; no temporary file is left.
+    """
     partial: dict[Path, Path] = {}
     path = None
     try:
@@ -62,8 +67,10 @@ def _write_together(contents: Mapping[Path, bytes]) -> tuple[Path, ...]:
 
 
 @contextmanager
-def output_folder(out: str | os.PathLike) -> Iterator[Path]:
+def output_folder(out: str | os.PathLike, names: Sequence[str] = NAMES) -> Iterator[Path]:
     """A folder that is there and can be written to; if the block fails, the folders made for it are removed again.
+
+    ``names`` are the files that will be written into it.
 
     Raises:
         ReportError: It cannot be made or written to, known before anything is computed.
@@ -73,7 +80,7 @@ def output_folder(out: str | os.PathLike) -> Iterator[Path]:
     try:
         try:
             out.mkdir(parents=True, exist_ok=True)
-            taken = next((out / name for name in NAMES if (out / name).is_dir()), None)
+            taken = next((out / name for name in names if (out / name).is_dir()), None)
             if taken is not None:
                 raise ReportError(f"cannot write {taken}: it is a folder")
             probe = out / f".{secrets.token_hex(4)}.part"

@@ -1,4 +1,4 @@
-"""The page of a diffusability report: one HTML file that holds everything it shows, plotly.js included.
+"""The page of a profile report: one HTML file that holds everything it shows, plotly.js included.
 
 The page forbids itself every request (its Content-Security-Policy), so it is the same with and without a network.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 import base64
 import html
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from string import Template
 from typing import Any
 
@@ -17,6 +17,7 @@ from plotly.offline import get_plotlyjs
 
 from diffusab_core import figures
 from diffusab_core.figures import DASHES, GREY, PALETTE
+from diffusab_core.report_images import Images
 from diffusab_core.report_types import DEFINITIONS, Profile, Report
 from diffusab_core.spectrum import STATISTICS
 
@@ -30,11 +31,24 @@ AXIS_LABELS: Mapping[str, str] = {
 
 def lines(report: Report) -> list[tuple[Profile, str, str]]:
     """What is drawn, with colour and dash: RGB in grey, models in the book's colours."""
-    rgb = [(profile, GREY, DASHES[(i + 1) % len(DASHES)]) for i, profile in enumerate(report.rgb)]
+    return [*zip(report.rgb, *rgb_styles(len(report.rgb)), strict=True),
+            *zip(report.models, *model_styles(len(report.models)), strict=True)]  # fmt: skip
+
+
+def rgb_styles(count: int) -> tuple[list[str], list[str]]:
+    """Colours and dashes of RGB's lines."""
+    return [GREY] * count, [DASHES[(i + 1) % len(DASHES)] for i in range(count)]
+
+
+def model_styles(count: int) -> tuple[list[str], list[str]]:
+    """Colours and dashes of the models, the same in every chart of a page."""
     colours = [colour for colour in PALETTE if colour != GREY]
-    return rgb + [
-        (profile, colours[i % len(colours)], DASHES[i % len(DASHES)]) for i, profile in enumerate(report.models)
-    ]
+    return [colours[i % len(colours)] for i in range(count)], [DASHES[i % len(DASHES)] for i in range(count)]
+
+
+def trace_name(name: str) -> str:
+    """A model's name as plotly takes it: no HTML, and no pair of $, which would be mathematics."""
+    return html.escape(name).replace("$", "&#36;")
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -58,13 +72,13 @@ def readings(model: Profile, rgb: Profile, block_size: int) -> list[str]:
     else:
         verdict = "falling off faster than images: less of the signal is fine detail"
     said = [
-        f"Spectrum {verdict}. The finer half of the frequencies holds {_percent(share)} of the variation inside "
-        f"blocks; in RGB of the same size it is {_percent(image)}, in white noise {_percent(white)}."
+        f"Spectrum {verdict}. The finer half of the frequencies holds {percent(share)} of the variation inside "
+        f"blocks; in RGB of the same size it is {percent(image)}, in white noise {percent(white)}."
     ]
     mean, median = (model.profiles[key][-1] for key in ("mean_ratio", "median_ratio"))
     if mean and median and mean > 3 * median:
         said.append(
-            f"Do not compare by mean_ratio here: at the finest frequency it is {_number(mean / median)} times the "
+            f"Do not compare by mean_ratio here: at the finest frequency it is {number(mean / median)} times the "
             "median, carried by few blocks whose D₀₀ is near zero."
         )
     if model.excluded_blocks:
@@ -75,11 +89,13 @@ def readings(model: Profile, rgb: Profile, block_size: int) -> list[str]:
     return said
 
 
-def _number(value: float) -> str:
+def number(value: float) -> str:
+    """A positive number for a reader: two digits, or whole from 100 on."""
     return f"{value:,.0f}" if value >= 100 else f"{value:.2g}"
 
 
-def _percent(value: float) -> str:
+def percent(value: float) -> str:
+    """A share between 0 and 1 for a reader."""
     return f"{100 * value:.2g}%" if value < 0.1 else f"{100 * value:.0f}%"
 
 
@@ -113,20 +129,20 @@ def page(report: Report, picture: bytes) -> str:
     statistic = report.options.statistic
     scripts = f"<script>{get_plotlyjs()}</script>\n<script>{_SCRIPT}</script>"
     return _PAGE.substitute(
-        title=_text(f"Frequency profile: {names}"),
-        heading=_text(names),
-        images=_text(report.images.described),
+        title=escaped(f"Frequency profile: {names}"),
+        heading=escaped(names),
+        images=escaped(report.images.described),
         options="".join(_option(key, key == statistic) for key in STATISTICS),
-        definition=_text(_definition(statistic)),
-        alt=_text(alt_text(report, statistic)),
+        definition=escaped(_definition(statistic)),
+        alt=escaped(alt_text(report, statistic)),
         picture=base64.b64encode(picture).decode(),
-        rows="".join(map(_row, _table(report))),
+        rows="".join(map(table_row, _table(report))),
         readings="".join(_reading(report, model) for model in report.models),
         block=report.options.block_size,
-        provenance="".join(f"<dt>{_text(key)}</dt><dd>{_text(value)}</dd>" for key, value in _provenance(report)),
-        lists=_lists(report),
-        data=_script_json(_chart(report)),
-        style=_STYLE,
+        provenance="".join(f"<dt>{escaped(key)}</dt><dd>{escaped(value)}</dd>" for key, value in _provenance(report)),
+        lists=image_lists(report.images),
+        data=script_json(_chart(report)),
+        style=STYLE,
         scripts=scripts,
     )
 
@@ -136,11 +152,12 @@ def _definition(statistic: str) -> str:
     return said[0].upper() + said[1:]
 
 
-def _text(value: Any) -> str:
+def escaped(value: Any) -> str:
+    """Text for HTML."""
     return html.escape(str(value))
 
 
-def _script_json(value: Any) -> str:
+def script_json(value: Any) -> str:
     """JSON that cannot end the script element it stands in."""
     return json.dumps(value, allow_nan=False).replace("<", "\\u003c")
 
@@ -152,7 +169,7 @@ def _chart(report: Report) -> dict[str, Any]:
     figure = json.loads(figures.profiles(curves, alt_text(report, report.options.statistic), height=430).to_json())
     for trace, (profile, colour, dash) in zip(figure["data"], drawn, strict=True):
         trace["line"] = {"color": colour, "dash": dash, "width": 2}
-        name = html.escape(profile.name).replace("$", "&#36;")  # a pair of $ would be mathematics
+        name = trace_name(profile.name)
         trace["hovertemplate"] = f"rank %{{x}}: %{{y:.3g}}<extra>{name}</extra>"
         trace["name"] = name
     views = {
@@ -180,10 +197,10 @@ def _table(report: Report) -> Iterable[tuple[str, ...]]:
         factor = "1"
         if profile.kind != "rgb":
             rgb = report.rgb_like(profile).high_frequency_energy_ratio
-            factor = _number(profile.high_frequency_energy_ratio / rgb) if rgb else "–"
+            factor = number(profile.high_frequency_energy_ratio / rgb) if rgb else "–"
         yield (
             profile.name,
-            _percent(profile.high_frequency_share),
+            percent(profile.high_frequency_share),
             f"{profile.high_frequency_energy_ratio:.2e}",
             factor,
             " × ".join(map(str, profile.shape)),
@@ -192,17 +209,18 @@ def _table(report: Report) -> Iterable[tuple[str, ...]]:
             f"{profile.blocks:,}",
             f"{profile.excluded_blocks:,}",
         )
-    yield ("white noise", _percent(white_share(report.options.block_size)), *[""] * 7)
+    yield ("white noise", percent(white_share(report.options.block_size)), *[""] * 7)
 
 
-def _row(cells: tuple[str, ...]) -> str:
-    first, *rest = map(_text, cells)
+def table_row(cells: Sequence[str]) -> str:
+    """A row of a table, the first cell its heading."""
+    first, *rest = map(escaped, cells)
     return f'<tr><th scope="row">{first}</th>' + "".join(f"<td>{cell}</td>" for cell in rest) + "</tr>\n"
 
 
 def _reading(report: Report, model: Profile) -> str:
     sentences = readings(model, report.rgb_like(model), report.options.block_size)
-    return f"<h3>{_text(model.name)}</h3>" + "".join(f"<p>{_text(sentence)}</p>" for sentence in sentences)
+    return f"<h3>{escaped(model.name)}</h3>" + "".join(f"<p>{escaped(sentence)}</p>" for sentence in sentences)
 
 
 def _provenance(report: Report) -> Iterable[tuple[str, str]]:
@@ -221,10 +239,10 @@ def _provenance(report: Report) -> Iterable[tuple[str, str]]:
     yield "Run", record.identity
 
 
-def _lists(report: Report) -> str:
-    images = report.images
-    skipped = "".join(f"<li>{_text(file)}: {_text(reason)}</li>" for file, reason in images.skipped)
-    used = "".join(f"<li>{_text(name)}</li>" for name in images.names)
+def image_lists(images: Images) -> str:
+    """Which images were used and which were skipped, as two lists that unfold."""
+    skipped = "".join(f"<li>{escaped(file)}: {escaped(reason)}</li>" for file, reason in images.skipped)
+    used = "".join(f"<li>{escaped(name)}</li>" for name in images.names)
     rest = f"<p>{images.not_opened:,} further files were not needed.</p>" if images.not_opened else ""
     parts = [f"<details><summary>Images used ({len(images.names):,})</summary>{rest}<ul>{used}</ul></details>"]
     if skipped:
@@ -234,7 +252,7 @@ def _lists(report: Report) -> str:
     return "".join(parts)
 
 
-_STYLE = """
+STYLE = """
 :root { color-scheme: light dark; --page: #fff; --text: #1f2430; --soft: #5b6472; --line: #d9dde3; --raised: #f6f7f9;
   --accent: #0067a3; }
 @media (prefers-color-scheme: dark) { :root { --page: #14171c; --text: #e6e8ec; --soft: #a3acba; --line: #363c47;

@@ -1,4 +1,4 @@
-"""What a diffusability report is asked for and what it holds."""
+"""What a profile report is asked for and what it holds."""
 
 from __future__ import annotations
 
