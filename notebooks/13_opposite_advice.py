@@ -18,8 +18,9 @@
 # One paper takes high-frequency energy out of latents and reports better samples. Another changes what the denoiser is
 # fed, so that it meets *more* high-frequency latent energy early on, and reports better samples, too. Both begin with the
 # same diagnosis: decoders lean on high latent frequencies. Do they contradict each other? This chapter lays the claims
-# beside each other until they predict numbers, measures those numbers on one pair of autoencoders, and then reads the
-# records of one denoiser trained in all four ways: with neither, with one, with the other, with both.
+# beside each other until they predict numbers, measures those numbers on one pair of autoencoders (that of seed 0), and
+# then reads the records of one denoiser trained in all four ways, on three such pairs: with neither, with one, with the
+# other, with both.
 #
 # ```{measured-runtime}
 # ```
@@ -197,16 +198,17 @@ def signed(values: list[float], form: str = ".2f") -> str:
 # A mere gain moves energy and leaves every stake where it was. SE lowers the stake only if the decoder does not make up
 # for what the encoder took, and that is the paper's second condition. If the stakes stay, SE can still help or harm
 # through $\eta_k$: a smaller $\lambda_k$ has a smaller signal-to-noise ratio {eq}`eq-snr` at every time, and
-# what is left unknown of a Gaussian coefficient,
+# the share of a Gaussian coefficient $D$ that its noised value $D_t = (1-t)D + t\varepsilon$ leaves unknown,
 #
 # $$
 # \frac{\operatorname{Var}(D \mid D_t)}{\lambda_k} = \frac{1}{1 + \mathrm{SNR}_k(t)} = \frac{t^2\,\ell_t(\lambda_k)}{\lambda_k},
 # $$ (eq-opposite-unknown)
 #
-# is larger at every time. It is decided later, in fewer of the steps ({eq}`eq-pays-least` has $\ell_t$).
+# is larger at every time. Sampling settles such a coefficient later, in fewer of its steps ({eq}`eq-pays-least` has $\ell_t$).
 #
 # **FreqWarm** leaves $\Lambda_k$ and $G_k$ alone and works on $\eta_k$. During its $W$ first steps of $T$ the denoiser sees
-# the variance $\lambda_k^{\mathrm{low}} = \rho_k\lambda_k$ instead of $\lambda_k$. Over the whole training that is an exposure of
+# the variance $\lambda_k^{\mathrm{low}} = \rho_k\lambda_k$ instead of $\lambda_k = \Lambda_k/C$, both means over the $C$
+# channels. Over the whole training that is an exposure of
 #
 # $$
 # X_k = \frac{1}{T}\sum_{n<T} \frac{\lambda_k^{(n)}}{\lambda_k} = 1 + \frac{W}{T}\,(\rho_k - 1) .
@@ -231,8 +233,10 @@ def signed(values: list[float], form: str = ".2f") -> str:
 # ## What low-passing does to latents
 #
 # Two autoencoders that differ in one thing: fine-tuned without SE (the control) and with it. Crops of 32² of the training
-# photographs, as the recorded denoisers saw them, whole and without the frequencies beyond a cutoff. The encoder is the
-# same in both cases, and all latents are normalised by the statistics of the whole images', as in training.
+# photographs, such as the recorded denoisers saw, whole and without the frequencies beyond a cutoff. Within each
+# autoencoder the encoder is the same for both, and all latents are normalised by the statistics of the whole images', as in
+# training. Latents are the means of posteriors here; in training the posteriors' noise is added to both streams, so least
+# losses differ a little from those of {ref}`chap-pays`.
 
 
 # %%
@@ -335,11 +339,11 @@ Markdown(
 )
 
 # %% [markdown]
-# That a cut beyond 0.2 cycles per pixel should change latents at all is not obvious. With compression $f = 4$ a latent's
-# Nyquist frequency is $0.5/f = 0.125$ cycles per pixel of the image: everything that the latent's grid can hold *as a
-# frequency* passes the filter. What is removed can only be in the latent folded, or written into channels
-# ({term}`Aliasing`), and there it adds energy at high ranks. Did it crowd out other high frequencies instead, as Finding 3
-# has it, $\rho$ would lie above one there.
+# It is not obvious that a cut at 0.2 cycles per pixel should change latents at all. With compression $f = 4$ a latent's
+# Nyquist frequency is $0.5/f = 0.125$ cycles per pixel of the image (0.177 in the corner): everything that the latent's
+# grid can hold *as a frequency* passes the filter. What is removed can be in the latent only folded, or written into
+# channels ({term}`Aliasing`). If there it adds energy at high ranks, $\rho$ lies below one; if it crowds out other high
+# frequencies, as Finding 3 has it, $\rho$ lies above one.
 #
 # ### Larger crops, other autoencoders
 #
@@ -395,9 +399,9 @@ Markdown(
 # ## Energy times gain
 #
 # Now the first factor of {eq}`eq-opposite-budget`. Disturb latents with Gaussian noise that has, at each rank of one band,
-# a tenth of the latents' own covariance, $\eta = 0.1$; decode, and compare with the undisturbed picture. That over 0.1 is
-# the band's stake, and over the energy the gain. Two more numbers beside it: the change when *all* of the band is taken
-# away, which is no small error any more, and the stake for noise that is independent in each channel. Channels are
+# a tenth of the latents' own covariance, $\eta = 0.1$; decode, and take the squared change of the picture. Divided by 0.1
+# it is the band's stake, and the stake divided by the band's energy is the gain. Two more numbers beside it: the change when
+# *all* of the band is taken away, which is no small error any more, and the stake for noise independent in each channel. Channels are
 # correlated, a decoder reads them together, and a denoiser's errors need not follow the latents' correlations.
 
 # %%
@@ -539,7 +543,7 @@ Markdown(
 #
 # And the switch costs something. A denoiser that has learned the warm-up's spectrum perfectly, and no more than the
 # spectrum, has slopes $a_t(\rho_k\lambda_k)$ where $a_t(\lambda_k)$ would be right. On whole latents it loses, beyond the
-# least loss,
+# least loss (taken for each channel with its own $\lambda$ and $\rho$; the table has the mean),
 #
 # $$
 # \delta_k = \mathbb E_t\Bigl[\bigl(a_t(\rho_k\lambda_k) - a_t(\lambda_k)\bigr)^2\bigl((1-t)^2\lambda_k + t^2\bigr)\Bigr],
@@ -607,8 +611,9 @@ Markdown(
     "| autoencoder | images | least loss, each coefficient alone | channels together | lost at the switch, δ | distance of the streams, d² | change of each latent |\n"
     "|---|---|---|---|---|---|---|\n"
     + "\n".join(rows)
-    + f"\n\nTwo halves of the whole images, as different crops of the same photographs, lie {halves[CONTROL]:.3f} (control) "
-    f"and {halves[SE]:.3f} (SE) apart: what a distance of this many crops holds by chance.\n\nAt r₀ = {R0:g} the warm-up's "
+    + f"\n\nTwo halves of the whole images, which are different crops of the same photographs, lie {halves[CONTROL]:.3f} (control) "
+    f"and {halves[SE]:.3f} (SE) apart. That is more than chance adds to the distances above, since the two streams are of the "
+    f"same crops, and of twice as many.\n\nAt r₀ = {R0:g} the warm-up's "
     f"latents are easier by {easier[CONTROL]:.3f} (control) and {easier[SE]:.3f} (SE) of loss, and the switch costs a linear "
     f"denoiser {switch[CONTROL, R0]:.4f} and {switch[SE, R0]:.4f}. Low-passing moves each latent by "
     f"{distances[CONTROL, R0][1]:.0%} and {distances[SE, R0][1]:.0%} of its energy beyond the flat rank, and the distribution, "
@@ -656,9 +661,13 @@ complete = len(cells) == len(CELLS) and all(
 
 def not_recorded(wanted, there) -> str:
     """What is missing, and the command that would record it."""
-    missing = [arm for arm in wanted if arm not in there]
+    missing = [arm for arm in wanted if len(there.get(arm, ())) < ENOUGH]
     command = f"python scripts/record_freqwarm.py {' '.join(missing)}"
-    return f"\n\nNot recorded here; `{command}` does it." if missing else ""
+    return (
+        f"\n\nNot all runs are recorded here; `{command}` adds what is missing."
+        if missing
+        else ""
+    )
 
 
 MISSING = not_recorded(("plain-r0.2", "se-r0.2"), warm_runs)
@@ -838,8 +847,8 @@ Markdown(
 # %% [markdown]
 # ### Over the training
 #
-# Distances along the way, over 512 samples of 20 steps with the averaged weights. The warm-up ends at 150 steps, before the
-# first of them.
+# Distances along the way, over 512 samples of 20 steps with the averaged weights. The first is that of the untrained
+# denoiser; the warm-up ends at 150 steps, before the second.
 
 # %% tags=["hide-input"]
 along = {
@@ -848,7 +857,7 @@ along = {
 }
 trained_along = figures.over_seeds(
     along,
-    "Fréchet distance of samples against training steps on a logarithmic axis, one line "
+    "Fréchet distance of samples, on a logarithmic axis, against training steps, one line "
     "for each cell of the two-by-two experiment and one marker for each run. The text "
     "below gives the differences at each step.",
     xlabel="training steps of the denoiser",
@@ -886,8 +895,8 @@ Markdown(
 
 # %% [markdown]
 # The losses of a pair can be laid over each other, since first weights, crops, noise and times are the same. Left of the
-# line the two see different data, and the warm-up's are the easier ones; right of it the data are the same, and the curve
-# says whether the denoiser that was warmed up is behind or ahead.
+# dotted line the two see different data, and the curve shows mostly whose data are easier (the least losses above say how
+# much to expect); right of it the data are the same, and below zero the denoiser that was warmed up is ahead.
 
 
 # %% tags=["hide-input"]
@@ -934,8 +943,8 @@ behind.update_layout(height=360, margin_t=70, margin_l=72)
     figures.described(
         behind,
         "Flow loss with FreqWarm less that without, paired by seed, running means over "
-        "five entries, one line for each pair: below zero while the warm-up's easier data "
-        "are shown. The text below gives what follows after the switch.",
+        "five entries, one line for each pair; a vertical line marks the end of the "
+        "warm-up. The text below gives the means before and after it.",
     )
     if gap
     else Markdown("Nothing is recorded yet." + MISSING)
@@ -990,7 +999,8 @@ def generated(record) -> tuple[float, list[float]]:
 
 
 errors = go.Figure()
-for i, (label, runs) in enumerate(cells.items()):
+for label, runs in cells.items():
+    i = list(CELLS).index(label)  # not its place in `cells`: one may be missing
     by_rank = zip(*(generated(r)[1] for r in runs), strict=True)
     errors.add_scatter(
         x=list(range(1, K)),
@@ -1182,9 +1192,15 @@ ACCOUNT = {
             f"by {easier[CONTROL]:.3f} and {easier[SE]:.3f}",
         ),
         (
-            "the switch costs less than that",
-            all(switch[on, R0] < easier[on] for on in easier),
-            f"{switch[CONTROL, R0]:.4f} and {switch[SE, R0]:.4f}",
+            "the switch costs less than they are easier, each coefficient alone",
+            all(
+                switch[on, R0] < least[on, math.inf][0] - least[on, R0][0]
+                for on in easier
+            ),
+            f"{switch[CONTROL, R0]:.4f} and {switch[SE, R0]:.4f}, against "
+            + " and ".join(
+                f"{least[on, math.inf][0] - least[on, R0][0]:.4f}" for on in easier
+            ),
         ),
         (
             "lower loss on whole latents at the end",
@@ -1270,9 +1286,9 @@ Markdown(
 )
 
 # %% [markdown]
-# "Contradicted" means that the explanation cannot be the reason for what these records show, be that a gain or a loss;
-# "supported" that nothing measured here speaks against it, which is less than a proof. Each is about these two small
-# autoencoders.
+# "Contradicted" means that at least one thing that the explanation needs was not found here; "supported" that all of them
+# were, which is less than a proof. Both are about small autoencoders and three seeds, and pairs on the control and on SE
+# that share a seed count twice.
 #
 # ### Do they contradict each other?
 #
@@ -1294,7 +1310,7 @@ Markdown(
 
 # %% tags=["hide-input"]
 closing = []
-if "FreqWarm, on the control" in effect:
+if any(name.startswith("FreqWarm") for name in effect):
     for name in effect:
         direction = falls(effect[name])
         word = {
@@ -1307,12 +1323,12 @@ if "FreqWarm, on the control" in effect:
         )
     if interaction:
         word = {
-            True: "they reinforce each other",
-            False: "they weaken each other",
-            None: "whether they reinforce or weaken each other is undecided",
+            True: "FreqWarm does better on SE's latents than on the control's in every pair",
+            False: "FreqWarm does worse on SE's latents than on the control's in every pair",
+            None: "whether FreqWarm does better or worse on SE's latents is undecided",
         }[falls(interaction)]
         closing.append(
-            f"- Together: FreqWarm's effect on SE less that on the control is {signed(interaction, '.2f')}; {word} in the Fréchet distance."
+            f"- Together: FreqWarm's effect on SE less that on the control is {signed(interaction, '.2f')}; {word}. This alone does not say that either helps."
         )
 Markdown(
     "**And with the records, at this size** (*helps*, *harms*: in every pair of seeds):\n\n"
@@ -1324,9 +1340,10 @@ Markdown(
 # %% [markdown]
 # ## What this cannot show
 #
-# - **The regime.** f4 with 16 channels, where a cutoff of 0.2 cycles per pixel lies beyond the latent's Nyquist frequency
-#   and removes little; FreqWarm's is f16 and f32 with 48 to 512 channels at 512². The gain is expected to grow with channels,
-#   and none is expected here even by its authors (5.75 against 5.74 with 32 channels).
+# - **The regime.** f4 with 16 channels, where a cutoff of 0.2 cycles per pixel is 1.6 times the latent's Nyquist frequency.
+#   FreqWarm's is f16 and f32 with 48 to 512 channels at 512², where it is 6.4 and 12.8 times, and most of what passes the
+#   filter must be folded or written into channels, too. In its paper the gain grows with the number of channels, and
+#   with 32 there is none (5.75 against 5.74); 16 were not tried.
 # - **The warm-up's length**, which the paper does not print: a quarter of 600 steps is our choice. So is the recipe, one
 #   rate and one schedule whose own warm-up falls into the curriculum's.
 # - **The denoiser**: 1.29 million parameters and 600 steps, far from convergence; a curriculum's effect in the first 600
@@ -1349,13 +1366,14 @@ Markdown(
 # done
 # ```
 #
-# The control and SE at size `gpu` come from `python scripts/record_gpu_denoisers.py plain se`; the cells of this chapter from
-# `python scripts/record_freqwarm.py plain-r0.2 se-r0.2`. The published runs of FreqWarm stand in the catalogue of
-# autoencoders; for instance:
+# All four cells at size `gpu` come from `python scripts/record_gpu_denoisers.py plain se plain-r0.2 se-r0.2`; those of this
+# chapter from `python scripts/record_denoisers.py plain se` and `python scripts/record_freqwarm.py plain-r0.2 se-r0.2`. The
+# published runs of FreqWarm stand in the catalogue of autoencoders; for instance:
 
 # %%
 wan = autoencoders.CATALOGUE["Wan2.2-AE"]
-commands = wan.freqwarm.commands(wan.hub_id, "imagenet", 400_000, 100_000)
+model = f"{wan.hub_id}:{wan.subfolder}"  # a whole pipeline, of which the autoencoder is one folder
+commands = wan.freqwarm.commands(model, "path/to/imagenet", 400_000, 100_000)
 print("\n".join(commands))
 
 # %% [markdown]
@@ -1366,8 +1384,8 @@ print("\n".join(commands))
 # ```{exercise} A gain and the stakes
 # :label: ex-stakes
 #
-# Build an autoencoder from the control whose latents are multiplied by $g_k = (1+\rho_k)^{-\gamma}$ at rank $k$ (here $\rho_k$
-# is the radius $\sqrt{u^2+v^2}$) after encoding and divided before decoding. Show with `stakes` that its stakes are
+# Build an autoencoder from the control whose latents are multiplied by $g_k = \bigl(1+\sqrt{u^2+v^2}\bigr)^{-\gamma}$ at rank
+# $k$ (of coefficient $u, v$) after encoding and divided by it before decoding. Show with `stakes` that its stakes are
 # those of the control for every $\gamma$. What does change that a denoiser could notice?
 # ```
 #
@@ -1414,8 +1432,8 @@ print("\n".join(commands))
 # half by a factor (`energies["SE"] / energies["control"]`, about 0.6) in all steps.
 #
 # ```python
-# for share in (0.1, 0.25, 0.5, 1.0):
-#     print(share, 1 + share * (1.5 - 1), 1 + share * (rho["control"] - 1))
+# for part in (0.1, 0.25, 0.5, 1.0):
+#     print(part, 1 + part * (1.5 - 1), 1 + part * (rho["control"] - 1))
 # ```
 #
 # Left out is *when*: early steps set up what later ones refine, and that is the whole idea of a warm-up. An average over
@@ -1458,10 +1476,10 @@ print("\n".join(commands))
 # ````{solution} ex-interaction
 # :class: dropdown
 #
-# Four runs enter, so $2\sigma$ for independent errors; a main effect has $\sqrt2\,\sigma$. If the four runs of one seed share
-# an error of variance $\tau^2$ (same first weights, crops, noise, and the same photographs in the fine-tuning), it cancels
-# in every difference, and $\sigma^2$ is only what is left. Compare the spread of paired differences with $\sqrt2$ times the
-# spread of the runs within a cell:
+# Four runs enter, so $2\sigma$ for independent errors, paired or not; the effect of one method has $\sqrt2\,\sigma$. If the four
+# runs of one seed share an error of variance $\tau^2$ besides (same first weights, crops, noise, and the same photographs in
+# the fine-tuning), it cancels in paired differences, which keep $2\sigma$, while runs of different seeds would give
+# $2\sqrt{\sigma^2+\tau^2}$. Compare the spread of paired differences with $\sqrt2$ times the spread of the runs within a cell:
 #
 # ```python
 # if "FreqWarm, on the control" in effect:
