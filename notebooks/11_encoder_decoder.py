@@ -125,7 +125,7 @@ def crops(model, draw=0):
 # the question of the second half. Each radius below says whose pixels it counts.
 #
 # The ideal mask has a sharp edge, and the signal then rings. The authors' released filter also has two soft ones:
-# Butterworth, $1/(1 + (\rho/r)^{2n})$, and Gaussian, $\exp(-\rho^2/2r^2)$. All of this chapter uses the ideal mask;
+# Butterworth, $1/(1 + (\rho/r)^{2n})$ with the order $n = 2$ here, and Gaussian, $\exp(-\rho^2/2r^2)$. All of this chapter uses the ideal mask;
 # {ref}`ex-soft-masks` does not.
 
 # %%
@@ -350,7 +350,7 @@ run.metrics |= {f"rgb_energy_within_{r:.4g}": v for r, v in cumulative.items()}
 Markdown(
     f"**Measured here.** Of the energy of {len(at_256)} crops of 256², {cumulative[0.0625]:.1%} lies within 0.0625 cycles per "
     f"pixel, {cumulative[0.2]:.1%} within 0.2, which is {area[0.0625]:.1%} and {area[0.2]:.1%} of the frequencies. Opposite "
-    "borders of a crop do not match, which adds a little energy at high frequencies, so the true shares are rather higher."
+    "borders of a crop do not match, which adds a little energy at high frequencies, so the true shares are somewhat higher."
 )
 
 # %% [markdown]
@@ -371,7 +371,7 @@ Markdown(
 #
 # the mean absolute coefficient over images $n$, channels $c$ and the frequencies of the band $b$, the zero frequency
 # left out. What is drawn is $A_b$ of low-passed pictures over $A_b$ of the same pictures as they are, so that models with
-# different units compare. If the finding holds, a curve rises **above** 100% somewhere and comes down again. (The bands end
+# different units compare. If the finding holds, the curve of a high band rises **above** 100% somewhere and comes down again. (The bands end
 # at 0.5: the corners of the latent's spectrum beyond are left out, so that each band has one and the same counterpart in
 # every direction.)
 
@@ -441,8 +441,8 @@ fading.update_layout(
 figures.described(
     fading,
     "Amplitude of three bands of the latent, relative to that of unfiltered pictures, against the radius at which "
-    "the pictures are low-passed, for all shipped autoencoders. The middle and high bands rise towards 100 percent; "
-    "the low band is above 100 percent for some models at small radii.",
+    "the pictures are low-passed, for all shipped autoencoders. One panel for each band; "
+    "the table below gives the highest values and where they lie.",
 )
 
 # %% tags=["hide-input"]
@@ -503,9 +503,14 @@ Markdown(
         if falls[0]
         else "There is none in the lowest band either. "
     )
-    + "Our autoencoders differ from the paper's in almost everything: half a million parameters and less, five training photographs, no "
+    + "Our autoencoders differ from the paper's in almost everything: 0.34 to 0.51 million parameters, five training photographs, no "
     "perceptual or adversarial loss, f4 to f16 instead of f16 and f32. They neither confirm nor refute what was seen on DC-AE, LTX "
-    "and Wan. They show that it is no law of autoencoders, not even of those with many channels."
+    "and Wan."
+    + (
+        " They do show that it is no law of all autoencoders."
+        if len(falls[2]) < len(opened)
+        else ""
+    )
 )
 
 # %% [markdown]
@@ -565,8 +570,8 @@ heat.update_layout(height=440, margin={"l": 124, "b": 104})
 figures.described(
     heat,
     "Heat maps of how much each band of the latent changes when a band of the picture is removed. Above the "
-    "dashed line, where picture frequencies have a place in the latent, the largest entries lie on the diagonal; "
-    "the rows below it, beyond the latent's Nyquist frequency, are not zero.",
+    "dashed line, picture frequencies have a place in the latent; the rows below it lie beyond the latent's "
+    "Nyquist frequency. The text below gives the largest entries there.",
 )
 
 # %% tags=["hide-input"]
@@ -603,7 +608,7 @@ Markdown(
 # cycles per sample: up to the Nyquist frequency $\nu = 1/(2s)$ it stays in place, {eq}`eq-two-units`, beyond it **folds**.
 # At $\nu = 1/s$ it arrives at zero and becomes a constant whose brightness depends on its phase.
 #
-# Plain sampling is the worst case. An encoder is a stack of convolutions, some of them with stride, and what it folds
+# Plain sampling folds everything. An encoder is a stack of convolutions, some of them with stride, and what it folds
 # depends on its weights. The cure is known from signal processing: low-pass *before* sampling, with nothing left to fold.
 
 # %%
@@ -728,8 +733,8 @@ curves.update_layout(
 figures.described(
     curves,
     "Three panels against the frequency of gratings in units of the latent's Nyquist frequency: gain, folded share of "
-    "the response, and reconstruction error. Shipped encoders pass waves beyond the Nyquist frequency, mostly folded; the "
-    "low-passed one passes none; pixel unshuffling folds everything and makes no error.",
+    "the response, and reconstruction error. A dotted line "
+    "marks the Nyquist frequency; the table below gives numbers.",
 )
 
 # %% tags=["hide-input"]
@@ -773,11 +778,14 @@ Markdown(
     )
     + f"- **Anti-aliasing without training takes it away.** Nothing folds behind the low-pass, and the error is "
     f"{transfers[f'{last_f8}, low-passed'].reconstruction_error[first].item():.2f}; with blur pooling it is {blurred_error:.2f} "
-    f"({blurred.folded_share[first].item():.0%} of a small response folded). An autoencoder trained that way could do better.\n"
+    f"({blurred.folded_share[first].item():.0%} of the response folded). An autoencoder trained that way could do better.\n"
     + f"- **Far beyond, the loss is real.** At {in_nyquist[-1]:g} times the Nyquist frequency `{last_f8}` has a relative gain of "
     f"{(strided.gain / strided.gain[0])[-1].item():.1g} and an error of {strided.reconstruction_error[-1].item():.2f}: those waves are "
     "gone before they could fold.\n"
-    * (strided.reconstruction_error[-1].item() > 0.9)
+    * (
+        strided.reconstruction_error[-1].item() > 0.9
+        and (strided.gain / strided.gain[0])[-1].item() < 0.1
+    )
     + f"- **Folding and loss are two things.** `pixel_unshuffle` folds {transfers['pixel_unshuffle, f8'].folded_share[first].item():.0%} and "
     f"has an error of {transfers['pixel_unshuffle, f8'].reconstruction_error.max().item():.0e}."
 )
@@ -844,7 +852,7 @@ Markdown(
 # - **Semantics.** Finding 1's word. PSNR and energies cannot see it.
 # - **Trained anti-aliasing.** Blur pooling in a network that was trained without it is not what one would build. Whether an
 #   encoder *trained* with it reconstructs worse, and diffuses better, is open here.
-# - **Small waves on photographs.** Gratings of amplitude 0.25 are far stronger than what photographs have at high
+# - **Weak waves.** Gratings of amplitude 0.25 are far stronger than what photographs have at high
 #   frequencies, and the response of a nonlinear encoder depends on the amplitude.
 #
 # ## Exercises
@@ -880,7 +888,7 @@ Markdown(
 #
 # ```python
 # for phase in (0.0, math.pi / 4, math.pi / 2):
-#     print(phase, aliasing.grating(64, 64, 0, 1 / 8, phase)[::8, ::8].unique())
+#     print(phase, aliasing.grating(64, 64, 0, 1 / 8, phase)[::8, ::8].round(decimals=6).unique())
 # print(aliasing.encoder_transfer(aliasing.PixelUnshuffle(8), [1 / 8], angles=(0.0,), size=64))
 # ```
 #
@@ -906,8 +914,8 @@ Markdown(
 # ```
 #
 # At the same $r$ a soft mask weakens frequencies below $r$ and lets some through above it, so the curves rise more slowly
-# and do not jump where $r$ passes a band's frequencies. The ideal mask rings at sharp edges, which is energy *below* $r$
-# that a picture of a blurred scene would not show. A fall that appears with one mask only would be an artefact of it.
+# and do not jump where $r$ passes a band's frequencies. The ideal mask rings at sharp edges: the
+# frequencies just below $r$ are kept in full, which a blurred scene would not show. A fall that appears with one mask only would be an artefact of it.
 # ````
 #
 # ```{exercise} Finding 3 where it can be computed
@@ -945,7 +953,7 @@ Markdown(
 # :class: dropdown
 #
 # For an orthonormal decoder the error grows by the energy removed: from $10^{-2.3} = 0.005$ by $0.03\cdot 0.05 = 0.0015$ to
-# 0.0065, which is 1.1 dB. So 2 dB would be about twice as much error as the energy suggests.
+# 0.0065, which is 1.1 dB. So 2 dB would be about twice the added error that the energy suggests.
 #
 # ```python
 # before, share, variance = 10**-2.3, 0.03, 0.05

@@ -136,8 +136,8 @@ def listed(words: list[str]) -> str:
 # ```{admonition} In the paper
 # :class: paper
 #
-# {cite:t}`lai2026toward` train the denoiser on latents of images from which all that lies beyond the radius $r_0$ is
-# removed, then on latents of whole images. Autoencoder, loss and sampler stay. The stated reason: "excessive" high
+# {cite:t}`lai2026toward` train the denoiser on latents of images from which all that lies beyond the radius $r_0$
+# (in cycles per pixel of the image, Nyquist 0.5) is removed, then on latents of whole images. Autoencoder, loss and sampler stay. The stated reason: "excessive" high
 # frequencies of the image lower the amplitude of the latent's high frequencies (Finding 3), so that a denoiser sees too
 # little of what the decoder relies on; filtering them out lets the encoder produce stronger high frequencies, on which the
 # denoiser warms up.
@@ -237,28 +237,31 @@ Markdown(
 # \Bigl\lvert\hat h\Bigl(\frac{\rho+a}f\Bigr)\Bigr\rvert^2 S\Bigl(\frac{\rho+a}f\Bigr) .
 # $$ (eq-warm-linear)
 #
-# A low-pass sets some terms of the sum to zero. All of them are positive, so that **no band of the latent can gain
+# A low-pass sets some terms of the sum to zero. None of them is negative, so that **no band of the latent can gain
 # energy**. Aliasing in a linear encoder does not hide high frequencies; it *adds* energy to them, and the low-pass takes it
-# away. What Finding 3 reports needs an encoder that is not linear. There is a candidate in every one of them: a
-# normalisation layer divides all features by their common spread,
+# away. What Finding 3 reports needs an encoder that is not linear, or images that are not stationary. There is a candidate
+# for the former in every encoder here: group normalisation divides the features $u_c(p)$ of a group $G$ of channels (here
+# all of them) by their common spread over channels $c$ and the $P$ positions $p$, about their common mean $m$,
 #
 # $$
-# y_c = \frac{u_c - m}{\sigma}, \qquad \sigma^2 = \frac1{|G|}\sum_{c\in G}\operatorname{var}(u_c) ,
+# y_c = \frac{u_c - m}{\sigma}, \qquad \sigma^2 = \frac1{|G|\,P}\sum_{c\in G}\sum_p \bigl(u_c(p) - m\bigr)^2 ,
 # $$ (eq-warm-groupnorm)
 #
 # so that fine detail which raises $\sigma$ shrinks everything else in the group, and its removal lets the rest grow
-# ({ref}`ex-warm-norm`). Which of the two is stronger in a given autoencoder is a question for a measurement.
+# ({ref}`ex-warm-norm`). (DC-AE, LTX-AE and Wan2.2-AE normalise over the channels of each position; the argument is the same
+# there.) Whether this gain or the loss of folded energy is larger in a given autoencoder is a question for a measurement.
 #
 # ## Is more fed?
 #
 # The premise of the curriculum can be tested before any denoiser is trained: low-pass images at $r_0$, encode, and compare
-# the energy of the latent's high bands with that for whole images. Latents are normalised by channel as a denoiser sees them,
-# so that all channels count alike. "High" are the latent's frequencies beyond 0.3 cycles per latent pixel.
+# the energy of the latent's high bands with that for whole images. Latents (posterior means) are normalised by channel as for
+# a denoiser, so that all channels count alike. "High" is the mean of the ratios of the two bands beyond 0.3 cycles per latent
+# pixel.
 #
 # ```{admonition} What the many-channel models here are
 # :class: note
 #
-# The shipped autoencoders have at most half a million parameters. Their last encoder layer is one convolution of 32 to 40 feature maps, so that
+# The shipped autoencoders have 0.34 to 0.51 million parameters. Their last encoder layer is one convolution of 32 to 40 feature maps, so that
 # 64, 128 or 256 channels are linear combinations of fewer maps at neighbouring positions. They hold less than as many
 # channels of a wide model such as DC-AE, which has 1024 feature maps before its latent. They also were not trained with an
 # adversarial loss, and their latents are small: 8 × 8 for crops of 64² (f8) and of 128² (f16).
@@ -363,18 +366,15 @@ Markdown(
 # %% tags=["hide-input"]
 Markdown(
     (
-        "So a warm-up on these latents feeds **less** high-frequency energy, not more. "
-        if len(falls) > len(rises)
-        else "So a warm-up on these latents does feed more high-frequency energy, by the shares above. "
-        if len(rises) > len(falls)
-        else "So these latents do not decide it. "
+        f"So in {len(falls)} of {len(side_of_one)} cases a warm-up feeds **less** high-frequency energy, not more, as a linear encoder "
+        "would on stationary images, {eq}`eq-warm-linear`. "
+        if falls
+        else ""
     )
     + (
-        "A linear encoder would do the same on stationary images, {eq}`eq-warm-linear`. "
-        if len(falls) > len(rises)
-        else "A linear encoder could not do this on stationary images, {eq}`eq-warm-linear`. "
+        f"In {len(rises)} of {len(side_of_one)} it feeds more, which no linear encoder would do on stationary images. "
         if rises
-        else ""
+        else "In no case does it feed more in every draw. "
     )
     + f"At the paper's threshold the high bands fall in every draw in {len(down_at_paper)} of {len(at_paper)} models and rise in every draw in "
     f"{len(up_at_paper)}. "
@@ -391,9 +391,9 @@ Markdown(
 #
 # Three short trainings of DiT-XXS/1 with one seed, so that first weights, the order of crops, times and noise are the same:
 # on whole images; under the curriculum with images low-passed and encoded **on the fly**; and under the same curriculum
-# from **two sets of stored latents**, as it is done where encoding is dear. The live cutoff is 0.05 cycles per pixel, below
-# the latent's Nyquist frequency of 0.0625 and where the paper found harm: at 0.2 the energies above change by so
-# little that a jump could not be seen by eye.
+# from **two sets of stored latents**, as it is done where encoding is dear. The live cutoff is 0.05 cycles per image
+# pixel, below the latent's Nyquist frequency (0.0625 at f8) and where the paper found harm: it takes away more than 0.2
+# does, so that a jump is easier to see.
 
 # %%
 autoencoder = opened[models[0]]
@@ -527,9 +527,11 @@ Markdown(
 #
 # ## The records
 #
-# What is held fixed: DiT-XXS/1 (1.29 million parameters), 8 192 crops of the five training photographs (64² for f8, 128²
-# for f16), 600 steps of 32 with the same crops, times and noise for a seed, rate $10^{-3}$, latents of 8 × 8. **Every arm
-# has 600 steps in all**; a warm-up takes the first 150 of them, where an arm does not say otherwise. So an arm with FreqWarm
+# What is held fixed: DiT-XXS/1 (1.29 million parameters with 4 channels, 1.35 million with 256), 8 192 crops of the five training photographs (64² for f8, 128²
+# for f16), 600 steps of 32 with the same crops, times and noise for a seed, learning rate $10^{-3}$, latents of 8 × 8. **Every arm
+# has 600 steps in all**; a warm-up takes the first 150 of them, where an arm does not say otherwise. The linear and the
+# cosine arm are fed from stored latents at seven radii (0.2, 0.25, 0.3, 0.35, 0.4, 0.5 and 0.6 cycles per image pixel), of
+# which a step takes the largest that is not beyond its cutoff. So an arm with FreqWarm and 150 steps of warm-up
 # has a quarter fewer steps on the images that are sampled. Samples are judged by the Fréchet distance over the project's own
 # features ({term}`Offline features`), 1 024 samples of 20 Euler steps against 8 192 other crops of the same photographs.
 # The numbers compare with one another and with no published one; and across channels only beside their yardsticks,
@@ -581,7 +583,7 @@ for c in families:
     )
 Markdown(
     (
-        "**Recorded** (mean ± standard deviation over seeds; an arrow: above or below the baseline in every run):\n\n"
+        "**Recorded** (mean ± standard deviation over seeds; an arrow: every run lies above or below every run of the baseline):\n\n"
         + "\n\n".join(tables)
         if tables
         else "Nothing is recorded yet."
@@ -593,7 +595,7 @@ Markdown(
 # %% [markdown]
 # ### Paired by seed
 #
-# Runs with one seed share their first weights, their crops, times and noise, and the noise that samples start from. What
+# Runs with one seed share their first weights, their order of crops, times and noise (the noise that samples start from is the same in all runs). What
 # differs between a run with FreqWarm and the baseline's run of the same seed is the curriculum. So the differences may vary
 # less than the runs. A *gain* below is the baseline's distance less that with FreqWarm: positive is better.
 
@@ -635,7 +637,7 @@ Markdown(
         + " |"
         for arm, found in warm.items()
     )
-    + "\n\nThree pairs of one sign come by chance in one case of four, two groups of three without overlap in one of ten."
+    + "\n\nIf the curriculum changed nothing, three pairs would still have one sign in one case of four, and two groups of three would not overlap in one of ten."
     if warm
     else "Nothing is recorded yet."
 )
@@ -707,7 +709,6 @@ def along_the_way(c: str):
         "different cutoffs, one marker for each run. The tables above give the numbers at the end.",
         xlabel=f"training steps, {FAMILIES[c]}",
         ylabel="Fréchet distance",
-        log_y=False,
         height=340,
     )
     return fig.update_layout(margin_t=70)
@@ -753,10 +754,10 @@ figures.described(
 
 # %% tags=["hide-input"]
 def loss_gaps(arm: str) -> tuple[list[float], list[float]]:
-    """Mean loss less the baseline's in the warm-up's last 50 steps and in the 50 after."""
+    """Mean logged loss less the baseline's in the warm-up's last 50 steps and in the 50 after."""
     base = {r.seed: r.series["loss"] for r in arms[family_of(arm)]}
     parts = ([], [])
-    for r in arms[arm]:
+    for r in (r for r in arms[arm] if r.seed in base):
         steps = r.series["step"]
         gap = [a - b for a, b in zip(r.series["loss"], base[r.seed], strict=True)]
         for part, (low_step, high_step) in zip(
@@ -775,7 +776,7 @@ def loss_gaps(arm: str) -> tuple[list[float], list[float]]:
 
 
 Markdown(
-    "**Recorded**, flow loss less the baseline's, same seed and noise:\n\n"
+    "**Recorded**, flow loss less the baseline's, same seed and noise, mean over the logged steps (every tenth):\n\n"
     "| | steps 101 to 150, in the warm-up | steps 151 to 200, after it |\n|---|---|---|\n"
     + "\n".join(
         f"| {FAMILIES[family_of(arm)]}, {curriculum_of(arm)} | "
@@ -905,7 +906,7 @@ if {"c4", "c4-r0.2"} <= arms.keys():
         "with few channels it hardly matters (the paper: 5.75 → 5.74 with 32), f8, 4 channels"
     ] = (
         (
-            "**as in the paper at this size**, runs overlap"
+            "**not in conflict with the paper at this size**, runs overlap, which three seeds cannot tell from a small effect"
             if side == "overlapping"
             else f"**otherwise at this size**, {GROUPS[side]}"
         )
@@ -929,8 +930,9 @@ for c in ("c4", "c64"):
             for v in zip(*(warm[a] for a in tried), strict=True)
         ]
         claims[f"r₀ = 0.2 is the best of the cutoffs, {FAMILIES[c]}"] = (
-            ("**reproduced at this size**" if set(best) == {0.2} else "**not reproduced at this size**")
-            + f"; run by run the best of the three is {', '.join(f'{r:g}' for r in best)}"
+            ("**reproduced at this size**" if set(best) == {0.2} and min(warm[f"{c}-r0.2"]) > 0 else "**not reproduced at this size**")
+            + f"; run by run the best of the three is {', '.join(f'{r:g}' for r in best)}, and it is better than no warm-up in "
+            + f"{sum(max(v) > 0 for v in zip(*(warm[a] for a in tried), strict=True))} of {len(best)}"
         )  # fmt: skip
     if {c, f"{c}-r0.2"} <= arms.keys():
         ours, theirs = (high_frequency_error(arms[a]) for a in (f"{c}-r0.2", c))
@@ -951,9 +953,10 @@ Markdown("\n".join(f"- {claim}: {verdict}." for claim, verdict in claims.items()
 # - **The trouble may be missing.** The paper starts from baselines in which many channels are hard (13.84, 54.84). Compare the
 #   baselines' distances with those of their decoded latents in the tables: where a baseline is close already, there is
 #   little to gain.
-# - **600 steps.** A warm-up of 150 steps also lies in the first quarter of a cosine schedule that is short. In a long run
+# - **600 steps.** A warm-up of 150 steps also lies in the first quarter of the learning rate's cosine, where the rate is highest. In a long run
 #   the effect of any early data may wash out; here it has little time to.
-# - **The features** are 32 numbers of a small classifier, applied to 64 × 64 pictures of five photographs. Fine detail
+# - **The features** are 32 numbers of a small classifier, applied to pictures of 64 × 64; those of the f16 models, 128 ×
+#   128, are scaled down first, so that what lies beyond 0.25 cycles per pixel hardly counts in them. Fine detail
 #   counts little in them ({ref}`chap-pays`), and fine detail is what this chapter is about.
 # - **A cutoff is relative to the resolution.** 0.2 cycles per pixel of a crop of 64² that was scaled down from a sharp photograph
 #   removes another share of its energy than 0.2 of an ImageNet picture enlarged to 512².
@@ -1024,8 +1027,8 @@ Markdown(
 # print(removed)
 # ```
 #
-# 46, 26 and 6 %: far more than measured. Photographs that were scaled down with antialiasing fall faster than
-# $|\nu|^{-2}$ near the Nyquist frequency, and within a crop much of the energy lies in frequencies below one cycle per crop,
+# 46, 26 and 6 %. Where less is measured, there are two reasons: photographs that were scaled down with antialiasing fall faster than
+# $|\nu|^{-2}$ near the Nyquist frequency; and within a crop much of the energy lies in frequencies below one cycle per crop,
 # which show up in the lowest ones.
 # ````
 #
@@ -1043,8 +1046,8 @@ Markdown(
 # would be multiplied by $1/s'$ before and by $1/s$ after: at the switch the *untouched* content would change its
 # scale by $s'/s$ and its place by $(m'-m)/s$, and the network would have to learn again what it knew. Under one set of
 # statistics untouched content stays where it is, and the warm-up is training in the space that samples are drawn from.
-# It matters little where $s'\approx s$, so where energies change by few per cent, as at $r_0 = 0.2$ above. At the live
-# cutoff it would matter:
+# It matters little where $s'\approx s$, so where the energies above change by only a few per cent. At the live cutoff the
+# ratios $s'/s$ are
 #
 # ```python
 # own = TensorLatents(*low.posterior(range(len(low)))[:2])
@@ -1064,7 +1067,7 @@ Markdown(
 # :class: dropdown
 #
 # Before, $\sigma^2 = \operatorname{var}a + \operatorname{var}b$; after, $\sigma^2 = \operatorname{var}a$. So $a$ grows by
-# $\sqrt{1 + \operatorname{var}b/\operatorname{var}a}$: 2.5 % if $b$ has a twentieth of the variance. If a later stride folds
+# $\sqrt{1 + \operatorname{var}b/\operatorname{var}a}$: by 2.5 % if the variance of $b$ is a twentieth of that of $a$. If a later stride folds
 # $b$ into the high bands, what is lost there must be weighed against it.
 #
 # ```python
@@ -1114,7 +1117,7 @@ Markdown(
 # ```
 #
 # From caches one shows the largest radius that is not beyond the cutoff, so that the number of caches is the number of
-# levels one wants: seven radii (and whole images) make steps of a few per cent.
+# levels one wants: with seven radii (and whole images), from 0.1 on, each is 1.32 times the one before.
 # ````
 #
 # ```{exercise} A control
@@ -1129,7 +1132,8 @@ Markdown(
 # :class: dropdown
 #
 # - *Fewer steps*: the baseline's recipe on whole images with 450 steps and the schedule of 450. If FreqWarm beats it, the warm-up taught something;
-#   if it only equals it, those steps were wasted, and a gain over 600 steps must have another source.
+#   if it only equals it, those steps were wasted. The control is not perfect: with FreqWarm the 450 steps are the last of a
+#   learning-rate schedule of 600.
 # - *The same steps at no price*: 150 steps of warm-up and then the full 600, against 750 on whole images.
 # - *Another warm-up*: 150 steps on latents of whole images from other crops, or with noise of the energy that the low-pass
 #   takes away; or the curriculum in reverse, whole images first. If they do as well, frequency has no part in it.
