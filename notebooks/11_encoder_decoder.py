@@ -118,9 +118,10 @@ def crops(model, draw=0):
 # of the picture. A wave of $\nu$ cycles per pixel of the *picture* therefore has
 #
 # $$
-# \rho = f\,\nu \quad\text{cycles per pixel of the latent, as long as } f\,\nu \le \tfrac12 \text{ on each axis.}
+# \rho = f\,\nu
 # $$ (eq-two-units)
 #
+# cycles per pixel of the *latent*, as long as $f\nu \le \tfrac12$ on each axis.
 # At f8, a latent's Nyquist frequency is 1/16 = 0.0625 cycles per pixel of the picture. Where a wave beyond that can go is
 # the question of the second half. Each radius below says whose pixels it counts.
 #
@@ -430,9 +431,13 @@ for i, (name, values) in enumerate(relative.items()):
             col=band + 1,
         )
 fading.update_xaxes(
-    title={"text": "r, cycles per pixel of the picture", "standoff": 14},
     type="category",
     tickangle=-45,
+)
+fading.update_xaxes(
+    title={"text": "r, cycles per pixel of the picture", "standoff": 14},
+    row=1,
+    col=2,  # one title for the three panels, which are too narrow for one each
 )
 fading.update_yaxes(title="% of unfiltered", row=1, col=1)
 fading.update_layout(
@@ -558,7 +563,7 @@ for column, values in enumerate(matrices.values(), start=1):
         col=column,
     )
 heat.update_xaxes(
-    title={"text": "latent band ρ, cycles per latent pixel", "standoff": 12},
+    title={"text": "latent band ρ, per latent pixel", "standoff": 12},
     tickangle=-45,
     showgrid=False,
 )
