@@ -30,6 +30,7 @@ __all__ = [
     "UVIT_SIZES",
     "DenoiserError",
     "DiT",
+    "Family",
     "Prediction",
     "SelfConditioned",
     "UViT",
