@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib
+import re
 import sys
+from fnmatch import fnmatch
 from pathlib import Path
 
 from docutils.nodes import Element
@@ -90,5 +92,18 @@ def resolve(app: Sphinx, env: BuildEnvironment, node: pending_xref, contnode: El
 
 
 def expand(text: str, package: Path) -> str:
-    """Replace the marker line by one section for each module."""
-    return text.replace(MARKER, "\n".join(module_section(name) for name in public_modules(package)))
+    """Replace each marker line by one section for each module that it asks for.
+
+    The line ends there, or names modules by patterns: ``% modules of diffusab_core only explore* figures``, or ``without``.
+    """
+
+    def sections(match: re.Match) -> str:
+        patterns = (match[2] or "").split()
+        names = [
+            name
+            for name in public_modules(package)
+            if any(fnmatch(name.partition(".")[2], pattern) for pattern in patterns) == (match[1] == "only")
+        ]
+        return "\n".join(module_section(name) for name in names)
+
+    return re.sub(rf"^{re.escape(MARKER)}(?: (only|without) (.+))?$", sections, text, flags=re.MULTILINE)
