@@ -94,7 +94,8 @@ def resolve(app: Sphinx, env: BuildEnvironment, node: pending_xref, contnode: El
 def expand(text: str, package: Path) -> str:
     """Replace each marker line by one section for each module that it asks for.
 
-    The line ends there, or names modules by patterns: ``% modules of diffusab_core only explore* figures``, or ``without``.
+    The line ends there, or names modules by patterns: ``% modules of diffusab_core only explore* figures``; or
+    ``without`` instead of ``only``.
     """
 
     def sections(match: re.Match) -> str:
