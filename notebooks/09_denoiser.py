@@ -466,7 +466,9 @@ Markdown(
 every_mean, every_std, _ = dataset.posterior(range(n_crops))
 z = dataset.normalise(every_mean + every_std * torch.randn(every_std.shape, generator=generator))  # fmt: skip
 eigenvalues, eigenvectors = torch.linalg.eigh(z.flatten(1).double().T.cov())
-eigenvalues = eigenvalues.clamp_min(1e-12)  # rounding can leave the smallest below zero
+eigenvalues = eigenvalues.clamp_min(
+    1e-12
+)  # rounding can leave the smallest below zero
 
 
 def gaussian_loss(t):
