@@ -32,7 +32,7 @@ from torch.nn.functional import mse_loss
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks import denoiser_step
-from diffusab_core import denoisers, denoising, latents
+from diffusab_core import denoisers, denoising, encoding
 from diffusab_core.autoencoders import CATALOGUE, Autoencoder
 
 RESULTS = Path(__file__).with_name("results-gpu.json")
@@ -190,7 +190,7 @@ def measure_extraction(
 
     def encode() -> None:
         with torch.inference_mode():
-            latents.encode(autoencoder, x, "bf16")
+            encoding.encode(autoencoder, x, "bf16")
 
     took = seconds(encode, rounds, 2, device)
     return {"images": [3, side, side], "batch": n, "images_per_s": round(n / took, 2)}

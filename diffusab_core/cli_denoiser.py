@@ -66,13 +66,18 @@ def train(
         str | None,
         typer.Option(help="freqwarm: latents of low-passed images first. A cache gets a second one beside it."),
     ] = None,
-    r0: Annotated[float, typer.Option(help="With --curriculum: cutoff in cycles per pixel.")] = 0.2,
+    r0: Annotated[
+        float | None, typer.Option(help="With --curriculum: cutoff in cycles per pixel. [default: 0.2]")
+    ] = None,
     warmup_steps: Annotated[
         int | None, typer.Option(help="With --curriculum: its steps, part of --steps. [default: a quarter of them]")
     ] = None,
     schedule: Annotated[
-        str, typer.Option(help="With --curriculum: hard switch; linear or cosine widening (with --images only).")
-    ] = "hard",
+        str | None,
+        typer.Option(
+            help="With --curriculum: hard switch; linear or cosine widening (with --images only). [default: hard]"
+        ),
+    ] = None,
     device: Annotated[str, typer.Option(help="auto, cuda, mps or cpu.")] = "auto",
     checkpoint_every: Annotated[int, typer.Option(help="Steps between checkpoints.")] = 1000,
     seed: Annotated[int, typer.Option(help="Seed of weights, order and noise.")] = 0,
@@ -84,9 +89,9 @@ def train(
     from diffusab_core import distributed, experiments, shards
     from diffusab_core.curriculum import warmed
     from diffusab_core.denoising import Denoising
+    from diffusab_core.encoding import EncodedLatents
     from diffusab_core.latent_cache import open_cache
     from diffusab_core.latent_identity import images_identity
-    from diffusab_core.latents import EncodedLatents
     from diffusab_core.sources import open_model
     from diffusab_core.training import TrainingDiverged
 
@@ -128,20 +133,22 @@ def train(
         raise typer.Exit(130) from None
 
 
-def _curriculum(name: str | None, r0: float, warmup_steps: int | None, schedule: str, steps: int) -> Any:
+def _curriculum(name: str | None, r0: float | None, warmup_steps: int | None, schedule: str | None, steps: int) -> Any:
     """The curriculum that was asked for, or ``None``."""
     from diffusab_core.curriculum import FreqWarm
 
     if name is None:
-        if warmup_steps is not None:
-            raise ValueError(f"--warmup-steps {warmup_steps} is of a curriculum: add --curriculum freqwarm")
+        # An option without its curriculum would be a run that is not what its command says.
+        for option, value in (("--r0", r0), ("--warmup-steps", warmup_steps), ("--schedule", schedule)):
+            if value is not None:
+                raise ValueError(f"{option} {value} is of a curriculum: add --curriculum freqwarm")
         return None
     if name != "freqwarm":
         raise ValueError(f"no curriculum {name!r}, there is freqwarm")
     warm = steps // 4 if warmup_steps is None else warmup_steps
     if warm > steps:
         raise ValueError(f"--warmup-steps {warm} are part of --steps {steps}, of which there are fewer")
-    return FreqWarm(warm, r0, schedule)
+    return FreqWarm(warm, 0.2 if r0 is None else r0, schedule or "hard")
 
 
 @app.command()

@@ -44,16 +44,16 @@ def extract(
     ] = False,
 ) -> None:
     """Encode images once, into a cache of latents that a denoiser is trained on."""
-    from diffusab_core import latent_cache
+    from diffusab_core import extraction
     from diffusab_core.report import resolve_device
 
     try:
-        settings = latent_cache.Extraction(
+        settings = extraction.Extraction(
             model=model, images=images, resolution=resolution, crop=crop, samples=samples, flips=flips, labels=labels,
             seed=seed, device=str(resolve_device(device)), precision=precision, dtype=dtype, shard_size=shard_size,
             low_pass=low_pass,
         )  # fmt: skip
-        cache = latent_cache.extract(settings, out, batch_size=batch_size, workers=workers)
+        cache = extraction.extract(settings, out, batch_size=batch_size, workers=workers)
         if verify:
             cache.verify()
     except (ValueError, OSError) as error:

@@ -24,8 +24,10 @@ from dataclasses import asdict, dataclass
 
 from torch import Tensor
 
-from diffusab_core.latent_cache import Extraction, LatentCache, extract
-from diffusab_core.latents import EncodedLatents, Latents, LatentsError
+from diffusab_core.encoding import EncodedLatents
+from diffusab_core.extraction import Extraction, extract
+from diffusab_core.latent_cache import LatentCache
+from diffusab_core.latents import Latents, LatentsError
 
 #: Beyond this radius there are no frequencies: the corner of the spectrum, in cycles per pixel.
 EVERYTHING = math.sqrt(0.5)
@@ -83,7 +85,7 @@ class WarmedLatents(Latents):
         low_passed: Latents of the same images by the radius that those were cut at, for instance two caches' worth. Of
             several, a step takes those with the largest radius that is not beyond its cutoff, so never shows more than
             the schedule promises. ``None``: images are cut and encoded on the fly, at exactly the cutoff; ``whole``
-            must be :class:`~diffusab_core.latents.EncodedLatents` then.
+            must be :class:`~diffusab_core.encoding.EncodedLatents` then.
 
     Raises:
         LatentsError: The latents are not of the same images and autoencoder (the message names the difference), not of
@@ -148,14 +150,14 @@ def low_passed_cache(cache: LatentCache, radius: float, *, device: str = "cpu", 
     """The cache of the same images low-passed, beside the given one; extracted first unless it is there.
 
     Args:
-        cache: Of the whole images, from :func:`~diffusab_core.latent_cache.extract` on images that it opened itself.
+        cache: Of the whole images, from :func:`~diffusab_core.extraction.extract` on images that it opened itself.
         radius: In cycles per pixel.
         device: Where to encode.
         batch_size: Images encoded at a time.
 
     Raises:
         LatentsError: The cache does not say all that is needed to make another like it.
-        ValueError: As :func:`~diffusab_core.latent_cache.extract`.
+        ValueError: As :func:`~diffusab_core.extraction.extract`.
     """
     found = cache.identity
     names = ("images", "resolution", "crop", "samples", "flips", "labels", "seed", "precision", "dtype")

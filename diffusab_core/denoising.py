@@ -25,7 +25,8 @@ from torch import Tensor, nn
 from torch.nn.functional import mse_loss
 
 from diffusab_core import denoisers, flow, noise_prediction, training
-from diffusab_core.latents import Latents, check_precision
+from diffusab_core.encoding import check_precision
+from diffusab_core.latents import Latents
 
 
 @dataclass(frozen=True)

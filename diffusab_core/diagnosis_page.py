@@ -1,44 +1,23 @@
-"""The page of a diffusability report: one HTML file that holds everything it shows, plotly.js included.
+"""The page of a diffusability report: findings, tables, charts and pictures.
 
-The page forbids itself every request (its Content-Security-Policy), so it is the same with and without a network. Every
-chart has its numbers in a table below it, which are also there where scripts are off.
+Every chart has its numbers in a table below it, which are also there where scripts are off.
 """
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from string import Template
 
-from plotly.offline import get_plotlyjs
-
 from diffusab_core import report_output
 from diffusab_core.diagnosis_charts import CAPTIONS, Chart, charts
-from diffusab_core.diagnosis_findings import (
-    TOLD_CUT,
-    TOLD_CUTOFF,
-    TOPICS,
-    compared,
-    findings,
-    fine_amplitude,
-    finest,
-    nearest,
-    thresholds,
-    tiny,
-)
-from diffusab_core.diagnosis_types import Diagnosis, DiagnosisReport, Noise, Numbers
-from diffusab_core.report_page import (
-    STYLE,
-    escaped,
-    image_lists,
-    model_styles,
-    percent,
-    script_json,
-    table_row,
-    white_share,
-)
+from diffusab_core.diagnosis_findings import TOPICS, compared, findings, thresholds
+from diffusab_core.diagnosis_tables import comparison, numbers, table
+from diffusab_core.diagnosis_types import DiagnosisReport, Numbers
+from diffusab_core.report_html import definition_list, document, escaped, image_lists, listed, record_rows
+from diffusab_core.report_page import model_styles, percent, white_share
 
 NAMES = ("report.json", "report.html")
 
@@ -73,92 +52,6 @@ def summary(report: DiagnosisReport) -> list[str]:
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# Tables
-
-
-def _db(value: float | None) -> str:
-    return "∞" if value is None else f"{value:.1f}"
-
-
-def _missing(value: float | None, form: str) -> str:
-    return "–" if value is None else f"{value:{form}}"
-
-
-def comparison(report: DiagnosisReport) -> Iterator[tuple[str, ...]]:
-    """Rows of the table of models: what is measured, with its unit, and one cell a model."""
-    plan = report.plan
-    cut, cutoff = nearest(plan.cut_ratios, TOLD_CUT), nearest(plan.cutoffs, TOLD_CUTOFF)
-    told, r = f"{plan.cut_ratios[cut]:.0%} of frequencies cut", f"{plan.split_radius:g} cycles per latent pixel"
-
-    def row(what: str, cell: Callable[[Diagnosis], str], part: str | None = None) -> tuple[str, ...]:
-        """A dash where the part was not measured."""
-        there = [part is None or getattr(m, part) is not None for m in report.models]
-        return (what, *(cell(m) if has else "–" for m, has in zip(report.models, there, strict=True)))
-
-    def noise(what: str, cell: Callable[[Noise], str]) -> tuple[str, ...]:
-        return row(what, lambda m: "deterministic" if m.noise.deterministic else cell(m.noise))
-
-    yield row("Latent, channels × height × width", lambda m: " × ".join(map(str, m.profile.shape)))
-    yield row("Compression of each side", lambda m: f"{m.profile.compression}×")
-    yield row("Parameters", lambda m: _missing(m.parameters, ","))
-    yield row("PSNR, dB", lambda m: _db(m.reconstruction.psnr_db))
-    yield row("SSIM", lambda m: _missing(m.reconstruction.ssim, ".3f"))
-    yield row("LPIPS (AlexNet)", _lpips)
-    yield row("High-frequency share", lambda m: percent(m.profile.high_frequency_share))
-    yield row("High-frequency share of RGB at that size", lambda m: percent(report.rgb_like(m).high_frequency_share))
-    yield row("High-frequency energy ratio", lambda m: f"{m.profile.high_frequency_energy_ratio:.1e}")
-    yield row(
-        "High-frequency energy ratio of RGB at that size",
-        lambda m: f"{report.rgb_like(m).high_frequency_energy_ratio:.1e}",
-    )
-    yield row(f"PSNR with {told}, dB", lambda m: _db(m.cut.latent_db[cut]), "cut")
-    yield row(f"RGB with {told}, dB", lambda m: _db(m.cut.rgb_db[cut]), "cut")
-    yield noise("KL to N(0, 1), nats per number", lambda n: _missing(n.averaged_kl, ".3g"))
-    yield noise("Noise share of variance", lambda n: tiny(n.share).replace("less than", "<"))
-    yield noise("Silent channels", lambda n: f"{n.silent_channels} of {len(n.by_channel)}")
-    for k, s in enumerate(plan.scales):
-        yield row(f"Dec(S z) to S x at ×{s}, dB", lambda m, k=k: _db(m.scale.to_image_db[k]), "scale")
-        yield row(f"Dec(S z) to S Dec(z) at ×{s}, dB", lambda m, k=k: _db(m.scale.to_reconstruction_db[k]), "scale")
-    yield row(f"PSNR from up to {r}, dB", lambda m: _db(m.dependence.low_db), "dependence")
-    yield row(f"PSNR from beyond {r}, dB", lambda m: _db(m.dependence.high_db), "dependence")
-    yield row(
-        "Decoded error of gratings beyond Nyquist",
-        lambda m: _missing(finest(m.gratings, "reconstruction_error"), ".2f"), "gratings",
-    )  # fmt: skip
-    yield row(
-        "Folded share of their response", lambda m: _missing(finest(m.gratings, "folded_share"), ".0%"), "gratings"
-    )
-    yield row(
-        f"Fine latent amplitude at cutoff {plan.cutoffs[cutoff]:g}, unfiltered = 1",
-        lambda m: f"{fine_amplitude(m.cutoff)[cutoff]:.2f}", "cutoff",
-    )  # fmt: skip
-
-
-def _lpips(model: Diagnosis) -> str:
-    return "not measured" if "lpips" in model.not_measured else _missing(model.reconstruction.lpips, ".3f")
-
-
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]], label: str, kind: str = "narrow") -> str:
-    cells = "".join(f'<th scope="col">{escaped(cell)}</th>' for cell in head)
-    body = "".join(table_row(row) for row in rows)
-    return (
-        f'<div class="scroll {kind}" tabindex="0" role="region" aria-label="{escaped(label)}"><table>'
-        f"<thead><tr>{cells}</tr></thead><tbody>{body}</tbody></table></div>"
-    )
-
-
-def _numbers(chart: Chart) -> str:
-    """A chart's numbers, folded away."""
-    columns = list(chart.columns.values())
-    rows = [
-        (str(place), *("–" if column[i] is None else f"{column[i]:.4g}" for column in columns))
-        for i, place in enumerate(chart.places)
-    ]
-    table = _table((chart.x_label, *chart.columns), rows, f"Numbers of the chart: {chart.x_label}")
-    return f'<details class="numbers"><summary>Numbers</summary>{table}</details>'
-
-
-# ---------------------------------------------------------------------------------------------------------------------
 # Sections
 
 
@@ -168,7 +61,7 @@ def _chart(made: Mapping[str, Chart], key: str, caption: str) -> str:
     chart = made[key]
     return (
         f'<figure><div class="chart" id="chart-{key}" data-key="{key}" role="img" aria-label="{escaped(chart.alt)}">'
-        f"</div><figcaption>{caption}</figcaption>{_numbers(chart)}</figure>"
+        f"</div><figcaption>{caption}</figcaption>{numbers(chart)}</figure>"
     )
 
 
@@ -232,11 +125,11 @@ def _picture(uri: str, alt: str) -> str:
 
 def _bands(edges: Sequence[float], shares: Numbers) -> str:
     rows = [(f"{a:g} to {b:.3g}", percent(v)) for a, b, v in zip(edges, edges[1:], shares, strict=False)]
-    return _table(("Band, cycles per RGB pixel", "Share of energy"), rows, "Energy of the images by band")
+    return table(("Band, cycles per RGB pixel", "Share of energy"), rows, "Energy of the images by band")
 
 
 def _provenance(report: DiagnosisReport) -> Iterator[tuple[str, str]]:
-    options, plan, record = report.options, report.plan, report.record
+    options, plan = report.options, report.plan
     for model in report.models:
         yield model.name, model.profile.source
     yield "Images", report.images.described
@@ -257,27 +150,21 @@ def _provenance(report: DiagnosisReport) -> Iterator[tuple[str, str]]:
     yield "Precision of the models", options.dtype
     yield "Batch size", str(options.batch_size)
     yield "Seed", str(options.seed)
-    yield "Device", record.device
-    yield "Time", f"{record.started:%Y-%m-%d %H:%M} UTC, {record.wall_time_s:.1f} s"
-    yield "Versions", ", ".join(f"{name} {version}" for name, version in record.versions.items())
-    yield "Git revision", record.git_revision or "not in a git checkout"
-    yield "Run", record.identity
+    yield from record_rows(report.record)
 
 
 def page(report: DiagnosisReport) -> str:
     """The whole page."""
-    names = ", ".join(model.name for model in report.models[:3])
-    names += f" and {len(report.models) - 3} more" if len(report.models) > 3 else ""
+    names = listed([model.name for model in report.models])
     made = charts(report)
     b, r = report.options.block_size, f"{report.plan.split_radius:g}"
     deterministic = [m.name for m in report.models if m.noise.deterministic]
-    return _PAGE.substitute(
-        title=escaped(f"Diffusability report: {names}"),
+    main = _MAIN.substitute(
         heading=escaped(names),
         images=escaped(report.images.described),
         findings=_findings(report),
         thresholds="".join(f"<li>{escaped(said)}</li>" for said in thresholds()),
-        comparison=_table(("", *(m.name for m in report.models)), comparison(report), "Models side by side", "compare"),
+        comparison=table(("", *(m.name for m in report.models)), comparison(report), "Models side by side", "compare"),
         white=percent(white_share(b)),
         block=b,
         radius=r,
@@ -287,11 +174,8 @@ def page(report: DiagnosisReport) -> str:
         else "",
         pictures=_pictures(report),
         bands=_bands(report.rgb_edges, report.rgb_energy),
-        provenance="".join(f"<dt>{escaped(key)}</dt><dd>{escaped(value)}</dd>" for key, value in _provenance(report)),
+        provenance=definition_list(_provenance(report)),
         lists=image_lists(report.images),
-        data=script_json({key: json.loads(chart.figure.to_json()) for key, chart in made.items()}),
-        style=STYLE + _MORE_STYLE,
-        scripts=f"<script>{get_plotlyjs()}</script>\n<script>{_SCRIPT}</script>",
         **{
             f"chart_{key.replace('-', '_')}": _chart(made, key, caption.replace("{block}", str(b)))
             for key, caption in CAPTIONS.items()
@@ -302,9 +186,11 @@ def page(report: DiagnosisReport) -> str:
         },
         no_quality=_no_quality(report),
     )
+    data = {key: json.loads(chart.figure.to_json()) for key, chart in made.items()}
+    return document(f"Diffusability report: {names}", main, data, _SCRIPT, style=_STYLE)
 
 
-_MORE_STYLE = """
+_STYLE = """
 .chart { min-height: 380px; } .swatch { display: inline-block; width: .8rem; height: .8rem; border-radius: 2px;
   margin-right: .5rem; vertical-align: -.05rem; } ul { padding-left: 1.2rem; max-width: 46rem; }
 li { margin: .25rem 0; }
@@ -316,50 +202,23 @@ li { margin: .25rem 0; }
 .row { display: grid; grid-template-columns: repeat(3, minmax(0, 200px)); gap: .5rem; margin-bottom: .4rem; }
 @media (min-width: 50rem) { .compare tr > :first-child { min-width: 22rem; }
   .pictures { grid-template-columns: 200px 1fr; } }
-nav { font-size: .92rem; margin: .8rem 0 0; } nav a { margin-right: .9rem; } a { color: var(--accent); }
+nav { font-size: .92rem; margin: .8rem 0 0; } nav a { display: inline-block; margin-right: .9rem; }
+a { color: var(--accent); }
 code { font-size: .92em; } .note { border-left: 3px solid var(--line); padding-left: .8rem; }
 """
 
-# Text and grid of the charts take the page's colours, which follow the reader's light or dark setting.
 _SCRIPT = """
-(() => {
-  const figures = JSON.parse(document.getElementById("data").textContent);
-  const dark = matchMedia("(prefers-color-scheme: dark)"), narrow = matchMedia("(max-width: 36rem)");
-  const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
-  const draw = () => {
+  keepDrawn(() => {
     for (const chart of document.querySelectorAll(".chart")) {
-      const { data, layout } = figures[chart.dataset.key];
+      const { data, layout } = given[chart.dataset.key];
       const named = data.filter((trace) => trace.showlegend !== false).length;
-      const axis = { gridcolor: colour("--line"), linecolor: colour("--line"), tickcolor: colour("--line"),
-        zeroline: false, automargin: true };
-      Plotly.react(chart, data, { ...layout, font: { ...layout.font, color: colour("--soft") },
-        xaxis: { ...layout.xaxis, ...axis }, yaxis: { ...layout.yaxis, ...axis },
-        hoverlabel: { bgcolor: colour("--raised"), bordercolor: colour("--line"), font: { color: colour("--text") },
-          namelength: -1 },
-        legend: { orientation: "h", x: 0, xanchor: "left", y: narrow.matches ? -0.34 : -0.24, yanchor: "top",
-          font: { color: colour("--text") } },
-        height: narrow.matches ? 350 + 22 * named : 380, margin: { l: 8, r: 8, t: 24, b: 8 },
-      }, { responsive: true, displaylogo: false, displayModeBar: false });
+      show(chart, data, layout, { legend: narrow.matches ? -0.34 : -0.24, top: 24,
+        height: narrow.matches ? 350 + 22 * named : 380 });
     }
-  };
-  for (const query of [dark, narrow]) query.addEventListener("change", draw);
-  draw();
-})();
+  });
 """
 
-_PAGE = Template("""<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; script-src 'unsafe-inline'; \
-style-src 'unsafe-inline'; img-src data: blob:">
-<title>$title</title>
-<style>$style</style>
-</head>
-<body>
-<main>
-<h1><small>Diffusability report</small>$heading</h1>
+_MAIN = Template("""<h1><small>Diffusability report</small>$heading</h1>
 <p class="soft">How easily a diffusion model may learn these latents: what of them is fine detail, what the decoder \
 needs of it, and what the encoder makes of it. Measured on $images.</p>
 <nav aria-label="Sections"><a href="#findings">Findings</a><a href="#table">Side by side</a>\
@@ -423,11 +282,6 @@ of (μ² + σ² − 1 − log σ²) / 2 over all numbers of the latents. Scale e
 Findings 1 to 3 of <i>Toward Diffusible High-Dimensional Latent Spaces: A Frequency Perspective</i> (2025). \
 Gratings: this project's own measurement of folding, E(x + g) − E(x).</p>
 <p>Compare numbers that were measured on the same images with the same options only.</p>
-<dl>$provenance</dl>
+$provenance
 $lists
-</main>
-<script type="application/json" id="data">$data</script>
-$scripts
-</body>
-</html>
 """)

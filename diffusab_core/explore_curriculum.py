@@ -27,7 +27,7 @@ from torch import Tensor
 from diffusab_core import figures
 from diffusab_core.controls import Control, Explorer
 from diffusab_core.curriculum import EVERYTHING, SCHEDULES, FreqWarm
-from diffusab_core.latents import without_high_frequencies
+from diffusab_core.encoding import without_high_frequencies
 from diffusab_core.metrics import psnr
 from diffusab_core.perturbation import EncodesDecodes, band_masks, check_edges, check_images, encode_mean
 

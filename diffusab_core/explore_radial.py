@@ -79,9 +79,9 @@ def radius_explorer(
         parts = reconstructions_by_part(autoencoders[model], z, radius, kind)
         within, beyond = energy_shares(z, radius, kind)
         titles = (
-            f"decoded from Z_low: {100 * within:.1f}% of energy<br>{psnr(parts.low, x).item():.1f} dB "
-            f"(from all of Z: {psnr(parts.whole, x).item():.1f} dB)",
-            f"decoded from Z_high: {100 * beyond:.1f}% of energy<br>{psnr(parts.high, x).item():.1f} dB",
+            f"Dec(Z_low), {100 * within:.1f}% of energy<br>{psnr(parts.low, x).item():.1f} dB "
+            f"(Dec(Z): {psnr(parts.whole, x).item():.1f} dB)",
+            f"Dec(Z_high), {100 * beyond:.1f}% of energy<br>{psnr(parts.high, x).item():.1f} dB",
         )
         return (_trace(parts.low), _trace(parts.high)), titles
 

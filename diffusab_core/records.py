@@ -172,6 +172,12 @@ def plus_minus(values: list[float], form: str = ".2f") -> str:
     return f"{mean:{form}}" if len(values) == 1 else f"{mean:{form}} ± {spread:{form}}"
 
 
+def signed(values: list[float], form: str = ".2f") -> str:
+    """``mean ± spread`` of differences as text: the mean always with its sign, and a mean that rounds to zero as +0."""
+    mean, spread = mean_and_spread(values)
+    return f"{mean:+z{form}}" if len(values) == 1 else f"{mean:+z{form}} ± {spread:{form}}"
+
+
 def mean_and_spread(values: list[float]) -> tuple[float, float]:
     """Mean and sample standard deviation (n - 1) over seeds; the spread of a single value is NaN, not zero."""
     if not values:

@@ -1,23 +1,19 @@
-"""The page of a profile report: one HTML file that holds everything it shows, plotly.js included.
-
-The page forbids itself every request (its Content-Security-Policy), so it is the same with and without a network.
-"""
+"""The page of a profile report: its numbers, sentences and chart, with a menu for the statistic that is drawn."""
 
 from __future__ import annotations
 
 import base64
 import html
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from string import Template
 from typing import Any
 
 import torch
-from plotly.offline import get_plotlyjs
 
 from diffusab_core import figures
 from diffusab_core.figures import DASHES, GREY, PALETTE
-from diffusab_core.report_images import Images
+from diffusab_core.report_html import definition_list, document, escaped, image_lists, listed, record_rows, table_row
 from diffusab_core.report_types import DEFINITIONS, Profile, Report
 from diffusab_core.spectrum import STATISTICS
 
@@ -124,12 +120,9 @@ def page(report: Report, picture: bytes) -> str:
         report: What to show.
         picture: The PNG of the same report, shown where scripts are off.
     """
-    names = ", ".join(profile.name for profile in report.models[:3])
-    names += f" and {len(report.models) - 3} more" if len(report.models) > 3 else ""
+    names = listed([profile.name for profile in report.models])
     statistic = report.options.statistic
-    scripts = f"<script>{get_plotlyjs()}</script>\n<script>{_SCRIPT}</script>"
-    return _PAGE.substitute(
-        title=escaped(f"Frequency profile: {names}"),
+    main = _MAIN.substitute(
         heading=escaped(names),
         images=escaped(report.images.described),
         options="".join(_option(key, key == statistic) for key in STATISTICS),
@@ -139,27 +132,15 @@ def page(report: Report, picture: bytes) -> str:
         rows="".join(map(table_row, _table(report))),
         readings="".join(_reading(report, model) for model in report.models),
         block=report.options.block_size,
-        provenance="".join(f"<dt>{escaped(key)}</dt><dd>{escaped(value)}</dd>" for key, value in _provenance(report)),
+        provenance=definition_list(_provenance(report)),
         lists=image_lists(report.images),
-        data=script_json(_chart(report)),
-        style=STYLE,
-        scripts=scripts,
     )
+    return document(f"Frequency profile: {names}", main, _chart(report), _SCRIPT, style=_STYLE)
 
 
 def _definition(statistic: str) -> str:
     said = DEFINITIONS[statistic].replace("D_uv", "D").replace("D_00", "D₀₀")
     return said[0].upper() + said[1:]
-
-
-def escaped(value: Any) -> str:
-    """Text for HTML."""
-    return html.escape(str(value))
-
-
-def script_json(value: Any) -> str:
-    """JSON that cannot end the script element it stands in."""
-    return json.dumps(value, allow_nan=False).replace("<", "\\u003c")
 
 
 def _chart(report: Report) -> dict[str, Any]:
@@ -212,19 +193,13 @@ def _table(report: Report) -> Iterable[tuple[str, ...]]:
     yield ("white noise", percent(white_share(report.options.block_size)), *[""] * 7)
 
 
-def table_row(cells: Sequence[str]) -> str:
-    """A row of a table, the first cell its heading."""
-    first, *rest = map(escaped, cells)
-    return f'<tr><th scope="row">{first}</th>' + "".join(f"<td>{cell}</td>" for cell in rest) + "</tr>\n"
-
-
 def _reading(report: Report, model: Profile) -> str:
     sentences = readings(model, report.rgb_like(model), report.options.block_size)
     return f"<h3>{escaped(model.name)}</h3>" + "".join(f"<p>{escaped(sentence)}</p>" for sentence in sentences)
 
 
 def _provenance(report: Report) -> Iterable[tuple[str, str]]:
-    options, record = report.options, report.record
+    options = report.options
     for model in report.models:
         yield f"{model.name}", f"{model.source} ({model.kind})"
     yield "Images", report.images.described
@@ -232,96 +207,32 @@ def _provenance(report: Report) -> Iterable[tuple[str, str]]:
     yield "DCT", f"{options.block_size} × {options.block_size} blocks, orthonormal, zigzag order"
     yield "Precision of the models", options.dtype
     yield "Seed", str(options.seed)
-    yield "Device", record.device
-    yield "Time", f"{record.started:%Y-%m-%d %H:%M} UTC, {record.wall_time_s:.1f} s"
-    yield "Versions", ", ".join(f"{name} {version}" for name, version in record.versions.items())
-    yield "Git revision", record.git_revision or "not in a git checkout"
-    yield "Run", record.identity
+    yield from record_rows(report.record)
 
 
-def image_lists(images: Images) -> str:
-    """Which images were used and which were skipped, as two lists that unfold."""
-    skipped = "".join(f"<li>{escaped(file)}: {escaped(reason)}</li>" for file, reason in images.skipped)
-    used = "".join(f"<li>{escaped(name)}</li>" for name in images.names)
-    rest = f"<p>{images.not_opened:,} further files were not needed.</p>" if images.not_opened else ""
-    parts = [f"<details><summary>Images used ({len(images.names):,})</summary>{rest}<ul>{used}</ul></details>"]
-    if skipped:
-        parts.insert(
-            0, f"<details><summary>Files skipped ({len(images.skipped):,})</summary><ul>{skipped}</ul></details>"
-        )
-    return "".join(parts)
-
-
-STYLE = """
-:root { color-scheme: light dark; --page: #fff; --text: #1f2430; --soft: #5b6472; --line: #d9dde3; --raised: #f6f7f9;
-  --accent: #0067a3; }
-@media (prefers-color-scheme: dark) { :root { --page: #14171c; --text: #e6e8ec; --soft: #a3acba; --line: #363c47;
-  --raised: #1d2128; --accent: #6cb8ee; } }
-* { box-sizing: border-box; }
-body { margin: 0 auto; max-width: 66rem; padding: 1.5rem 1rem 4rem; background: var(--page); color: var(--text);
-  font: 1rem/1.55 system-ui, "Segoe UI", Roboto, "DejaVu Sans", sans-serif; overflow-wrap: break-word; }
-h1 { font-size: 1.6rem; line-height: 1.25; margin: 0 0 .3rem; } h1 small { color: var(--soft); font-weight: 400;
-  display: block; font-size: 1rem; } h2 { font-size: 1.2rem; margin: 2.2rem 0 .6rem; } h3 { font-size: 1rem;
-  margin: 1.2rem 0 .2rem; } p { margin: .4rem 0; max-width: 46rem; } .soft { color: var(--soft); }
-figure { margin: 1.2rem 0 0; } figcaption { color: var(--soft); font-size: .92rem; max-width: 46rem; }
+_STYLE = """
 #chart { min-height: 430px; } noscript img { max-width: 100%; } label { color: var(--soft); margin-right: .4rem; }
 select { font: inherit; color: inherit; background: var(--raised); border: 1px solid var(--line); max-width: 100%;
   border-radius: 6px; padding: .25rem .4rem; }
-.scroll { overflow-x: auto; } table { border-collapse: collapse; font-size: .92rem; width: 100%; }
-th, td { padding: .4rem .6rem; border-bottom: 1px solid var(--line); text-align: right; white-space: nowrap;
-  font-variant-numeric: tabular-nums; } thead th { white-space: normal; vertical-align: bottom; color: var(--soft);
-  font-weight: 600; min-width: 5.2rem; } tr > :first-child { text-align: left; white-space: normal; min-width: 8.5rem; }
-@media (min-width: 50rem) { tr > :first-child { min-width: 11rem; } }
-dl { display: grid; grid-template-columns: max-content 1fr; gap: .25rem 1rem; font-size: .92rem; } dt {
-  color: var(--soft); max-width: 14rem; } dd { margin: 0; min-width: 0; overflow-wrap: anywhere; }
-@media (max-width: 36rem) { dl { grid-template-columns: 1fr; gap: 0; } dd { margin-bottom: .5rem; } }
-details { margin: .5rem 0; font-size: .92rem; } summary { cursor: pointer; color: var(--accent); }
-details ul { max-height: 18rem; overflow: auto; padding-left: 1.2rem; overflow-wrap: anywhere; }
 """
 
-# Text and grid of the chart take the page's colours, which follow the reader's light or dark setting.
 _SCRIPT = """
-(() => {
-  const { figure, views, drawn } = JSON.parse(document.getElementById("data").textContent);
+  const { figure, views, drawn } = given;
   const chart = document.getElementById("chart"), menu = document.getElementById("statistic");
-  const dark = matchMedia("(prefers-color-scheme: dark)"), narrow = matchMedia("(max-width: 36rem)");
-  const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
   const draw = () => {
     const view = views[menu.value];
     const data = figure.data.map((trace, i) => ({ ...trace, y: view.y[i] }));
-    const axis = { gridcolor: colour("--line"), linecolor: colour("--line"), tickcolor: colour("--line"),
-      zeroline: false, automargin: true };
-    const layout = { ...figure.layout, font: { ...figure.layout.font, color: colour("--soft") },
-      xaxis: { ...figure.layout.xaxis, ...axis },
-      yaxis: { ...figure.layout.yaxis, ...axis, title: { text: view.label } },
-      hoverlabel: { bgcolor: colour("--raised"), bordercolor: colour("--line"), font: { color: colour("--text") },
-        namelength: -1 },
-      legend: { orientation: "h", x: 0, xanchor: "left", y: -0.2, yanchor: "top", font: { color: colour("--text") } },
-      height: narrow.matches ? 330 + 22 * data.length : 430, margin: { l: 8, r: 8, t: 12, b: 8 } };
-    Plotly.react(chart, data, layout, { responsive: true, displaylogo: false, displayModeBar: false });
+    const layout = { ...figure.layout, yaxis: { ...figure.layout.yaxis, title: { text: view.label } } };
+    show(chart, data, layout, { legend: -0.2, top: 12, height: narrow.matches ? 330 + 22 * data.length : 430 });
     chart.setAttribute("aria-label", view.alt);
     document.getElementById("definition").textContent = view.definition;
   };
   menu.value = drawn;
   menu.addEventListener("change", draw);
-  for (const query of [dark, narrow]) query.addEventListener("change", draw);
-  draw();
-})();
+  keepDrawn(draw);
 """
 
-_PAGE = Template("""<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; script-src 'unsafe-inline'; \
-style-src 'unsafe-inline'; img-src data: blob:">
-<title>$title</title>
-<style>$style</style>
-</head>
-<body>
-<main>
-<h1><small>Frequency profile</small>$heading</h1>
+_MAIN = Template("""<h1><small>Frequency profile</small>$heading</h1>
 <p class="soft">Measured on $images.</p>
 <figure>
 <div><label for="statistic">Statistic</label><select id="statistic" autocomplete="off">$options</select></div>
@@ -356,11 +267,6 @@ is left, and Skorokhodov et al. (2025) found latents with strong high frequencie
 nothing about how well the autoencoder reconstructs; look at both.</p>
 <p>Compare lines that were drawn with the same statistic, block size and images only.</p>
 <h2>Where this comes from</h2>
-<dl>$provenance</dl>
+$provenance
 $lists
-</main>
-<script type="application/json" id="data">$data</script>
-$scripts
-</body>
-</html>
 """)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from diffusab_core.records import RunRecord, ordering, plus_minus
@@ -95,6 +95,18 @@ def denoiser_table(
     """
     rows = _rows(arms, control, columns)
     return "\n".join([*_head(columns), *rows])
+
+
+def not_recorded(script: str, wanted: Iterable[str], there: Container[str]) -> str:
+    """A Markdown paragraph with the arms that are missing and the command that records them; empty if none is.
+
+    Args:
+        script: The recording script, as the repository's root names it.
+        wanted: Arms that a chapter asks for.
+        there: Arms whose records are complete.
+    """
+    missing = [arm for arm in wanted if arm not in there]
+    return f"\n\nNot recorded here; `python {script} {' '.join(missing)}` does it." if missing else ""
 
 
 def _head(columns: Sequence[Column]) -> list[str]:

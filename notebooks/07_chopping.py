@@ -928,16 +928,12 @@ def split(record: records.RunRecord) -> dict[str, float]:
     return {"high": high, "scale": scale, "shape": high - scale}
 
 
-def signed_mean(values: list[float]) -> str:
-    mean, spread = records.mean_and_spread(values)
-    return f"{mean:+.1f} ± {spread:.1f}" if len(values) > 1 else f"{mean:+.1f}"
-
-
 parts = {name: [split(r) for r in runs] for name, runs in arms.items()}
 rows = [
     f"| {name} | "
     + " | ".join(
-        signed_mean([p[key] for p in values]) for key in ("high", "scale", "shape")
+        records.signed([p[key] for p in values], ".1f")
+        for key in ("high", "scale", "shape")
     )
     + " |"
     for name, values in parts.items()

@@ -55,6 +55,7 @@ record_path: str = ""  # where the run record goes; nowhere when empty
 
 # %% tags=["hide-input"]
 import math
+from statistics import fmean
 
 import plotly.graph_objects as go
 import torch
@@ -98,10 +99,6 @@ cut_runs = records.by_arm(records.RESULTS / "cut-curves")
 def after(arm: str, key: str, times: float = 1.0) -> list[float]:
     """A number after fine-tuning, of every run of an arm."""
     return summaries.values(recorded[arm], f"after_{key}", times)
-
-
-def mean(values: list[float]) -> float:
-    return math.fsum(values) / len(values)
 
 
 def against(
@@ -212,7 +209,7 @@ figures.described(
 
 # %% tags=["hide-input"]
 place = {
-    arm: (mean(after(arm, "hf_energy_ratio")), mean(after(arm, "psnr_db")))
+    arm: (fmean(after(arm, "hf_energy_ratio")), fmean(after(arm, "psnr_db")))
     for arm in recorded
 }
 
@@ -340,7 +337,7 @@ for column, (key, title, times) in enumerate(panels, start=1):
     }
     over_alpha.add_scatter(
         x=ticks,
-        y=[mean(v) for v in values],
+        y=[fmean(v) for v in values],
         mode="lines",
         line=line,
         showlegend=False,
@@ -771,7 +768,7 @@ shown = {
 def difference(row: str, arm: str, control: str) -> str:
     ours, theirs = ROWS[row](arm), ROWS[row](control)
     mark = summaries.MARKS[records.ordering(theirs, ours)]
-    return f"{mean(ours) - mean(theirs):+.2f}{mark}"
+    return f"{fmean(ours) - fmean(theirs):+.2f}{mark}"
 
 
 table = [
@@ -818,13 +815,13 @@ for arm, (title, control) in shown.items():
     for ratio in (0.45, 0.9):
         i = cuts.index(ratio)
         e, p = (
-            mean(
+            fmean(
                 [
                     r.series[key][i] / (r.metrics["latent_variance"] if var else 1)
                     for r in cut_runs[arm]
                 ]
             )
-            / mean(
+            / fmean(
                 [
                     r.series[key][i] / (r.metrics["latent_variance"] if var else 1)
                     for r in cut_runs[control]
@@ -1000,7 +997,7 @@ trained = autoencoders.load(models[0]).module
 finetuning.freeze(trained, Finetuning(method="se"))
 step = compute.reconstruction_cost(trained, 64, backward=True)
 scales = [j / 16 for j in range(4, 16)]  # of latents of 16 x 16
-m = mean([s * s for s in scales])
+m = fmean([s * s for s in scales])
 eq_cost = step.encoder * (1 - 0.125 * (1 - m)) + step.decoder * (
     1 - 0.625 * (1 - m)
 )
@@ -1089,11 +1086,11 @@ Markdown(
 # %%
 def chosen_alpha(tolerance_db: float) -> float:
     """The least energy within the tolerance, and among overlapping runs the smallest α."""
-    control = mean(after("plain", "psnr_db"))
+    control = fmean(after("plain", "psnr_db"))
     chosen = 0.0
     for a, arm in sorted(sweep.items()):
         best, ours = (after(one, "hf_energy_ratio") for one in (sweep[chosen], arm))
-        within = control - mean(after(arm, "psnr_db")) <= tolerance_db
+        within = control - fmean(after(arm, "psnr_db")) <= tolerance_db
         if within and records.ordering(best, ours) == "lower":
             chosen = a
     return chosen

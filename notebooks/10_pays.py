@@ -57,6 +57,7 @@ record_path: str = ""  # where the run record goes; nowhere when empty
 # %% tags=["hide-input"]
 import math
 from itertools import pairwise
+from statistics import fmean
 
 import plotly.graph_objects as go
 import torch
@@ -111,15 +112,8 @@ main = {label: denoised[arm] for arm, label in THREE.items() if arm in denoised}
 CONTROL = THREE["plain"]
 
 
-def mean(values: list[float]) -> float:
-    return math.fsum(values) / len(values)
-
-
 def not_recorded(arms) -> str:
-    """What is missing, and the command that would record it."""
-    missing = [arm for arm in arms if arm not in denoised]
-    command = f"python scripts/record_denoisers.py {' '.join(missing)}"
-    return f"\n\nNot recorded here; `{command}` does it." if missing else ""
+    return summaries.not_recorded("scripts/record_denoisers.py", arms, denoised)
 
 
 def distances(values, alt: str, xlabel: str) -> go.Figure:
@@ -133,7 +127,7 @@ def distances(values, alt: str, xlabel: str) -> go.Figure:
 
 def ranking(values: dict[str, list[float]]) -> str:
     """Labels from the smallest mean up; ≈ where the runs of neighbours overlap."""
-    labels = sorted(values, key=lambda label: mean(values[label]))
+    labels = sorted(values, key=lambda label: fmean(values[label]))
     text = labels[0]
     for one, other in pairwise(labels):
         apart = records.ordering(values[one], values[other]) == "higher"
@@ -519,7 +513,7 @@ def share_of_decoder() -> str:
     said = []
     for name, power in (("distances", 1.0), ("their square roots", 0.5)):
         whole, part = (
-            mean(
+            fmean(
                 [
                     a.metrics[key] ** power - b.metrics[key] ** power
                     for a, b in zip(denoised["se"], denoised["plain"], strict=True)
@@ -595,7 +589,7 @@ along = {
 # %% tags=["hide-input"]
 def smooth(values: list[float], n: int = 5) -> list[float]:
     """Running mean over n entries."""
-    return [mean(values[max(0, i - n + 1) : i + 1]) for i in range(len(values))]
+    return [fmean(values[max(0, i - n + 1) : i + 1]) for i in range(len(values))]
 
 
 losses = go.Figure()
@@ -711,8 +705,8 @@ def rank_correlation(a: list[float], b: list[float]) -> float:
 
 arm_means = {
     arm: (
-        mean(summaries.tail_means(runs, "loss", 10)),
-        mean(summaries.values(runs, "frechet_offline")),
+        fmean(summaries.tail_means(runs, "loss", 10)),
+        fmean(summaries.values(runs, "frechet_offline")),
     )
     for arm, runs in comparable.items()
 }
@@ -877,7 +871,7 @@ for i, label in enumerate(labels):
         by_rank = zip(*(q for _, q in generated[label]), strict=True)
         errors.add_scatter(
             x=list(range(1, K)),
-            y=[round(mean(list(values)), 4) for values in by_rank],
+            y=[round(fmean(values), 4) for values in by_rank],
             name=label,
             mode="lines",
             line={**style, "width": 2},
@@ -913,7 +907,7 @@ def in_bands(found: list[tuple[float, list[float]]]) -> list[list[float]]:
     """Q, then the mean q of each band, one value for each run."""
     columns = [[outside for outside, _ in found]]
     return columns + [
-        [mean(q[ranks]) for _, q in found] for ranks in BANDS.values()
+        [fmean(q[ranks]) for _, q in found] for ranks in BANDS.values()
     ]
 
 
@@ -1258,7 +1252,7 @@ for label in (CONTROL, THREE["se"]):
 
 # %% tags=["hide-input"]
 rows = [
-    f"| {label} | {loss[0]:.3f} | {mean(loss[-5:]):.3f} | {bound[label]['channels']:.3f} | "
+    f"| {label} | {loss[0]:.3f} | {fmean(loss[-5:]):.3f} | {bound[label]['channels']:.3f} | "
     f"{yardsticks[label]['noise']:.0f} | {a:.0f} and {b:.0f} |"
     for label, (loss, (a, b)) in live.items()
 ]

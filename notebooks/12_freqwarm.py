@@ -61,6 +61,7 @@ record_path: str = ""  # where the run record goes; nowhere when empty
 import math
 from itertools import pairwise
 from pathlib import Path
+from statistics import fmean
 
 import plotly.graph_objects as go
 import torch
@@ -79,9 +80,10 @@ from diffusab_core import (
 )
 from diffusab_core.catalogue import CATALOGUE
 from diffusab_core.curriculum import EVERYTHING, SCHEDULES, FreqWarm, WarmedLatents
+from diffusab_core.encoding import EncodedLatents
 from diffusab_core.explore_curriculum import EDGES, curriculum_explorer, fed_energy
 from diffusab_core.explore_pays import mean_least_loss
-from diffusab_core.latents import EncodedLatents, TensorLatents
+from diffusab_core.latents import TensorLatents
 
 run = records.start(
     "12_freqwarm",
@@ -105,23 +107,6 @@ folder = Path(results) if results else records.RESULTS / "freqwarm"
 recorded = {
     arm: runs for arm, runs in records.by_arm(folder).items() if len(runs) >= 3
 }  # an arm counts when all three seeds are there
-
-
-def mean(values: list[float]) -> float:
-    return math.fsum(values) / len(values)
-
-
-def not_recorded(arms) -> str:
-    """What is missing, and the command that would record it."""
-    missing = [arm for arm in arms if arm not in recorded]
-    command = f"python scripts/record_freqwarm.py {' '.join(missing)}"
-    return f"\n\nNot recorded here; `{command}` does it." if missing else ""
-
-
-def signed(values: list[float], form: str = ".2f") -> str:
-    """Mean with its sign, and spread."""
-    middle, spread = records.mean_and_spread(values)
-    return f"{middle:+{form}} ± {spread:{form}}"
 
 
 def listed(words: list[str]) -> str:
@@ -333,7 +318,7 @@ def premise_verdict() -> str:
 
 
 largest_change = max(
-    abs(mean(v) - 1) for series in high.values() for v in series.values()
+    abs(fmean(v) - 1) for series in high.values() for v in series.values()
 )
 band_names = [f"{a:g}–{b:.2g}" for a, b in pairwise(EDGES)]
 rows = []
@@ -345,7 +330,9 @@ for name, found in ratio.items():
         + " |"
     )
     for r, values in high[name].items():
-        run.metrics[f"{name}: high-band energy at r0 {r} over whole"] = mean(values)
+        run.metrics[f"{name}: high-band energy at r0 {r} over whole"] = fmean(
+            values
+        )
 Markdown(
     f"**Measured here** ({n_groups} draws of {n_crops} crops, mean ± standard deviation over draws), energy by latent band at r₀ = 0.2 over "
     "that for whole images:\n\n| | " + " | ".join(band_names) + " |\n" + "|---" * (len(band_names) + 1) + "|\n"
@@ -485,7 +472,7 @@ least = {"low-passed": bound(low), "whole": bound(stored)}
 # %% tags=["hide-input"]
 gap = [a - b for a, b in zip(live["two sets"], live["whole images"], strict=True)]
 few = max(1, switch // 4)
-before, after = mean(gap[switch - few : switch]), mean(gap[switch : switch + few])
+before, after = fmean(gap[switch - few : switch]), fmean(gap[switch : switch + few])
 same = max(
     abs(a - b) for a, b in zip(live["two sets"], live["on the fly"], strict=True)
 )
@@ -588,7 +575,9 @@ Markdown(
         if tables
         else "Nothing is recorded yet."
     )
-    + not_recorded([*ASKED, *MORE])
+    + summaries.not_recorded(
+        "scripts/record_freqwarm.py", [*ASKED, *MORE], recorded
+    )
 )
 
 
@@ -626,7 +615,7 @@ warm = {
 Markdown(
     "**Recorded**, gain in Fréchet distance:\n\n| | run by run | mean ± sd | the pairs | the runs as groups |\n|---|---|---|---|---|\n"
     + "\n".join(
-        f"| {FAMILIES[family_of(arm)]}, {curriculum_of(arm)} | {', '.join(f'{g:+.2f}' for g in found)} | {signed(found)} | "
+        f"| {FAMILIES[family_of(arm)]}, {curriculum_of(arm)} | {', '.join(f'{g:+.2f}' for g in found)} | {records.signed(found)} | "
         f"{in_pairs(found)} | "
         + GROUPS[
             records.ordering(
@@ -730,7 +719,7 @@ for i, arm in enumerate(a for a in warm if a in ASKED):
     ]
     differences.add_scatter(
         x=arms[arm][0].series["step"],
-        y=[round(mean(list(v)), 4) for v in zip(*paired, strict=True)],
+        y=[round(fmean(v), 4) for v in zip(*paired, strict=True)],
         name=f"{family_of(arm)}, {curriculum_of(arm)}",
         mode="lines",
         line={
@@ -764,7 +753,7 @@ def loss_gaps(arm: str) -> tuple[list[float], list[float]]:
             parts, ((100, 150), (150, 200)), strict=True
         ):
             part.append(
-                mean(
+                fmean(
                     [
                         g
                         for s, g in zip(steps, gap, strict=True)
@@ -780,7 +769,7 @@ Markdown(
     "| | steps 101 to 150, in the warm-up | steps 151 to 200, after it |\n|---|---|---|\n"
     + "\n".join(
         f"| {FAMILIES[family_of(arm)]}, {curriculum_of(arm)} | "
-        + " | ".join(signed(part, ".3f") for part in loss_gaps(arm))
+        + " | ".join(records.signed(part, ".3f") for part in loss_gaps(arm))
         + " |"
         for arm in warm
         if arm in ASKED
@@ -816,10 +805,7 @@ spectra_figure = go.Figure()
 for i, (arm, found) in enumerate(by_frequency.items()):
     spectra_figure.add_scatter(
         x=list(range(1, 64)),
-        y=[
-            round(mean(list(v)), 4)
-            for v in zip(*(q for _, q in found), strict=True)
-        ],
+        y=[round(fmean(v), 4) for v in zip(*(q for _, q in found), strict=True)],
         name=f"{family_of(arm)}, {curriculum_of(arm)}",
         mode="lines",
         line={"color": figures.PALETTE[i // 2], "dash": figures.DASHES[i % 2]},
@@ -844,7 +830,7 @@ rows = []
 for arm, runs in arms.items():
     found = [ratios(r) for r in runs]
     columns = [[outside for outside, _ in found]]
-    columns += [[mean(q[ranks]) for _, q in found] for ranks in BANDS.values()]
+    columns += [[fmean(q[ranks]) for _, q in found] for ranks in BANDS.values()]
     cells = " | ".join(records.plus_minus(column, ".3f") for column in columns)
     rows.append(f"| {FAMILIES[family_of(arm)]}, {curriculum_of(arm)} | {cells} |")
 Markdown(
@@ -881,7 +867,7 @@ def lower(ours: list[float], theirs: list[float], form: str = ".2f") -> str:
 
 def high_frequency_error(runs) -> list[float]:
     """Distance of the shares at ranks 32 to 63 from one, in the mean of each run."""
-    return [abs(mean(ratios(r)[1][31:]) - 1) for r in runs]
+    return [abs(fmean(ratios(r)[1][31:]) - 1) for r in runs]
 
 
 claims = {
@@ -920,7 +906,7 @@ if {"c4-r0.2", "c64-r0.2"} <= warm.keys():
         "lower": "**not reproduced at this size**, every gain is smaller",
     }[records.ordering(few_channels, many)]
     claims["the gain grows with channels, from 4 to 64 at r₀ = 0.2"] = (
-        f"{grown} ({signed(many)} against {signed(few_channels)})"
+        f"{grown} ({records.signed(many)} against {records.signed(few_channels)})"
     )
 for c in ("c4", "c64"):
     tried = [f"{c}-r{r:g}" for r in R0S]
@@ -939,7 +925,37 @@ for c in ("c4", "c64"):
         claims[
             f"the denoiser's share of energy at ranks 32 to 63 is nearer to the real one, {FAMILIES[c]} (its distance from one)"
         ] = lower(ours, theirs, ".3f")
-Markdown("\n".join(f"- {claim}: {verdict}." for claim, verdict in claims.items()))
+LEFT_OPEN = {
+    "steps60": "a warm-up of 60 steps",
+    "steps300": "a warm-up of 300 steps",
+    "linear": "a cutoff that widens linearly",
+    "cosine": "a cutoff that widens along a cosine",
+}
+AGAINST = {
+    "lower": "every run lies nearer than every run with the switch",
+    "overlapping": "the runs overlap with those of the switch",
+    "higher": "every run lies farther than every run with the switch",
+}
+other_plans = []
+for kind, what in LEFT_OPEN.items():
+    if {f"c64-r0.2-{kind}", "c64-r0.2"} <= arms.keys():
+        ours, theirs = (
+            summaries.values(arms[a], "frechet_offline")
+            for a in (f"c64-r0.2-{kind}", "c64-r0.2")
+        )
+        other_plans.append(
+            f"- {what}: {AGAINST[records.ordering(theirs, ours)]} ({records.plus_minus(ours)} against {records.plus_minus(theirs)}); "
+            f"paired by seed with the baseline it is {in_pairs(warm[f'c64-r0.2-{kind}'])}."
+        )
+Markdown(
+    "\n".join(f"- {claim}: {verdict}." for claim, verdict in claims.items())
+    + (
+        "\n\nWhat the authors leave open, f8, 64 channels, r₀ = 0.2, against their switch after a quarter of the steps:\n\n"
+        + "\n".join(other_plans)
+        if other_plans
+        else ""
+    )
+)
 
 # %% [markdown]
 # ## What this shows and what it cannot show

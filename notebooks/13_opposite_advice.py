@@ -61,6 +61,7 @@ record_path: str = ""  # where the run record goes; nowhere when empty
 # %% tags=["hide-input"]
 import math
 from itertools import pairwise
+from statistics import fmean
 
 import plotly.graph_objects as go
 import torch
@@ -116,11 +117,6 @@ HIGH = BANDS["32 to 63"]
 CONTROL, SE = "control", "SE"
 
 
-def mean(values) -> float:
-    values = list(values)
-    return math.fsum(values) / len(values)
-
-
 def signs(differences: list[float]) -> str:
     """What paired differences have in common: their sign, or nothing."""
     pairs = "pair" if len(differences) == 1 else "pairs"
@@ -130,12 +126,6 @@ def signs(differences: list[float]) -> str:
         return f"higher in {len(differences)} of {len(differences)} {pairs}"
     falls = sum(d < 0 for d in differences)
     return f"of both signs ({falls} of {len(differences)} pairs lower)"
-
-
-def signed(values: list[float], form: str = ".2f") -> str:
-    """Mean with its sign, and spread, of differences."""
-    middle, spread = records.mean_and_spread(values)
-    return f"{middle:+{form}}" + (f" ± {spread:{form}}" if len(values) > 1 else "")
 
 
 # %% [markdown]
@@ -659,18 +649,10 @@ complete = len(cells) == len(CELLS) and all(
 )
 
 
-def not_recorded(wanted, there) -> str:
-    """What is missing, and the command that would record it."""
-    missing = [arm for arm in wanted if len(there.get(arm, ())) < ENOUGH]
-    command = f"python scripts/record_freqwarm.py {' '.join(missing)}"
-    return (
-        f"\n\nNot all runs are recorded here; `{command}` adds what is missing."
-        if missing
-        else ""
-    )
-
-
-MISSING = not_recorded(("plain-r0.2", "se-r0.2"), warm_runs)
+all_seeds = {arm for arm, runs in warm_runs.items() if len(runs) >= ENOUGH}
+MISSING = summaries.not_recorded(
+    "scripts/record_freqwarm.py", ("plain-r0.2", "se-r0.2"), all_seeds
+)
 Markdown(
     "**Recorded** (mean ± standard deviation over seeds; an arrow: above or below the control in every run):\n\n"
     + summaries.denoiser_table(cells, CONTROL)
@@ -716,19 +698,19 @@ warm_control, warm_se = (
 common = sorted(warm_control.keys() & warm_se.keys())
 interaction = [warm_se[s] - warm_control[s] for s in common]
 rows = [
-    f"| {name} | {', '.join(f'{d:+.2f}' for d in values)} | {signed(values, '.2f')} | {signs(values)} | "
+    f"| {name} | {', '.join(f'{d:+.2f}' for d in values)} | {records.signed(values, '.2f')} | {signs(values)} | "
     + ", ".join(
         f"{d:+.2f}" for d in paired(*EFFECTS[name], "decoded_latents_frechet")
     )
     + " | "
-    + signed(paired(*EFFECTS[name], "recall"), ".3f")
+    + records.signed(paired(*EFFECTS[name], "recall"), ".3f")
     + " |"
     for name, values in effect.items()
 ]
 if interaction:
     rows.append(
         f"| interaction (FreqWarm on SE less on the control) | {', '.join(f'{d:+.2f}' for d in interaction)} | "
-        f"{signed(interaction, '.2f')} | {signs(interaction)} | | |"
+        f"{records.signed(interaction, '.2f')} | {signs(interaction)} | | |"
     )
 same = [
     latents_of(a) == latents_of(b)
@@ -738,7 +720,7 @@ same = [
 for name, values in (
     effect | ({"interaction": interaction} if interaction else {})
 ).items():
-    run.metrics[f"recorded, {name}: Fréchet distance"] = mean(values)
+    run.metrics[f"recorded, {name}: Fréchet distance"] = fmean(values)
 Markdown(
     "**Recorded**, paired by seed; negative is better for a distance:\n\n"
     "| effect of | Fréchet distance, run by run | mean ± spread | sign | distance of decoded latents | recall |\n"
@@ -835,7 +817,8 @@ Markdown(
     + (
         "\n- Smallest mean of the four: **"
         + min(
-            cells, key=lambda c: mean(summaries.values(cells[c], "frechet_offline"))
+            cells,
+            key=lambda c: fmean(summaries.values(cells[c], "frechet_offline")),
         )
         + "**."
         if complete
@@ -882,7 +865,7 @@ def at_snapshots(on: str) -> str:
                 for a, b in both
             ]
             told.append(
-                f"after {step:.0f} steps {signed(values, '.2f')} ({signs(values)})"
+                f"after {step:.0f} steps {records.signed(values, '.2f')} ({signs(values)})"
             )
     return f"- {on}: " + "; ".join(told)
 
@@ -902,7 +885,7 @@ Markdown(
 # %% tags=["hide-input"]
 def smooth(values: list[float], n: int = 5) -> list[float]:
     """Running mean over n entries."""
-    return [mean(values[max(0, i - n + 1) : i + 1]) for i in range(len(values))]
+    return [fmean(values[max(0, i - n + 1) : i + 1]) for i in range(len(values))]
 
 
 behind = go.Figure()
@@ -956,20 +939,20 @@ told = []
 for on, by_run in gap.items():
     steps = pairs(f"{on}, FreqWarm", on)[0][0].series["step"]
     during = [
-        mean(d for d, s in zip(v, steps, strict=True) if WARM / 2 < s <= WARM)
+        fmean(d for d, s in zip(v, steps, strict=True) if WARM / 2 < s <= WARM)
         for v in by_run
     ]
     after = [
-        mean(d for d, s in zip(v, steps, strict=True) if WARM < s <= WARM + 50)
+        fmean(d for d, s in zip(v, steps, strict=True) if WARM < s <= WARM + 50)
         for v in by_run
     ]
-    end = [mean(v[-10:]) for v in by_run]
+    end = [fmean(v[-10:]) for v in by_run]
     stages[on] = {"during": during, "after": after, "end": end}
     told.append(
-        f"- {on}: {signed(during, '.4f')} in the second half of the warm-up (least losses differ by "
-        f"{-easier[on]:+.3f}); {signed(after, '.4f')} in the 50 steps after the switch, {signs(after)} (a "
+        f"- {on}: {records.signed(during, '.4f')} in the second half of the warm-up (least losses differ by "
+        f"{-easier[on]:+.3f}); {records.signed(after, '.4f')} in the 50 steps after the switch, {signs(after)} (a "
         f"linear denoiser that knows the warm-up's spectrum only: {switch[on, R0]:+.4f}); "
-        f"{signed(end, '.4f')} over the last 100 steps, {signs(end)}."
+        f"{records.signed(end, '.4f')} over the last 100 steps, {signs(end)}."
     )
 Markdown(
     "**Recorded**, loss with FreqWarm less without:\n\n" + "\n".join(told)
@@ -1004,7 +987,7 @@ for label, runs in cells.items():
     by_rank = zip(*(generated(r)[1] for r in runs), strict=True)
     errors.add_scatter(
         x=list(range(1, K)),
-        y=[round(mean(values), 4) for values in by_rank],
+        y=[round(fmean(values), 4) for values in by_rank],
         name=label,
         mode="lines",
         line={
@@ -1028,7 +1011,7 @@ figures.described(
 # %% tags=["hide-input"]
 def share(record, band) -> float:
     """Mean q_k over a band of ranks."""
-    return mean(generated(record)[1][band.start - 1 : band.stop - 1])
+    return fmean(generated(record)[1][band.start - 1 : band.stop - 1])
 
 
 def misses(one: str, other: str, band) -> list[float]:
@@ -1057,7 +1040,8 @@ Markdown(
     + "\n".join(rows)
     + "\n\nMiss of the share at ranks 32 to 63, |ln q|, paired (negative: nearer to the real latents):\n\n"
     + "\n".join(
-        f"- {name}: {signed(d, '.3f')}, {signs(d)}." for name, d in nearer.items()
+        f"- {name}: {records.signed(d, '.3f')}, {signs(d)}."
+        for name, d in nearer.items()
     )
 )
 
@@ -1108,8 +1092,10 @@ Markdown(
     "**Recorded** (Fréchet distances compare within a row only: sizes of pictures, batches and samplers differ):\n\n"
     "| autoencoder | without FreqWarm | r₀ | with less without, run by run | sign |\n|---|---|---|---|---|\n"
     + "\n".join(rows)
-    + not_recorded(
-        [b + r for b in FAMILY for r in ("", "-r0.1", "-r0.2", "-r0.4")], warm_runs
+    + summaries.not_recorded(
+        "scripts/record_freqwarm.py",
+        [b + r for b in FAMILY for r in ("", "-r0.1", "-r0.2", "-r0.4")],
+        all_seeds,
     )
 )
 
@@ -1143,7 +1129,11 @@ def both(name: str, source) -> list[float]:
 
 
 def said(values: list[float], form: str) -> str:
-    return f"{signed(values, form)}, {signs(values)}" if values else "not recorded"
+    return (
+        f"{records.signed(values, form)}, {signs(values)}"
+        if values
+        else "not recorded"
+    )
 
 
 at_end = [d for on in stages.values() for d in on["end"]]
@@ -1319,7 +1309,7 @@ if any(name.startswith("FreqWarm") for name in effect):
             None: "is **undecided** (pairs disagree, or are too few)",
         }[direction]
         closing.append(
-            f"- {name}: {word} ({signed(effect[name], '.2f')} in Fréchet distance)."
+            f"- {name}: {word} ({records.signed(effect[name], '.2f')} in Fréchet distance)."
         )
     if interaction:
         word = {
@@ -1328,7 +1318,7 @@ if any(name.startswith("FreqWarm") for name in effect):
             None: "whether FreqWarm does better or worse on SE's latents is undecided",
         }[falls(interaction)]
         closing.append(
-            f"- Together: FreqWarm's effect on SE less that on the control is {signed(interaction, '.2f')}; {word}. This alone does not say that either helps."
+            f"- Together: FreqWarm's effect on SE less that on the control is {records.signed(interaction, '.2f')}; {word}. This alone does not say that either helps."
         )
 Markdown(
     "**And with the records, at this size** (*helps*, *harms*: in every pair of seeds):\n\n"

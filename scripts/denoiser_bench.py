@@ -18,7 +18,8 @@ from torch.utils.data import Dataset
 from diffusab_core import data, denoisers, denoising, experiments, records, sample_metrics, spectrum
 from diffusab_core.autoencoders import Autoencoder
 from diffusab_core.denoising import Denoising, Sampling
-from diffusab_core.latents import Latents, weights_digest
+from diffusab_core.latent_identity import weights_digest
+from diffusab_core.latents import Latents
 from diffusab_core.offline_features import OfflineFeatures, offline_features
 
 SHIFTS = (0.25, 0.5, 1.0, 2.0, 4.0)

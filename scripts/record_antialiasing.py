@@ -5,8 +5,8 @@
 
 An arm is a shipped recipe, as it is or "-blurred": before training, each strided convolution of the encoder is replaced
 by the convolution, a binomial blur and sampling (diffusab_core.aliasing.BlurPool). Initial weights, crops, noise and
-steps of a seed are the same in both. One record for each arm and seed in book/results/antialiasing/; what is recorded is
-left alone, and an interrupted training goes on. Weights of the blurred encoders stay in runs/antialiasing/.
+steps of a seed are the same in both. One record for each arm and seed in book/results/antialiasing/; what is recorded
+is left alone, and an interrupted training goes on. Weights of the blurred encoders stay in runs/antialiasing/.
 """
 
 from __future__ import annotations

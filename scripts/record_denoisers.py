@@ -15,7 +15,7 @@ from pathlib import Path
 
 from diffusab_core import autoencoders, data
 from diffusab_core.denoising import Sampling
-from diffusab_core.latent_cache import Extraction, extract
+from diffusab_core.extraction import Extraction, extract
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 import denoiser_bench

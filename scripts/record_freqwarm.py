@@ -17,7 +17,8 @@ from pathlib import Path
 from diffusab_core import autoencoders, data
 from diffusab_core.curriculum import FreqWarm, WarmedLatents
 from diffusab_core.denoising import Sampling
-from diffusab_core.latent_cache import Extraction, LatentCache, extract
+from diffusab_core.extraction import Extraction, extract
+from diffusab_core.latent_cache import LatentCache
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 import denoiser_bench

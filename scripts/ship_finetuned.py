@@ -14,7 +14,7 @@ from pathlib import Path
 
 import torch
 from diffusers import AutoencoderKL
-from train_shipped import EVALUATION_SEED, PACKAGE_WEIGHTS, RECIPES, measure, normalise
+from train_shipped import EVALUATION_SEED, PACKAGE_WEIGHTS, RECIPES, measure, normalisation, normalise
 
 from diffusab_core import data, records
 from diffusab_core.experiments import card
@@ -44,8 +44,7 @@ def ship(name: str, run: Path, folder: Path) -> None:
         f"On {BASE.evaluation_crops} fixed crops of held-out photographs (`data.Photos({BASE.evaluation_resolution}, "
         f'"test", seed={EVALUATION_SEED})`), with the stored half-precision weights run in float32: '
         f"{found['held_out_psnr_db']:.2f} dB, high-frequency energy ratio of the latents "
-        f"{found['held_out_latent_high_frequency_energy_ratio']:.5f}. Normalise latents as "
-        f"(z - {model.config.shift_factor:.4f}) x {model.config.scaling_factor:.4f}.",
+        f"{found['held_out_latent_high_frequency_energy_ratio']:.5f}. Normalise latents as {normalisation(model)}.",
         118,
     )
     text = card(name, record).replace(

@@ -140,6 +140,12 @@ def measure(model: AutoencoderKL, recipe: Recipe) -> dict[str, float]:
     return found
 
 
+def normalisation(model: AutoencoderKL) -> str:
+    """What makes this model's latents standard, as its card says it."""
+    shift, factor = model.config.shift_factor, model.config.scaling_factor
+    return f"(z {'+' if shift < 0 else '-'} {abs(shift):.4f}) x {factor:.4f}"
+
+
 def card(name: str, recipe: Recipe, record: records.RunRecord, model: AutoencoderKL) -> str:
     """The model card, in Markdown."""
     m = record.metrics
@@ -195,7 +201,7 @@ def card(name: str, recipe: Recipe, record: records.RunRecord, model: Autoencode
 
         TABLE
 
-        Normalise latents as (z - {model.config.shift_factor:.4f}) x {model.config.scaling_factor:.4f}: mean and
+        Normalise latents as {normalisation(model)}: mean and
         inverse standard deviation of posterior samples of {recipe.statistics_crops} training crops.
 
         ## Limits

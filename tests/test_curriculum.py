@@ -18,8 +18,10 @@ from diffusab_core import autoencoders, curriculum, data, denoising, experiments
 from diffusab_core.cli import app
 from diffusab_core.curriculum import EVERYTHING, FreqWarm, WarmedLatents, low_passed_cache, warmed
 from diffusab_core.denoising import Denoising
-from diffusab_core.latent_cache import Extraction, extract, open_cache
-from diffusab_core.latents import EncodedLatents, LatentsError, TensorLatents
+from diffusab_core.encoding import EncodedLatents
+from diffusab_core.extraction import Extraction, extract
+from diffusab_core.latent_cache import open_cache
+from diffusab_core.latents import LatentsError, TensorLatents
 from diffusab_core.spectrum import radial_split
 
 SIDE, COUNT = 32, 12
@@ -255,6 +257,7 @@ def test_on_the_fly_in_a_shell(tmp_path):
 @pytest.mark.parametrize(
     ("options", "said"),
     [(["--curriculum", "slow"], "'slow'"), (["--warmup-steps", "3"], "--curriculum freqwarm"),
+     (["--r0", "0.3"], "--r0 0.3 is of a curriculum"), (["--schedule", "linear"], "--schedule linear is of"),
      (["--curriculum", "freqwarm", "--steps", "4", "--warmup-steps", "5"], "--warmup-steps 5"),
      (["--curriculum", "freqwarm", "--r0", "0.9"], "0.9"),
      (["--curriculum", "freqwarm", "--schedule", "linear"], "on the fly")],

@@ -32,7 +32,7 @@ def test_the_explorer_shows_both_spaces_at_one_radius(models, image):
     assert [trace.source for trace in figure.data] == expected
     titles = [a.text for a in figure.layout.annotations]
     assert f"{psnr(low, x).item():.1f} dB" in titles[0]
-    assert f"{psnr(parts.low, x).item():.1f} dB (from all of Z: {psnr(parts.whole, x).item():.1f} dB)" in titles[2]
+    assert f"{psnr(parts.low, x).item():.1f} dB (Dec(Z): {psnr(parts.whole, x).item():.1f} dB)" in titles[2]
     assert f"{psnr(parts.high, x).item():.1f} dB" in titles[3]
     within, beyond = explore_radial.energy_shares(z, 0.1)
     assert f"{100 * within:.1f}%" in titles[2]

@@ -196,3 +196,37 @@ def test_every_arm_of_freqwarm_has_an_autoencoder_and_fits_its_steps(record_freq
         assert ":" in source or source in autoencoders.SHIPPED
         assert plan is None or plan.warmup_steps < bench.recipe["steps"]
         assert plan is None or plan.schedule == "hard" or plan.r0 == record_freqwarm.LEVELS[0]
+
+
+@pytest.fixture(scope="module")
+def record_antialiasing():
+    yield from opened("record_antialiasing")
+
+
+def test_strided_and_blurred_encoders_are_recorded_alike(record_antialiasing, tmp_path, monkeypatch):
+    for name, value in {"ROOT": tmp_path, "RESULTS": tmp_path / "results", "STEPS": 2, "CROPS": 4, "GRATED": 1}.items():
+        monkeypatch.setattr(record_antialiasing, name, value)
+    strided, blurred = (records.read(record_antialiasing.record(arm, 0)) for arm in ("kl-f8c4", "kl-f8c4-blurred"))
+    assert strided.series.keys() == blurred.series.keys()
+    assert (strided.parameters["blurred"], blurred.parameters["blurred"]) == (False, True)
+    assert strided.parameters["latent_channels"] == blurred.parameters["latent_channels"] == 4
+    assert strided.metrics["psnr_db"] > blurred.metrics["psnr_db"] + 3  # 2000 steps against 2
+    beyond = record_antialiasing.IN_NYQUIST.index(1.5)
+    assert strided.series["folded_share"][beyond] > 0.5
+    assert blurred.series["relative_gain"][beyond] < 0.1 * strided.series["relative_gain"][beyond]
+    assert not any(str(tmp_path) in path.read_text() for path in (tmp_path / "results").iterdir())
+
+
+def test_a_blurred_encoder_is_read_back_as_it_was_trained(record_antialiasing, tmp_path, monkeypatch):
+    monkeypatch.setattr(record_antialiasing, "ROOT", tmp_path)
+    monkeypatch.setattr(record_antialiasing, "STEPS", 2)
+    monkeypatch.setattr(record_antialiasing.train_shipped, "loss_of", lambda model, *_: lambda step, generator: (
+        model.encode(torch.randn(1, 3, 48, 48, generator=generator)).latent_dist.mean.square().mean(), {}))  # fmt: skip
+    (first, record), (again, same) = (record_antialiasing.blurred("kl-f8c64", 1) for _ in range(2))
+    assert record == same
+    x = torch.randn(1, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(first.encode(x).mean, again.encode(x).mean)
+    torch.manual_seed(1)
+    fresh = autoencoders.Autoencoder("fresh", record_antialiasing.train_shipped.build(
+        record_antialiasing.train_shipped.RECIPES["kl-f8c64"]))  # fmt: skip
+    assert not torch.equal(first.encode(x).mean, fresh.encode(x).mean)

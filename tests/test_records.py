@@ -121,6 +121,12 @@ def test_by_arm_sorts_by_the_seed_as_a_number_and_refuses_a_wrong_name(tmp_path)
         records.by_arm(tmp_path)
 
 
+def test_signed_keeps_the_sign_of_what_does_not_round_to_zero():
+    assert records.signed([1.0, 2.0, 3.0]) == "+2.00 ± 1.00"
+    assert records.signed([-0.5], ".1f") == "-0.5"
+    assert records.signed([-0.003, 0.001]) == "+0.00 ± 0.00"
+
+
 def test_plus_minus():
     assert records.plus_minus([1.0, 2.0, 3.0]) == "2.00 ± 1.00"
     assert records.plus_minus([1.25], ".1f") == "1.2"

@@ -87,3 +87,10 @@ def test_series_by_place_hold_one_value_for_each_run():
     assert found == {"0": [9.0, 9.0], "10": [5.0, 5.0], "20": [4.0, 3.0]}
     with pytest.raises(ValueError, match="at other places 'snapshot_step'"):
         summaries.at_each([*runs, denoiser(2, 4.0, steps=(0.0, 10.0, 30.0))], "snapshot_step", "loss")
+
+
+def test_what_is_missing_is_told_with_its_command():
+    said = summaries.not_recorded("scripts/record.py", ["a", "b", "c"], {"b": []})
+    assert said.startswith("\n\n")
+    assert "`python scripts/record.py a c`" in said
+    assert summaries.not_recorded("scripts/record.py", ["a"], {"a"}) == ""

@@ -21,7 +21,8 @@ from diffusab_core.autoencoders import Autoencoder
 from diffusab_core.denoising import Denoising, Sampling
 from diffusab_core.distributed import World, shard
 from diffusab_core.experiments.folders import logs, read_back
-from diffusab_core.latents import Latents, weights_digest
+from diffusab_core.latent_identity import weights_digest
+from diffusab_core.latents import Latents
 from diffusab_core.sharded_checkpoints import ShardedStore
 
 
