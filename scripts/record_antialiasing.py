@@ -5,8 +5,10 @@
 
 An arm is a shipped recipe, as it is or "-blurred": before training, each strided convolution of the encoder is replaced
 by the convolution, a binomial blur and sampling (diffusab_core.aliasing.BlurPool). Initial weights, crops, noise and
-steps of a seed are the same in both. One record for each arm and seed in book/results/antialiasing/; what is recorded
-is left alone, and an interrupted training goes on. Weights of the blurred encoders stay in runs/antialiasing/.
+steps of a seed are the same in both. "-blurred-denoised" trains the denoiser of record_freqwarm.py on latents of the
+blurred encoder with seed 0; its strided counterparts are the arms c4 and c64 there. One record for each arm and seed in
+book/results/antialiasing/; what is recorded is left alone, and an interrupted training goes on. Weights of the blurred
+encoders stay in runs/antialiasing/.
 """
 
 from __future__ import annotations
@@ -22,16 +24,19 @@ from safetensors.torch import load_file, save_file
 
 from diffusab_core import aliasing, autoencoders, data, finetuning, perturbation, records, training
 from diffusab_core.autoencoders import Autoencoder
+from diffusab_core.latents import TensorLatents
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
+import denoiser_bench
 import record_family
+import record_freqwarm
 import recording
 import train_shipped
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "book" / "results" / "antialiasing"
-BLURRED = "-blurred"
-ARMS = tuple(f"{name}{how}" for name in ("kl-f8c4", "kl-f8c64") for how in ("", BLURRED))
+BLURRED, DENOISED = "-blurred", "-blurred-denoised"
+ARMS = tuple(f"{name}{how}" for name in ("kl-f8c4", "kl-f8c64") for how in ("", BLURRED, DENOISED))
 
 SIDE, GRATED, CROPS = 128, 8, 64  # pixels of the held-out crops; how many carry gratings, how many are encoded
 IN_NYQUIST = (0.25, 0.5, 0.75, 0.9, 1.5, 2.5, 4.5)  # frequencies of the gratings, in units of the latent's Nyquist's
@@ -75,10 +80,26 @@ def opened(arm: str, seed: int) -> tuple[Autoencoder, records.RunRecord]:
     return autoencoders.load(str(folder)), records.read(folder / "record.json")
 
 
+def denoised(arm: str, seed: int, out: Path) -> Path:
+    """A denoiser on a blurred encoder's latents of the crops that record_freqwarm.py encodes, measured as there."""
+    name, bench = arm.removesuffix(DENOISED), record_freqwarm.F8
+    autoencoder, _ = blurred(name, 0)
+    images = data.Photos(bench.resolution, "train", seed=0, length=record_freqwarm.CROPS)
+    batches = torch.arange(len(images)).split(64)
+    posteriors = [autoencoder.encode(data.stack(images, batch.tolist())) for batch in batches]
+    latents = TensorLatents(torch.cat([p.mean for p in posteriors]), torch.cat([p.std for p in posteriors]))
+    return denoiser_bench.measure(
+        bench, arm, seed, autoencoder, latents, out=out, folder=ROOT / "runs" / "antialiasing" / out.stem,
+        source=f"{name}, blurred", special={}, with_shifts=False,
+    )  # fmt: skip
+
+
 def record(arm: str, seed: int) -> Path:
     out = RESULTS / f"{arm}-seed{seed}.json"
     if out.is_file():
         return out
+    if arm.endswith(DENOISED):
+        return denoised(arm, seed, out)
     autoencoder, trained = opened(arm, seed)
     run = records.start(
         "antialiasing",

@@ -199,7 +199,7 @@ def test_every_arm_of_freqwarm_has_an_autoencoder_and_fits_its_steps(record_freq
 
 
 @pytest.fixture(scope="module")
-def record_antialiasing():
+def record_antialiasing(record_freqwarm):
     yield from opened("record_antialiasing")
 
 
@@ -214,6 +214,22 @@ def test_strided_and_blurred_encoders_are_recorded_alike(record_antialiasing, tm
     beyond = record_antialiasing.IN_NYQUIST.index(1.5)
     assert strided.series["folded_share"][beyond] > 0.5
     assert blurred.series["relative_gain"][beyond] < 0.1 * strided.series["relative_gain"][beyond]
+    assert not any(str(tmp_path) in path.read_text() for path in (tmp_path / "results").iterdir())
+
+
+def test_a_denoiser_is_recorded_on_blurred_latents(record_antialiasing, tmp_path, monkeypatch):
+    small, freqwarm = Sampling(24, steps=2), record_antialiasing.record_freqwarm
+    bench = replace(
+        freqwarm.F8, images=lambda: data.Photos(64, "train", seed=1, length=40), final=small, quick=small,
+        recipe=freqwarm.RECIPE | {"steps": 4, "batch_size": 4},
+    )  # fmt: skip
+    monkeypatch.setattr(freqwarm, "F8", bench)
+    monkeypatch.setattr(freqwarm, "CROPS", 48)
+    for name, value in {"ROOT": tmp_path, "RESULTS": tmp_path / "results", "STEPS": 2}.items():
+        monkeypatch.setattr(record_antialiasing, name, value)
+    done = records.read(record_antialiasing.record("kl-f8c4-blurred-denoised", 1))
+    assert set(done.metrics) >= MEASURED
+    assert done.parameters["autoencoder"] == "kl-f8c4, blurred"
     assert not any(str(tmp_path) in path.read_text() for path in (tmp_path / "results").iterdir())
 
 
