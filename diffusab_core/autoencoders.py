@@ -8,6 +8,7 @@ imported from here.
 
 from __future__ import annotations
 
+import difflib
 import json
 import os
 import re
@@ -249,9 +250,11 @@ def load(
         return _open_folder(folder, Path(text).resolve().name, device, dtype)
     if isinstance(name_or_path, str) and _HUB_ID.fullmatch(text):
         return _open_hub(text, subfolder, device, dtype)
+    close = difflib.get_close_matches(text, SHIPPED, n=1)
+    guess = f" (did you mean {close[0]}?)" if close else ""
     raise AutoencoderError(
-        f"no autoencoder {text!r}: it is not a shipped name ({', '.join(SHIPPED)}), not a local folder, "
-        "and not the id of a hub repository (owner/name)"
+        f"no autoencoder {text!r}{guess}: it is not a local folder, not the id of a hub repository (owner/name), "
+        f"and not a shipped name ({', '.join(SHIPPED)})"
     )
 
 

@@ -28,6 +28,8 @@ from diffusab_core.report_types import Profile
 SMALL_DB = 1.0
 #: A PSNR lower by at least this is called large; 6 dB is an error power four times as large.
 LARGE_DB = 6.0
+#: Reconstructions with a lower PSNR (root mean square error of 18% of the range) say little about the images.
+POOR_DB = 15.0
 #: The cut ratio, of those measured, that the cut is told at.
 TOLD_CUT = 0.75
 #: A posterior with less noise than this share of a sample's variance is called practically deterministic.
@@ -109,6 +111,7 @@ def thresholds() -> list[str]:
         "than images; from 0.8 times on about as images; below steeper.",
         f"PSNR lost: below {SMALL_DB:g} dB little, from {LARGE_DB:g} dB on (four times the error power) much. Against "
         f"RGB's cut: within {SMALL_DB:g} dB about the same.",
+        f"PSNR of reconstructions: below {POOR_DB:g} dB the model is said not to reconstruct these images.",
         f"Noise share: below {LITTLE_NOISE:.0%} practically deterministic, from {MUCH_NOISE:.0%} on noisy.",
         f"PSNR between Dec(S z) and S Dec(z): from {EQUIVARIANT_DB:g} dB on (3% of the range, root mean square) nearly "
         f"scale equivariant, up to {FAR_DB:g} dB (10%) far from it.",
@@ -136,13 +139,16 @@ def both_errors(a: float | None, b: float | None) -> float | None:
 
 
 def of_reconstruction(quality: Reconstruction) -> str:
-    """PSNR, SSIM and LPIPS; no judgement."""
+    """PSNR, SSIM and LPIPS, and whether there is a reconstruction to speak of."""
     spread = "" if quality.psnr_spread_db is None else f" (± {quality.psnr_spread_db:.1f} dB over images)"
     said = f"Decoded posterior means have a PSNR of {db(quality.psnr_db)}{spread}"
     if quality.ssim is not None:
         said += f" and an SSIM of {quality.ssim:.3f}"
     lpips = "LPIPS was not measured." if quality.lpips is None else f"LPIPS (AlexNet) is {quality.lpips:.3f}."
-    return f"{said} on {quality.images:,} images. {lpips}"
+    said = f"{said} on {quality.images:,} images. {lpips}"
+    if _lower(quality.psnr_db, POOR_DB) > 0:
+        said += " The model does not reconstruct these images: what is said of cuts, scale and decoder means little."
+    return said
 
 
 def of_cut(cut: Cut) -> str:
@@ -184,7 +190,9 @@ def of_noise(noise: Noise) -> str:
     if noise.silent_channels:
         said += f" {noise.silent_channels} of {channels} channels are more noise than signal."
     first = next((k for k, share in enumerate(noise.by_frequency) if share > 0.5), None)
-    if first is not None:
+    if all(share > 0.5 for share in noise.by_frequency):
+        said += " At every frequency a sample's coefficients are more noise than signal."
+    elif first is not None:
         said += (
             f" From zigzag rank {first} of {len(noise.by_frequency) - 1} on, a sample's coefficients begin to be more "
             "noise than signal."
@@ -220,11 +228,15 @@ def of_dependence(needs: Dependence) -> str:
         for value, a, b in zip(needs.without_db, needs.edges, needs.edges[1:], strict=False)
     ]
     worst, a, b = max(bands)
+    costs = (
+        f"The band whose removal costs most is {a:g} to {b:.3g} ({worst:.1f} dB, {needs.images} images)."
+        if worst >= 0.05
+        else f"No band's removal costs as much as 0.1 dB ({needs.images} images)."
+    )
     return (
         f"The decoder {word} latent frequencies beyond {needs.split_radius:g} cycles per latent pixel: from the rest "
         f"alone PSNR is {db(needs.low_db)}, from the whole latent {db(needs.whole_db)}, from those frequencies alone "
-        f"{db(needs.high_db)}. The band whose removal costs most is {a:g} to {b:.3g} ({worst:.1f} dB, "
-        f"{needs.images} images)."
+        f"{db(needs.high_db)}. {costs}"
     )
 
 

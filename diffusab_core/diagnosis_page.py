@@ -87,15 +87,15 @@ def _no_quality(report: DiagnosisReport) -> str:
 def _findings(report: DiagnosisReport) -> str:
     colours, _ = model_styles(len(report.models))
     parts = []
+    both = compared(report.models)
+    if both:
+        parts.append("<h3>Compared</h3><ul>" + "".join(f"<li>{escaped(s)}</li>" for s in both) + "</ul>")
     for model, colour in zip(report.models, colours, strict=True):
         said = findings(model, report.rgb_like(model), report.options.block_size)
         items = "".join(f"<li><b>{TOPICS[f.topic]}.</b> {escaped(f.text)}</li>" for f in said)
         parts.append(
             f'<h3><span class="swatch" style="background:{colour}"></span>{escaped(model.name)}</h3><ul>{items}</ul>'
         )
-    both = compared(report.models)
-    if both:
-        parts.append("<h3>Compared</h3><ul>" + "".join(f"<li>{escaped(s)}</li>" for s in both) + "</ul>")
     return "".join(parts)
 
 
@@ -236,6 +236,7 @@ $comparison
 zigzag order; $white in white noise. <b>High-frequency energy ratio:</b> mean energy of a coefficient in that half \
 over the energy of D₀₀. <b>PSNR</b> is the mean over images, in dB, of images in [0, 1]; ∞ means identical. \
 <b>Silent channels</b> are more noise than signal. \
+<b>S</b> downsamples by the factor given, Dec decodes. \
 Cuts, parts, gratings and cutoffs were measured on a subset of $subset images, so that their PSNRs are not those of \
 all images.</p>
 $no_quality

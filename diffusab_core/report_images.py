@@ -60,7 +60,7 @@ def own_images(
     chosen, skipped, not_opened = sample(store, samples, seed, progress)
     names = tuple(chosen.name(i) for i in range(len(chosen)))
     cut = "largest centred square" if crop == "center" else "random square of random scale"
-    described = f"{len(names)} images of {store.where}, {cut}, {resolution} x {resolution} pixels"
+    described = f"{len(names)} images from {store.where}, {cut}, {resolution} x {resolution} pixels"
     return Images(chosen, names, described, skipped, not_opened)
 
 

@@ -190,7 +190,7 @@ def _table(report: Report) -> Iterable[tuple[str, ...]]:
             f"{profile.blocks:,}",
             f"{profile.excluded_blocks:,}",
         )
-    yield ("white noise", percent(white_share(report.options.block_size)), *[""] * 7)
+    yield ("white noise", percent(white_share(report.options.block_size)), *["–"] * 7)
 
 
 def _reading(report: Report, model: Profile) -> str:

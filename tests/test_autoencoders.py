@@ -109,7 +109,7 @@ def test_sides_have_to_be_multiples_of_the_compression(folder):
 
 
 def test_unknown_name_lists_the_shipped_ones_and_the_other_ways():
-    with pytest.raises(AutoencoderError, match=r"'kl-f8'.*kl-f4c16.*local folder.*hub"):
+    with pytest.raises(AutoencoderError, match=r"'kl-f8' \(did you mean kl-f8c4\?\).*local folder.*hub.*kl-f4c16"):
         load("kl-f8")
     with pytest.raises(AutoencoderError, match="not a local folder"):
         load("/no/such/folder")

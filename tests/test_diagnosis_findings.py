@@ -97,6 +97,7 @@ def test_noise_of_channels_and_frequencies():
     said = f.of_noise(noise(0.3, (0.5, 0.51, 0.9), (0.1, 0.5, 0.51) + (0.6,) * 61))
     assert "2 of 3 channels are more noise than signal" in said
     assert "From zigzag rank 2 of 63 on" in said
+    assert "At every frequency" in f.of_noise(noise(0.9, (0.9, 0.9), (0.9,) * 64))
     quiet = f.of_noise(noise(0.3, (0.5, 0.5), (0.5,) * 64))
     assert "channels are more" not in quiet
     assert "rank" not in quiet
@@ -125,6 +126,19 @@ def test_dependence(low, word):
     assert word in said
     assert f"from the rest alone PSNR is {low:.1f} dB, from the whole latent 30.0 dB" in said
     assert "costs most is 0 to 0.25 (20.0 dB, 3 images)" in said
+
+
+def test_a_decoder_that_misses_no_band():
+    needs = dependence(30.0)
+    said = f.of_dependence(replace(needs, without_db=(needs.whole_db - 0.04,) * len(needs.without_db)))
+    assert "No band's removal costs as much as 0.1 dB (3 images)" in said
+    assert "costs most" not in said
+
+
+@pytest.mark.parametrize(("psnr", "poor"), [(14.99, True), (15.0, False), (None, False)])
+def test_a_model_that_does_not_reconstruct_is_said_to(psnr, poor):
+    said = f.of_reconstruction(replace(model().reconstruction, psnr_db=psnr))
+    assert ("does not reconstruct these images" in said) == poor
 
 
 @pytest.mark.parametrize(
