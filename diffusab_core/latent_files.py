@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from diffusab_core.latents import LatentsError
@@ -134,8 +134,9 @@ def write_shard(folder: Path, number: int, tensors: dict[str, Tensor]) -> dict[s
     path = folder / file_name(number)
     partial = path.with_name(path.name + ".tmp")
     try:
-        save_file(tensors, partial)
-        partial.chmod((folder / INDEX).stat().st_mode & 0o777)  # safetensors lets nobody else read
+        # Not save_file(), which writes under a random name first: a killed process would leave that behind for ever,
+        # whereas this name is written over by whoever goes on.
+        partial.write_bytes(save(tensors))
         _flush(partial)
         entry = {"file": path.name, "items": len(tensors["mean"]), "bytes": partial.stat().st_size}
         entry["sha256"] = sha256(partial)

@@ -852,7 +852,10 @@ def folding_curves() -> go.Figure:
                 showlegend=column == 1,
                 mode="lines+markers",
                 marker={"symbol": i},
-                line={"color": figures.PALETTE[i], "dash": figures.DASHES[i % 2]},
+                line={
+                    "color": figures.PALETTE[i // 2],
+                    "dash": figures.DASHES[i % 2],
+                },
                 row=1,
                 col=column,
             )
