@@ -1,6 +1,6 @@
 """Train two shipped recipes with anti-aliased downsampling in the encoder, and record what strided and blurred fold.
 
-    python scripts/record_antialiasing.py                  every arm, seeds 0, 1 and 2: an hour on a small machine
+    python scripts/record_antialiasing.py                  every arm, seeds 0, 1 and 2: hours on a small machine
     python scripts/record_antialiasing.py kl-f8c4 kl-f8c4-blurred --seeds 0
 
 An arm is a shipped recipe, as it is or "-blurred": before training, each strided convolution of the encoder is replaced
@@ -53,15 +53,13 @@ def blurred(name: str, seed: int) -> tuple[Autoencoder, records.RunRecord]:
     weights, record = folder / "weights.safetensors", folder / "record.json"
     if not record.is_file():
         steps = STEPS or recipe.steps
-        settings = training.Settings(
-            steps=steps, seed=seed, learning_rate=recipe.learning_rate, warmup=min(recipe.warmup, steps - 1)
-        )
         run = records.start(
             "train-blurred-autoencoder", parameters={**asdict(recipe), "name": name, "steps": steps}, seed=seed,
             size="laptop", data=f"crops of the photographs {', '.join(data.photo_names('train'))}",
         )  # fmt: skip
         trained = training.train(
-            found.module.train(), train_shipped.loss_of(found.module, recipe, seed, steps), settings,
+            found.module.train(), train_shipped.loss_of(found.module, recipe, seed, steps),
+            train_shipped.settings_of(recipe, seed, steps),
             checkpoint=folder / "checkpoint.pt", progress=False,
         )  # fmt: skip
         run.metrics["training_time_s"] = trained.wall_time_s

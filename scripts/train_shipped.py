@@ -103,6 +103,12 @@ def loss_of(model: AutoencoderKL, recipe: Recipe, seed: int, steps: int) -> trai
     return loss
 
 
+def settings_of(recipe: Recipe, seed: int, steps: int) -> training.Settings:
+    return training.Settings(
+        steps=steps, seed=seed, learning_rate=recipe.learning_rate, warmup=min(recipe.warmup, steps - 1)
+    )
+
+
 @torch.no_grad()
 def encode(model: AutoencoderKL, x: Tensor) -> tuple[Tensor, Tensor]:
     """Posterior mean and standard deviation of many images, in pieces."""
@@ -251,9 +257,7 @@ def main() -> None:
 
     torch.manual_seed(args.seed)  # the initial weights
     model = build(recipe)
-    settings = training.Settings(
-        steps=steps, seed=args.seed, learning_rate=recipe.learning_rate, warmup=min(recipe.warmup, steps - 1)
-    )
+    settings = settings_of(recipe, args.seed, steps)
     run = records.start(
         "train-shipped-autoencoder",
         parameters={**asdict(recipe), "name": args.name, "steps": steps, "ema_half_life": settings.half_life},

@@ -11,17 +11,16 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file
+from small_extraction import SMALL
 
 from diffusab_core import autoencoders, encoding, extraction, latent_files
 from diffusab_core.data import Photos
 from diffusab_core.encoding import EncodedLatents
-from diffusab_core.extraction import Extraction, extract
+from diffusab_core.extraction import extract
 from diffusab_core.latent_cache import LatentCache, open_cache
 from diffusab_core.latent_files import CacheError
 from diffusab_core.latents import LatentsError, TensorLatents
 from diffusab_core.leaves import Leaves, leaf_clip
-
-SMALL = Extraction("kl-f4c16", "leaves", resolution=16, samples=22, flips=True, labels=True, shard_size=8, seed=3)
 
 
 @pytest.fixture(scope="module")
@@ -32,19 +31,6 @@ def autoencoder():
 @pytest.fixture(scope="module")
 def leaves():
     return Leaves(16, seed=3, length=22)
-
-
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("cache") / "leaves"
-    extract(SMALL, folder, batch_size=4, progress=False)
-    return folder
-
-
-@pytest.fixture
-def cache(finished, tmp_path):
-    """A copy, to be damaged."""
-    return Path(shutil.copytree(finished, tmp_path / "copy"))
 
 
 def contents(folder: Path) -> dict[str, bytes]:

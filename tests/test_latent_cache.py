@@ -1,39 +1,23 @@
 """How a cache of latents is read: damage is found and named, another cache is refused, and only rows are loaded."""
 
 import pickle
-import shutil
 import tracemalloc
-from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from small_extraction import SMALL
 
 from diffusab_core import autoencoders, latent_files
-from diffusab_core.extraction import Extraction, extract
+from diffusab_core.extraction import extract
 from diffusab_core.latent_cache import LatentCache, open_cache
 from diffusab_core.latent_files import CacheError
 from diffusab_core.latent_identity import weights_digest
-
-SMALL = Extraction("kl-f4c16", "leaves", resolution=16, samples=22, flips=True, labels=True, shard_size=8, seed=3)
 
 
 @pytest.fixture(scope="module")
 def autoencoder():
     return autoencoders.load("kl-f4c16")
-
-
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("cache") / "leaves"
-    extract(SMALL, folder, batch_size=4, progress=False)
-    return folder
-
-
-@pytest.fixture
-def cache(finished, tmp_path):
-    """A copy, to be damaged."""
-    return Path(shutil.copytree(finished, tmp_path / "copy"))
 
 
 # ---------------------------------------------------------------------------------------------------------------------
