@@ -19,7 +19,8 @@ import torch
 import torch_dct
 from torch import Tensor
 
-from diffusab_core import dct, spectrum
+from diffusab_core import spectrum
+from diffusab_core.spectrum import dct
 
 SHAPE = (256, 16, 32, 32)
 BLOCK_SIZES = (8, 16, 4, 32)  # the default first

@@ -32,8 +32,10 @@ from torch.nn.functional import mse_loss
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks import denoiser_step
-from diffusab_core import denoisers, denoising, encoding
+from diffusab_core import denoisers
 from diffusab_core.autoencoders import CATALOGUE, Autoencoder
+from diffusab_core.latents import encoded as encoding
+from diffusab_core.methods import denoising
 
 RESULTS = Path(__file__).with_name("results-gpu.json")
 NAME, CLASSES, SIDE, CHANNELS = "DiT-XL/2", 1000, 32, (4, 16)

@@ -58,16 +58,10 @@ from IPython.display import Markdown
 from torch import nn
 from torch.optim.lr_scheduler import OneCycleLR
 
-from diffusab_core import (
-    autoencoders,
-    data,
-    explore_flow,
-    figures,
-    flow,
-    metrics,
-    records,
-    spectrum,
-)
+from diffusab_core import autoencoders, data, flow, metrics, spectrum
+from diffusab_book import figures
+from diffusab_book.explorers import flow as explore_flow
+from diffusab_core.experiments import records
 
 resolution = 32  # crops that are modelled; at f4 their latents are 8 × 8
 run = records.start(

@@ -51,16 +51,11 @@ import torch
 from IPython.display import Markdown
 from plotly.subplots import make_subplots
 
-from diffusab_core import (
-    autoencoders,
-    data,
-    explore,
-    figures,
-    leaves,
-    metrics,
-    records,
-    spectrum,
-)
+from diffusab_core import autoencoders, data, metrics, spectrum
+from diffusab_book import figures
+from diffusab_book.explorers import spectra as explore
+from diffusab_core.data import leaves
+from diffusab_core.experiments import records
 
 run = records.start(
     "02_dct",

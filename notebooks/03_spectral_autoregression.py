@@ -49,15 +49,10 @@ import plotly.graph_objects as go
 import torch
 from IPython.display import Markdown
 
-from diffusab_core import (
-    autoencoders,
-    data,
-    explore,
-    figures,
-    flow,
-    records,
-    spectrum,
-)
+from diffusab_core import autoencoders, data, flow, spectrum
+from diffusab_book import figures
+from diffusab_book.explorers import spectra as explore
+from diffusab_core.experiments import records
 
 run = records.start(
     "03_spectral_autoregression",

@@ -53,18 +53,13 @@ import plotly.graph_objects as go
 import torch
 from IPython.display import Markdown
 
-from diffusab_core import (
-    autoencoders,
-    data,
-    explore_scale,
-    figures,
-    records,
-    regularizers,
-    spectrum,
-    summaries,
-)
+from diffusab_core import autoencoders, data, spectrum
+from diffusab_book import figures, results as summaries
+from diffusab_book.explorers import scale as explore_scale
+from diffusab_core.experiments import records
+from diffusab_core.methods import regularizers
 from diffusab_core.experiments import finetune
-from diffusab_core.finetuning import Finetuning
+from diffusab_core.methods.finetuning import Finetuning
 
 run = records.start(
     "06_scale_equivariance",

@@ -66,19 +66,11 @@ import torch
 from IPython.display import Markdown
 from plotly.subplots import make_subplots
 
-from diffusab_core import (
-    autoencoders,
-    data,
-    experiments,
-    explore_finetuned,
-    figures,
-    finetuning,
-    metrics,
-    records,
-    regularizers,
-    spectrum,
-    summaries,
-)
+from diffusab_core import autoencoders, data, experiments, metrics, spectrum
+from diffusab_book import figures, results as summaries
+from diffusab_book.explorers import finetuned as explore_finetuned
+from diffusab_core.experiments import records
+from diffusab_core.methods import finetuning, regularizers
 
 run = records.start(
     "07_chopping",

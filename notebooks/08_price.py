@@ -62,20 +62,13 @@ import torch
 from IPython.display import Markdown
 from plotly.subplots import make_subplots
 
-from diffusab_core import (
-    autoencoders,
-    compute,
-    data,
-    figures,
-    finetuning,
-    metrics,
-    records,
-    spectrum,
-    summaries,
-)
-from diffusab_core.explore_alpha import Setting, weight_explorer
-from diffusab_core.finetuning import Finetuning
-from diffusab_core.gradients import term_gradients
+from diffusab_core import autoencoders, data, metrics, spectrum
+from diffusab_book import figures, results as summaries
+from diffusab_core.experiments import records
+from diffusab_core.methods import cost as compute, finetuning
+from diffusab_book.explorers.alpha import Setting, weight_explorer
+from diffusab_core.methods.finetuning import Finetuning
+from diffusab_core.methods.gradients import term_gradients
 
 run = records.start(
     "08_price",

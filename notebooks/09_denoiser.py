@@ -59,23 +59,14 @@ import torch
 from IPython.display import Markdown
 from plotly.subplots import make_subplots
 
-from diffusab_core import (
-    autoencoders,
-    compute,
-    data,
-    denoisers,
-    denoising,
-    explore_denoiser,
-    figures,
-    flow,
-    latents,
-    offline_features,
-    records,
-    sample_metrics,
-    training,
-)
+from diffusab_core import autoencoders, data, denoisers, flow, latents, training
+from diffusab_book import figures
+from diffusab_book.explorers import denoiser as explore_denoiser
+from diffusab_core.experiments import records
+from diffusab_core.methods import cost as compute, denoising
+from diffusab_core.metrics import offline_features, samples as sample_metrics
 from diffusab_core.denoisers import parts
-from diffusab_core.explore_flow import mosaic
+from diffusab_book.explorers.flow import mosaic
 
 resolution = 32  # of the crops that are modelled
 run = records.start(

@@ -63,21 +63,15 @@ import plotly.graph_objects as go
 import torch
 from IPython.display import Markdown
 
-from diffusab_core import (
-    autoencoders,
-    data,
-    denoising,
-    experiments,
-    figures,
-    records,
-    sample_metrics,
-    spectrum,
-    summaries,
-)
-from diffusab_core.explore_pays import loss_explorer, sampled_energy
+from diffusab_core import autoencoders, data, experiments, spectrum
+from diffusab_book import figures, results as summaries
+from diffusab_core.experiments import records
+from diffusab_core.methods import denoising
+from diffusab_core.metrics import samples as sample_metrics
+from diffusab_book.explorers.pays import loss_explorer, sampled_energy
 from diffusab_core.flow import least_loss, mean_least_loss
 from diffusab_core.latents import TensorLatents
-from diffusab_core.offline_features import offline_features
+from diffusab_core.metrics.offline_features import offline_features
 
 run = records.start(
     "10_pays",
@@ -1434,7 +1428,7 @@ Markdown(
 # $1/g_k^2$ relative to those of $D_{00}$, {eq}`eq-pays-error`.
 #
 # ```python
-# from diffusab_core.explore_pays import radii, tilted
+# from diffusab_book.explorers.pays import radii, tilted
 #
 # for g in (0, 1, 2, 4):
 #     loss = mean_least_loss(tilted(energy["untouched"], g)).mean()

@@ -60,17 +60,11 @@ import torch
 from IPython.display import Markdown
 from plotly.subplots import make_subplots
 
-from diffusab_core import (
-    aliasing,
-    autoencoders,
-    data,
-    explore_radial,
-    figures,
-    perturbation,
-    records,
-    spectrum,
-    summaries,
-)
+from diffusab_core import autoencoders, data, spectrum
+from diffusab_book import figures, results as summaries
+from diffusab_book.explorers import radial as explore_radial
+from diffusab_core.experiments import records
+from diffusab_core.metrics import aliasing, probes as perturbation
 from diffusab_core.metrics import psnr
 
 run = records.start(
@@ -252,7 +246,7 @@ Markdown(
 # about frequencies: a decoder was never trained on a latent without high frequencies and treats it as a strange input. The
 # reconstruction itself is limited, too, so at larger radii the low-passed picture is out of any decoder's reach.
 #
-# Which band matters most? {py:func}`~diffusab_core.perturbation.decoder_dependence` removes one band at a time. To tell
+# Which band matters most? {py:func}`~diffusab_core.metrics.probes.decoder_dependence` removes one band at a time. To tell
 # *absence* from *wrong content* it also keeps the absolute value of each coefficient and draws its phase at random.
 
 # %%
@@ -673,7 +667,7 @@ figures.images(
 #
 # Now gratings of known frequency, added to held-out photographs: the response is $\mathrm{Enc}(x + g) - \mathrm{Enc}(x)$,
 # and {eq}`eq-folding` says where in its spectrum to look. For each frequency,
-# {py:func}`~diffusab_core.aliasing.encoder_transfer` gives
+# {py:func}`~diffusab_core.metrics.aliasing.encoder_transfer` gives
 #
 # - the **gain**: mean square of the response at the predicted frequency over that of the grating, here relative to the
 #   lowest frequency measured;

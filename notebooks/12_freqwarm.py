@@ -67,22 +67,25 @@ import plotly.graph_objects as go
 import torch
 from IPython.display import Markdown
 
-from diffusab_core import (
-    autoencoders,
-    data,
-    denoising,
-    experiments,
-    figures,
-    perturbation,
-    records,
-    spectrum,
-    summaries,
+from diffusab_core import autoencoders, data, experiments, spectrum
+from diffusab_book import figures, results as summaries
+from diffusab_core.experiments import records
+from diffusab_core.methods import denoising
+from diffusab_core.metrics import probes as perturbation
+from diffusab_core.autoencoders.catalogue import CATALOGUE
+from diffusab_core.methods.freqwarm import (
+    EVERYTHING,
+    SCHEDULES,
+    FreqWarm,
+    WarmedLatents,
 )
-from diffusab_core.catalogue import CATALOGUE
-from diffusab_core.curriculum import EVERYTHING, SCHEDULES, FreqWarm, WarmedLatents
-from diffusab_core.encoding import EncodedLatents
-from diffusab_core.explore_curriculum import EDGES, curriculum_explorer, fed_energy
-from diffusab_core.explore_pays import mean_least_loss
+from diffusab_core.latents.encoded import EncodedLatents
+from diffusab_book.explorers.curriculum import (
+    EDGES,
+    curriculum_explorer,
+    fed_energy,
+)
+from diffusab_book.explorers.pays import mean_least_loss
 from diffusab_core.latents import TensorLatents
 
 run = records.start(
@@ -1087,7 +1090,7 @@ Markdown(
 # $b$ into the high bands, what is lost there must be weighed against it.
 #
 # ```python
-# from diffusab_core.radial import radial_split
+# from diffusab_core.spectrum.radial import radial_split
 #
 # x = torch.randn(256, 1, 64, 64, generator=torch.Generator().manual_seed(0))
 # def strided(x):

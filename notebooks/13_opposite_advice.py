@@ -67,17 +67,12 @@ import plotly.graph_objects as go
 import torch
 from IPython.display import Markdown
 
-from diffusab_core import (
-    autoencoders,
-    data,
-    figures,
-    perturbation,
-    records,
-    spectrum,
-    summaries,
-)
-from diffusab_core.curriculum import EVERYTHING
-from diffusab_core.explore_opposite import (
+from diffusab_core import autoencoders, data, spectrum
+from diffusab_book import figures, results as summaries
+from diffusab_core.experiments import records
+from diffusab_core.metrics import probes as perturbation
+from diffusab_core.methods.freqwarm import EVERYTHING
+from diffusab_book.explorers.opposite import (
     exposure,
     mismatch_loss,
     ranked,
@@ -85,7 +80,7 @@ from diffusab_core.explore_opposite import (
     warmup_explorer,
 )
 from diffusab_core.flow import crossover_time, mean_least_loss
-from diffusab_core.radial import radial_split
+from diffusab_core.spectrum.radial import radial_split
 
 run = records.start(
     "13_opposite_advice",
@@ -1384,7 +1379,7 @@ print("\n".join(commands))
 #
 # ```python
 # from types import SimpleNamespace
-# from diffusab_core.explore_pays import radii
+# from diffusab_book.explorers.pays import radii
 #
 # def filtered(autoencoder, gamma):
 #     gain = torch.empty(K)

@@ -23,7 +23,7 @@ sys.path.insert(0, str(ROOT / "book" / "_ext"))
 
 from book_fingerprint import book_fingerprint  # noqa: E402
 
-from diffusab_core.notebooks import KEEP_MEMORY  # noqa: E402
+from diffusab_book.chapters import KEEP_MEMORY  # noqa: E402
 
 BUILD = ROOT / "_build"
 HTML = BUILD / "html"

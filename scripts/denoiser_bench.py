@@ -15,12 +15,15 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from diffusab_core import data, denoisers, denoising, experiments, records, sample_metrics, spectrum
+from diffusab_core import data, denoisers, experiments, spectrum
 from diffusab_core.autoencoders import Autoencoder
-from diffusab_core.denoising import Denoising, Sampling
-from diffusab_core.latent_identity import weights_digest
+from diffusab_core.experiments import records
 from diffusab_core.latents import Latents
-from diffusab_core.offline_features import OfflineFeatures, offline_features
+from diffusab_core.latents.identity import weights_digest
+from diffusab_core.methods import denoising
+from diffusab_core.methods.denoising import Denoising, Sampling
+from diffusab_core.metrics import samples as sample_metrics
+from diffusab_core.metrics.offline_features import OfflineFeatures, offline_features
 
 SHIFTS = (0.25, 0.5, 1.0, 2.0, 4.0)
 
@@ -33,7 +36,7 @@ class Bench:
         images: The reference images, others than the denoisers are trained on.
         words: What they are, for the notes.
         resolution: Their side in pixels.
-        recipe: Fields of :class:`~diffusab_core.denoising.Denoising`.
+        recipe: Fields of :class:`~diffusab_core.methods.denoising.Denoising`.
         final: How samples are drawn in the end.
         quick: How they are drawn along the way and for every time shift.
         block_size: Of the spectra, in latent pixels.

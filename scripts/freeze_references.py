@@ -5,7 +5,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from diffusab_core import notebooks
+from diffusab_book import chapters as notebooks
 
 REFERENCE = Path(__file__).resolve().parents[1] / "tests" / "reference"
 

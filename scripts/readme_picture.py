@@ -7,7 +7,7 @@ from pathlib import Path
 import plotly.io as pio
 from playwright.sync_api import sync_playwright
 
-from diffusab_core import explore
+from diffusab_book.explorers import spectra as explore
 
 OUT = Path(__file__).resolve().parents[1] / "book" / "_static" / "readme.png"
 

@@ -4,7 +4,7 @@
     python scripts/record_antialiasing.py kl-f8c4 kl-f8c4-blurred --seeds 0
 
 An arm is a shipped recipe, as it is or "-blurred": before training, each strided convolution of the encoder is replaced
-by the convolution, a binomial blur and sampling (diffusab_core.aliasing.BlurPool). Initial weights, crops, noise and
+by the convolution, a binomial blur and sampling (diffusab_core.metrics.aliasing.BlurPool). Initial weights, crops, noise and
 steps of a seed are the same in both. "-blurred-denoised" trains the denoiser of record_freqwarm.py on latents of the
 blurred encoder with seed 0; its strided counterparts are the arms c4 and c64 there. One record for each arm and seed in
 book/results/antialiasing/; what is recorded is left alone, and an interrupted training goes on. Weights of the blurred
@@ -22,9 +22,13 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file, save_file
 
-from diffusab_core import aliasing, autoencoders, data, finetuning, perturbation, records, training
+from diffusab_core import autoencoders, data, training
 from diffusab_core.autoencoders import Autoencoder
+from diffusab_core.experiments import records
 from diffusab_core.latents import TensorLatents
+from diffusab_core.methods import finetuning
+from diffusab_core.metrics import aliasing
+from diffusab_core.metrics import probes as perturbation
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 import denoiser_bench

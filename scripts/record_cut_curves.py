@@ -17,9 +17,10 @@ from torch import Tensor
 from torch.nn.functional import avg_pool2d, interpolate
 from tqdm import tqdm
 
-from diffusab_core import autoencoders, data, metrics, records
+from diffusab_core import autoencoders, data, metrics
 from diffusab_core.autoencoders import Autoencoder
-from diffusab_core.regularizers import downsample
+from diffusab_core.experiments import records
+from diffusab_core.methods.regularizers import downsample
 from diffusab_core.spectrum import block_dct, block_idct, chop_high_frequencies
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -14,8 +14,8 @@ import sys
 from pathlib import Path
 
 from diffusab_core import autoencoders, data
-from diffusab_core.denoising import Sampling
-from diffusab_core.extraction import Extraction, extract
+from diffusab_core.latents.extraction import Extraction, extract
+from diffusab_core.methods.denoising import Sampling
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 import denoiser_bench

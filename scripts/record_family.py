@@ -3,7 +3,7 @@
     python scripts/record_family.py                        every member, seeds 0, 1 and 2: hours on a small machine
     python scripts/record_family.py kl-f8c4 --seeds 1 2
 
-Seed 0 is what ships in diffusab_core/weights; of the others only the record is kept, in book/results/family/. A member
+Seed 0 is what ships in diffusab_core/autoencoders/weights; of the others only the record is kept, in book/results/family/. A member
 whose record is there is left alone, so the command continues where it was interrupted.
 """
 
@@ -16,7 +16,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from diffusab_core import autoencoders, data, metrics, records, spectrum
+from diffusab_core import autoencoders, data, metrics, spectrum
+from diffusab_core.experiments import records
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 import recording

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from diffusab_core import data, metrics
 from diffusab_core.experiments import Finetuned, finetune
-from diffusab_core.finetuning import Finetuning
+from diffusab_core.methods.finetuning import Finetuning
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 import recording

@@ -25,11 +25,13 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
-from diffusab_core import data, experiments, finetuning, metrics, records, regularizers, training
+from diffusab_core import data, experiments, metrics, training
 from diffusab_core.autoencoders import CATALOGUE, Autoencoder
-from diffusab_core.batches import Batches
-from diffusab_core.finetuning import Finetuning
-from diffusab_core.leaves import Leaves
+from diffusab_core.data.leaves import Leaves
+from diffusab_core.experiments import records
+from diffusab_core.methods import finetuning, regularizers
+from diffusab_core.methods.finetuning import Finetuning
+from diffusab_core.training.batches import Batches
 
 ROOT = Path(__file__).resolve().parents[1]
 NAME = "kl-f8c16-gpu"

@@ -23,10 +23,10 @@ from torch import Tensor
 from tqdm import tqdm
 
 from diffusab_core import autoencoders
-from diffusab_core.curriculum import FreqWarm, WarmedLatents
-from diffusab_core.denoising import Sampling
-from diffusab_core.extraction import Extraction, extract
-from diffusab_core.latent_cache import LatentCache
+from diffusab_core.latents.cache import LatentCache
+from diffusab_core.latents.extraction import Extraction, extract
+from diffusab_core.methods.denoising import Sampling
+from diffusab_core.methods.freqwarm import FreqWarm, WarmedLatents
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 import denoiser_bench

@@ -3,7 +3,7 @@
 
     python scripts/ship_finetuned.py runs/finetuning
 
-Writes diffusab_core/weights/NAME for each arm below, with the normalisation of its own latents, a card and its record.
+Writes diffusab_core/autoencoders/weights/NAME for each arm below, with the normalisation of its own latents, a card and its record.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ import torch
 from diffusers import AutoencoderKL
 from train_shipped import EVALUATION_SEED, PACKAGE_WEIGHTS, RECIPES, measure, normalisation, normalise
 
-from diffusab_core import data, records
-from diffusab_core.experiments import card
+from diffusab_core import data
+from diffusab_core.experiments import card, records
 
 SEED = 0
 BASE = RECIPES["kl-f4c16"]  # says what cards are measured on

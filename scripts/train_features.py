@@ -22,9 +22,11 @@ from safetensors.torch import save_file
 from torch import Tensor
 from torchvision.transforms.functional import gaussian_blur
 
-from diffusab_core import data, metrics, offline_features, records, training
-from diffusab_core.leaves import Leaves
-from diffusab_core.offline_features import FEATURES, LABELS, SIDE, Classifier, OfflineFeatures, damage_level
+from diffusab_core import data, metrics, training
+from diffusab_core.data.leaves import Leaves
+from diffusab_core.experiments import records
+from diffusab_core.metrics import offline_features
+from diffusab_core.metrics.offline_features import FEATURES, LABELS, SIDE, Classifier, OfflineFeatures, damage_level
 
 EVALUATION_SEED = 1000  # of everything that numbers in the card are measured on; training seeds stay below
 LEAF_CLASSES = len(LABELS) - len(data.photo_names("train"))
@@ -191,7 +193,7 @@ def card(recipe: Recipe, record: records.RunRecord) -> str:
     paragraphs = textwrap.dedent(f"""\
         A classifier of {m["parameters"]:.0f} parameters, trained by this project, whose {FEATURES} features give
         Fréchet distances where no other network's weights are on the disk. It opens with
-        `diffusab_core.offline_features.offline_features()`; weights are stored in half precision, with their SHA-256
+        `diffusab_core.metrics.offline_features.offline_features()`; weights are stored in half precision, with their SHA-256
         beside them.
 
         **This is not Inception.** Its distances are comparable only among themselves: same weights, same number of

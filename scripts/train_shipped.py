@@ -17,7 +17,9 @@ import torch
 from diffusers import AutoencoderKL
 from torch import Tensor
 
-from diffusab_core import data, metrics, records, regularizers, spectrum, training
+from diffusab_core import data, metrics, spectrum, training
+from diffusab_core.experiments import records
+from diffusab_core.methods import regularizers
 
 PACKAGE_WEIGHTS = Path(data.__file__).parent / "weights"
 EVALUATION_SEED = 1  # of the fixed crops that every number in a card is measured on; training seeds are free to vary
@@ -241,7 +243,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--name", choices=sorted(RECIPES), required=True, help="which shipped model")
     parser.add_argument("--steps", type=int, help="optimiser steps (default: the recipe's)")
     parser.add_argument("--seed", type=int, default=0, help="seed of weights, data and noise (default: 0)")
-    parser.add_argument("--out", type=Path, help="folder to write (default: diffusab_core/weights/NAME)")
+    parser.add_argument("--out", type=Path, help="folder to write (default: diffusab_core/autoencoders/weights/NAME)")
     parser.add_argument("--checkpoint", type=Path, help="checkpoint file (default: runs/train_shipped/NAME-SEED.pt)")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads (default: 1)")
     return parser.parse_args()

@@ -24,7 +24,7 @@ def finished(tmp_path_factory) -> Path:
     """The finished cache that ``small_extraction.SMALL`` describes; not to be changed."""
     from small_extraction import SMALL
 
-    from diffusab_core.extraction import extract  # not above: the book's tests need no torch
+    from diffusab_core.latents.extraction import extract  # not above: the book's tests need no torch
 
     folder = tmp_path_factory.mktemp("cache") / "leaves"
     extract(SMALL, folder, batch_size=4, progress=False)

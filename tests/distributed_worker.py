@@ -17,11 +17,12 @@ import torch
 import torch.distributed.checkpoint as dcp
 from torch import nn
 
-from diffusab_core import distributed, sharded_checkpoints, training
-from diffusab_core.checkpoints import CheckpointError
-from diffusab_core.distributed import World
-from diffusab_core.sharded_checkpoints import ShardedStore
-from diffusab_core.training import Settings, train
+from diffusab_core import training
+from diffusab_core.training import Settings, sharded_checkpoints, train
+from diffusab_core.training import world as distributed
+from diffusab_core.training.checkpoints import CheckpointError
+from diffusab_core.training.sharded_checkpoints import ShardedStore
+from diffusab_core.training.world import World
 
 SETTINGS = Settings(steps=12, seed=3, learning_rate=1e-2, warmup=2, clip=0.05, ema_half_life=4)
 EVERY = 4  # steps between checkpoints

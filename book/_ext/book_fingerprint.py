@@ -14,6 +14,7 @@ from pathlib import Path
 # What a chapter can read, relative to the repository's root.
 EXECUTION_INPUTS = (
     "diffusab_core/**/*",
+    "diffusab_book/**/*",
     "book/results/**/*.json",
     "notebooks/presets/**/*",
     "constraints.txt",

@@ -4,7 +4,7 @@ The layout is that of Bao et al. 2023, as its reference implementation builds it
 n blocks, one in the middle and n more; each of the last n is given the output of its mirror image among the first n.
 
 Two families share it. **U-ViT** predicts the noise at one of 1000 discrete steps (see
-:mod:`diffusab_core.noise_prediction`), and **USiT** (Chen et al. 2025) the velocity of a rectified flow. The published
+:mod:`diffusab_core.flow.ddpm`), and **USiT** (Chen et al. 2025) the velocity of a rectified flow. The published
 sizes, S with 44.79M parameters, H with 500.87M and 2B with 1580.40M, are those of patch 1, latents of 32 channels and
 16 x 16 (f32 of 512 x 512 images) and the 1000 classes of ImageNet; S with 8 x 8 has 44.69M.
 

@@ -1,7 +1,7 @@
 r"""Autoencoders: fine-tuning them, and measuring what they are.
 
 Each function takes a frozen dataclass and returns a run record. What is trained, and on which loss, is in
-:mod:`diffusab_core.finetuning`.
+:mod:`diffusab_core.methods.finetuning`.
 """
 
 from __future__ import annotations
@@ -16,24 +16,18 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from diffusab_core import (
-    autoencoders,
-    data,
-    finetuning,
-    metrics,
-    offline_features,
-    records,
-    regularizers,
-    shards,
-    training,
-)
+from diffusab_core import autoencoders, data, metrics, training
 from diffusab_core.autoencoders import Autoencoder
-from diffusab_core.batches import Batches
+from diffusab_core.data import shards
+from diffusab_core.data.stored import StoredImages
+from diffusab_core.experiments import records
 from diffusab_core.experiments.folders import logs, read_back
-from diffusab_core.finetuning import Finetuning, LossTerms
-from diffusab_core.latent_identity import images_found
-from diffusab_core.perceptual import LPIPSDistance
-from diffusab_core.stored import StoredImages
+from diffusab_core.latents.identity import images_found
+from diffusab_core.methods import finetuning, regularizers
+from diffusab_core.methods.finetuning import Finetuning, LossTerms
+from diffusab_core.metrics import offline_features
+from diffusab_core.metrics.networks import LPIPSDistance
+from diffusab_core.training.batches import Batches
 
 # ---------------------------------------------------------------------------------------------------------------------
 # Evaluating an autoencoder
@@ -49,14 +43,14 @@ class Evaluation:
 
     Attributes:
         model: Shipped name, diffusers folder or hub id.
-        images: As :func:`diffusab_core.shards.open_images` takes it; ``"photos"`` are the held-out ones.
+        images: As :func:`diffusab_core.data.shards.open_images` takes it; ``"photos"`` are the held-out ones.
         samples: How many images, at most.
         resolution: Side of the square images in pixels.
         block_size: Side of a DCT block in latent pixels.
         cuts: Shares of the latent's frequencies to cut.
         lpips_weights: torchvision's AlexNet weights for LPIPS; ``None`` leaves LPIPS out.
         features: Feature network of the reconstruction Fréchet distance, in :data:`FEATURES`; ``"offline"`` is this
-            project's own small one, :mod:`diffusab_core.offline_features`, which is not Inception.
+            project's own small one, :mod:`diffusab_core.metrics.offline_features`, which is not Inception.
         features_weights: File or folder of Inception's or DINOv2's weights; ``None``: the caches.
         device: Where to compute.
         seed: Seed of crops.
@@ -84,7 +78,7 @@ class Evaluation:
 
 
 def evaluate(settings: Evaluation, size: records.Size = "laptop") -> records.RunRecord:
-    """Reconstruction and spectrum: see :func:`diffusab_core.finetuning.examine` and
+    """Reconstruction and spectrum: see :func:`diffusab_core.methods.finetuning.examine` and
     :func:`diffusab_core.metrics.cut_curve`; with weights for it, LPIPS; ``reconstruction_frechet_<features>``.
 
     The Fréchet distance is reported for more images than the network has features (offline 32, Inception 2048,
@@ -177,7 +171,7 @@ def in_words(lpips: LPIPSDistance | None) -> str:
 class Finetuned:
     """A finished run: the autoencoder with the averaged weights, and its record.
 
-    The record's metrics hold what :func:`diffusab_core.finetuning.examine` found before and after, its series the
+    The record's metrics hold what :func:`diffusab_core.methods.finetuning.examine` found before and after, its series the
     losses and the snapshots: ``snapshot_step``, one series for each number, and for step K the profile
     ``snapshot_profile_K``. Snapshots are of the weights of their step, not of their average. Its notes name the
     perceptual loss that was used, with the file of its backbone.
@@ -209,7 +203,7 @@ def finetune(
         settings: What is run.
         out: Folder for the result; its ``training/`` holds the checkpoint and TensorBoard's logs.
         size: For the run record.
-        dataset: What to train on, as :class:`~diffusab_core.batches.Batches` takes it; ``settings.images`` then only
+        dataset: What to train on, as :class:`~diffusab_core.training.batches.Batches` takes it; ``settings.images`` then only
             names it. By default, what ``settings.images`` opens.
         probe: Images ``(N, 3, H, W)`` on which spectrum and reconstruction are watched; by default 64 crops of 128
             pixels of the photographs that nothing here is trained on.
@@ -300,7 +294,7 @@ def seen(images: Dataset) -> dict[str, str]:
 def loss_of(
     autoencoder: Autoencoder, settings: Finetuning, distance: regularizers.Distance, batches: Batches
 ) -> training.LossFn:
-    """:func:`diffusab_core.finetuning.loss_terms` on batches, as :func:`diffusab_core.training.train` takes it.
+    """:func:`diffusab_core.methods.finetuning.loss_terms` on batches, as :func:`diffusab_core.training.train` takes it.
 
     Device and precision are the settings'; the sum of the terms is minimised, each of them is shown.
     """

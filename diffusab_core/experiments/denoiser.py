@@ -1,7 +1,7 @@
 r"""Denoisers: training one on latents, and sampling it.
 
 :func:`train_denoiser` makes a folder that :func:`open_denoiser` opens; :func:`generate` draws images from it, for
-:func:`diffusab_core.sample_metrics.evaluate_samples` to compare with real ones.
+:func:`diffusab_core.metrics.samples.evaluate_samples` to compare with real ones.
 """
 
 from __future__ import annotations
@@ -16,14 +16,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from diffusab_core import denoisers, denoising, records, training
+from diffusab_core import denoisers, training
 from diffusab_core.autoencoders import Autoencoder
-from diffusab_core.denoising import Denoising, Sampling
-from diffusab_core.distributed import World, shard
+from diffusab_core.experiments import records
 from diffusab_core.experiments.folders import logs, read_back
-from diffusab_core.latent_identity import weights_digest
 from diffusab_core.latents import Latents
-from diffusab_core.sharded_checkpoints import ShardedStore
+from diffusab_core.latents.identity import weights_digest
+from diffusab_core.methods import denoising
+from diffusab_core.methods.denoising import Denoising, Sampling
+from diffusab_core.training.sharded_checkpoints import ShardedStore
+from diffusab_core.training.world import World, shard
 
 
 @dataclass(frozen=True)
@@ -92,7 +94,7 @@ def train_denoiser(
         latents: What it is trained on.
         out: Folder for the result.
         size: For the run record.
-        world: See :func:`diffusab_core.distributed.world`; ``None``: one process.
+        world: See :func:`diffusab_core.training.world.world`; ``None``: one process.
         checkpoint_every: Steps between checkpoints.
         snapshot: Numbers to take along the way, of the averaged weights; in one process only.
         snapshots: How many times.
@@ -258,7 +260,7 @@ def generate(
         progress: Show a bar for every batch.
 
     Raises:
-        ValueError: The autoencoder is another one, or as :func:`diffusab_core.denoising.sample_batches`.
+        ValueError: The autoencoder is another one, or as :func:`diffusab_core.methods.denoising.sample_batches`.
     """
     check_autoencoder(denoiser, autoencoder)
     world = World() if world is None else world

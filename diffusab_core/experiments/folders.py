@@ -6,8 +6,8 @@ import contextlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from diffusab_core import records
-from diffusab_core.checkpoints import CheckpointError
+from diffusab_core.experiments import records
+from diffusab_core.training.checkpoints import CheckpointError
 
 
 @contextlib.contextmanager

@@ -12,11 +12,14 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, Subset
 
-from diffusab_core import metrics, records, sample_metrics, shards
-from diffusab_core.distributed import World
+from diffusab_core import metrics
+from diffusab_core.data import shards
+from diffusab_core.data.pixels import center_crop
+from diffusab_core.data.stored import StoredImages
+from diffusab_core.experiments import records
 from diffusab_core.experiments.autoencoder import feature_network, seen
-from diffusab_core.pixels import center_crop
-from diffusab_core.stored import StoredImages
+from diffusab_core.metrics import samples as sample_metrics
+from diffusab_core.training.world import World
 
 #: Feature networks by name.
 FEATURES = ("offline", "inception", "dinov2")
@@ -30,11 +33,11 @@ class SampleEvaluation:
     """Which samples to compare with what.
 
     Attributes:
-        samples: A folder that ``diffusab sample`` wrote, or what :func:`diffusab_core.shards.open_images` takes. Of
+        samples: A folder that ``diffusab sample`` wrote, or what :func:`diffusab_core.data.shards.open_images` takes. Of
             ``photos`` and ``leaves`` others are drawn than for the reference: the score of perfect samples.
         reference: What ``open_images`` takes, or a file of statistics that ``cache`` once wrote.
         features: Feature network, in :data:`FEATURES`; ``"offline"`` is this project's own small one,
-            :mod:`diffusab_core.offline_features`, which is not Inception.
+            :mod:`diffusab_core.metrics.offline_features`, which is not Inception.
         features_weights: File or folder of Inception's or DINOv2's weights; ``None``: the caches.
         resolution: Side in pixels. ``None``: the first sample's, and all have to be of that size. A number resizes
             samples that are larger. Reference images are resized and cropped to it in either case.
@@ -85,7 +88,7 @@ def evaluate_sample_folder(
     progress: bool = True,
     size: records.Size = "laptop",
 ) -> records.RunRecord:
-    """Compare samples with reference images: see :func:`diffusab_core.sample_metrics.evaluate_samples`.
+    """Compare samples with reference images: see :func:`diffusab_core.metrics.samples.evaluate_samples`.
 
     Args:
         settings: What to compare.

@@ -85,7 +85,7 @@ def project(root):
     """A small stand-in for the repository."""
     for name, text in {
         "diffusab_core/spectrum.py": "GAIN = 0.05\n",
-        "diffusab_core/weights/model.bin": "weights",
+        "diffusab_core/autoencoders/weights/model.bin": "weights",
         "constraints.txt": "torch==2.15.0\n",
         "notebooks/02_dct.py": "# %%\n",
         "book/index.md": "# Book\n",
@@ -96,7 +96,9 @@ def project(root):
     return root
 
 
-@pytest.mark.parametrize("changed", ["diffusab_core/spectrum.py", "diffusab_core/weights/model.bin", "constraints.txt"])
+@pytest.mark.parametrize(
+    "changed", ["diffusab_core/spectrum.py", "diffusab_core/autoencoders/weights/model.bin", "constraints.txt"]
+)
 def test_a_change_in_what_chapters_use_means_executing_again(tmp_path, changed):
     root = project(tmp_path)
     before = book_fingerprint.execution_fingerprint(root)

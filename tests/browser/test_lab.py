@@ -70,7 +70,7 @@ def use_smoke_size(chapter: Path) -> None:
     """Put the smoke preset's values into the chapter's parameters cell."""
     import jupytext
 
-    from diffusab_core import notebooks
+    from diffusab_book import chapters as notebooks
 
     source = notebooks.inject(notebooks.load(chapter), notebooks.preset(ROOT / "notebooks" / chapter.name, "smoke"))
     jupytext.write(source, chapter, fmt="py:percent")

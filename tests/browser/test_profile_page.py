@@ -4,8 +4,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from diffusab_core import report, report_output
-from diffusab_core.report_types import Options
+from diffusab_book.report import report, report_output
+from diffusab_book.report.report_types import Options
 from diffusab_core.spectrum import STATISTICS
 
 LINES = "() => [...document.querySelectorAll('#chart .scatterlayer .js-line')].map(line => line.getAttribute('d'))"

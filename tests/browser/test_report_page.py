@@ -2,10 +2,11 @@
 
 import pytest
 
-from diffusab_core import autoencoders, diagnosis, diagnosis_page
-from diffusab_core.diagnosis_charts import CAPTIONS
-from diffusab_core.diagnosis_types import Plan
-from diffusab_core.report_types import Options
+from diffusab_book.report import diagnosis, diagnosis_page
+from diffusab_book.report.diagnosis_charts import CAPTIONS
+from diffusab_book.report.diagnosis_types import Plan
+from diffusab_book.report.report_types import Options
+from diffusab_core import autoencoders
 
 LINES = """key => document.querySelectorAll(
   `#chart-${key} .js-line, #chart-${key} .scatterlayer .points path, #chart-${key} .barlayer .point path`).length"""

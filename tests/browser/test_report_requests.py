@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from diffusab_core import report_html
+from diffusab_book.report import report_html
 
 
 @pytest.fixture

@@ -1,0 +1,265 @@
+r"""Chapters as things that run: finding them, checking their parameters, executing them, freezing references.
+
+A chapter is a ``py:percent`` text file ``notebooks/NN_name.py``. Its cell tagged ``parameters`` holds annotated
+assignments of plain values; a *size* (``smoke``, ``laptop``, ``gpu``, ``paper``) is a file of values for them in
+``notebooks/presets/NN_name/``. The name of a parameter and its type are checked before anything runs.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jupytext
+import nbformat
+import yaml
+from pydantic import TypeAdapter, ValidationError
+
+from diffusab_core.experiments.records import SIZES, RunRecord
+from diffusab_core.experiments.records import read as read_record
+
+NOTEBOOKS = Path(__file__).resolve().parents[1] / "notebooks"
+CHECKPOINT_TAG = "checkpoint"
+
+#: glibc gives memory back to the system after every large tensor and asks for it again for the next; keeping it cut a
+#: chapter's system time by five sixths. Read by a process when it starts, so it is set before kernels are started.
+KEEP_MEMORY = {"MALLOC_TRIM_THRESHOLD_": "4000000000", "MALLOC_MMAP_THRESHOLD_": "4000000000"}
+
+_TYPES = {"int": int, "float": float, "str": str, "bool": bool, "list[int]": list[int], "list[float]": list[float],
+          "list[str]": list[str]}  # fmt: skip
+
+
+class ParameterError(ValueError):
+    """A parameter that the chapter does not have, or a value of the wrong type."""
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One line of a parameters cell: ``name: annotation = default``."""
+
+    name: str
+    annotation: str
+    default: Any
+
+    def check(self, value: Any) -> Any:
+        """The value, if it has the annotated type (an int serves as a float).
+
+        Raises:
+            ParameterError: It has another type; the message names parameter, value and type.
+        """
+        try:
+            return TypeAdapter(_TYPES[self.annotation]).validate_python(value, strict=True)
+        except ValidationError as error:
+            raise ParameterError(f"parameter {self.name!r} is {value!r}, which is no {self.annotation}") from error
+
+
+def find(chapter: str | int, folder: Path = NOTEBOOKS) -> Path:
+    """The chapter's file, from its number (``2``, ``"02"``) or name (``"02_dct"``).
+
+    Raises:
+        FileNotFoundError: There is none; the message lists those there are.
+    """
+    key = str(chapter)
+    key = f"{int(key):02d}" if key.isdigit() else key.removesuffix(".py")
+    there = sorted(folder.glob("[0-9][0-9]_*.py"))
+    for path in there:
+        if key in (path.stem, path.stem[:2]):
+            return path
+    raise FileNotFoundError(f"no chapter {chapter!r} in {folder}; there are {', '.join(p.stem for p in there)}")
+
+
+def load(path: Path) -> nbformat.NotebookNode:
+    """The chapter as a notebook without outputs."""
+    return jupytext.read(path)
+
+
+def _is(cell: nbformat.NotebookNode, tag: str) -> bool:
+    return tag in cell.metadata.get("tags", [])
+
+
+def parameters(notebook: nbformat.NotebookNode) -> dict[str, Parameter]:
+    """What the parameters cell declares, by name.
+
+    Raises:
+        ParameterError: There is no such cell, or a line of it is not ``name: type = plain value``.
+    """
+    cell = next((cell for cell in notebook.cells if _is(cell, "parameters")), None)
+    if cell is None:
+        raise ParameterError("the chapter has no cell tagged 'parameters'")
+    found = {}
+    for node in ast.parse(cell.source).body:
+        if not (isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and node.value is not None):
+            raise ParameterError(f"parameters cell: {ast.unparse(node)!r} is not of the form name: type = value")
+        annotation = ast.unparse(node.annotation)
+        if annotation not in _TYPES:
+            raise ParameterError(f"parameter {node.target.id!r} has type {annotation}; use one of {', '.join(_TYPES)}")
+        found[node.target.id] = Parameter(node.target.id, annotation, ast.literal_eval(node.value))
+    return found
+
+
+def check(notebook: nbformat.NotebookNode, values: Mapping[str, Any]) -> dict[str, Any]:
+    """The values, each known to the chapter and of its type.
+
+    Raises:
+        ParameterError: Otherwise. papermill alone only logs unknown names, and the run would use the default.
+    """
+    declared = parameters(notebook)
+    unknown = values.keys() - declared.keys()
+    if unknown:
+        raise ParameterError(f"no parameter {sorted(unknown)[0]!r}; the chapter has {', '.join(declared)}")
+    return {name: declared[name].check(value) for name, value in values.items()}
+
+
+def parse(declared: Mapping[str, Parameter], name: str, text: str) -> Any:
+    """A value as typed in a shell, read by the type that the parameter declares; strings need no quotes.
+
+    Raises:
+        ParameterError: An unknown name, or text that is no value of the type.
+    """
+    if name not in declared:
+        raise ParameterError(f"no parameter {name!r}; the chapter has {', '.join(declared)}")
+    return declared[name].check(text if declared[name].annotation == "str" else yaml.safe_load(text))
+
+
+def preset(path: Path, size: str) -> dict[str, Any]:
+    """The chapter's parameter file for a size, checked against its parameters cell.
+
+    Raises:
+        ParameterError: An unknown size, no such file, or a value that does not fit.
+    """
+    if size not in SIZES:
+        raise ParameterError(f"size {size!r} is not one of {', '.join(SIZES)}")
+    file = path.parent / "presets" / path.stem / f"{size}.yaml"
+    if not file.is_file():
+        there = sorted(p.stem for p in file.parent.glob("*.yaml"))
+        raise ParameterError(f"{path.stem} has no size {size!r} ({file} is missing), only {', '.join(there) or 'none'}")
+    return check(load(path), yaml.safe_load(file.read_text(encoding="utf-8")) or {})
+
+
+def inject(notebook: nbformat.NotebookNode, values: Mapping[str, Any]) -> nbformat.NotebookNode:
+    """The notebook with the values in a cell of their own after the parameters cell, as papermill does it."""
+    values = check(notebook, values)
+    at = next(i for i, cell in enumerate(notebook.cells) if _is(cell, "parameters"))
+    lines = "\n".join(f"{name} = {value!r}" for name, value in values.items())
+    cell = nbformat.v4.new_code_cell(lines, metadata={"tags": ["injected-parameters"]})
+    notebook.cells.insert(at + 1, cell)
+    return notebook
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Full runs, by papermill
+
+
+def run_name(path: Path, values: Mapping[str, Any]) -> str:
+    """A folder name for a run: chapter, size and a hash of all values, so that two runs never share one."""
+    digest = hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:8]
+    return f"{path.stem}-{values['size']}-{digest}"
+
+
+class ChapterFailed(RuntimeError):
+    """A cell raised; the message names the error and the partial notebook that was kept."""
+
+
+def run(path: Path, values: Mapping[str, Any], folder: Path, progress: bool = True) -> RunRecord:
+    """Execute a chapter with papermill and keep its notebook and its run record.
+
+    Args:
+        path: The chapter's text file.
+        values: Parameters that differ from the parameters cell's defaults; checked before anything runs.
+        folder: Where ``NN_name.ipynb`` and ``record.json`` go; made when missing.
+        progress: Show a progress bar over the cells.
+
+    Returns:
+        The record that the chapter wrote.
+
+    Raises:
+        ParameterError: A value does not fit the chapter.
+        ChapterFailed: A cell raised. The notebook up to it, the failing cell marked, stays in ``folder``.
+    """
+    import papermill
+    from papermill.exceptions import PapermillExecutionError
+
+    notebook = load(path)
+    values = check(notebook, {**values, "record_path": str(folder.resolve() / "record.json")})
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "record.json").unlink(missing_ok=True)  # an older run's record must not pass for this one's
+    source, out = folder / f".{path.stem}.source.ipynb", folder / f"{path.stem}.ipynb"
+    nbformat.write(notebook, source)
+    for name, value in KEEP_MEMORY.items():
+        os.environ.setdefault(name, value)
+    try:
+        papermill.execute_notebook(
+            str(source), str(out), parameters=values, kernel_name="python3", language="python", cwd=str(Path.cwd()),
+            progress_bar={"desc": path.stem, "unit": "cell"} if progress else False,
+            request_save_on_cell_execute=True, log_output=False,
+            # Every kernel warns of its loopback sockets; the chapter's own warnings are in its cells.
+            extra_arguments=["--IPKernelApp.log_level=40"],
+        )  # fmt: skip
+    except PapermillExecutionError as error:
+        raise ChapterFailed(
+            f"{path.stem} stopped in a cell with {error.ename}: {error.evalue}; the notebook up to there is {out}"
+        ) from error
+    finally:
+        source.unlink(missing_ok=True)
+        _strip_widget_state(out)
+    return read_record(folder / "record.json")
+
+
+def _strip_widget_state(path: Path) -> None:
+    """Widgets leave megabytes of state that nothing can use without the kernel."""
+    if path.is_file():
+        notebook = nbformat.read(path, as_version=4)
+        if notebook.metadata.pop("widgets", None) is not None:
+            nbformat.write(notebook, path)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Reference notebooks, replayed by nbval
+
+
+def skeleton(path: Path, size: str = "smoke") -> nbformat.NotebookNode:
+    """The chapter's code cells at a size, without outputs, with fixed ids: what a reference must hold as sources."""
+    notebook = inject(load(path), preset(path, size))
+    notebook.cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    for i, cell in enumerate(notebook.cells):
+        tags = [CHECKPOINT_TAG, "nbval-check-output"] if _is(cell, CHECKPOINT_TAG) else []
+        cell.update(id=f"cell-{i:03d}", outputs=[], execution_count=None, metadata={"tags": tags} if tags else {})
+    notebook.metadata = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+    return notebook
+
+
+def freeze(path: Path, out: Path, size: str = "smoke", timeout_s: int = 300) -> Path:
+    """Run the chapter at a size and keep its checkpoint cells' outputs as a reference notebook for nbval.
+
+    Raises:
+        ParameterError: The chapter has no checkpoint cell, or one that prints nothing.
+    """
+    from nbclient import NotebookClient
+
+    notebook = skeleton(path, size)
+    where = {"metadata": {"path": str(path.parent)}}
+    NotebookClient(notebook, timeout=timeout_s, resources=where, store_widget_state=False).execute()
+    checkpoints = [cell for cell in notebook.cells if _is(cell, CHECKPOINT_TAG)]
+    if not checkpoints or not all(cell.outputs for cell in checkpoints):
+        raise ParameterError(f"{path.name}: needs at least one cell tagged {CHECKPOINT_TAG!r}, and each must print")
+    for cell in notebook.cells:
+        cell.execution_count = 1
+        cell.metadata.pop("execution", None)
+        if not _is(cell, CHECKPOINT_TAG):
+            cell.outputs = []
+    for cell in checkpoints:
+        for output in cell.outputs:
+            if "execution_count" in output:
+                output["execution_count"] = 1
+    notebook.metadata = {"kernelspec": notebook.metadata["kernelspec"]}
+    out.parent.mkdir(parents=True, exist_ok=True)
+    partial = out.with_name(f".{out.name}.{os.getpid()}.tmp")
+    nbformat.write(notebook, partial)
+    partial.replace(out)
+    return out

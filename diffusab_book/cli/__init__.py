@@ -1,0 +1,1 @@
+"""``diffusab``: the package from a shell."""

@@ -1,0 +1,114 @@
+"""An explorer of a radius in two spaces: the low and high frequencies of a picture, and what its latent's decode to."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import cache
+
+import plotly.graph_objects as go
+import torch
+from plotly.subplots import make_subplots
+from torch import Tensor
+
+from diffusab_book import figures
+from diffusab_book.explorer import Control, Explorer
+from diffusab_core.autoencoders import Autoencoder
+from diffusab_core.metrics import psnr
+from diffusab_core.metrics.probes import reconstructions_by_part
+from diffusab_core.spectrum.radial import radial_split
+
+
+def energy_shares(x: Tensor, radius: float, kind: str = "ideal") -> tuple[float, float]:
+    """Energies of the parts ``(..., H, W)`` within and beyond a radius, over that of all, means of channels left out.
+
+    They sum to 1 for the ideal mask; soft masks overlap, and their parts share some energy.
+
+    Raises:
+        ValueError: Every channel is constant, or as :func:`diffusab_core.spectrum.radial.radial_mask`.
+    """
+    centred = x - x.mean((-2, -1), keepdim=True)
+    total = centred.square().sum()
+    if total == 0:
+        raise ValueError("every channel is constant, so there is no energy to share out")
+    low, high = radial_split(centred, radius, kind)
+    return (low.square().sum() / total).item(), (high.square().sum() / total).item()
+
+
+def radius_explorer(
+    image: Tensor,
+    autoencoders: Mapping[str, Autoencoder],
+    radii: Sequence[float] = (0.02, 0.05, 0.1, 0.2, 0.3, 0.4),
+    kind: str = "ideal",
+    start: float | None = None,
+) -> Explorer:
+    r"""One radius in both spaces: above the picture within and beyond it, below what the latent's two parts decode to.
+
+    The same number is two lengths: in cycles per pixel of the picture above, of the latent below, where a pixel is f
+    times larger. High-passed pictures are shown about mid-grey. Energies are about the mean of each channel, PSNR is
+    against the picture.
+
+    Args:
+        image: ``(3, H, W)`` in [-1, 1]; sides must be multiples of every compression.
+        autoencoders: From :func:`diffusab_core.autoencoders.load`, by the name shown in the menu.
+        radii: That the slider offers, in cycles per pixel.
+        kind: Of mask, one of :data:`diffusab_core.spectrum.radial.MASKS`.
+        start: The radius shown first; the middle one if ``None``.
+
+    Raises:
+        ValueError: No autoencoder, or as :func:`diffusab_core.spectrum.radial.radial_mask`.
+    """
+    if not autoencoders:
+        raise ValueError("the explorer needs at least one autoencoder to decode with")
+    x = image[None]
+    with torch.no_grad():
+        latents = {name: autoencoder.encode(x).mean for name, autoencoder in autoencoders.items()}
+
+    @cache
+    def of_picture(radius: float) -> tuple[tuple[go.Image, go.Image], tuple[str, str]]:
+        low, high = radial_split(x, radius, kind)
+        within, beyond = energy_shares(x, radius, kind)
+        titles = (
+            f"picture within r: {100 * within:.1f}% of energy<br>{psnr(low, x).item():.1f} dB",
+            f"picture beyond r: {100 * beyond:.1f}% of energy<br>about mid-grey",
+        )
+        return (_trace(low), _trace(high)), titles
+
+    @cache
+    def of_latent(radius: float, model: str) -> tuple[tuple[go.Image, go.Image], tuple[str, str]]:
+        z = latents[model]
+        parts = reconstructions_by_part(autoencoders[model], z, radius, kind)
+        within, beyond = energy_shares(z, radius, kind)
+        titles = (
+            f"Dec(Z_low), {100 * within:.1f}% of energy<br>{psnr(parts.low, x).item():.1f} dB "
+            f"(Dec(Z): {psnr(parts.whole, x).item():.1f} dB)",
+            f"Dec(Z_high), {100 * beyond:.1f}% of energy<br>{psnr(parts.high, x).item():.1f} dB",
+        )
+        return (_trace(parts.low), _trace(parts.high)), titles
+
+    def draw(radius: float, model: str = next(iter(autoencoders))) -> go.Figure:
+        (above, upper), (below, lower) = of_picture(radius), of_latent(radius, model)
+        fig = make_subplots(
+            2, 2, horizontal_spacing=0.02, vertical_spacing=0.1, subplot_titles=[*upper, *lower]
+        )  # fmt: skip
+        for row, pictures in ((1, above), (2, below)):
+            for column, picture in enumerate(pictures, start=1):
+                fig.add_trace(picture, row=row, col=column)
+            figures.hide_image_axes(fig, [1, 2], row=row)
+        fig.update_layout(height=640, margin={"t": 48, "l": 4, "r": 4, "b": 4}).update_annotations(font_size=12)
+        return figures.described(
+            fig,
+            "Explorer over a radius in the Fourier plane: above, a photograph with frequencies within the radius, and "
+            "those beyond it; below, the pictures decoded from the same two parts of its latent. With a growing "
+            "radius the left pictures become sharper and the right ones emptier.",
+        )
+
+    radii = tuple(radii)
+    first = radii[len(radii) // 2] if start is None else start
+    controls = [Control("radius", "r, cycles per pixel of each space", radii, first, "slider", lambda r: f"{r:g}")]
+    if len(autoencoders) > 1:
+        controls.append(Control("model", "autoencoder:", tuple(autoencoders), next(iter(autoencoders)), "menu"))
+    return Explorer(draw, controls)
+
+
+def _trace(picture: Tensor) -> go.Image:
+    return figures.image_trace(picture[0], quality=60)

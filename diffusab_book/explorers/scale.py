@@ -1,0 +1,100 @@
+"""Explorers of the chapter on scale equivariance: decoding downsampled latents, and spectra while they are trained."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import cache
+
+import plotly.graph_objects as go
+import torch
+from plotly.subplots import make_subplots
+from torch import Tensor
+from torch.nn import functional
+
+from diffusab_book import figures
+from diffusab_book.explorer import Control, Explorer
+from diffusab_core.autoencoders import Autoencoder
+from diffusab_core.experiments.records import RunRecord
+from diffusab_core.methods.regularizers import downsample
+from diffusab_core.metrics import psnr
+
+
+def scale_explorer(
+    image: Tensor, autoencoders: Mapping[str, Autoencoder], scales: Sequence[int] = (1, 2, 4)
+) -> Explorer:
+    r"""The downsampled image beside what decoders make of the downsampled latent, :math:`\mathrm{Dec}(\tilde z)`.
+
+    All pictures are shown at one size, without smoothing, with PSNR against the downsampled image.
+
+    Args:
+        image: ``(3, H, W)`` in [-1, 1]; sides must be multiples of the compression times the largest scale.
+        autoencoders: From :func:`diffusab_core.autoencoders.load`, by the name shown.
+        scales: Whole numbers.
+    """
+    x = image[None]
+    latents = {}
+    with torch.no_grad():
+        for name, autoencoder in autoencoders.items():
+            latents[name] = autoencoder.encode(x).mean  # (1, C, h, w)
+
+    def enlarged(picture: Tensor) -> go.Image:
+        return figures.image_trace(functional.interpolate(picture[None], size=x.shape[-2:])[0], quality=80)
+
+    @cache
+    def at(scale: int) -> tuple[list[go.Image], list[float]]:
+        target = downsample(x, scale)
+        with torch.no_grad():
+            decoded = [a.decode(downsample(latents[name], scale)) for name, a in autoencoders.items()]
+        return [enlarged(p[0]) for p in (target, *decoded)], [psnr(p, target).item() for p in decoded]
+
+    def draw(scale: int) -> go.Figure:
+        pictures, db = at(scale)
+        titles = ["image" if scale == 1 else f"image, {scale} times smaller"]
+        titles += [f"{name}<br>{value:.1f} dB" for name, value in zip(autoencoders, db, strict=True)]
+        fig = make_subplots(1, len(pictures), horizontal_spacing=0.01, subplot_titles=titles)
+        for column, picture in enumerate(pictures, start=1):
+            fig.add_trace(picture, row=1, col=column)
+        figures.hide_image_axes(fig, range(1, len(pictures) + 1))
+        fig.update_layout(height=300, margin={"t": 48, "l": 4, "r": 4, "b": 4}).update_annotations(font_size=12)
+        return figures.described(
+            fig,
+            "Explorer: a downsampled photograph, and beside it what each decoder makes of the latent downsampled by "
+            "the same factor, with its PSNR.",
+        )
+
+    return Explorer(draw, [Control("scale", "scale", tuple(scales), scales[min(1, len(scales) - 1)], "slider", str)])
+
+
+def training_explorer(runs: Mapping[str, RunRecord], rgb: Tensor) -> Explorer:
+    """Frequency profiles of the latents after each snapshot of fine-tuning runs, beside that of RGB.
+
+    Args:
+        runs: Records of :func:`diffusab_core.experiments.finetune` with equal snapshots, by the name shown.
+        rgb: Profile ``(B*B,)`` of RGB at latent size, ratio of means.
+
+    Raises:
+        ValueError: The runs were not looked at after the same steps.
+    """
+    steps = {name: [int(step) for step in run.series["snapshot_step"]] for name, run in runs.items()}
+    first = next(iter(steps.values()))
+    if any(other != first for other in steps.values()):
+        raise ValueError(f"the runs have snapshots at different steps: {steps}")
+    shown = [[float(f"{v:.3g}") for v in run.series["snapshot_profile_0"]] for run in runs.values()]
+    lowest = min(min(rgb.tolist()), *(min(profile) for profile in shown))
+
+    def draw(step: int) -> go.Figure:
+        curves = {"before": next(iter(runs.values())).series["snapshot_profile_0"]}
+        curves |= {name: run.series[f"snapshot_profile_{step}"] for name, run in runs.items()}
+        fig = figures.profiles(
+            {name: torch.tensor(values) for name, values in curves.items()} | {"RGB": rgb},
+            alt="Explorer over the steps of training: profiles of the latents under each method, beside the profile "
+            "before training and that of RGB.",
+            ylabel="mean |D| / mean |D₀₀|",
+        )
+        fig.data[0].line.update(color=figures.GREY, dash="dot")
+        fig.data[-1].line.update(color=figures.GREY, dash="solid")
+        fig.update_yaxes(range=[torch.tensor(lowest / 2).log10().item(), 0.1])
+        return fig
+
+    middle = first[len(first) // 2]  # so that both directions show something
+    return Explorer(draw, [Control("step", "step", tuple(first), middle, "slider", str)])

@@ -1,0 +1,1 @@
+"""``diffusab profile`` and ``diffusab report``."""

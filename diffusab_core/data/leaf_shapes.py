@@ -1,0 +1,184 @@
+r"""What dead leaves are made of: shapes, paints, and the classes that combine them.
+
+Used by :mod:`diffusab_core.data.leaves`, which draws, places and renders them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+if TYPE_CHECKING:
+    from diffusab_core.data.leaves import _Leaves
+
+Array = np.ndarray
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# Shapes: signed distance in pixels from the border, negative inside, in the leaf's own axes (u, v); all arguments
+# broadcast. `radius` is that of the disc of the same area, `form` the one number in which leaves of a class differ.
+# Beside each distance, how far the shape reaches from its centre, in radii.
+
+_TRIANGLE = math.sqrt(math.pi / (3 * math.sqrt(3)))  # inradius of the equilateral triangle of area pi
+_SIN36, _COS36, _SIN72, _COS72 = (f(math.radians(a)) for a in (36, 72) for f in (math.sin, math.cos))
+
+
+def _disc(u: Array, v: Array, radius: Array, form: Array) -> Array:
+    return np.sqrt(u * u + v * v) - radius
+
+
+def _box(u: Array, v: Array, radius: Array, form: Array) -> Array:
+    half = radius * np.sqrt(math.pi / (4 * form))  # half the short side; form is long over short
+    return np.maximum(np.abs(u) - form * half, np.abs(v) - half)
+
+
+def _ellipse(u: Array, v: Array, radius: Array, form: Array) -> Array:
+    # Level / gradient of the implicit form: the distance to first order, which is all that the ramp looks at.
+    a, b = radius * np.sqrt(form), radius / np.sqrt(form)
+    p, q = u / a, v / b
+    level = np.sqrt(p * p + q * q)
+    slope = np.sqrt((p / a) ** 2 + (q / b) ** 2)
+    return (level - 1) * level / np.maximum(slope, 1e-6)
+
+
+def _triangle(u: Array, v: Array, radius: Array, form: Array) -> Array:
+    return np.maximum(math.sqrt(0.75) * np.abs(u) + 0.5 * v, -v) - _TRIANGLE * radius
+
+
+def _ring(u: Array, v: Array, radius: Array, form: Array) -> Array:
+    outer = radius / np.sqrt(1 - form * form)  # form is inner over outer radius
+    distance = np.sqrt(u * u + v * v)
+    return np.maximum(distance - outer, form * outer - distance)
+
+
+def _star(u: Array, v: Array, radius: Array, form: Array) -> Array:
+    tip = radius * np.sqrt(math.pi / (5 * form * _SIN36))  # form is inner over outer radius
+    # Mirrors through the origin fold the plane into one wedge of 36 degrees, from a tip (along v) to a notch: the axis
+    # of the tip, then the lines at 108 and at 36 degrees from it, of which only the far side moves.
+    u = np.abs(u)
+    for normal_u, normal_v in ((_COS72, _SIN72), (-_COS36, _SIN36)):
+        over = 2 * np.minimum(u * normal_u + v * normal_v, 0)
+        u, v = u - over * normal_u, v - over * normal_v
+    u = np.abs(u)
+    # The border within the wedge is the straight line from the tip (0, 1) to the notch form * (sin 36, cos 36).
+    along_u, along_v = form * _SIN36, form * _COS36 - 1
+    length = np.sqrt(along_u * along_u + along_v * along_v)
+    return (-along_v * u + along_u * (v - tip)) / length
+
+
+def _petals(u: Array, v: Array, radius: Array, form: Array) -> Array:
+    # Border at R (1 + form cos 5 theta); the cosine of the five-fold angle is Chebyshev's polynomial of u / distance.
+    size = radius / np.sqrt(1 + form * form / 2)
+    distance = np.maximum(np.sqrt(u * u + v * v), 1e-6)
+    c = u / distance
+    c2 = c * c
+    wave = c * (5 + c2 * (16 * c2 - 20))
+    steep = 5 * form * size / distance * np.sqrt(np.maximum(1 - wave * wave, 0))
+    return (distance - size * (1 + form * wave)) / np.sqrt(1 + steep * steep)
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# Paints: colour (n, 3, h, w), or (n, 3, 1, 1), of leaves at (u, v) in their own axes
+
+
+def _flat(u: Array, v: Array, leaves: _Leaves) -> Array:
+    return leaves.first[:, :, None, None]
+
+
+def _between(mix: Array, leaves: _Leaves) -> Array:
+    first, second = leaves.first[:, :, None, None], leaves.second[:, :, None, None]
+    return first + mix[:, None] * (second - first)
+
+
+def _square_wave(x: Array, period: Array) -> Array:
+    """A wave of +-1/2 whose flanks are one pixel wide, so that it has no jaggies either."""
+    return np.clip(np.sin(x * (2 * math.pi / period)) * (period / (2 * math.pi)), -0.5, 0.5)
+
+
+def _period(leaves: _Leaves) -> Array:
+    # Finer than about 3 pixels, a grating would be grey or alias.
+    return np.maximum(leaves.radius * (0.4 + 0.3 * leaves.phase), 3)[:, None, None]
+
+
+def _stripes(u: Array, v: Array, leaves: _Leaves) -> Array:
+    return _between(0.5 + _square_wave(u, _period(leaves)), leaves)
+
+
+def _checks(u: Array, v: Array, leaves: _Leaves) -> Array:
+    period = 1.4 * _period(leaves)
+    return _between(0.5 + 2 * _square_wave(u, period) * _square_wave(v, period), leaves)
+
+
+def _gradient(u: Array, v: Array, leaves: _Leaves) -> Array:
+    return _between(np.clip(0.5 + u / (2 * leaves.radius[:, None, None]), 0, 1), leaves)
+
+
+def _radial(u: Array, v: Array, leaves: _Leaves) -> Array:
+    return _between(np.minimum(np.sqrt(u * u + v * v) / leaves.radius[:, None, None], 1), leaves)
+
+
+def _texture(u: Array, v: Array, leaves: _Leaves) -> Array:
+    """A piece of a photograph, one of its pixels to one of ours, bilinear."""
+    atlas, (n, height, width) = leaves.atlas, u.shape
+    grid = np.empty((n, height, width, 2), dtype=np.float32)
+    for axis, place, start, length, extent in (
+        (0, u, 0, atlas.width, atlas.image.shape[-1]),
+        (1, v, atlas.top[leaves.source], atlas.height, atlas.image.shape[-2]),
+    ):
+        last = (length[leaves.source] - 1)[:, None, None]
+        x = _reflect(place + leaves.anchor[:, axis, None, None] * last, last) + np.reshape(start, (-1, 1, 1))
+        grid[..., axis] = x * (2 / (extent - 1)) - 1  # the sampler counts from -1 to 1
+    flat = torch.from_numpy(grid.reshape(1, n * height, width, 2))
+    out = F.grid_sample(atlas.image, flat, mode="bilinear", padding_mode="border", align_corners=True)
+    return out.numpy().reshape(3, n, height, width).swapaxes(0, 1)
+
+
+def _reflect(x: Array, last: Array) -> Array:
+    """Fold coordinates into [0, last] by mirrors at both ends."""
+    return last - np.abs(last - np.mod(x, 2 * last))
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# Classes
+
+
+@dataclass(frozen=True)
+class LeafClass:
+    """What the leaves of a class are: shape, the range its form is drawn from, reach in radii, and paint."""
+
+    name: str
+    distance: Callable[[Array, Array, Array, Array], Array]
+    form: tuple[float, float]
+    reach: Callable[[Array], Array]
+    paint: Callable[[Array, Array, _Leaves], Array]
+
+
+def _reach_disc(form: Array) -> Array:
+    return np.ones_like(form)
+
+
+def _reach_box(form: Array) -> Array:
+    return np.sqrt(math.pi / (4 * form) * (1 + form * form))
+
+
+CLASSES = (
+    LeafClass("discs", _disc, (1, 1), _reach_disc, _flat),
+    LeafClass("squares", _box, (1, 1), _reach_box, _flat),
+    LeafClass("triangles", _triangle, (1, 1), lambda form: 2 * _TRIANGLE * np.ones_like(form), _flat),
+    LeafClass("bars", _box, (6, 9), _reach_box, _flat),
+    LeafClass("rings", _ring, (0.55, 0.75), lambda form: 1 / np.sqrt(1 - form * form), _flat),
+    LeafClass("stars", _star, (0.35, 0.5), lambda form: np.sqrt(math.pi / (5 * form * _SIN36)), _flat),
+    LeafClass("stripes", _disc, (1, 1), _reach_disc, _stripes),
+    LeafClass("checks", _box, (1, 1), _reach_box, _checks),
+    LeafClass("patches", _box, (1, 1.6), _reach_box, _texture),
+    LeafClass("gradients", _disc, (1, 1), _reach_disc, _gradient),
+    LeafClass("ellipses", _ellipse, (2.5, 4), np.sqrt, _flat),
+    LeafClass("petals", _petals, (0.3, 0.45), lambda form: (1 + form) / np.sqrt(1 + form * form / 2), _radial),
+)
+CLASS_NAMES = tuple(leaf_class.name for leaf_class in CLASSES)

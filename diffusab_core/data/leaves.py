@@ -1,0 +1,362 @@
+r"""Dead leaves: endless labelled images, and clips, with the statistics of natural scenes.
+
+Leaves fall on the image plane one after the other, each hiding what lies below. Places are uniform, and the radius
+:math:`r` of a leaf (of the disc of the same area) has the truncated power law
+
+.. math:: p(r) \propto r^{-3}, \qquad r_{\min} \le r \le r_{\max} .
+
+With this exponent every octave of sizes covers the same area, so the picture looks alike at every magnification and,
+occlusion making edges of all lengths, its radially averaged power spectrum falls roughly as :math:`1/f^2`, as that of
+photographs does. Leaves of all classes obey this one law: what differs between classes is the leaves' shape and paint.
+Colours and textures are those of the training photographs, and the colours of one image come from one photograph.
+
+Edges are anti-aliased analytically: the share of a pixel that a leaf covers is a ramp, one pixel wide, in the signed
+distance of the pixel's centre from the leaf's border.
+
+Sources: Matheron 1968 and Ruderman 1997 (the model); Lee, Mumford and Huang 2001 (scale invariance at exponent 3);
+Baradad et al. 2021 (such images as training data).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, fields, replace
+from functools import lru_cache
+from operator import itemgetter
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from diffusab_core.data.leaf_shapes import CLASS_NAMES, CLASSES, Array, LeafClass
+from diffusab_core.data.photos import photo, photo_names, resize_to
+
+# ----------------------------------------------------------------------------------------------------------------------
+# Sizes
+
+
+@dataclass(frozen=True)
+class LeafLaw:
+    r"""How large leaves are and how many fall.
+
+    Attributes:
+        exponent: :math:`\alpha` of :math:`p(r) \propto r^{-\alpha}`; 3 is scale invariant.
+        smallest_px: :math:`r_{\min}` in pixels, at every resolution, so that structure reaches down to the pixel.
+        largest_share: :math:`r_{\max}` as a share of the image's side.
+        coverage: Mean number of leaves :math:`\kappa` over a point; a share :math:`e^{-\kappa}` of the image is left
+            to the background, which is one more leaf without borders.
+
+    Raises:
+        ValueError: When a number is outside its range.
+    """
+
+    exponent: float = 3.0
+    smallest_px: float = 2.0
+    largest_share: float = 0.35
+    coverage: float = 4.0
+
+    def __post_init__(self) -> None:
+        for name, least in (("exponent", 1), ("smallest_px", 1), ("largest_share", 0), ("coverage", 0)):
+            value = getattr(self, name)
+            if not least <= value < math.inf or value == 0:
+                raise ValueError(f"{name} must be positive, at least {least} and finite, got {value}")
+
+    def limits(self, resolution: int) -> tuple[float, float]:
+        """Smallest and largest radius in pixels at a resolution."""
+        largest = self.largest_share * resolution
+        if largest <= self.smallest_px:
+            raise ValueError(
+                f"at resolution {resolution} the largest leaf ({largest:.3g} px) is not larger than the smallest "
+                f"({self.smallest_px} px): raise the resolution or lower smallest_px"
+            )
+        return self.smallest_px, largest
+
+    def mean_area(self, resolution: int) -> float:
+        r"""Mean area of a leaf, :math:`\pi\, \mathbb E[r^2]`, in square pixels."""
+        low, high = self.limits(resolution)
+        return math.pi * _power_integral(2 - self.exponent, low, high) / _power_integral(-self.exponent, low, high)
+
+    def radii(self, uniform: Array, resolution: int) -> Array:
+        """Uniform numbers in [0, 1) to radii in pixels, by the inverse of the distribution function."""
+        low, high = self.limits(resolution)
+        k = 1 - self.exponent
+        if k == 0:
+            return low * (high / low) ** uniform
+        return (low**k + uniform * (high**k - low**k)) ** (1 / k)
+
+
+def _power_integral(k: float, low: float, high: float) -> float:
+    return math.log(high / low) if k == -1 else (high ** (k + 1) - low ** (k + 1)) / (k + 1)
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# Colours and textures
+
+
+@dataclass(frozen=True)
+class _Atlas:
+    """The training photographs below each other in one image; top, height and width of each, as float32."""
+
+    image: Tensor  # (1, 3, sum of heights, largest width)
+    top: Array
+    height: Array
+    width: Array
+
+    def pixels(self, source: int, where: Array) -> Array:
+        """Colours (n, 3) of a photograph at places (2, n) in [0, 1)."""
+        x = (where[0] * self.width[source]).astype(int)
+        y = (where[1] * self.height[source] + self.top[source]).astype(int)
+        return self.image[0, :, y, x].numpy().T
+
+
+@lru_cache(maxsize=8)
+def _atlas(resolution: int) -> _Atlas:
+    """Photographs with a short side of twice the image's, so that a leaf shows a piece that can be recognised."""
+    images = []
+    for name in photo_names("train"):
+        image = photo(name)
+        scale = min(1.0, 2 * resolution / min(image.shape[-2:]))  # never enlarged: that would blur
+        images.append(resize_to(image, *(round(scale * side) for side in image.shape[-2:])).clamp(-1, 1))
+    height, width = (np.array([image.shape[axis] for image in images], dtype=np.float32) for axis in (1, 2))
+    padded = [F.pad(image, (0, int(width.max()) - image.shape[2])) for image in images]
+    return _Atlas(torch.cat(padded, dim=1)[None], np.cumsum(height) - height, height, width)
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# Drawing the leaves of one image from their law
+
+
+@dataclass(frozen=True)
+class _Leaves:
+    """n leaves from back to front; x and y in pixels from the image's top left corner, angle in radians."""
+
+    x: Array  # (n,)
+    y: Array  # (n,)
+    angle: Array  # (n,)
+    radius: Array  # (n,)
+    form: Array  # (n,)
+    reach: Array  # (n,) pixels beyond which a leaf shows nothing
+    first: Array  # (n, 3) colour
+    second: Array  # (n, 3) colour
+    phase: Array  # (n,) uniform in [0, 1)
+    source: Array  # (n,) which photograph a texture is cut from
+    anchor: Array  # (n, 2) where, in [0, 1)
+    atlas: _Atlas
+
+    def __getitem__(self, members: Array) -> _Leaves:
+        arrays = {f.name: getattr(self, f.name)[members] for f in fields(self) if f.name != "atlas"}
+        return replace(self, **arrays)
+
+
+def _draw_leaves(rng: np.random.Generator, kind: LeafClass, resolution: int, law: LeafLaw) -> tuple[_Leaves, Array]:
+    """Leaves that touch the image, and the background's colour (3,)."""
+    _, largest = law.limits(resolution)
+    margin = largest * kind.reach(np.array(kind.form, dtype=float)).max() + 1
+    side = resolution + 2 * margin
+    n = rng.poisson(law.coverage * side**2 / law.mean_area(resolution))
+    u = rng.random((5, n))
+    x, y = u[:2] * side - margin
+    radius = law.radii(u[2], resolution)
+    form = kind.form[0] + u[3] * (kind.form[1] - kind.form[0])
+    reach = kind.reach(form) * radius + 1  # with the ramp of the border
+
+    def touches(centre: Array) -> Array:
+        return (centre > -reach) & (centre < resolution + reach)
+
+    seen = np.flatnonzero(touches(x) & touches(y))
+    atlas, n = _atlas(resolution), len(seen)
+    colours = atlas.pixels(rng.integers(len(atlas.top)), rng.random((2, 2 * n + 1)))  # (2n + 1, 3)
+    leaves = _Leaves(
+        *(a[seen].astype(np.float32) for a in (x, y, u[4] * (2 * math.pi), radius, form, reach)),
+        first=colours[:n],
+        second=colours[n : 2 * n],
+        phase=rng.random(n, dtype=np.float32),
+        source=rng.integers(len(atlas.top), size=n),
+        anchor=rng.random((n, 2), dtype=np.float32),
+        atlas=atlas,
+    )
+    return leaves, colours[-1]
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# Painting them
+
+
+def _render(leaves: _Leaves, background: Array, kind: LeafClass, resolution: int) -> Array:
+    """Image (3, H, W), float32 in [-1, 1].
+
+    Leaves of about the same size are computed together, on windows as large as they need; only laying the finished
+    windows over each other, back to front, is left to a Python loop.
+    """
+    sizes = _window_sizes(resolution)
+    bucket = np.minimum(np.searchsorted(sizes, 2 * leaves.reach + 1), len(sizes) - 1)
+    layers: list[tuple[int, int, int, Array, Array]] = []
+    for k in np.unique(bucket):
+        size, members = sizes[k], np.flatnonzero(bucket == k)
+        some = leaves[members]
+        # A window that would stick out of the image is pushed inside: it still covers all that can be seen.
+        left, top = (np.clip(np.floor(c - some.reach), 0, resolution - size).astype(int) for c in (some.x, some.y))
+        offsets = np.arange(size, dtype=np.float32) + np.float32(0.5)
+        dx = (offsets + (left - some.x)[:, None].astype(np.float32))[:, None, :]  # (n, 1, w)
+        dy = (offsets + (top - some.y)[:, None].astype(np.float32))[:, :, None]  # (n, h, 1)
+        cos, sin = np.cos(some.angle)[:, None, None], np.sin(some.angle)[:, None, None]
+        u, v = cos * dx + sin * dy, cos * dy - sin * dx  # (n, h, w)
+        distance = kind.distance(u, v, some.radius[:, None, None], some.form[:, None, None])
+        alpha = np.clip(0.5 - distance, 0, 1)[:, None]  # (n, 1, h, w)
+        paint = kind.paint(u, v, some) * alpha  # (n, 3, h, w)
+        layers.extend(zip(members.tolist(), top.tolist(), left.tolist(), 1 - alpha, paint, strict=True))
+    layers.sort(key=itemgetter(0))
+    image = np.empty((3, resolution, resolution), dtype=np.float32)
+    image[:] = background[:, None, None]
+    for _, y, x, keep, paint in layers:
+        window = image[:, y : y + paint.shape[1], x : x + paint.shape[2]]
+        window *= keep
+        window += paint
+    return np.clip(image, -1, 1, out=image)
+
+
+@lru_cache(maxsize=32)
+def _window_sizes(resolution: int) -> Array:
+    sizes = {resolution}
+    size = 6.0
+    while size < resolution:
+        sizes.add(int(size))
+        size *= 1.3
+    return np.array(sorted(sizes))
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# Public face
+
+_PICTURE, _MOTION = 1, 2  # independent random streams of one item
+
+
+def _check(resolution: int, seed: int, num_classes: int) -> None:
+    if not isinstance(resolution, int) or resolution < 8:
+        raise ValueError(f"resolution must be a whole number of pixels, at least 8, got {resolution!r}")
+    if not isinstance(seed, int) or seed < 0:
+        raise ValueError(f"seed must be a whole number, not negative, got {seed!r}")
+    if not 1 <= num_classes <= len(CLASSES):
+        raise ValueError(f"num_classes must lie in 1 ... {len(CLASSES)}, got {num_classes}")
+
+
+class Leaves(Dataset):
+    r"""Class-conditional dead-leaves images.
+
+    Item ``i`` is a pure function of ``(seed, i)`` and of the arguments below, whatever the worker, the order and the
+    global random state. Its class is ``i % num_classes``, so that any run of items is balanced; the names are
+    ``CLASS_NAMES[:num_classes]``. Items with ``labels=False`` are the same images.
+
+    Args:
+        resolution: Side of the images in pixels, at least 8.
+        seed: Seed of all items.
+        length: How many items there are; leaves are endless, so any number may be asked for.
+        num_classes: How many of the classes, in the order of ``CLASS_NAMES``, take part.
+        labels: Whether an item is ``(image, label)`` or only the image.
+        law: Sizes and number of the leaves.
+
+    Raises:
+        ValueError: When an argument is outside its range.
+    """
+
+    def __init__(
+        self,
+        resolution: int = 64,
+        seed: int = 0,
+        length: int = 4096,
+        num_classes: int = len(CLASSES),
+        labels: bool = True,
+        law: LeafLaw | None = None,
+    ) -> None:
+        _check(resolution, seed, num_classes)
+        if length < 1:
+            raise ValueError(f"length must be at least 1, got {length}")
+        self.resolution, self.seed, self.length, self.num_classes = resolution, seed, length, num_classes
+        self.labels, self.law = labels, law or LeafLaw()
+        self.law.limits(resolution)
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Names of the classes that take part; the label is the place in this tuple."""
+        return CLASS_NAMES[: self.num_classes]
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int] | Tensor:
+        if not -self.length <= index < self.length:
+            raise IndexError(f"index {index} is outside a dataset of {self.length} items")
+        index %= self.length
+        label = index % self.num_classes
+        rng = np.random.default_rng([self.seed, index, _PICTURE])
+        kind = CLASSES[label]
+        image = torch.from_numpy(_render(*_draw_leaves(rng, kind, self.resolution, self.law), kind, self.resolution))
+        return (image, label) if self.labels else image
+
+
+def leaf_clip(
+    index: int,
+    frames: int = 17,
+    resolution: int = 64,
+    seed: int = 0,
+    num_classes: int = len(CLASSES),
+    speed: float = 0.01,
+    spin: float = 0.03,
+    law: LeafLaw | None = None,
+) -> Tensor:
+    r"""A clip of moving leaves whose frame 0 is the image :class:`Leaves` gives for the same arguments.
+
+    Every leaf drifts with its own constant velocity and turns at its own constant rate, both normally distributed
+    with mean 0; depth stays as it is. A leaf that has left the image comes back on the opposite side while it is out
+    of sight, so every frame has the law of a dead-leaves image.
+
+    Args:
+        index: Which clip; its class is ``index % num_classes``.
+        frames: Number of frames T.
+        resolution: Side of the frames in pixels.
+        seed: Seed of all clips.
+        num_classes: As in :class:`Leaves`.
+        speed: Standard deviation of each component of the velocity, in image sides per frame.
+        spin: Standard deviation of the rotation, in radians per frame.
+        law: Sizes and number of the leaves.
+
+    Returns:
+        Clip (3, T, H, W), float32 in [-1, 1].
+
+    Raises:
+        ValueError: When an argument is outside its range.
+    """
+    _check(resolution, seed, num_classes)
+    if index < 0:
+        raise ValueError(f"the index of a clip must not be negative, got {index}")
+    if frames < 1:
+        raise ValueError(f"a clip needs at least 1 frame, got {frames}")
+    if not (0 <= speed < math.inf and 0 <= spin < math.inf):
+        raise ValueError(f"speed and spin must be finite and not negative, got {speed} and {spin}")
+    kind = CLASSES[index % num_classes]
+    rng = np.random.default_rng([seed, index, _PICTURE])
+    leaves, background = _draw_leaves(rng, kind, resolution, law or LeafLaw())
+    rng = np.random.default_rng([seed, index, _MOTION])
+    vx, vy, turn = rng.standard_normal((3, len(leaves.x)), dtype=np.float32)
+
+    def moved(t: int) -> _Leaves:
+        return replace(
+            leaves,
+            x=_wrap(leaves.x + t * speed * resolution * vx, leaves.reach, resolution),
+            y=_wrap(leaves.y + t * speed * resolution * vy, leaves.reach, resolution),
+            angle=leaves.angle + t * spin * turn,
+        )
+
+    clip = np.stack([_render(moved(t), background, kind, resolution) for t in range(frames)], axis=1)
+    return torch.from_numpy(clip)
+
+
+def _wrap(centre: Array, reach: Array, resolution: int) -> Array:
+    """Bring centres back into (-reach, resolution + reach), each leaf on the torus on which it just goes out of sight.
+
+    Centres already inside are returned bit by bit as they are, so that frame 0 is exactly the still image.
+    """
+    inside = (centre > -reach) & (centre < resolution + reach)
+    return np.where(inside, centre, np.mod(centre + reach, resolution + 2 * reach) - reach).astype(np.float32)

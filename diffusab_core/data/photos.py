@@ -1,0 +1,156 @@
+r"""Images that need no network: the photographs inside scikit-image and scikit-learn, and folders of one's own.
+
+Every dataset here, and those of :mod:`diffusab_core.data.shards`, is map-style and item ``i`` is a pure function of
+``(seed, i)``: the same arguments give the same tensors on every machine, in any order, from any number of worker
+processes. Images are float32 tensors :math:`(3, H, W)` in :math:`[-1, 1]`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from diffusab_core.data.folders import ImageFolder
+from diffusab_core.data.pixels import check_index, check_resolution, random_crop, resize_to, rgb01, stack, to_tensor
+from diffusab_core.data.stored import Skipped, StoredImages, UnusableImage, read_rgb
+
+__all__ = [
+    "PHOTOGRAPHS",
+    "SPLITS",
+    "ImageFolder",
+    "Photograph",
+    "Photos",
+    "Skipped",
+    "Split",
+    "StoredImages",
+    "UnusableImage",
+    "photo",
+    "photo_names",
+    "read_rgb",
+    "resize_to",
+    "rgb01",
+    "stack",
+]
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Photographs that come with the installed packages
+
+SPLITS = ("train", "test")
+Split = Literal["train", "test"]
+
+
+@dataclass(frozen=True)
+class Photograph:
+    """Where a photograph lies inside an installed package, which split it belongs to, and under which terms."""
+
+    package: str
+    file: str
+    split: Split
+    licence: str
+
+
+# Only files inside the wheels themselves: nothing here can reach for the network.
+PHOTOGRAPHS = {
+    "astronaut": Photograph("skimage", "data/astronaut.png", "train", "public domain (NASA)"),
+    "chelsea": Photograph("skimage", "data/chelsea.png", "train", "CC0 (Stefan van der Walt)"),
+    "flower": Photograph("sklearn", "datasets/images/flower.jpg", "train", "CC BY 2.0 (vultilion)"),
+    "motorcycle": Photograph(
+        "skimage", "data/motorcycle_left.png", "train", "no terms stated (Middlebury stereo, Scharstein et al. 2014)"
+    ),
+    "rocket": Photograph("skimage", "data/rocket.jpg", "train", "public domain (SpaceX)"),
+    "coffee": Photograph("skimage", "data/coffee.png", "test", "CC0 (Rachel Michetti)"),
+    "china": Photograph("sklearn", "datasets/images/china.jpg", "test", "CC BY 2.0 (danielbuechele)"),
+}
+
+
+def photo_names(split: Split | None = None) -> tuple[str, ...]:
+    """Names of the photographs, of one split or of both.
+
+    ``coffee`` and ``china`` are the held-out ``test`` split: no shipped model has seen them.
+    """
+    if split not in (*SPLITS, None):
+        raise ValueError(f"unknown split {split!r}, choose one of {SPLITS}")
+    return tuple(name for name, photo in PHOTOGRAPHS.items() if split in (photo.split, None))
+
+
+@lru_cache(maxsize=len(PHOTOGRAPHS))
+def _pixels(name: str) -> np.ndarray:
+    """uint8 ``(H, W, 3)``; read-only, because it is shared."""
+    if name not in PHOTOGRAPHS:
+        raise ValueError(f"no photograph is called {name!r}, choose one of {', '.join(PHOTOGRAPHS)}")
+    where = PHOTOGRAPHS[name]
+    package = find_spec(where.package)  # found and not imported, which would take a second
+    if package is None:
+        raise ModuleNotFoundError(f"the photograph {name!r} lies inside {where.package}, which is not installed")
+    with Image.open(Path(package.origin).parent / where.file) as image:
+        pixels = np.array(image.convert("RGB"))
+    pixels.flags.writeable = False
+    return pixels
+
+
+def photo(name: str) -> Tensor:
+    """One whole photograph ``(3, H, W)`` in [-1, 1].
+
+    Raises:
+        ValueError: No photograph has this name; the message lists them.
+    """
+    return to_tensor(_pixels(name))
+
+
+class Photos(Dataset):
+    r"""Random square crops of the photographs at random scale, antialiased.
+
+    Item ``i`` draws from ``(seed, i)`` a photograph, a square whose side is log-uniform between ``resolution`` and
+    the photograph's short side, its position and, in the training split, a horizontal flip. The test split takes its
+    photographs in turn and never flips, so the same ``(seed, i)`` names the same piece of a held-out photograph.
+
+    Args:
+        resolution: Side of the crops in pixels.
+        split: ``"train"`` or ``"test"`` (the held-out photographs ``coffee`` and ``china``).
+        seed: Seed of all items.
+        length: How many items there are; crops are endless, so any number may be asked for.
+
+    Raises:
+        ValueError: Unknown split, or a resolution above the short side of a photograph (crops are never enlarged).
+    """
+
+    def __init__(self, resolution: int = 64, split: Split = "train", seed: int = 0, length: int = 4096) -> None:
+        check_resolution(resolution)
+        if split not in SPLITS:
+            raise ValueError(f"unknown split {split!r}, choose one of {SPLITS}")
+        if length < 1:
+            raise ValueError(f"length must be at least 1, got {length}")
+        self.names = photo_names(split)
+        limit, smallest = min((min(_pixels(name).shape[:2]), name) for name in self.names)
+        if resolution > limit:
+            raise ValueError(
+                f"resolution {resolution} is above {limit}, the short side of {smallest!r}; crops are "
+                f"never enlarged, so choose at most {limit}"
+            )
+        self.resolution, self.split, self.seed, self.length = resolution, split, seed, length
+
+    def __len__(self) -> int:
+        return self.length
+
+    def _draw(self, index: int) -> tuple[str, np.random.Generator]:
+        index = check_index(index, self.length)
+        rng = np.random.default_rng([self.seed, index])
+        if self.split == "test":
+            return self.names[index % len(self.names)], rng
+        return self.names[rng.integers(len(self.names))], rng
+
+    def source(self, index: int) -> str:
+        """Name of the photograph that item ``index`` is cut from."""
+        return self._draw(index)[0]
+
+    def __getitem__(self, index: int) -> Tensor:
+        name, rng = self._draw(index)
+        return random_crop(_pixels(name), self.resolution, rng, flip=self.split == "train")

@@ -1,0 +1,297 @@
+r"""Rectified flow: the straight path between data and noise, its velocity, and how to integrate it.
+
+Time runs from :math:`t = 0` (data :math:`x_0`) to :math:`t = 1` (noise :math:`\varepsilon \sim \mathcal N(0, I)`):
+
+.. math:: x_t = (1 - t)\, x_0 + t\, \varepsilon, \qquad \frac{\mathrm d x_t}{\mathrm d t} = \varepsilon - x_0 .
+
+A denoiser is trained to predict :math:`\varepsilon - x_0` from :math:`(x_t, t)`; the minimiser of the squared error is
+the *marginal velocity* :math:`v(x, t) = \mathbb E[\varepsilon - x_0 \mid x_t = x]`, and the ordinary differential
+equation :math:`\dot x = v(x, t)`, followed from :math:`t = 1` down to :math:`t = 0`, carries noise to data.
+
+Sources: Liu, Gong and Liu 2023 (rectified flow); Esser et al. 2024 (logit-normal times); Skorokhodov et al. 2025, Eq. 3
+(time shift).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import pairwise
+from typing import Literal, TypeVar, get_args
+
+import torch
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from diffusab_core.flow.gaussian import (
+    check_times,
+    crossover_time,
+    frequency_snr,
+    gaussian_path,
+    gaussian_velocity,
+    least_loss,
+    mean_least_loss,
+    times_like,
+)
+
+__all__ = [
+    "METHODS",
+    "Method",
+    "crossover_time",
+    "frequency_snr",
+    "gaussian_path",
+    "gaussian_velocity",
+    "guided",
+    "interpolate",
+    "least_loss",
+    "logit_normal_times",
+    "mean_least_loss",
+    "sample",
+    "sampling_times",
+    "target",
+    "time_shift",
+]
+
+Method = Literal["euler", "heun"]
+METHODS: tuple[str, ...] = get_args(Method)
+
+TimeLike = TypeVar("TimeLike", float, Tensor)
+Velocity = Callable[..., Tensor]  # model(x, t) or model(x, t, y=y)
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# The path and its target
+
+
+def interpolate(x: Tensor, noise: Tensor, t: Tensor | float) -> Tensor:
+    r"""The point :math:`x_t = (1 - t)\, x + t\, \varepsilon` of the straight path from data to noise.
+
+    Args:
+        x: Data, (N, ...).
+        noise: Noise :math:`\varepsilon` of the same shape.
+        t: Times in [0, 1], one for each sample (N,), or one number for all.
+
+    Returns:
+        Noisy samples, (N, ...).
+
+    Raises:
+        ValueError: When shapes do not fit or a time lies outside [0, 1].
+    """
+    _same_shape(x, noise)
+    t = times_like(t, x)
+    return (1 - t) * x + t * noise
+
+
+def target(x: Tensor, noise: Tensor) -> Tensor:
+    r"""The regression target :math:`\varepsilon - x`, which is :math:`\mathrm d x_t / \mathrm d t` at every time.
+
+    Args:
+        x: Data, (N, ...).
+        noise: Noise of the same shape.
+
+    Raises:
+        ValueError: When the shapes differ.
+    """
+    _same_shape(x, noise)
+    return noise - x
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# Times
+
+
+def logit_normal_times(
+    n: int, location: float = 0.0, scale: float = 1.0, generator: torch.Generator | None = None
+) -> Tensor:
+    r"""Training times :math:`t = \operatorname{sigmoid}(\mu + s\, z)`, :math:`z \sim \mathcal N(0, 1)`.
+
+    A positive location moves the weight towards noise (:math:`t = 1`), a larger scale towards both ends.
+    The median is :math:`\operatorname{sigmoid}(\mu)`. Source: Esser et al. 2024, Sec. 3.1.
+
+    Args:
+        n: How many.
+        location: Mean :math:`\mu` of the logit.
+        scale: Standard deviation :math:`s > 0` of the logit.
+        generator: Source of randomness; the times are made on its device (without one: torch's global CPU stream).
+
+    Returns:
+        Times in [0, 1], (n,), float32.
+
+    Raises:
+        ValueError: When ``n`` is negative or ``scale`` is not positive.
+    """
+    if n < 0:
+        raise ValueError(f"the number of times must not be negative, got {n}")
+    if not scale > 0:
+        raise ValueError(f"the scale of the logit-normal distribution must be positive, got {scale}")
+    device = "cpu" if generator is None else generator.device
+    return torch.sigmoid(location + scale * torch.randn(n, generator=generator, device=device))
+
+
+def time_shift(t: TimeLike, s: float) -> TimeLike:
+    r"""Time shift of Skorokhodov et al. 2025, Eq. 3.
+
+    .. math:: t' = 1 - \frac{1 - t}{s + (1 - s)(1 - t)} = \frac{s\,t}{(1 - t) + s\,t}
+
+    The second form, which is the one computed, keeps both ends exact and shows what the shift does: it multiplies the
+    odds :math:`t / (1 - t)` of noise by :math:`s`. Hence :math:`s = 1` is the identity, shifts compose by
+    multiplication and :math:`1/s` undoes :math:`s`. A shift :math:`s > 1` spends more steps near noise.
+
+    Args:
+        t: A time, or a tensor of times of any shape, in [0, 1].
+        s: Shift, positive.
+
+    Returns:
+        The shifted time or times.
+
+    Raises:
+        ValueError: When ``s`` is not positive and finite, or a time lies outside [0, 1].
+    """
+    if not 0 < s < float("inf"):
+        raise ValueError(f"the time shift must be positive and finite, got {s} (1 leaves time as it is)")
+    check_times(t)
+    return s * t / ((1 - t) + s * t)
+
+
+def sampling_times(steps: int, shift: float = 1.0) -> Tensor:
+    r"""The times that :func:`sample` visits: an even grid from 1 (noise) down to 0 (data), shifted.
+
+    Args:
+        steps: Number of steps, at least 1.
+        shift: Time shift, see :func:`time_shift`.
+
+    Returns:
+        Decreasing times, (steps + 1,), float64; the first is exactly 1, the last exactly 0.
+
+    Raises:
+        ValueError: When ``steps`` is not a positive integer or ``shift`` is not positive.
+    """
+    if not isinstance(steps, int) or isinstance(steps, bool) or steps < 1:
+        raise ValueError(f"sampling needs a whole number of steps, at least 1, got {steps!r}")
+    even = torch.arange(steps, -1, -1, dtype=torch.float64) / steps
+    return time_shift(even, shift)
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# Sampling
+
+
+@torch.no_grad()
+def sample(
+    model: Velocity,
+    noise: Tensor,
+    steps: int = 50,
+    method: Method = "euler",
+    shift: float = 1.0,
+    *,
+    y: Tensor | None = None,
+    trajectory: bool = False,
+    progress: bool = False,
+) -> Tensor:
+    r"""Integrate :math:`\dot x = v(x, t)` from noise at :math:`t = 1` to data at :math:`t = 0`.
+
+    With :math:`h = t_{k+1} - t_k < 0`, one step is
+
+    .. math::
+        \text{Euler:}\quad x_{k+1} &= x_k + h\, v(x_k, t_k) \\
+        \text{Heun:}\quad  x_{k+1} &= x_k + \tfrac h2 \bigl(v(x_k, t_k) + v(x_k + h\, v(x_k, t_k),\, t_{k+1})\bigr)
+
+    Euler's error falls as 1/steps with one call of the model per step, Heun's as 1/steps² with two. The state is kept
+    in at least float32: half-precision noise makes the *model* see half precision, not the sum over steps.
+    The model is called as it is, so put it into evaluation mode first.
+
+    Args:
+        model: Velocity, called ``model(x, t)`` with t of shape (N,) in at least float32, or ``model(x, t, y=y)``.
+        noise: Start, (N, ...), standard normal.
+        steps: Number of steps.
+        method: ``"euler"`` or ``"heun"``.
+        shift: Time shift of the grid, see :func:`time_shift`.
+        y: Conditioning, (N, ...), handed on by keyword when given.
+        trajectory: Whether to return every state instead of the last one.
+        progress: Whether to draw a progress bar.
+
+    Returns:
+        Samples (N, ...) in the dtype of ``noise``; with ``trajectory`` all states (steps + 1, N, ...), the first of
+        which is the noise, at the times :func:`sampling_times`.
+
+    Raises:
+        ValueError: For an unknown method, ``steps`` below 1, a shift that is not positive, conditioning of another
+            batch size, or a model that returns another shape than it was given.
+    """
+    if method not in METHODS:
+        raise ValueError(f"unknown sampling method {method!r}, choose one of {', '.join(METHODS)}")
+    if not noise.is_floating_point():
+        raise ValueError(f"noise must be a floating-point tensor, got {noise.dtype}")
+    if y is not None and len(y) != len(noise):
+        raise ValueError(f"conditioning y holds {len(y)} samples, noise holds {len(noise)}: they must agree")
+    condition = {} if y is None else {"y": y}
+
+    def velocity(x: Tensor, t: float) -> Tensor:
+        v = model(x.to(noise.dtype), x.new_full((len(x),), t), **condition)
+        if v.shape != x.shape:
+            raise ValueError(
+                f"the model returned shape {tuple(v.shape)} for input of shape {tuple(x.shape)}; a velocity has the "
+                "shape of its input (split off a learned variance before sampling)"
+            )
+        return v.to(x.dtype)
+
+    x = noise.to(torch.promote_types(noise.dtype, torch.float32))
+    times = sampling_times(steps, shift).tolist()
+    states = [noise]
+    for t, t_next in tqdm(pairwise(times), total=steps, desc=f"sampling ({method})", disable=not progress):
+        h = t_next - t
+        v = velocity(x, t)
+        if method == "heun":
+            v = (v + velocity(x + h * v, t_next)) / 2
+        x = x + h * v
+        if trajectory:
+            states.append(x.to(noise.dtype))
+    return torch.stack(states) if trajectory else x.to(noise.dtype)
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# Guidance
+
+
+def guided(
+    conditional: Velocity, unconditional: Velocity, scale: float, interval: tuple[float, float] = (0.0, 1.0)
+) -> Velocity:
+    r"""Classifier-free guidance, on all channels:
+
+    .. math:: v_w(x, t) = v(x, t) + w\, \bigl(v(x, t \mid y) - v(x, t)\bigr)
+
+    for times in the interval; outside it, :math:`v(x, t \mid y)`, and ``unconditional`` is not called. A scale of 1
+    is the conditional velocity, 0 the unconditional one.
+
+    Args:
+        conditional: ``conditional(x, t, y=y)``.
+        unconditional: ``unconditional(x, t)``.
+        scale: :math:`w`, at least 0.
+        interval: First and last time at which to guide, 0 being data.
+
+    Returns:
+        A velocity for :func:`sample`; called with times that are all alike, as :func:`sample` does.
+
+    Raises:
+        ValueError: A negative scale, or an interval that is not in [0, 1] or is turned round.
+
+    Source: Ho and Salimans 2022; Kynkäänniemi et al. 2024 (interval).
+    """
+    low, high = interval
+    if not 0 <= low <= high <= 1:
+        raise ValueError(f"the guidance interval must be two times 0 <= first <= last <= 1, got {interval}")
+    if not 0 <= scale < float("inf"):
+        raise ValueError(f"the guidance scale must be finite and not negative, got {scale}")
+
+    def velocity(x: Tensor, t: Tensor, y: Tensor | None = None) -> Tensor:
+        with_class = conditional(x, t, y=y)
+        if scale == 1 or not low <= t[0].item() <= high:
+            return with_class
+        without = unconditional(x, t)
+        return torch.lerp(without, with_class, scale)
+
+    return velocity
+
+
+def _same_shape(x: Tensor, noise: Tensor) -> None:
+    if x.shape != noise.shape:
+        raise ValueError(f"data of shape {tuple(x.shape)} and noise of shape {tuple(noise.shape)} must be alike")

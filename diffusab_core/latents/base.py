@@ -1,0 +1,267 @@
+r"""What a denoiser is trained on: the posteriors of latents, wherever they lie, and how they are normalised.
+
+A denoiser learns :math:`(z - m) / s`, where :math:`z = \mu + \sigma \epsilon` is a sample of the posterior, drawn anew
+at each step, and :math:`m, s` are each channel's mean and standard deviation over 2048 such samples (Skorokhodov et al.
+2025 and their code). So what is kept of an image is :math:`\mu` and :math:`\sigma`, never a sample.
+
+:class:`TensorLatents` holds tensors, :class:`~diffusab_core.latents.encoded.EncodedLatents` encodes when asked, and
+:class:`~diffusab_core.latents.cache.LatentCache` reads what :func:`~diffusab_core.latents.extraction.extract` has stored.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from diffusab_core.latents.identity import LatentsError, tensors_digest
+from diffusab_core.training import generator_at
+
+#: How many posterior samples the statistics of a channel are taken over, where there are as many.
+STATISTICS_SAMPLES = 2048
+_CHUNK = 64
+
+
+class Latents:
+    r"""Posteriors of latents by index; what a subclass knows is in the constructor and in :meth:`_read`.
+
+    Attributes:
+        shape: Of one latent, ``(C, h, w)`` or, of a clip, ``(C, t, h, w)``.
+        num_classes: How many classes; 0 without labels.
+        class_names: Their names in the order of their numbers.
+        identity: Plain values that say what makes these latents what they are: the autoencoder's name and a digest of
+            its weights, the images, the resolution, the number. Two with equal identities hold equal latents.
+    """
+
+    def __init__(
+        self, count: int, shape: Sequence[int], class_names: Sequence[str], identity: dict[str, Any], flips: bool
+    ) -> None:
+        if count < 1:
+            raise LatentsError("there are no latents: the dataset is empty")
+        self._count = count
+        self.shape = tuple(shape)
+        self.class_names = tuple(class_names)
+        self.num_classes = len(self.class_names)
+        self.identity = identity
+        self.flips = flips
+
+    def __len__(self) -> int:
+        return self._count
+
+    def at(self, step: int) -> Latents:
+        """The latents to train on at a step: these; a curriculum (:mod:`diffusab_core.methods.freqwarm`) feeds others.
+
+        Only posteriors are taken from them. How they are normalised, and all else, stays as it is here.
+        """
+        return self
+
+    def _read(self, indices: Sequence[int], flipped: bool) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Mean, std and labels of some items, all of them mirrored or none."""
+        raise NotImplementedError
+
+    def posterior(
+        self, indices: Sequence[int], flipped: Sequence[bool] | None = None
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        r"""The posteriors of some items, in the order of ``indices``.
+
+        Args:
+            indices: Which items, from 0 to ``len(self) - 1``.
+            flipped: For each of them, whether to take the latent of the mirrored image (which is not the mirrored
+                latent); ``None``: none of them.
+
+        Returns:
+            Mean ``(N, *shape)`` and standard deviation ``(N, *shape)``, float32, and class numbers ``(N,)``, int64, or
+            ``None`` without labels; all on the CPU.
+
+        Raises:
+            IndexError: There is no such item.
+            LatentsError: Mirrored images are not stored; an item cannot be encoded.
+        """
+        indices = [int(i) for i in indices]
+        outside = next((i for i in indices if not 0 <= i < self._count), None)
+        if outside is not None:
+            raise IndexError(f"item {outside} is outside {self._count} latents")
+        if flipped is None or not any(flipped):
+            return self._read(indices, False)
+        if len(flipped) != len(indices):
+            raise ValueError(f"flipped says {len(flipped)} things of {len(indices)} items")
+        if not self.flips:
+            raise LatentsError("these latents were stored without those of the mirrored images; extract with flips")
+        if all(flipped):
+            return self._read(indices, True)
+        mirrored = torch.tensor([bool(flip) for flip in flipped])
+        plain = self._read([i for i, flip in zip(indices, flipped, strict=True) if not flip], False)
+        other = self._read([i for i, flip in zip(indices, flipped, strict=True) if flip], True)
+        joined = []
+        for a, b in zip(plain, other, strict=True):
+            if a is None:
+                joined.append(None)
+                continue
+            whole = a.new_empty(len(indices), *a.shape[1:])
+            whole[~mirrored], whole[mirrored] = a, b
+            joined.append(whole)
+        return tuple(joined)
+
+    # -- Normalisation
+
+    @cached_property
+    def statistics(self) -> tuple[Tensor, Tensor]:
+        """Mean and standard deviation of each channel, ``(C,)``; see :func:`channel_statistics`."""
+        return channel_statistics(self)
+
+    @property
+    def channel_mean(self) -> Tensor:
+        """Mean of each channel, ``(C,)``, float32."""
+        return self.statistics[0]
+
+    @property
+    def channel_std(self) -> Tensor:
+        """Standard deviation of each channel, ``(C,)``, float32."""
+        return self.statistics[1]
+
+    def normalise(self, z: Tensor) -> Tensor:
+        """Raw latents ``(..., *shape)`` to zero mean and unit variance in each channel."""
+        mean, std = self._spread(z)
+        return (z - mean) / std
+
+    def denormalise(self, z: Tensor) -> Tensor:
+        """The inverse of :meth:`normalise`, back to what the autoencoder decodes."""
+        mean, std = self._spread(z)
+        return z * std + mean
+
+    def _spread(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        axes = len(self.shape)
+        if z.ndim < axes or z.shape[-axes] != self.shape[0]:
+            raise ValueError(f"latents of {self.shape[0]} channels (..., {', '.join(map(str, self.shape))}) were "
+                             f"expected, got shape {tuple(z.shape)}")  # fmt: skip
+        mean, std = (s.to(z).reshape(-1, *[1] * (axes - 1)) for s in self.statistics)
+        return mean, std
+
+
+def spread(count: int, wanted: int) -> list[int]:
+    """At most ``wanted`` indices below ``count``, evenly spread, ascending."""
+    wanted = min(count, wanted)
+    return [i * count // wanted for i in range(wanted)]
+
+
+def channel_statistics(
+    latents: Latents, samples: int = STATISTICS_SAMPLES, progress: bool | None = None
+) -> tuple[Tensor, Tensor]:
+    r"""Mean and standard deviation of each channel over posterior samples.
+
+    Over all positions of one sample :math:`z_i = \mu_i + \sigma_i \epsilon_i` of each of ``samples`` items, spread
+    evenly over all; :math:`\epsilon_i` depends on :math:`i` alone. Sums are taken in double precision.
+
+    Args:
+        latents: Of what.
+        samples: Of how many items; of all, where there are fewer.
+        progress: Show a progress bar; ``None``: where somebody is watching.
+
+    Returns:
+        Mean and (population) standard deviation, ``(C,)`` each, float32.
+
+    Raises:
+        LatentsError: A channel is constant, so that it cannot be normalised.
+    """
+    indices = spread(len(latents), samples)
+    total = torch.zeros(2, latents.shape[0], dtype=torch.float64)
+    for z in tqdm(
+        _samples(latents, indices),
+        total=-(-len(indices) // _CHUNK),
+        desc="statistics",
+        unit="batch",
+        disable=None if progress is None else not progress,
+        leave=False,
+    ):
+        z = z.double().transpose(0, 1).flatten(1)  # (C, n * positions)
+        total += torch.stack([z.sum(1), z.square().sum(1)])
+    mean, square = total / (len(indices) * np.prod(latents.shape[1:]))
+    std = (square - mean.square()).clamp_min(0).sqrt()
+    constant = torch.nonzero(std <= 1e-7 * mean.abs().clamp_min(1e-30)).flatten().tolist()
+    if constant:
+        raise LatentsError(
+            f"channel {constant[0]} of the latents is {mean[constant[0]].item():.6g} everywhere in {len(indices)} "
+            "samples, so it cannot be normalised"
+        )
+    return mean.float(), std.float()
+
+
+def _samples(latents: Latents, indices: Sequence[int]) -> Iterable[Tensor]:
+    for start in range(0, len(indices), _CHUNK):
+        some = indices[start : start + _CHUNK]
+        mean, std, _ = latents.posterior(some)
+        # From the index alone, so that neither the chunks nor the number of latents before matter.
+        noise = torch.stack([torch.randn(latents.shape, generator=generator_at(0, i)) for i in some])
+        yield mean + std * noise
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# From tensors
+
+
+class TensorLatents(Latents):
+    """Latents that are in memory already.
+
+    Args:
+        mean: ``(N, C, h, w)`` or ``(N, C, t, h, w)``.
+        std: The same shape; ``None`` stands for zero, as a deterministic autoencoder has it.
+        labels: Class numbers ``(N,)``.
+        class_names: Names of the classes; by default the numbers from 0 to the largest that occurs.
+        flipped: Mean and std of the mirrored images.
+        identity: See :class:`Latents`; by default a digest of the values.
+
+    Raises:
+        LatentsError: Shapes that do not fit, or a class number without a name.
+    """
+
+    def __init__(
+        self,
+        mean: Tensor,
+        std: Tensor | None = None,
+        labels: Tensor | None = None,
+        class_names: Sequence[str] | None = None,
+        flipped: tuple[Tensor, Tensor | None] | None = None,
+        identity: dict[str, Any] | None = None,
+    ) -> None:
+        if mean.ndim not in (4, 5):
+            raise LatentsError(f"latents are (N, C, h, w) or (N, C, t, h, w), got shape {tuple(mean.shape)}")
+        pairs = [(mean, std)] + ([flipped] if flipped is not None else [])
+        self._pairs = [
+            (m.detach().float().cpu(), torch.zeros_like(m, dtype=torch.float32, device="cpu"))
+            if s is None
+            else (m.detach().float().cpu(), s.detach().float().cpu())
+            for m, s in pairs
+        ]
+        wrong = next((tuple(t.shape) for pair in self._pairs for t in pair if t.shape != mean.shape), None)
+        if wrong is not None:
+            raise LatentsError(f"all of these tensors must have the shape of the mean {tuple(mean.shape)}, got {wrong}")
+        if labels is not None and labels.shape != mean.shape[:1]:
+            raise LatentsError(f"{len(mean)} latents need {len(mean)} labels, got shape {tuple(labels.shape)}")
+        self._labels = None if labels is None else labels.detach().long().cpu()
+        if class_names is None:
+            class_names = [] if self._labels is None else [str(i) for i in range(int(self._labels.max()) + 1)]
+        check_labels(self._labels, len(class_names))
+        if identity is None:
+            held = [t for pair in self._pairs for t in pair] + ([] if self._labels is None else [self._labels])
+            identity = {"tensors": tensors_digest(held), "count": len(mean)}
+        super().__init__(len(mean), mean.shape[1:], class_names, identity, flips=flipped is not None)
+
+    def _read(self, indices: Sequence[int], flipped: bool) -> tuple[Tensor, Tensor, Tensor | None]:
+        mean, std = self._pairs[flipped]
+        where = torch.tensor(indices, dtype=torch.long)
+        return mean[where], std[where], None if self._labels is None else self._labels[where]
+
+
+def check_labels(labels: Tensor | None, num_classes: int, items: str = "these latents") -> None:
+    """Refuse class numbers outside ``0 ... num_classes - 1``."""
+    if labels is None or not len(labels):
+        return
+    low, high = int(labels.min()), int(labels.max())
+    if low < 0 or high >= num_classes:
+        wrong = low if low < 0 else high
+        raise LatentsError(f"class {wrong} of {items} is outside 0 ... {num_classes - 1}")

@@ -1,0 +1,143 @@
+"""Encoding of images and clips: the posterior of a batch, and latents of a dataset, encoded when they are asked for."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from diffusab_core.autoencoders import Autoencoder, Posterior
+from diffusab_core.latents.base import Latents, check_labels
+from diffusab_core.latents.identity import LatentsError, images_identity, item_name, names_of, parts, weights_digest
+from diffusab_core.spectrum.radial import radial_split
+
+PRECISIONS = ("fp32", "bf16")
+
+
+class EncodedLatents(Latents):
+    """Latents of a dataset's images, encoded each time they are asked for.
+
+    Args:
+        autoencoder: On its device, in evaluation mode.
+        dataset: Map-style; items are an image ``(3, H, W)`` or a clip ``(3, T, H, W)``, or a pair of it and its class
+            number; all of one size.
+        batch_size: Images encoded at a time.
+        precision: ``"fp32"``, or ``"bf16"`` for autocast.
+        class_names: Names of the classes, where the dataset has labels and neither ``classes`` nor ``class_names``.
+        identity: Entries of the identity that are known better than
+            :func:`~diffusab_core.latents.identity.images_identity` finds them.
+        low_pass: Radius in cycles per pixel beyond which images lose their frequencies before they are encoded
+            (:func:`diffusab_core.spectrum.radial_split`; nothing is clamped afterwards); ``None``: whole images.
+
+    Raises:
+        LatentsError: The dataset is empty, its items are of no such kind, or classes have no names.
+        ValueError: The autoencoder does not take images of this size.
+    """
+
+    def __init__(
+        self,
+        autoencoder: Autoencoder,
+        dataset: Dataset,
+        *,
+        batch_size: int = 16,
+        precision: str = "fp32",
+        class_names: Sequence[str] | None = None,
+        identity: dict[str, Any] | None = None,
+        low_pass: float | None = None,
+    ) -> None:
+        if batch_size < 1:
+            raise LatentsError(f"batch_size must be at least 1, got {batch_size}")
+        check_precision(precision)
+        check_low_pass(low_pass)
+        if len(dataset) < 1:
+            raise LatentsError("there are no latents: the dataset is empty")
+        image, label = parts(dataset[0])
+        shape = latent_shape(autoencoder, image)
+        names = names_of(dataset, class_names) if label is not None else ()
+        made = {"autoencoder": autoencoder.name, "weights": weights_digest(autoencoder), **images_identity(dataset)}
+        made |= {"precision": precision, "count": len(dataset), **(identity or {})}
+        super().__init__(len(dataset), shape, names, made, flips=True)
+        self.identity |= {} if low_pass is None else {"low_pass": low_pass}
+        self.autoencoder, self.dataset, self.batch_size, self.precision = autoencoder, dataset, batch_size, precision
+        self.low_pass = low_pass
+
+    def low_passed(self, radius: float) -> EncodedLatents:
+        """The same images without their frequencies beyond a radius, normalised as these."""
+        check_low_pass(radius)
+        other = copy.copy(self)
+        other.statistics, other.low_pass = self.statistics, radius
+        other.identity = self.identity | {"low_pass": radius}
+        return other
+
+    def _read(self, indices: Sequence[int], flipped: bool) -> tuple[Tensor, Tensor, Tensor | None]:
+        means, stds, labels = [torch.empty(0, *self.shape)], [torch.empty(0, *self.shape)], []
+        for start in range(0, len(indices), self.batch_size):
+            some = indices[start : start + self.batch_size]
+            items = [parts(self.dataset[i]) for i in some]
+            x = torch.stack([image for image, _ in items])
+            names = [item_name(self.dataset, i) for i in some]
+            x = without_high_frequencies(x.flip(-1) if flipped else x, self.low_pass)
+            posterior = encode(self.autoencoder, x, self.precision, names)
+            means.append(posterior.mean)
+            stds.append(posterior.std)
+            labels += [label for _, label in items]
+        found = torch.tensor(labels, dtype=torch.long) if self.num_classes else None
+        check_labels(found, self.num_classes)
+        return torch.cat(means), torch.cat(stds), found
+
+
+def check_precision(precision: str) -> None:
+    """Refuse a precision that is not in :data:`PRECISIONS`."""
+    if precision not in PRECISIONS:
+        raise LatentsError(f"precision is one of {', '.join(PRECISIONS)}, got {precision!r}")
+
+
+def check_low_pass(radius: float | None) -> None:
+    """Refuse a radius of a low-pass that is not positive."""
+    if radius is not None and not 0 < radius < math.inf:
+        raise LatentsError(f"low_pass is a radius in cycles per pixel, above 0, got {radius}")
+
+
+def without_high_frequencies(x: Tensor, radius: float | None) -> Tensor:
+    """Images or clips ``(..., H, W)`` without what lies beyond a radius in cycles per pixel; ``None``: as they are."""
+    return x if radius is None else radial_split(x, radius)[0].to(x.dtype)
+
+
+def latent_shape(autoencoder: Autoencoder, image: Tensor) -> tuple[int, ...]:
+    """Shape of the latent of an image ``(3, H, W)`` or of a clip ``(3, T, H, W)``.
+
+    Raises:
+        LatentsError: It is neither.
+        ValueError: The autoencoder does not take it.
+    """
+    if image.ndim not in (3, 4) or image.shape[0] != 3:
+        raise LatentsError(f"items must be images (3, H, W) or clips (3, T, H, W), got shape {tuple(image.shape)}")
+    if image.ndim == 3:
+        return tuple(autoencoder.latent_shape(*image.shape[1:]))
+    return tuple(autoencoder.latent_shape(*image.shape[2:], frames=image.shape[1]))
+
+
+@torch.no_grad()
+def encode(autoencoder: Autoencoder, x: Tensor, precision: str = "fp32", names: Sequence[str] = ()) -> Posterior:
+    """The posterior of a batch, float32 on the CPU, whatever the autoencoder's device and precision.
+
+    Raises:
+        LatentsError: A latent is not finite; the message has the image's name.
+    """
+    weight = next(iter(autoencoder.parameters()), x)
+    device = weight.device
+    with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
+        posterior = autoencoder.encode(x.to(device, weight.dtype))
+    mean, std = posterior.mean.float().cpu(), posterior.std.float().cpu()
+    good = (mean.isfinite() & std.isfinite()).flatten(1).all(1)
+    if not good.all():
+        i = int((~good).nonzero()[0])
+        cause = "image itself" if not x[i].isfinite().all() else "autoencoder; try precision fp32"
+        what = names[i] if i < len(names) else f"number {i} of the batch"
+        raise LatentsError(f"{autoencoder.name}: the latent of {what} is not finite, because of the {cause}")
+    return Posterior(mean, std)

@@ -1,0 +1,103 @@
+"""What latents are, as plain values: which autoencoder, by a digest of its weights, and which images."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import Dataset
+
+from diffusab_core.autoencoders import Autoencoder
+from diffusab_core.data import Photos
+from diffusab_core.data.folders import ImageFolder
+from diffusab_core.data.leaves import Leaves
+from diffusab_core.data.stored import StoredImages
+
+
+class LatentsError(ValueError):
+    """Latents that cannot be made, read or used; the message says which and why."""
+
+
+def parts(item: Any) -> tuple[Tensor, int | None]:
+    """Image or clip, and class number or ``None``, of an item of a dataset."""
+    if isinstance(item, Tensor):
+        return item, None
+    if isinstance(item, tuple | list) and len(item) == 2 and isinstance(item[0], Tensor):
+        return item[0], int(item[1])
+    raise LatentsError(f"items must be images or pairs of an image and its class number, got a {type(item).__name__}")
+
+
+def item_name(dataset: Dataset, index: int) -> str:
+    """What an item is called, for messages."""
+    name = getattr(dataset, "name", None) or getattr(dataset, "source", None)
+    return f"item {index} ({name(index)})" if callable(name) else f"item {index}"
+
+
+def names_of(dataset: Dataset, given: Sequence[str] | None = None) -> tuple[str, ...]:
+    """Names of a labelled dataset's classes.
+
+    Raises:
+        LatentsError: They are not known.
+    """
+    names = given or getattr(dataset, "classes", None) or getattr(dataset, "class_names", None)
+    if not names:
+        raise LatentsError(f"the {type(dataset).__name__} has labels and no names for them; give class_names")
+    return tuple(map(str, names))
+
+
+def images_identity(dataset: Dataset) -> dict[str, Any]:
+    """What a dataset's images are, as plain values: where they lie, resolution, crop and seed, and what was found.
+
+    Of stored images that is their number and a hash of their names and, in a folder, their sizes; of a dataset of
+    another kind, a hash of its first and last item.
+    """
+    made = next((word for word, kind in (("photos", Photos), ("leaves", Leaves)) if isinstance(dataset, kind)), None)
+    wanted = ("resolution", "crop", "seed", "split", "num_classes")
+    values = {"images": getattr(dataset, "where", made or type(dataset).__name__)}
+    values |= {name: getattr(dataset, name) for name in wanted if isinstance(getattr(dataset, name, None), int | str)}
+    law = getattr(dataset, "law", None)
+    if law is not None and law != type(law)():
+        values["law"] = repr(law)
+    if made is None:
+        values["images_found"] = images_found(dataset)
+    return values
+
+
+def images_found(dataset: Dataset) -> str:
+    """Number of images and a short hash of what they are; see :func:`images_identity`."""
+    digest = hashlib.sha256()
+    if isinstance(dataset, StoredImages):
+        for i in range(len(dataset)):
+            digest.update(f"{dataset.name(i)}\0".encode())
+        for path in dataset.paths if isinstance(dataset, ImageFolder) else ():
+            digest.update(f"{path.stat().st_size}\0".encode())
+        short = digest.hexdigest()[:8]
+    else:
+        short = tensors_digest([parts(dataset[i])[0] for i in (0, len(dataset) - 1)])[:8]
+    return f"{len(dataset)} ({short})"
+
+
+def weights_digest(autoencoder: Autoencoder | nn.Module) -> str:
+    """SHA-256 of an autoencoder's weights: names, types, shapes and bytes of its state, 16 hexadecimal digits.
+
+    The same weights in another precision are other weights.
+    """
+    module = getattr(autoencoder, "module", autoencoder)
+    if not isinstance(module, nn.Module):
+        raise LatentsError(f"{autoencoder.name} has no weights that can be told apart: it is no torch module")
+    state = sorted(module.state_dict().items())
+    digest = hashlib.sha256("\0".join(name for name, _ in state).encode())
+    digest.update(tensors_digest([value for _, value in state]).encode())
+    return digest.hexdigest()[:16]
+
+
+def tensors_digest(tensors: Iterable[Tensor]) -> str:
+    """SHA-256 of types, shapes and bytes."""
+    digest = hashlib.sha256()
+    for value in tensors:
+        digest.update(f"{value.dtype} {tuple(value.shape)}\0".encode())
+        digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()

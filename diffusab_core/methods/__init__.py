@@ -1,0 +1,1 @@
+"""The papers' methods: regularizers, fine-tuning, FreqWarm, the training of denoisers, and what they cost."""

@@ -1,0 +1,352 @@
+r"""How a denoiser is trained and sampled: settings, the loss of a step, batches of samples.
+
+The loss is the squared error of the velocity at logit-normal times, on posterior samples drawn anew at every step,
+
+.. math:: \mathbb E\, \bigl\| v_\theta(x_t, t, y) - (\varepsilon - x) \bigr\|^2, \qquad
+          x = \frac{z - m}{s}, \quad z \sim q(z \mid \text{image}), \quad x_t = (1 - t)\, x + t\, \varepsilon,
+
+with m and s the latents' mean and standard deviation by channel. It is not comparable between latent spaces: a latent
+that is easier to predict has a smaller one, whether or not its samples are better.
+
+U-ViT predicts the noise instead, at steps and noise levels of its own: see :mod:`diffusab_core.flow.ddpm`. Which
+of the two a model is trained and sampled for, it says itself (:func:`diffusab_core.denoisers.prediction_of`).
+
+Sources: Skorokhodov et al. 2025, Appendix B; Bao et al. 2023 (U-ViT).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import mse_loss
+
+from diffusab_core import denoisers, flow, training
+from diffusab_core.flow import ddpm as noise_prediction
+from diffusab_core.latents import Latents
+from diffusab_core.latents.encoded import check_precision
+
+
+@dataclass(frozen=True)
+class Denoising:
+    """A denoiser's training. Defaults are the paper's recipe but for its 400 000 steps and batch.
+
+    The paper says nothing of label dropout and of averaging the denoiser's weights.
+
+    Attributes:
+        denoiser: A name that :func:`diffusab_core.denoisers.build` knows.
+        steps: Optimiser steps.
+        batch_size: Latents in a step, over all processes and accumulated parts.
+        seed: Seed of weights, order and noise.
+        learning_rate: Peak.
+        final_learning_rate: Where the cosine ends.
+        warmup: Steps of warm-up; ``None`` stands for 10 000, and in short runs for 5% of the steps.
+        betas: AdamW's.
+        weight_decay: AdamW's.
+        clip: Largest norm of the gradient.
+        ema_half_life: In steps; ``None`` stands for min(5 000, 5% of the steps).
+        time_location: Location of the logit-normal training times; positive means more noise. Without a part in noise
+            prediction (U-ViT), whose steps are drawn evenly.
+        time_scale: Their scale; likewise.
+        self_conditioning: Probability of the auxiliary pass; ``None`` stands for 0.9 where the denoiser has
+            self-conditioning (DiT), and for 0 where it has none, and is replaced by that.
+        label_dropout: Share of labels replaced by "no class", for guidance.
+        flips: Whether to mirror half of the latents' images; they must have been stored so.
+        accumulation: Parts that a batch is cut into on each process.
+        precision: ``"fp32"``, or ``"bf16"`` autocast.
+        checkpoint_activations: Less memory for a third more computing.
+        compile: Compile the denoiser's blocks.
+        device: Where to compute.
+
+    Raises:
+        DenoiserError: There is no denoiser of that name.
+        ValueError: A value that cannot be used, by this denoiser or at all, named.
+    """
+
+    denoiser: str = "DiT-S/2"
+    steps: int = 10_000
+    batch_size: int = 256
+    seed: int = 0
+    learning_rate: float = 3e-4
+    final_learning_rate: float = 1e-5
+    warmup: int | None = None
+    betas: tuple[float, float] = (0.9, 0.99)
+    weight_decay: float = 0.01
+    clip: float = 16.0
+    ema_half_life: float | None = None
+    time_location: float = 0.0
+    time_scale: float = 1.0
+    self_conditioning: float | None = None
+    label_dropout: float = 0.1
+    flips: bool = False
+    accumulation: int = 1
+    precision: str = "fp32"
+    checkpoint_activations: bool = False
+    compile: bool = False
+    device: str = "cpu"
+
+    def __post_init__(self) -> None:
+        if self.batch_size < 1 or self.accumulation < 1 or self.batch_size % self.accumulation:
+            raise ValueError(
+                f"batch_size must be a positive multiple of accumulation, got {self.batch_size} and {self.accumulation}"
+            )
+        family, _, _ = denoisers.parse(self.denoiser)
+        if self.self_conditioning is None:
+            object.__setattr__(self, "self_conditioning", 0.9 if family.self_conditioning else 0.0)
+        for name in ("self_conditioning", "label_dropout"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} is a probability, got {getattr(self, name)}")
+        if not self.time_scale > 0:
+            raise ValueError(f"time_scale must be positive, got {self.time_scale}")
+        if self.self_conditioning and not family.self_conditioning:
+            raise ValueError(
+                f"{self.denoiser} has no self-conditioning, self_conditioning {self.self_conditioning} must be left out"
+            )
+        if family.prediction == "noise" and (self.time_location, self.time_scale) != (0.0, 1.0):
+            raise ValueError(
+                f"{self.denoiser} predicts the noise at evenly drawn steps and has no use for time_location "
+                f"{self.time_location} and time_scale {self.time_scale}"
+            )
+        check_precision(self.precision)
+        _ = self.training  # refuses what the loop cannot use
+
+    @property
+    def training(self) -> training.Settings:
+        """The part that the training loop takes."""
+        names = {f.name for f in fields(training.Settings)} & {f.name for f in fields(self)}
+        warmup = min(10_000, self.steps // 20) if self.warmup is None else self.warmup
+        return training.Settings(**{name: getattr(self, name) for name in names} | {"warmup": warmup})
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Training
+
+
+def build(settings: Denoising, latents: Latents) -> denoisers.DiT | denoisers.UViT:
+    """The denoiser for these latents, with weights from the settings' seed, on the settings' device."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(settings.seed)
+        model = denoisers.build(
+            settings.denoiser, in_channels=latents.shape[0], input_size=latents.shape[1:],
+            num_classes=latents.num_classes, checkpoint_activations=settings.checkpoint_activations,
+        )  # fmt: skip
+    model = model.to(settings.device)
+    if settings.compile:
+        for block in model.blocks:
+            block.compile()  # in place, so that names of weights stay; blocks alike are compiled once
+    return model
+
+
+def loss_of(model: nn.Module, latents: Latents, settings: Denoising) -> training.LossFn:
+    """The loss of a step as :func:`diffusab_core.training.train` takes it.
+
+    Which latents, their posterior noise, mirroring, dropped labels, times and noise are functions of seed and step
+    for the whole batch; a part takes its slice of them. So the loss does not depend on the number of parts.
+    """
+    device = torch.device(settings.device)
+    predicts_noise = denoisers.prediction_of(model) == "noise"
+    path = noise_prediction if predicts_noise else flow
+
+    def loss(step: int, generator: torch.Generator, part: tuple[int, int] = (0, 1)) -> Tensor:
+        n, (index, parts) = settings.batch_size, part
+        if n % parts:
+            raise ValueError(f"a batch of {n} cannot be cut into {parts} equal parts (processes x accumulation)")
+        rows = slice(index * n // parts, (index + 1) * n // parts)
+
+        def uniform() -> Tensor:
+            return torch.rand(n, generator=generator, device=generator.device)[rows]
+
+        def normal() -> Tensor:
+            return torch.randn(n, *latents.shape, generator=generator, device=generator.device)[rows].to(device)
+
+        if predicts_noise:
+            t = noise_prediction.training_times(n, generator)[rows].to(device)
+        else:
+            t = flow.logit_normal_times(n, settings.time_location, settings.time_scale, generator)[rows].to(device)
+        posterior_noise, noise = normal(), normal()
+        flipped = uniform() < 0.5 if settings.flips else None
+        dropped = (uniform() < settings.label_dropout).to(device)
+        # One coin for the step: under sharding all processes must run the same number of forward passes.
+        twice = torch.rand(1, generator=generator, device=generator.device).item() < settings.self_conditioning
+
+        places = training.batch_indices(step, n, len(latents), settings.seed)[rows]
+        mean, std, y = latents.at(step).posterior(places, None if flipped is None else flipped.tolist())
+        x = latents.normalise(mean.to(device) + std.to(device) * posterior_noise)
+        y = None if y is None else torch.where(dropped, latents.num_classes, y.to(device))
+        x_t = path.interpolate(x, noise, t)
+        with torch.autocast(device.type, torch.bfloat16, enabled=settings.precision == "bf16"):
+            hint = None
+            if twice:
+                with torch.no_grad():
+                    _, hint = model(x_t, t, y, with_hint=True)
+            predicted = model(x_t, t, y, hint=hint)
+        return mse_loss(predicted.float(), path.target(x, noise))
+
+    return loss
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Sampling
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How a denoiser is sampled.
+
+    Attributes:
+        samples: How many.
+        steps: Steps of the sampler; the paper's numbers have 256.
+        method: ``"euler"`` or ``"heun"`` for denoisers that predict the velocity, ``"dpm++"`` or ``"ddim"`` for those
+            that predict the noise; ``None``: the first of the two.
+        shift: Time shift s of Eq. 3; 1 is none, and has to stay so for noise prediction.
+        guidance: Scale of classifier-free guidance; 1 is none.
+        guidance_interval: First and last time at which to guide.
+        labels: Class of every sample; ``None``: all classes in turn, or none for a model without any.
+        batch_size: Samples at a time; part of what is drawn, as every batch has its own noise.
+        seed: Seed of the noise.
+        precision: ``"fp32"``, or ``"bf16"`` autocast.
+
+    Raises:
+        ValueError: A value that cannot be used, named. What the denoiser cannot use, :func:`resolved` refuses.
+    """
+
+    samples: int = 64
+    steps: int = 256
+    method: flow.Method | noise_prediction.Method | None = None
+    shift: float = 1.0
+    guidance: float = 1.0
+    guidance_interval: tuple[float, float] = (0.0, 1.0)
+    labels: int | None = None
+    batch_size: int = 64
+    seed: int = 0
+    precision: str = "fp32"
+
+    def __post_init__(self) -> None:
+        if self.samples < 1 or self.batch_size < 1:
+            raise ValueError(f"samples and batch_size must be at least 1, got {self.samples} and {self.batch_size}")
+        check_precision(self.precision)
+        known = (*flow.METHODS, *noise_prediction.METHODS)
+        if self.method is not None and self.method not in known:
+            raise ValueError(f"unknown sampling method {self.method!r}, choose one of {', '.join(known)}")
+        flow.sampling_times(self.steps, self.shift)  # refuses what the sampler cannot use
+        flow.guided(_nothing, _nothing, self.guidance, self.guidance_interval)
+
+
+def _nothing(x: Tensor, t: Tensor, y: Tensor | None = None) -> Tensor:
+    raise AssertionError("only to check settings; never called")
+
+
+def resolved(settings: Sampling, prediction: denoisers.Prediction) -> Sampling:
+    """The same settings with the method that is used for denoisers of this kind.
+
+    Raises:
+        ValueError: A method, a shift or a number of steps that does not fit noise prediction, or a method that does
+            not fit the velocity.
+    """
+    methods = noise_prediction.METHODS if prediction == "noise" else flow.METHODS
+    method = methods[0] if settings.method is None else settings.method
+    if method not in methods:
+        raise ValueError(
+            f"sampling method {method!r} is not for a denoiser that predicts the {prediction}: choose one of "
+            f"{', '.join(methods)}"
+        )
+    if prediction == "noise":
+        noise_prediction.sampling_steps(settings.steps)  # refuses too many
+        if settings.shift != 1:
+            raise ValueError(f"time shift {settings.shift} is for rectified flow, this denoiser predicts the noise")
+    return replace(settings, method=method)
+
+
+def labels_of(settings: Sampling, num_classes: int, places: range) -> Tensor | None:
+    """Classes of the samples at these places, all classes in turn unless one is named.
+
+    Raises:
+        ValueError: A class that the model does not have, or guidance without classes.
+    """
+    if settings.labels is not None and not 0 <= settings.labels < num_classes:
+        has = f"classes 0 to {num_classes - 1}" if num_classes else "no classes"
+        raise ValueError(f"class {settings.labels} was asked for, this denoiser has {has}")
+    if not num_classes:
+        if settings.guidance != 1:
+            raise ValueError(f"guidance {settings.guidance} needs a denoiser with classes, this one has none")
+        return None
+    if settings.labels is not None:
+        return torch.full((len(places),), settings.labels)
+    return torch.tensor([place % num_classes for place in places])
+
+
+@torch.no_grad()
+def sample_batches(
+    model: nn.Module,
+    settings: Sampling,
+    shape: tuple[int, ...],
+    num_classes: int = 0,
+    *,
+    rank: int = 0,
+    size: int = 1,
+    skip: Callable[[range], bool] | None = None,
+    progress: bool = False,
+) -> Iterator[tuple[range, Tensor, Tensor | None]]:
+    """Normalised latents, batch by batch: places of the samples, ``(N, *shape)``, and their classes.
+
+    A sample depends on the seed, the batch size and its place alone; of several processes, each draws every
+    ``size``-th batch.
+
+    Args:
+        model: In evaluation mode; its device is used.
+        settings: See :class:`Sampling`.
+        shape: Of one latent.
+        num_classes: The model's.
+        rank: This process.
+        size: Number of processes.
+        skip: Whether samples at these places are there already.
+        progress: Show a bar for every batch.
+
+    Raises:
+        ValueError: A class that the model does not have, guidance without classes, or as :func:`resolved`.
+    """
+    device = next(model.parameters()).device
+    prediction = denoisers.prediction_of(model)
+    settings = resolved(settings, prediction)
+    labels_of(settings, num_classes, range(1))  # refuses before anything is drawn
+    for batch in range(rank, -(-settings.samples // settings.batch_size), size):
+        places = range(batch * settings.batch_size, min(settings.samples, (batch + 1) * settings.batch_size))
+        if skip is not None and skip(places):
+            continue
+        generator = training.generator_at(settings.seed, batch, device)
+        noise = torch.randn(settings.batch_size, *shape, generator=generator, device=device)[: len(places)]
+        y = labels_of(settings, num_classes, places)
+        y = None if y is None else y.to(device)
+        network = flow.guided(
+            denoisers.SelfConditioned(model), denoisers.SelfConditioned(model), settings.guidance,
+            settings.guidance_interval,
+        )  # fmt: skip
+        with torch.autocast(device.type, torch.bfloat16, enabled=settings.precision == "bf16"):
+            if prediction == "noise":
+                x = noise_prediction.sample(network, noise, settings.steps, settings.method, y=y, progress=progress)
+            else:
+                x = flow.sample(network, noise, settings.steps, settings.method, settings.shift, y=y, progress=progress)
+        yield places, x, y
+
+
+def described(settings: Sampling, num_classes: int, prediction: denoisers.Prediction = "velocity") -> dict[str, Any]:
+    """What has to be said beside numbers about samples, since published ones differ for lack of it.
+
+    Raises:
+        ValueError: As :func:`resolved` and :func:`labels_of`.
+    """
+    settings = resolved(settings, prediction)
+    counts: dict[str, int] = {}
+    labels = labels_of(settings, num_classes, range(settings.samples))
+    if labels is not None:
+        values, found = labels.unique(return_counts=True)
+        counts = {str(value): count for value, count in zip(values.tolist(), found.tolist(), strict=True)}
+    return {
+        "prediction": prediction, "sampler": settings.method, "steps": settings.steps, "guidance": settings.guidance,
+        "guidance_interval": list(settings.guidance_interval), "shift": settings.shift, "seed": settings.seed,
+        "batch_size": settings.batch_size, "count": settings.samples, "class_counts": counts,
+        "precision": settings.precision,
+    }  # fmt: skip

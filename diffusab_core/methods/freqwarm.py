@@ -1,0 +1,195 @@
+r"""FreqWarm: what a denoiser is fed at step :math:`k`, latents of low-passed images first and of whole ones later.
+
+The autoencoder and the loss stay as they are. At step k the denoiser sees the latents of images whose frequencies
+beyond the cutoff :math:`r(k)` are removed before they are encoded,
+
+.. math:: z_k = E\bigl(F^{-1}(M_{r(k)} \cdot F(x))\bigr), \qquad M_r(f) = [\, |f| \le r \,],
+
+with :math:`r(k)` from :class:`FreqWarm`, a pure function of the step. So a run that was cut off goes on with the images
+it would have seen. All latents are normalised by the statistics of the whole images', the space that is sampled.
+
+Radii are in cycles per pixel of the image that is encoded: 0.5 is the Nyquist frequency of an axis, :data:`EVERYTHING`
+the corner of the spectrum.
+
+Source: "Toward Diffusible High-Dimensional Latent Spaces: A Frequency Perspective" (2025), which has the hard switch
+with :math:`r_0 = 0.2`. It does not print how long its first stage is, and leaves schedules open; the linear and the
+cosine one are this book's.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+
+from torch import Tensor
+
+from diffusab_core.latents import Latents, LatentsError
+from diffusab_core.latents.cache import LatentCache
+from diffusab_core.latents.encoded import EncodedLatents
+from diffusab_core.latents.extraction import Extraction, extract
+
+#: Beyond this radius there are no frequencies: the corner of the spectrum, in cycles per pixel.
+EVERYTHING = math.sqrt(0.5)
+SCHEDULES = ("hard", "linear", "cosine")
+
+
+@dataclass(frozen=True)
+class FreqWarm:
+    r"""The cutoff as a function of the step.
+
+    .. math:: r(k) = \begin{cases} r_0 + (\sqrt{1/2} - r_0)\, s(k / W) & k < W \\ \infty & k \ge W \end{cases}
+
+    with :math:`s = 0` (hard switch), :math:`s(u) = u` (linear) or :math:`s(u) = (1 - \cos \pi u) / 2` (cosine).
+
+    Attributes:
+        warmup_steps: W, how many of the run's steps the warm-up takes; 0 is a run without.
+        r0: :math:`r_0` in cycles per pixel, where the cutoff starts.
+        schedule: ``"hard"``, ``"linear"`` or ``"cosine"``.
+
+    Raises:
+        LatentsError: A value that cannot be used, named.
+    """
+
+    warmup_steps: int
+    r0: float = 0.2
+    schedule: str = "hard"
+
+    def __post_init__(self) -> None:
+        if self.warmup_steps < 0:
+            raise LatentsError(f"warmup_steps must not be negative, got {self.warmup_steps}")
+        if not 0 < self.r0 < EVERYTHING:
+            raise LatentsError(
+                f"r0 must lie between 0 and {EVERYTHING:.4f} cycles per pixel (the spectrum's corner), got {self.r0}"
+            )
+        if self.schedule not in SCHEDULES:
+            raise LatentsError(f"schedule is one of {', '.join(SCHEDULES)}, got {self.schedule!r}")
+
+    def cutoff(self, step: int) -> float:
+        """The radius at a step (from 0), in cycles per pixel; infinite from ``warmup_steps`` on."""
+        if step < 0:
+            raise LatentsError(f"steps count from 0, got {step}")
+        if step >= self.warmup_steps:
+            return math.inf
+        u = step / self.warmup_steps
+        share = {"hard": 0.0, "linear": u, "cosine": (1 - math.cos(math.pi * u)) / 2}[self.schedule]
+        return self.r0 + (EVERYTHING - self.r0) * share
+
+
+class WarmedLatents(Latents):
+    """Latents under a curriculum, to be trained on as any others.
+
+    Args:
+        whole: Those of the whole images; also what statistics, shape and classes are taken from.
+        curriculum: The cutoff of each step.
+        low_passed: Latents of the same images by the radius that those were cut at, for instance two caches' worth. Of
+            several, a step takes those with the largest radius that is not beyond its cutoff, so never shows more than
+            the schedule promises. ``None``: images are cut and encoded on the fly, at exactly the cutoff; ``whole``
+            must be :class:`~diffusab_core.latents.encoded.EncodedLatents` then.
+
+    Raises:
+        LatentsError: The latents are not of the same images and autoencoder (the message names the difference), not of
+            the radius they are said to be, or none is small enough for the first step.
+    """
+
+    def __init__(self, whole: Latents, curriculum: FreqWarm, low_passed: Mapping[float, Latents] | None = None) -> None:
+        if low_passed is None and not isinstance(whole, EncodedLatents):
+            raise LatentsError("stored latents cannot be cut any more: give those of low-passed images beside them")
+        self.whole, self.curriculum = whole, curriculum
+        self.low_passed = None if low_passed is None else dict(sorted(low_passed.items()))
+        about = asdict(curriculum)
+        if self.low_passed is not None:
+            for radius, latents in self.low_passed.items():
+                _check_same(whole, latents, radius)
+            if curriculum.warmup_steps and min(self.low_passed, default=math.inf) > curriculum.r0:
+                raise LatentsError(f"no latents of images cut at {curriculum.r0} cycles per pixel or below were given, "
+                                   f"only at {', '.join(f'{r:g}' for r in self.low_passed) or 'none'}")  # fmt: skip
+            about["radii"] = list(self.low_passed)
+        super().__init__(
+            len(whole), whole.shape, whole.class_names, whole.identity | {"curriculum": about}, whole.flips
+        )
+
+    @property
+    def statistics(self) -> tuple[Tensor, Tensor]:
+        """Those of the whole images, at every step."""
+        return self.whole.statistics
+
+    def radius(self, step: int) -> float:
+        """The radius that the images of a step are really cut at; infinite for whole ones."""
+        cutoff = self.curriculum.cutoff(step)
+        if cutoff == math.inf or self.low_passed is None:
+            return cutoff
+        return max(r for r in self.low_passed if r <= cutoff)
+
+    def at(self, step: int) -> Latents:
+        """The latents to train on at a step."""
+        radius = self.radius(step)
+        if radius == math.inf:
+            return self.whole
+        return self.whole.low_passed(radius) if self.low_passed is None else self.low_passed[radius]
+
+    def _read(self, indices: list[int], flipped: bool) -> tuple[Tensor, Tensor, Tensor | None]:
+        return self.whole._read(indices, flipped)
+
+
+def _check_same(whole: Latents, other: Latents, radius: float) -> None:
+    """Refuse latents that differ in more than the radius."""
+    found = other.identity.get("low_pass")
+    if found != radius:
+        cut = f"cut at {found}" if found is not None else "not cut"
+        raise LatentsError(f"latents of images cut at {radius} cycles per pixel were expected, these are {cut}")
+    a, b = dict(whole.identity), {k: v for k, v in other.identity.items() if k != "low_pass"}
+    a |= {"shape": whole.shape, "flips": whole.flips, "classes": whole.class_names, "count": len(whole)}
+    b |= {"shape": other.shape, "flips": other.flips, "classes": other.class_names, "count": len(other)}
+    different = [f"{k} {a.get(k)!r} and {b.get(k)!r}" for k in {**a, **b} if a.get(k) != b.get(k)]
+    if different:
+        raise LatentsError(f"the latents of whole and of low-passed images are not of the same: {'; '.join(different)}")
+
+
+def low_passed_cache(cache: LatentCache, radius: float, *, device: str = "cpu", batch_size: int = 16) -> LatentCache:
+    """The cache of the same images low-passed, beside the given one; extracted first unless it is there.
+
+    Args:
+        cache: Of the whole images, from :func:`~diffusab_core.latents.extraction.extract` on images that it opened itself.
+        radius: In cycles per pixel.
+        device: Where to encode.
+        batch_size: Images encoded at a time.
+
+    Raises:
+        LatentsError: The cache does not say all that is needed to make another like it.
+        ValueError: As :func:`~diffusab_core.latents.extraction.extract`.
+    """
+    found = cache.identity
+    names = ("images", "resolution", "crop", "samples", "flips", "labels", "seed", "precision", "dtype")
+    missing = [name for name in ("autoencoder", *names) if name not in found]
+    if missing:
+        raise LatentsError(f"{cache.path} does not say its {missing[0]}: extract the low-passed latents by hand")
+    images = found["images"]
+    settings = Extraction(
+        found["autoencoder"], device=device, shard_size=cache.index["shard_size"], low_pass=radius,
+        **{name: found[name] for name in names} | {"images": images if isinstance(images, str) else tuple(images)},
+    )  # fmt: skip
+    return extract(settings, cache.path.with_name(f"{cache.path.name}-low{radius:g}"), batch_size=batch_size)
+
+
+def warmed(latents: Latents, curriculum: FreqWarm, *, device: str = "cpu") -> WarmedLatents:
+    """A curriculum on any latents: on the fly where they are encoded when asked for, from two caches where stored.
+
+    Args:
+        latents: Of the whole images.
+        curriculum: The cutoff of each step. From caches only ``"hard"`` is what it says; other schedules would need a
+            cache for each radius (:class:`WarmedLatents` takes them).
+        device: Where the second cache is encoded.
+
+    Raises:
+        LatentsError: A schedule that widens on a cache, or a cache that another cannot be made from.
+    """
+    if isinstance(latents, EncodedLatents):
+        return WarmedLatents(latents, curriculum)
+    if curriculum.schedule != "hard":
+        raise LatentsError(
+            f"the {curriculum.schedule} schedule needs images at every radius: encode on the fly, or take the hard one"
+        )
+    if not isinstance(latents, LatentCache):
+        raise LatentsError(f"a {type(latents).__name__} does not know its images: give latents of low-passed ones, too")
+    return WarmedLatents(latents, curriculum, {curriculum.r0: low_passed_cache(latents, curriculum.r0, device=device)})

@@ -1,0 +1,350 @@
+r"""Where the waves of an image arrive in the latent: gratings, folding, and the transfer function of an encoder.
+
+A latent of compression :math:`f` has a sample every :math:`f` pixels, so it can tell apart only the waves whose
+frequency on each axis lies below its Nyquist frequency, :math:`1/(2f)` cycles per pixel of the image. Whatever a
+strided encoder lets through beyond it *folds*: it arrives at a lower frequency. Folding alone is no loss. The channels
+can keep apart what one sampled channel mixes up, as rearranging :math:`f \times f` pixels into channels does, and so
+the error of the reconstruction is measured beside the share that folds.
+
+Image frequencies are in cycles per pixel of the image, latent ones in cycles per pixel of the latent, at most 0.5 on an
+axis in either.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from diffusers.models.downsampling import Downsample2D
+from torch import Tensor, nn
+
+from diffusab_core.autoencoders import Autoencoder
+from diffusab_core.autoencoders.families import Posterior
+from diffusab_core.metrics.probes import check_images, decode, encode_mean, placed
+from diffusab_core.spectrum.radial import radial_split
+
+# A response below this share of the grating's power is rounding, and has no spectrum to speak of.
+_NOTHING = 1e-10
+
+
+@dataclass(frozen=True)
+class Transfer:
+    r"""What an encoder makes of gratings, by frequency; ``(F,)`` float64 each, pooled over angles, phases, backgrounds.
+
+    Power is the mean square over channels and positions, so that sampling every f-th pixel and rearranging f × f pixels
+    into channels both have a gain of 1.
+
+    Attributes:
+        frequencies: Mean radius of the gratings, whole numbers of cycles, in cycles per pixel of the image.
+        beyond_nyquist: Share of the gratings with an axis beyond the latent's Nyquist frequency.
+        gain: Power at the predicted latent frequency over the power of the grating. It carries the square of the
+            latent's unit; compare models by their curves relative to the lowest frequency.
+        folded_share: Of the response's energy, what lies at the predicted frequency of gratings beyond the Nyquist
+            frequency: it arrives elsewhere than it came from.
+        spread_share: Of the response's energy, what lies at other frequencies than predicted, as borders and
+            nonlinear layers cause.
+        reconstruction_error: Root mean square of (decoded grating - grating), over that of the grating: 0 is perfect,
+            1 as bad as its absence.
+    """
+
+    frequencies: Tensor
+    beyond_nyquist: Tensor
+    gain: Tensor
+    folded_share: Tensor
+    spread_share: Tensor
+    reconstruction_error: Tensor
+
+    @property
+    def straight_share(self) -> Tensor:
+        """Of the response's energy, what lies at the predicted frequency of gratings the latent can represent."""
+        return 1 - self.folded_share - self.spread_share
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Gratings
+
+
+def grating(h: int, w: int, fy: float, fx: float, phase: float = 0.0) -> Tensor:
+    r"""A plane wave :math:`\cos(2\pi (f_y i + f_x j) + \varphi)` with a whole number of cycles on each axis.
+
+    Args:
+        h: Height in pixels.
+        w: Width in pixels.
+        fy: Vertical frequency in cycles per pixel, at most 0.5 in absolute value; a multiple of 1/h.
+        fx: Horizontal frequency in cycles per pixel, at most 0.5 in absolute value; a multiple of 1/w.
+        phase: :math:`\varphi` in radians.
+
+    Returns:
+        ``(H, W)`` float64 on the CPU.
+
+    Raises:
+        ValueError: A frequency beyond 0.5, or one that is no whole number of cycles: it would leak over the spectrum.
+            The message names the nearest that is.
+    """
+    cycles_y, cycles_x = _cycles(fy, h, "fy"), _cycles(fx, w, "fx")
+    y, x = torch.arange(h, dtype=torch.float64)[:, None], torch.arange(w, dtype=torch.float64)
+    return torch.cos(2 * math.pi * (cycles_y * y / h + cycles_x * x / w) + phase)
+
+
+def _cycles(frequency: float, side: int, name: str) -> int:
+    if not abs(frequency) <= 0.5:
+        raise ValueError(f"{name} must be at most 0.5 cycles per pixel in absolute value, got {frequency!r}")
+    cycles = round(frequency * side)
+    if abs(frequency * side - cycles) > 1e-6:
+        raise ValueError(
+            f"{name} = {frequency:g} is {frequency * side:g} cycles over {side} pixels; the nearest whole number is "
+            f"{cycles}, at {cycles / side:.6g} cycles per pixel"
+        )
+    return cycles
+
+
+def folded_frequency(f: float, stride: int) -> float:
+    r"""Where a frequency arrives when every ``stride``-th sample is kept: :math:`\lvert sf - \mathrm{round}(sf)\rvert`.
+
+    Sampling every :math:`s` pixels turns :math:`f` cycles per pixel into :math:`sf` cycles per sample, and whole cycles
+    between two samples cannot be seen.
+
+    Args:
+        f: Frequency on one axis in cycles per pixel.
+        stride: :math:`s`.
+
+    Returns:
+        In cycles per latent pixel, from 0 to 0.5.
+
+    Raises:
+        ValueError: A stride below 1, or a frequency that is not finite.
+    """
+    if isinstance(stride, bool) or not isinstance(stride, int) or stride < 1:
+        raise ValueError(f"stride must be an integer of at least 1, got {stride!r}")
+    if not math.isfinite(f):
+        raise ValueError(f"f must be a finite frequency in cycles per pixel, got {f!r}")
+    return abs(stride * f - round(stride * f))
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Transfer
+
+
+@torch.no_grad()
+def encoder_transfer(
+    autoencoder: Autoencoder,
+    frequencies: Sequence[float],
+    angles: Sequence[float] = (0.0, 45.0, 90.0),
+    size: int = 128,
+    amplitude: float = 0.25,
+    background: Tensor | None = None,
+    phases: Sequence[float] = (0.0, math.pi / 2),
+    batch_size: int = 8,
+) -> Transfer:
+    r"""The transfer function of an encoder, measured with gratings.
+
+    For a grey grating :math:`g` on a background :math:`b`, the response is :math:`E(b + g) - E(b)`, with :math:`E` the
+    posterior mean. It is looked for at the frequency that subsampling predicts, see :func:`folded_frequency`, and the
+    decoded grating, :math:`D(E(b + g)) - D(E(b))`, is compared with :math:`g`. Two phases a quarter of a cycle apart,
+    and energies pooled over them, make the figures independent of where the samples fall.
+
+    Args:
+        autoencoder: Its ``compression`` is the stride that the prediction assumes.
+        frequencies: Radii in cycles per pixel, above 0; each grating gets the nearest whole number of cycles on each
+            axis. Beyond 0.5 only oblique angles have any.
+        angles: Of the direction in which the wave varies, in degrees; 0 is horizontal, 90 vertical.
+        size: Side of the pictures in pixels, a multiple of the compression.
+        amplitude: Of the gratings; images lie in [-1, 1], and the sum with a background is not clamped.
+        background: Images ``(N, 3, size, size)`` that the gratings are added to; ``None``: mid-grey.
+        phases: In radians.
+        batch_size: Pictures at a time.
+
+    Returns:
+        :class:`Transfer`; its shares are NaN at frequencies that the encoder does not respond to at all.
+
+    Raises:
+        ValueError: A frequency that no grating of this size has, an amplitude of 0, nothing to average over, or a size
+            or background that does not fit.
+    """
+    f = autoencoder.compression
+    if isinstance(size, bool) or not isinstance(size, int) or size < f or size % f:
+        raise ValueError(f"size must be a positive multiple of the compression, {f}, got {size!r}")
+    if not 0 < abs(amplitude) < math.inf:
+        raise ValueError(f"amplitude must be a finite number other than 0, got {amplitude!r}")
+    for name, values in (("frequencies", frequencies), ("angles", angles), ("phases", phases)):
+        if not len(values):
+            raise ValueError(f"{name} is empty, so there is nothing to measure")
+    background = torch.zeros(1, 3, size, size) if background is None else check_images(background, batch_size)
+    if background.shape[-2:] != (size, size):
+        raise ValueError(f"the background must be of {size} x {size} pixels, got {tuple(background.shape)}")
+    waves = [[_on_grid(frequency, angle, size) for angle in angles] for frequency in frequencies]
+
+    # By frequency: power of gratings, of the response, of it at the prediction, of that beyond Nyquist, of the error.
+    sums = torch.zeros(5, len(waves), dtype=torch.float64)
+    for start in range(0, len(background), batch_size):
+        batch = placed(autoencoder, background[start : start + batch_size])
+        z = encode_mean(autoencoder, batch)
+        decoded = decode(autoencoder, z)
+        for i, pairs in enumerate(waves):
+            for cycles in pairs:
+                for phase in phases:
+                    g = amplitude * grating(size, size, cycles[0] / size, cycles[1] / size, phase)
+                    g = g.to(batch)  # (size, size), added to each of the three channels
+                    z_g = encode_mean(autoencoder, batch + g)
+                    at, total = _power_at(z_g - z, cycles)
+                    error = (decode(autoencoder, z_g) - decoded - g).double().square().mean((1, 2, 3)).sum().item()
+                    folds = 2 * f * max(map(abs, cycles)) > size
+                    power = g.double().square().mean().item() * len(batch)
+                    sums[:, i] += torch.tensor([power, total, at, at * folds, error], dtype=torch.float64)
+    power, total, at, folded, error = sums
+    total = torch.where(total > _NOTHING * power, total, math.nan)
+    return Transfer(
+        frequencies=torch.tensor([sum(math.hypot(*c) for c in pairs) / len(pairs) / size for pairs in waves]).double(),
+        beyond_nyquist=torch.tensor([[2 * f * max(map(abs, c)) > size for c in pairs] for pairs in waves])
+        .double()
+        .mean(1),
+        gain=at / power,
+        folded_share=folded / total,
+        spread_share=(1 - at / total).clamp_min(0),
+        reconstruction_error=(error / power).sqrt(),
+    )
+
+
+def _on_grid(frequency: float, angle: float, size: int) -> tuple[int, int]:
+    """Cycles (vertical, horizontal) over ``size`` pixels of the grating nearest to a frequency in a direction."""
+    if not 0 < frequency < math.inf or not math.isfinite(angle):
+        raise ValueError(
+            f"gratings need a frequency above 0 and a finite angle, got {frequency!r} at {angle!r} degrees"
+        )
+    direction = math.radians(angle)
+    cycles = round(frequency * math.sin(direction) * size), round(frequency * math.cos(direction) * size)
+    if cycles == (0, 0) or 2 * max(map(abs, cycles)) > size:
+        raise ValueError(
+            f"no grating of {frequency!r} cycles per pixel at {angle:g} degrees on {size} x {size} pixels: there must "
+            f"be at least one whole cycle and, on each axis, at most {size // 2}"
+        )
+    return cycles
+
+
+def _power_at(response: Tensor, cycles: tuple[int, int]) -> tuple[float, float]:
+    """Power of a response ``(N, C, h, w)`` at the folded frequency of a grating, and in all; summed over N."""
+    h, w = response.shape[-2:]
+    response = response.double() if response.device.type != "mps" else response.cpu().double()
+    power = torch.fft.fft2(response, norm="forward").abs().square().mean(1).sum(0)  # (h, w), sums to the mean square
+    row, column = cycles[0] % h, cycles[1] % w
+    there = {(row, column), (-row % h, -column % w)}  # a real wave has two coefficients, or one that is its own mirror
+    return sum(power[place].item() for place in there), power.sum().item()
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Encoders to compare with
+
+
+@dataclass(frozen=True)
+class LowPassed:
+    """An autoencoder whose encoder sees low-passed images, so that nothing is left to fold.
+
+    Attributes:
+        autoencoder: The one that encodes and decodes.
+        radius: In cycles per pixel of the image.
+        kind: Of mask, see :func:`diffusab_core.spectrum.radial.radial_mask`.
+    """
+
+    autoencoder: Autoencoder
+    radius: float
+    kind: str = "ideal"
+
+    @property
+    def name(self) -> str:
+        return f"{self.autoencoder.name}, low-passed"
+
+    @property
+    def compression(self) -> int:
+        return self.autoencoder.compression
+
+    @property
+    def latent_channels(self) -> int:
+        return self.autoencoder.latent_channels
+
+    def parameters(self):
+        return self.autoencoder.parameters()
+
+    def encode(self, x: Tensor) -> Posterior:
+        return self.autoencoder.encode(radial_split(x, self.radius, self.kind)[0].to(x.dtype))
+
+    def decode(self, z: Tensor) -> Tensor:
+        return self.autoencoder.decode(z)
+
+
+def low_passed(autoencoder: Autoencoder, kind: str = "ideal") -> LowPassed:
+    """The autoencoder on images without what lies beyond the latent's Nyquist frequency, 1 / (2 f) cycles per pixel."""
+    return LowPassed(autoencoder, 0.5 / autoencoder.compression, kind)
+
+
+@dataclass(frozen=True)
+class PixelUnshuffle:
+    """The encoder that rearranges f × f pixels into 3 f² channels, and the decoder that puts them back: no weights.
+
+    Each channel is the image sampled every f pixels, so whatever lies beyond the latent's Nyquist frequency folds, and
+    yet nothing is lost.
+
+    Attributes:
+        compression: f.
+    """
+
+    compression: int = 8
+
+    @property
+    def name(self) -> str:
+        return f"pixel-unshuffle-f{self.compression}"
+
+    @property
+    def latent_channels(self) -> int:
+        return 3 * self.compression**2
+
+    def encode(self, x: Tensor) -> Posterior:
+        z = F.pixel_unshuffle(x, self.compression)
+        return Posterior(z, torch.zeros_like(z))
+
+    def decode(self, z: Tensor) -> Tensor:
+        return F.pixel_shuffle(z, self.compression)
+
+
+class BlurPool(nn.Module):
+    """A strided convolution as the same convolution at stride 1, a fixed binomial filter, and sampling every second.
+
+    Source: Zhang 2019, "Making Convolutional Networks Shift-Invariant Again".
+    """
+
+    def __init__(self, convolution: nn.Conv2d, taps: Sequence[float]) -> None:
+        super().__init__()
+        self.convolution = copy.deepcopy(convolution)
+        self.convolution.stride = (1, 1)
+        row = torch.tensor(taps, dtype=torch.float64) / sum(taps)
+        self.register_buffer("kernel", torch.outer(row, row).to(convolution.weight))
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.convolution(x)
+        margin = len(self.kernel) // 2
+        y = F.pad(y, (margin,) * 4, mode="replicate")
+        return F.conv2d(y, self.kernel.expand(y.shape[1], 1, -1, -1), stride=2, groups=y.shape[1])
+
+
+def blur_pooled(autoencoder: Autoencoder, taps: Sequence[float] = (1, 4, 6, 4, 1)) -> Autoencoder:
+    """A copy whose encoder blurs before it discards every second sample; the weights are as they were, not retrained.
+
+    Args:
+        autoencoder: With diffusers' ``Downsample2D`` in its encoder, as ``AutoencoderKL`` has.
+        taps: Of the binomial filter on one axis, an odd number of them.
+
+    Raises:
+        ValueError: An even number of taps, or an encoder without such a layer.
+    """
+    if len(taps) % 2 == 0:
+        raise ValueError(f"a filter needs an odd number of taps to stay in place, got {len(taps)}")
+    module = copy.deepcopy(autoencoder.module)
+    found = [m for m in module.encoder.modules() if isinstance(m, Downsample2D) and m.use_conv]
+    if not found:
+        raise ValueError(f"{autoencoder.name}: its encoder has no strided convolution of diffusers' Downsample2D")
+    for layer in found:
+        layer.conv = BlurPool(layer.conv, taps)  # the layer's own forward() pads before it calls this
+    return Autoencoder(f"{autoencoder.name}, blur-pooled", module)

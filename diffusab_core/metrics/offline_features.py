@@ -1,0 +1,151 @@
+r"""A small feature network of this project's own, for Fréchet distances without a download.
+
+**It is not Inception.** A classifier of about 0.2 million parameters was trained on 64 x 64 images to tell the twelve
+classes of :mod:`diffusab_core.data.leaves` and the five training photographs apart, and to say how much a photograph was
+blurred and how much noise was added to it; an image's features are the 32 numbers before these last layers. Distances
+over them say which of several sets of images is nearer to a reference, and compare with one another only: never with
+FID, FDD or any published number. ``scripts/train_features.py`` trains it; data, recipe and measurements are in the card
+in ``weights/offline-features``.
+
+Images are ``(N, 3, H, W)`` in [-1, 1], as for the other extractors.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load
+from torch import Tensor, nn
+
+from diffusab_core.data.leaf_shapes import CLASS_NAMES
+from diffusab_core.data.pixels import resize_to
+from diffusab_core.metrics.networks import MissingWeightsError, _Frozen
+
+FOLDER = Path(__file__).parents[1] / "autoencoders" / "weights" / "offline-features"
+FILE = "classifier.safetensors"
+CHECKSUM = FILE + ".sha256"  # as sha256sum writes it
+
+SIDE = 64  # pixels
+FEATURES = 32  # few, so that a covariance needs few images
+WIDTHS = (16, 32, 64, 96)
+#: What the classifier tells apart: classes of leaves, then the photographs that crops are cut from.
+LABELS = (*CLASS_NAMES, "astronaut", "chelsea", "flower", "motorcycle", "rocket")
+
+
+def _convolution(inputs: int, outputs: int, stride: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(inputs, outputs, 3, stride, padding=1, bias=False),
+        # Not a norm over the image itself, which would take contrast, one of the things to judge, out of the features.
+        nn.BatchNorm2d(outputs),
+        nn.SiLU(),
+    )
+
+
+class Classifier(nn.Module):
+    """What is trained: four stages that halve the sides, a mean over positions, a linear map to the features.
+
+    Features are scaled by their standard deviation over the training images, so that a Fréchet distance is in units
+    of its square.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        stages = []
+        for inputs, outputs in zip((3, *WIDTHS[:-1]), WIDTHS, strict=True):
+            stages += [_convolution(inputs, outputs, stride=2), _convolution(outputs, outputs, stride=1)]
+        self.stages = nn.Sequential(*stages)
+        self.project = nn.Linear(WIDTHS[-1], FEATURES)
+        self.scale = nn.BatchNorm1d(FEATURES, affine=False)
+        self.classes = nn.Linear(FEATURES, len(LABELS))
+        self.damage = nn.Linear(FEATURES, 2)
+
+    def features(self, images: Tensor) -> Tensor:
+        """``(N, 3, 64, 64)`` to ``(N, 32)``."""
+        x = self.stages(images)  # (N, 96, 4, 4)
+        return self.scale(self.project(x.mean((-2, -1))))
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """``(N, 3, 64, 64)`` to logits ``(N, 17)``, in the order of :data:`LABELS`, and levels of damage ``(N, 2)``.
+
+        The levels, of blur and of noise, are those of :func:`damage_level`. Being linear in the features, they keep
+        the features from saturating: a Fréchet distance grows with the damage.
+        """
+        features = self.features(images)
+        return self.classes(features), self.damage(features)
+
+
+def damage_level(strength: Tensor, unit: float) -> Tensor:
+    r""":math:`\log_2(1 + s / u)` of a standard deviation s: of Gaussian blur with u = 0.5 pixels, of white noise with
+    u = 0.05 in images in [-1, 1]. Nothing is level 0, the unit is level 1."""
+    return torch.log2(1 + strength / unit)
+
+
+class OfflineFeatures(_Frozen):
+    """Images to the 32 features of the project's own classifier, to be had from :func:`offline_features`.
+
+    Attributes:
+        name: ``"offline"``, for the names of metrics.
+        dimensions: How many features an image has.
+        digest: First 8 hex digits of the weights' SHA-256, for run records.
+    """
+
+    name = "offline"
+    dimensions = FEATURES
+
+    def __init__(self, network: Classifier, digest: str) -> None:
+        super().__init__()
+        self.network, self.digest = network, digest
+        self._freeze()
+
+    def forward(self, images: Tensor) -> Tensor:
+        """``(N, 3, H, W)`` to ``(N, 32)``; images are clamped and resized to 64 x 64, antialiased bilinear.
+
+        Of images larger than 64 x 64 the finest detail is therefore not seen. Differentiable in the images.
+
+        Raises:
+            ValueError: Not ``(N, 3, H, W)``.
+        """
+        if images.ndim != 4 or images.shape[1] != 3:
+            raise ValueError(f"images must be (N, 3, H, W), got {tuple(images.shape)}")
+        x = images.float().clamp(-1, 1)
+        return self.network.features(x if x.shape[-2:] == (SIDE, SIDE) else resize_to(x, SIDE, SIDE))
+
+
+def offline_features(weights: str | os.PathLike | None = None) -> OfflineFeatures:
+    """Open the project's own small feature network, on the CPU; nothing is downloaded.
+
+    Args:
+        weights: A folder that ``scripts/train_features.py`` wrote; ``None``: the one that comes with the package.
+
+    Raises:
+        MissingWeightsError: The folder lacks the weights or their checksum.
+        ValueError: The weights are not those of the checksum, or not of this network.
+    """
+    folder = Path(weights) if weights is not None else FOLDER
+    path, checksum = folder / FILE, folder / CHECKSUM
+    for file in (path, checksum):
+        if not file.is_file():
+            raise MissingWeightsError(
+                f"no weights for the offline features: {file} is missing; reinstall the package, or write the folder "
+                f"with scripts/train_features.py --out {folder}"
+            )
+    stored = path.read_bytes()
+    wanted = checksum.read_text(encoding="utf-8").partition(" ")[0].strip()
+    found = hashlib.sha256(stored).hexdigest()
+    if found != wanted:
+        raise ValueError(
+            f"{path} is damaged: its SHA-256 begins with {found[:8]}, {checksum.name} says {wanted[:8]}; "
+            "reinstall the package, or train it again"
+        )
+    # Building draws random weights, which must not shift the random numbers of a run.
+    with torch.random.fork_rng(devices=[]):
+        network = Classifier()
+    try:
+        network.load_state_dict(load(stored))  # half precision to single
+    except (SafetensorError, RuntimeError) as error:
+        raise ValueError(f"{path} does not hold the offline classifier ({str(error).splitlines()[0]})") from error
+    return OfflineFeatures(network, found[:8])

@@ -1,0 +1,268 @@
+r"""How far a reconstruction or a set of samples is from the real thing.
+
+Pairs of images: :func:`psnr`, :func:`ssim`, LPIPS. Sets of images: Fréchet distances, from
+:mod:`diffusab_core.metrics.frechet`, and what is said of generated samples, from :mod:`diffusab_core.metrics.samples`. Spectra:
+:func:`spectrum_distance` and :func:`cut_curve`. The networks behind LPIPS and the Fréchet distances are opened by
+:mod:`diffusab_core.metrics.networks` and :mod:`diffusab_core.metrics.video_features`; the public names of these modules are names of
+this one too.
+
+Images are nominally in [-1, 1]. What is measured is clamped to that range first: what is saved and looked at is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from diffusab_core.metrics.frechet import Features, FeatureStatistics, frechet_distance, reconstruction_frechet_distance
+from diffusab_core.metrics.manifolds import precision_recall
+from diffusab_core.metrics.networks import (
+    LPIPSDistance,
+    MissingWeightsError,
+    dinov2_features,
+    inception_features,
+    lpips_distance,
+)
+from diffusab_core.metrics.sample_streams import inception_score
+from diffusab_core.metrics.samples import Reference, evaluate_samples, load_reference, reference
+from diffusab_core.metrics.video_features import video_features
+from diffusab_core.spectrum.dct import chop_high_frequencies, kept_share
+
+if TYPE_CHECKING:
+    from diffusab_core.autoencoders import Autoencoder
+
+__all__ = [
+    "CutCurve",
+    "FeatureStatistics",
+    "Features",
+    "LPIPSDistance",
+    "MissingWeightsError",
+    "Reference",
+    "cut_curve",
+    "dinov2_features",
+    "evaluate_samples",
+    "frechet_distance",
+    "inception_features",
+    "inception_score",
+    "load_reference",
+    "lpips_distance",
+    "lpips_per_image",
+    "precision_recall",
+    "psnr",
+    "psnr_per_image",
+    "reconstruction_frechet_distance",
+    "reference",
+    "spectrum_distance",
+    "ssim",
+    "ssim_per_image",
+    "video_features",
+]
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Pairs of images
+
+
+def psnr(x: Tensor, y: Tensor) -> Tensor:
+    r"""Peak signal-to-noise ratio in dB, averaged over images.
+
+    .. math:: \operatorname{PSNR}(x, y) = \frac1N \sum_{n=1}^{N} -10 \log_{10} \operatorname{mean}\,(x_n - y_n)^2
+
+    Both are clamped to :math:`[-1, 1]` and mapped to :math:`[0, 1]` first, so the data range is 1. The mean is taken
+    over the per-image values in dB, not over the squared errors.
+
+    Args:
+        x: Images :math:`(N, ...)`, nominally in :math:`[-1, 1]`, or one image :math:`(C, H, W)`.
+        y: The same shape.
+
+    Returns:
+        A scalar in float32; infinite if a pair is identical.
+
+    Raises:
+        ValueError: The shapes differ, or there is no image.
+    """
+    return psnr_per_image(x, y).mean()
+
+
+def psnr_per_image(x: Tensor, y: Tensor) -> Tensor:
+    """As :func:`psnr`, without the mean: one value in dB per image, ``(N,)``."""
+    x, y = _pair("psnr", x, y)
+    return -10 * ((x - y) / 2).square().flatten(1).mean(1).log10()  # (N,)
+
+
+def _pair(name: str, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """Both with a batch axis, in float32, clamped to [-1, 1]."""
+    if x.shape != y.shape:
+        raise ValueError(f"{name} compares images of one shape, got {tuple(x.shape)} and {tuple(y.shape)}")
+    if x.ndim < 3 or x.numel() == 0:
+        raise ValueError(f"{name} needs (N, C, H, W), or (C, H, W) for one image, got shape {tuple(x.shape)}")
+    if x.ndim == 3:
+        x, y = x[None], y[None]
+    return x.float().clamp(-1, 1), y.float().clamp(-1, 1)
+
+
+def ssim(x: Tensor, y: Tensor) -> Tensor:
+    r"""Structural similarity, averaged over images; 1 for identical ones.
+
+    The standard form: a Gaussian window of 11 pixels and :math:`\sigma = 1.5`, :math:`K_1 = 0.01`, :math:`K_2 = 0.03`,
+    each colour on its own, the 5 pixels at the border left out. Range, clamping and averaging as :func:`psnr`; clips
+    ``(N, C, T, H, W)`` frame by frame.
+
+    Args:
+        x: Images ``(N, C, H, W)``, nominally in [-1, 1], one image ``(C, H, W)``, or clips.
+        y: The same shape.
+
+    Returns:
+        A scalar in float32.
+
+    Raises:
+        ValueError: The shapes differ or are none of these, or a side has fewer than 11 pixels.
+
+    Source: Wang et al. 2004, Eq. 13; computed by torchmetrics.
+    """
+    return ssim_per_image(x, y).mean()
+
+
+def ssim_per_image(x: Tensor, y: Tensor) -> Tensor:
+    """As :func:`ssim`, without the mean: one value per image or clip, ``(N,)``."""
+    from torchmetrics.functional.image import structural_similarity_index_measure
+
+    x, y = _pair("ssim", x, y)
+    if x.ndim > 5 or min(x.shape[-2:]) < 11:
+        raise ValueError(
+            f"ssim needs images (N, C, H, W) or clips (N, C, T, H, W) with sides of at least 11 pixels, its window, "
+            f"got shape {tuple(x.shape)}"
+        )
+    n = len(x)
+    if x.ndim == 5:
+        x, y = x.transpose(1, 2).flatten(0, 1), y.transpose(1, 2).flatten(0, 1)  # (N*T, C, H, W)
+    x, y = (x + 1) / 2, (y + 1) / 2
+    # torchmetrics' own mean takes in the border (from 1.9 on), where the window sees mirrored pixels.
+    _, values = structural_similarity_index_measure(x, y, data_range=1.0, reduction="none", return_full_image=True)
+    return values[..., 5:-5, 5:-5].reshape(n, -1).mean(1)  # from (N*T, C, H-10, W-10)
+
+
+@torch.no_grad()
+def lpips_per_image(x: Tensor, y: Tensor, distance: LPIPSDistance) -> Tensor:
+    """LPIPS of each pair, ``(N,)``, of images ``(N, 3, H, W)`` clamped to [-1, 1].
+
+    Args:
+        x: Images.
+        y: The same shape.
+        distance: From :func:`~diffusab_core.metrics.networks.lpips_distance`.
+
+    Raises:
+        ValueError: As :class:`~diffusab_core.metrics.networks.LPIPSDistance`.
+    """
+    return distance(x.float().clamp(-1, 1), y.float().clamp(-1, 1))
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Spectra
+
+
+def spectrum_distance(profile_a: Tensor, profile_b: Tensor) -> Tensor:
+    r"""How far one frequency profile is from another, in decades.
+
+    .. math:: \frac{1}{B^2 - 1} \sum_{k=1}^{B^2 - 1} \bigl| \log_{10} a_k - \log_{10} b_k \bigr|
+
+    over zigzag ranks :math:`k`; rank 0 is 1 in every profile and is left out. A value of 1 means that amplitudes
+    differ by a factor of 10 on average. By convention between ``"ratio_of_means"`` profiles (amplitudes) of a latent
+    and of RGB; energies give twice the value. Differentiable.
+
+    Args:
+        profile_a: ``(B*B,)`` from :func:`diffusab_core.spectrum.frequency_profile`.
+        profile_b: The same, over the same block size and by the same statistic.
+
+    Returns:
+        A scalar, at least 0, in decades.
+
+    Raises:
+        ValueError: The shapes differ, a profile does not start with 1, or an amplitude is zero, negative, NaN or Inf:
+            cut frequencies have no logarithm.
+    """
+    if profile_a.shape != profile_b.shape or profile_a.ndim != 1 or len(profile_a) < 2:
+        raise ValueError(
+            f"profiles must have one shape (B*B,) with B at least 2, got {tuple(profile_a.shape)} and "
+            f"{tuple(profile_b.shape)}"
+        )
+    for name, profile in (("profile_a", profile_a), ("profile_b", profile_b)):
+        bad = (~((profile > 0) & torch.isfinite(profile))).nonzero().flatten().tolist()
+        if bad:
+            raise ValueError(f"{name} has no logarithm at rank {bad[0]}, where it is {profile[bad[0]].item()}")
+        if abs(profile[0].item() - 1) > 1e-3:
+            raise ValueError(f"{name} starts with {profile[0].item():g}, not with 1: it is not relative to D_00")
+    return (profile_a[1:].log10() - profile_b[1:].log10()).abs().mean()
+
+
+@dataclass(frozen=True)
+class CutCurve:
+    """What :func:`cut_curve` measured; entries belong to one another.
+
+    Attributes:
+        ratios: Share of frequencies cut: of all of a block (``"zigzag"``) or of each axis (``"axes"``).
+        kept: Share of coefficients kept, which makes the two orders comparable.
+        latent: Mean over images, of the picture decoded from the cut latent against the original; dB for PSNR.
+        rgb: The same of the picture that was cut itself; infinite PSNR where nothing is cut.
+    """
+
+    ratios: tuple[float, ...]
+    kept: tuple[float, ...]
+    latent: tuple[float, ...]
+    rgb: tuple[float, ...]
+
+
+@torch.no_grad()
+def cut_curve(
+    autoencoder: Autoencoder,
+    images: Tensor,
+    ratios: Iterable[float],
+    block_size: int = 8,
+    order: str = "zigzag",
+    *,
+    metric: Callable[[Tensor, Tensor], Tensor] = psnr_per_image,
+    batch_size: int = 32,
+) -> CutCurve:
+    r"""Reconstruction quality as more and more high frequencies are cut from the latent, and from RGB alike.
+
+    .. math:: \operatorname{PSNR}\bigl(x, \mathrm{Dec}(D^{-1}(D(\mathrm{Enc}(x)) \cdot M))\bigr)
+
+    with the posterior mean as :math:`\mathrm{Enc}(x)`. RGB is cut by the same ratio in blocks :math:`f` times larger,
+    :math:`f` the compression, so that a block covers the same part of the picture.
+
+    Args:
+        autoencoder: In evaluation mode.
+        images: ``(N, 3, H, W)`` in [-1, 1], or clips for a video autoencoder; the latent's sides must be multiples of
+            the block size.
+        ratios: Shares to cut, each in [0, 1).
+        block_size: :math:`B`, in the latent.
+        order: ``"zigzag"`` or ``"axes"``.
+        metric: Two batches of images, the original second, to one value per image, ``(N,)``: :func:`ssim_per_image`
+            and LPIPS give the figure's other panels.
+        batch_size: Images at a time.
+
+    Raises:
+        ValueError: No ratio or no image, or as :func:`~diffusab_core.spectrum.dct.chop_high_frequencies`.
+
+    Source: Skorokhodov et al. 2025, Figure 8 (512 images there).
+    """
+    ratios = tuple(ratios)
+    if not ratios or not len(images):
+        raise ValueError(f"a cut curve needs ratios and images, got {len(ratios)} ratios and {len(images)} images")
+    kept = tuple(kept_share(ratio, block_size, order) for ratio in ratios)
+    weight = next(autoencoder.parameters())
+    latent, rgb = torch.zeros(2, len(ratios), dtype=torch.float64)
+    for x in images.split(batch_size):
+        x = x.to(weight.device)
+        z = autoencoder.encode(x.to(weight.dtype)).mean
+        for i, (ratio, share) in enumerate(zip(ratios, kept, strict=True)):
+            # A cut that keeps everything must not cost the rounding of a DCT and its inverse.
+            z_cut = z if share == 1 else chop_high_frequencies(z, ratio, block_size, order).to(z.dtype)
+            x_cut = x if share == 1 else chop_high_frequencies(x, ratio, block_size * autoencoder.compression, order)
+            latent[i] += metric(autoencoder.decode(z_cut), x).double().sum().cpu()
+            rgb[i] += metric(x_cut, x).double().sum().cpu()
+    n = len(images)
+    return CutCurve(ratios, kept, tuple((latent / n).tolist()), tuple((rgb / n).tolist()))

@@ -1,0 +1,381 @@
+r"""Which frequencies an encoder passes on and which a decoder needs: one band is changed and the other side watched.
+
+Radii and band edges are in cycles per pixel of the space they lie in: of the image for RGB, of the latent for latents,
+0.5 being the Nyquist frequency of an axis in either. A frequency :math:`\nu` of the image that an encoder of
+compression :math:`f` neither moves nor folds has the frequency :math:`f\nu` in the latent. A band holds its upper edge
+and not its lower one. The zero frequency, the mean of a channel, belongs to no band here and is never changed: what is
+measured is structure and not brightness. Spectra are those of posterior means, with the orthonormal transform, so that
+energies are sums of squares of pixels (Parseval).
+
+Every function takes the images as one tensor on any device, works through it in batches where the autoencoder is, and
+returns its numbers in float64 on the CPU. None keeps a gradient.
+
+Source: "Toward Diffusible High-Dimensional Latent Spaces: A Frequency Perspective" (2025), Sec. 3.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from diffusab_core.autoencoders.families import Posterior
+from diffusab_core.metrics.pairs import psnr_per_image
+from diffusab_core.spectrum.dct import check_finite, working
+from diffusab_core.spectrum.radial import band_mask, radial_split
+
+#: Everything: the corner of the spectrum, where both axes are at their Nyquist frequency.
+WHOLE = math.sqrt(0.5)
+_ROUNDING = 1e-12  # energy below this share of what it is the difference of is none
+
+
+class EncodesDecodes(Protocol):
+    """What is asked of an autoencoder here; :class:`diffusab_core.autoencoders.Autoencoder` is one."""
+
+    def encode(self, x: Tensor) -> Posterior: ...
+
+    def decode(self, z: Tensor) -> Tensor: ...
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Images decoded from a part of the latent, ``(N, 3, H, W)`` each, not clamped.
+
+    Attributes:
+        low: From the frequencies within the radius, the mean among them.
+        high: From the frequencies beyond it, so without the mean of any channel.
+        whole: From the latent as it is.
+    """
+
+    low: Tensor
+    high: Tensor
+    whole: Tensor
+
+
+@dataclass(frozen=True)
+class CutoffResponse:
+    """Latent amplitude by band, when the encoder sees low-passed images.
+
+    Attributes:
+        radii: Cutoffs of the images (R), in cycles per pixel of the image; infinite: unfiltered.
+        edges: Of the latent's bands, in cycles per pixel of the latent, one more than there are bands.
+        amplitude: ``(R, bands)`` float64: mean absolute coefficient of the orthonormal 2-D transform over the band's
+            frequencies, the channels and the images.
+    """
+
+    radii: tuple[float, ...]
+    edges: tuple[float, ...]
+    amplitude: Tensor
+
+
+@dataclass(frozen=True)
+class BandDependence:
+    """PSNR of reconstructions against the images, in dB, after one band of the latent is gone.
+
+    Attributes:
+        edges: Of the latent's bands, in cycles per pixel of the latent.
+        psnr_without: ``(bands,)`` float64: the band set to zero.
+        psnr_noised: ``(bands,)`` float64: the band's phases replaced by those of white noise, its energy kept.
+        psnr_whole: Of the latent as it is.
+    """
+
+    edges: tuple[float, ...]
+    psnr_without: Tensor
+    psnr_noised: Tensor
+    psnr_whole: float
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Shared
+
+
+def check_images(x: Tensor, batch_size: int) -> Tensor:
+    """``x`` if it is a batch of finite images ``(N, 3, H, W)`` and the batch size a positive whole number."""
+    if not isinstance(x, Tensor) or x.ndim != 4 or x.shape[1] != 3 or not x.numel():
+        got = tuple(x.shape) if isinstance(x, Tensor) else type(x).__name__
+        raise ValueError(f"images must have shape (N, 3, H, W) with N of at least 1, got {got}")
+    if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
+        raise ValueError(f"batch_size must be an integer of at least 1, got {batch_size!r}")
+    working(x)
+    check_finite(x)
+    return x
+
+
+def check_edges(edges: Sequence[float], name: str = "edges") -> tuple[float, ...]:
+    """The edges as a tuple, if they ascend from 0 or more and bound at least one band."""
+    edges = tuple(float(edge) for edge in edges)
+    ascending = all(low < high for low, high in pairwise(edges))
+    if len(edges) < 2 or not ascending or not edges[0] >= 0:
+        raise ValueError(f"{name} must be two or more ascending radii in cycles per pixel, 0 or more, got {edges}")
+    return edges
+
+
+def band_masks(h: int, w: int, edges: tuple[float, ...], space: str) -> Tensor:
+    """Masks of all bands, ``(bands, H, W)`` bool, the zero frequency in none of them.
+
+    Raises:
+        ValueError: A band without a frequency, of which nothing could be measured.
+    """
+    masks = torch.stack([band_mask(h, w, low, high) for low, high in pairwise(edges)])
+    masks[:, 0, 0] = False
+    empty = (~masks.flatten(1).any(1)).nonzero().flatten().tolist()
+    if empty:
+        low, high = edges[empty[0]], edges[empty[0] + 1]
+        raise ValueError(
+            f"no frequency of the {space}, {h} x {w}, lies in the band from {low:g} to {high:g} cycles per pixel; its "
+            f"frequencies are multiples of 1/{h} and 1/{w}, so take wider bands or larger images"
+        )
+    return masks
+
+
+def encode_mean(autoencoder: EncodesDecodes, x: Tensor) -> Tensor:
+    """Posterior means of a batch, in at least float32, where the autoencoder is."""
+    return working(autoencoder.encode(placed(autoencoder, x)).mean)
+
+
+def decode(autoencoder: EncodesDecodes, z: Tensor) -> Tensor:
+    """Decoded images of a batch, in at least float32, where the autoencoder is."""
+    return working(autoencoder.decode(placed(autoencoder, z)))
+
+
+def placed(autoencoder: EncodesDecodes, x: Tensor) -> Tensor:
+    """``x`` on the autoencoder's device and in its precision; as it is where there are no weights to ask."""
+    parameters = getattr(autoencoder, "parameters", None)
+    weight = next(iter(parameters()), x) if parameters else x
+    return x.to(weight.device, weight.dtype)
+
+
+def _energies(x: Tensor, masks: Tensor) -> Tensor:
+    """Energy of each band, summed over everything else: ``(..., H, W)`` and ``(bands, H, W)`` to ``(bands,)``."""
+    energy = torch.fft.fft2(x, norm="ortho").abs().square().reshape(-1, *x.shape[-2:]).sum(0)  # (H, W)
+    return torch.einsum("bhw,hw->b", masks.double(), energy.double().cpu())
+
+
+def _batches(x: Tensor, batch_size: int) -> Iterator[tuple[int, Tensor]]:
+    for start in range(0, len(x), batch_size):
+        yield start, x[start : start + batch_size]
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Finding 1: what the decoder makes of a part of the latent
+
+
+@torch.no_grad()
+def reconstructions_by_part(
+    autoencoder: EncodesDecodes, z: Tensor, radius: float, kind: str = "ideal", order: int = 2
+) -> Parts:
+    r"""Images decoded from :math:`Z_\text{low}`, :math:`Z_\text{high}` and :math:`Z`.
+
+    Args:
+        autoencoder: Whose latents they are.
+        z: Raw latents ``(N, C, h, w)``.
+        radius: In cycles per pixel of the latent.
+        kind: Of mask, see :func:`diffusab_core.spectrum.radial.radial_mask`.
+        order: Of the Butterworth mask.
+
+    Raises:
+        ValueError: As :func:`diffusab_core.spectrum.radial.radial_mask`.
+
+    Source: "Toward Diffusible High-Dimensional Latent Spaces" (2025), Finding 1.
+    """
+    low, high = radial_split(z, radius, kind, order)
+    return Parts(*(decode(autoencoder, part) for part in (low, high, z)))
+
+
+@torch.no_grad()
+def decoder_dependence(
+    autoencoder: EncodesDecodes, x: Tensor, edges: Sequence[float], generator_seed: int = 0, batch_size: int = 8
+) -> BandDependence:
+    r"""How much a reconstruction loses with each band of the latent.
+
+    Once the band is set to zero; once its coefficients keep their absolute values and take the phases of white noise,
+    so that the decoder meets the usual energy with the wrong content.
+
+    Args:
+        autoencoder: Any.
+        x: Images ``(N, 3, H, W)`` in [-1, 1].
+        edges: Of the bands, ascending, in cycles per pixel of the latent.
+        generator_seed: Seed of the phases; those of an image depend on this and its index alone.
+        batch_size: Images at a time.
+
+    Raises:
+        ValueError: Images of another shape or with NaN, edges that do not ascend, a band without a frequency.
+    """
+    x, edges = check_images(x, batch_size), check_edges(edges)
+    bands = len(edges) - 1
+    without, noised, whole = (torch.zeros(n, dtype=torch.float64) for n in (bands, bands, 1))
+    for start, batch in _batches(x, batch_size):
+        z = encode_mean(autoencoder, batch)  # (n, C, h, w)
+        masks = band_masks(*z.shape[-2:], edges, "latent").to(z.device)
+        noise = np.stack(
+            [np.random.default_rng([generator_seed, start + i]).standard_normal(z.shape[1:]) for i in range(len(z))]
+        )
+        spectrum = torch.fft.fft2(z)
+        phases = torch.fft.fft2(torch.from_numpy(noise).to(z.device, z.dtype))
+        scrambled = spectrum.abs() * torch.exp(1j * phases.angle())  # as symmetric as both are, so of a real signal
+        target = batch.to(z.device)
+        whole += psnr_per_image(decode(autoencoder, z), target).double().sum().cpu()
+        for band, mask in enumerate(masks):
+            for total, instead in ((without, torch.zeros_like(spectrum)), (noised, scrambled)):
+                changed = torch.fft.ifft2(torch.where(mask, instead, spectrum)).real
+                total[band] += psnr_per_image(decode(autoencoder, changed), target).double().sum().cpu()
+    return BandDependence(edges, without / len(x), noised / len(x), (whole / len(x)).item())
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Finding 2: where the energy of images lies
+
+
+@torch.no_grad()
+def rgb_energy_by_band(x: Tensor, edges: Sequence[float], batch_size: int = 32) -> Tensor:
+    r"""Which share of the energy of images lies in each band.
+
+    The mean of every channel of every image is removed first; energies are summed over images and channels before they
+    are divided, so images of high contrast count for more. Without a window, the jumps between opposite borders of an
+    image add some energy at high frequencies.
+
+    Args:
+        x: ``(N, 3, H, W)``; the scale does not matter.
+        edges: Of the bands, ascending, in cycles per pixel of the image.
+        batch_size: Images at a time.
+
+    Returns:
+        ``(bands,)`` float64, shares of the energy at all frequencies; they sum to 1 if the bands cover 0 to
+        :math:`\sqrt{0.5}`.
+
+    Raises:
+        ValueError: Images of another shape or with NaN, edges that do not ascend, a band without a frequency, or
+            images of one colour each.
+
+    Source: "Toward Diffusible High-Dimensional Latent Spaces" (2025), Finding 2.
+    """
+    x, edges = check_images(x, batch_size), check_edges(edges)
+    masks = band_masks(*x.shape[-2:], edges, "images")
+    inside, total, with_mean = torch.zeros(len(masks), dtype=torch.float64), 0.0, 0.0
+    for _, batch in _batches(x, batch_size):
+        batch = working(batch)
+        centred = batch - batch.mean((-2, -1), keepdim=True)
+        inside += _energies(centred, masks)
+        total += centred.double().square().sum().item()
+        with_mean += batch.double().square().sum().item()
+    if total <= _ROUNDING * with_mean:
+        raise ValueError(f"all {len(x)} images are of one colour, so there is no energy to share out")
+    return inside / total
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Finding 3: what the encoder does with a band of the image
+
+
+@torch.no_grad()
+def latent_amplitude_by_cutoff(
+    autoencoder: EncodesDecodes,
+    x: Tensor,
+    radii: Sequence[float],
+    edges: Sequence[float],
+    kind: str = "ideal",
+    order: int = 2,
+    batch_size: int = 8,
+    normalise: bool = False,
+) -> CutoffResponse:
+    r"""How strong each band of the latent is, when the images keep only what lies within a radius.
+
+    The amplitude of a band is the mean of :math:`|F(z)|` over its frequencies, the channels and the images, with the
+    orthonormal transform :math:`F`; white noise of standard deviation :math:`\sigma` has
+    :math:`\sigma\sqrt{\pi}/2 \approx 0.89\,\sigma` in every band.
+
+    Args:
+        autoencoder: Any.
+        x: Images ``(N, 3, H, W)`` in [-1, 1]. What is low-passed is not clamped to that range again.
+        radii: Cutoffs in cycles per pixel of the image; infinite: the images as they are.
+        edges: Of the bands, ascending, in cycles per pixel of the latent.
+        kind: Of mask, see :func:`diffusab_core.spectrum.radial.radial_mask`.
+        order: Of the Butterworth mask.
+        batch_size: Images at a time.
+        normalise: Divide the amplitudes by the standard deviation of the latents of unfiltered images (over images,
+            channels and positions, about the mean of each channel), so that models can be compared.
+
+    Raises:
+        ValueError: Images of another shape or with NaN, edges that do not ascend, a band without a frequency, no
+            radius or a negative one.
+
+    Source: "Toward Diffusible High-Dimensional Latent Spaces" (2025), Finding 3.
+    """
+    x, edges, radii = check_images(x, batch_size), check_edges(edges), tuple(float(r) for r in radii)
+    if not radii or not all(r >= 0 for r in radii):
+        raise ValueError(f"radii must be cutoffs of 0 or more in cycles per pixel, infinite for none, got {radii}")
+    total = torch.zeros(len(radii), len(edges) - 1, dtype=torch.float64)
+    moments, positions = 0.0, 0  # of the unfiltered latents, by channel: sums and sums of squares
+    for _, batch in _batches(x, batch_size):
+        batch = placed(autoencoder, batch)
+        if normalise:
+            z = encode_mean(autoencoder, batch).double().transpose(0, 1).flatten(1)  # (C, n h w)
+            moments = moments + torch.stack([z.sum(1), z.square().sum(1)])
+            positions += z.shape[1]
+        for row, radius in enumerate(radii):
+            seen = batch if math.isinf(radius) else radial_split(batch, radius, kind, order)[0]
+            z = encode_mean(autoencoder, seen)
+            masks = band_masks(*z.shape[-2:], edges, "latent").double()
+            amplitude = torch.fft.fft2(z, norm="ortho").abs().mean(1).sum(0).double().cpu()  # (h, w), summed over n
+            total[row] += torch.einsum("bhw,hw->b", masks, amplitude) / masks.sum((1, 2))
+    amplitude = total / len(x)
+    if normalise:
+        first, second = moments / positions
+        variance = (second - first.square()).mean().item()
+        if variance <= _ROUNDING * second.mean().item():
+            raise ValueError("the latents of all images are constant, so amplitudes have no unit to be given in")
+        amplitude = amplitude / math.sqrt(variance)
+    return CutoffResponse(radii, edges, amplitude)
+
+
+@torch.no_grad()
+def encoder_perturbation(
+    autoencoder: EncodesDecodes,
+    x: Tensor,
+    edges: Sequence[float],
+    latent_edges: Sequence[float] | None = None,
+    batch_size: int = 8,
+) -> Tensor:
+    r"""How much each band of the latent changes when one band of the images is removed.
+
+    With :math:`z` the latent of the images, :math:`z'` that of the images without the RGB band, and the norm taken over
+    the frequencies of one latent band, all channels and all images, an entry is
+    :math:`\lVert F(z') - F(z) \rVert / \lVert F(z) \rVert`. It is 0 where nothing changes and 1 where what changes is
+    as large as what was there, as when the band is gone.
+
+    Args:
+        autoencoder: Any.
+        x: Images ``(N, 3, H, W)`` in [-1, 1].
+        edges: Of the RGB bands, ascending, in cycles per pixel of the image.
+        latent_edges: Of the latent bands, in cycles per pixel of the latent; ``None``: the same numbers.
+        batch_size: Images at a time.
+
+    Returns:
+        ``(RGB bands, latent bands)`` float64; infinite or NaN where a latent band is exactly zero.
+
+    Raises:
+        ValueError: Images of another shape or with NaN, edges that do not ascend, a band without a frequency.
+
+    Source: After the perturbations of "Toward Diffusible High-Dimensional Latent Spaces" (2025), Sec. 3.
+    """
+    x, edges = check_images(x, batch_size), check_edges(edges)
+    latent_edges = edges if latent_edges is None else check_edges(latent_edges, "latent_edges")
+    rgb_masks = band_masks(*x.shape[-2:], edges, "images")
+    changed = torch.zeros(len(edges) - 1, len(latent_edges) - 1, dtype=torch.float64)
+    energy = torch.zeros(len(latent_edges) - 1, dtype=torch.float64)
+    for _, batch in _batches(x, batch_size):
+        batch = working(placed(autoencoder, batch))
+        z = encode_mean(autoencoder, batch)
+        masks = band_masks(*z.shape[-2:], latent_edges, "latent")
+        energy += _energies(z, masks)
+        spectrum = torch.fft.fft2(batch)
+        for row, mask in enumerate(rgb_masks.to(batch.device)):
+            without = torch.fft.ifft2(spectrum.masked_fill(mask, 0)).real
+            changed[row] += _energies(encode_mean(autoencoder, without) - z, masks)
+    return (changed / energy).sqrt()

@@ -1,0 +1,331 @@
+r"""The one training loop: AdamW, warm-up and cosine, clipping, EMA, atomic checkpoints and exact resume.
+
+A run is a pure function of its settings: batches come from :func:`batch_indices` and random numbers from
+:func:`generator_at`, both functions of ``(seed, step)`` alone. So nothing but weights, optimiser state and EMA has to
+be saved (:mod:`diffusab_core.training.checkpoints`), and an interrupted run, once resumed, ends with the weights of an
+uninterrupted one, bit for bit on a CPU.
+
+The same loop runs in one process or in many (:mod:`diffusab_core.training.world`), and cuts the batch of a step into parts
+where it is too large for the memory. Every part draws the noise of the whole batch and takes its share, so that neither
+the number of processes nor that of parts changes a loss by more than rounding.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from diffusab_core.training import world as distributed
+from diffusab_core.training.checkpoints import CheckpointStore, FileStore, Progress
+from diffusab_core.training.world import World
+
+# Called with the step (from 0) and that step's generator, and with part=(index, parts) where there are several; returns
+# the loss and, if wanted, named scalars to show.
+LossFn = Callable[..., Tensor | tuple[Tensor, dict[str, Tensor]]]
+
+
+class TrainingDiverged(RuntimeError):
+    """The loss or the gradient was not finite; the weights are those before ``step``."""
+
+    def __init__(self, what: str, value: float, step: int, samples: str = "") -> None:
+        on = f", on {samples}" if samples else ""
+        super().__init__(
+            f"{what} is {value} at step {step}{on}; the weights were left as they were before that step. "
+            "A lower learning rate or a smaller gradient clip usually helps."
+        )
+        self.step = step
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a training run is, apart from its model, data and loss.
+
+    Attributes:
+        steps: Optimiser steps in all.
+        seed: Seed of data order and noise.
+        learning_rate: Peak of the schedule.
+        final_learning_rate: Where the cosine ends.
+        warmup: Steps of linear warm-up from zero.
+        betas: AdamW's.
+        weight_decay: AdamW's.
+        clip: Largest gradient norm.
+        ema_half_life: Steps after which a weight's share of the average has halved; ``None`` stands for
+            min(5000, 5% of the steps).
+        accumulation: Parts of a step's batch that each process computes one after the other. It saves memory and is no
+            part of what the run is: an interrupted run may go on with another.
+    """
+
+    steps: int
+    seed: int = 0
+    learning_rate: float = 1e-3
+    final_learning_rate: float = 0.0
+    warmup: int = 0
+    betas: tuple[float, float] = (0.9, 0.99)
+    weight_decay: float = 0.01
+    clip: float = 1.0
+    ema_half_life: float | None = None
+    accumulation: int = 1
+
+    def __post_init__(self) -> None:
+        if self.steps < 1:
+            raise ValueError(f"steps must be at least 1, got {self.steps}")
+        if not 0 <= self.warmup < self.steps:
+            raise ValueError(f"warmup must lie between 0 and steps - 1 = {self.steps - 1}, got {self.warmup}")
+        if self.learning_rate <= 0 or self.clip <= 0:
+            raise ValueError(f"learning_rate and clip must be positive, got {self.learning_rate} and {self.clip}")
+        if self.ema_half_life is not None and self.ema_half_life <= 0:
+            raise ValueError(f"ema_half_life must be positive, got {self.ema_half_life}")
+        if self.accumulation < 1:
+            raise ValueError(f"accumulation must be at least 1, got {self.accumulation}")
+
+    @property
+    def half_life(self) -> float:
+        return self.ema_half_life if self.ema_half_life is not None else min(5000.0, 0.05 * self.steps)
+
+
+@dataclass
+class Trained:
+    """What a run leaves: the averaged weights, curves at the logged steps, snapshots, and its wall time.
+
+    The averaged weights are whole and on the CPU, in every process.
+    """
+
+    ema: dict[str, Tensor]
+    series: dict[str, list[float]] = field(default_factory=dict)
+    snapshots: list[dict[str, Any]] = field(default_factory=list)
+    wall_time_s: float = 0.0
+    resumed_from: int = 0
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Functions of (seed, step)
+
+
+@lru_cache(maxsize=2)
+def _epoch_order(length: int, seed: int, epoch: int) -> np.ndarray:
+    return np.random.default_rng([seed, epoch]).permutation(length)
+
+
+def batch_indices(step: int, batch_size: int, length: int, seed: int) -> list[int]:
+    """Dataset indices of one step: consecutive pieces of one random permutation per epoch.
+
+    A batch may run over the end of an epoch into the next; nothing is dropped or seen twice within an epoch.
+    """
+    if batch_size < 1 or length < 1:
+        raise ValueError(f"batch_size and length must be at least 1, got {batch_size} and {length}")
+    places = range(step * batch_size, (step + 1) * batch_size)
+    return [int(_epoch_order(length, seed, place // length)[place % length]) for place in places]
+
+
+def generator_at(seed: int, step: int, device: str | torch.device = "cpu") -> torch.Generator:
+    """The generator of one step's noise, independent between steps."""
+    mixed = int(np.random.SeedSequence([seed, step]).generate_state(1, np.uint64)[0] >> 1)  # torch takes 63 bits
+    return torch.Generator(device=device).manual_seed(mixed)
+
+
+def learning_rate(step: int, settings: Settings) -> float:
+    """Linear warm-up to the peak, then half a cosine down to the final rate at the last step."""
+    if step < settings.warmup:
+        return settings.learning_rate * (step + 1) / (settings.warmup + 1)
+    progress = (step - settings.warmup) / max(1, settings.steps - 1 - settings.warmup)
+    low, high = settings.final_learning_rate, settings.learning_rate
+    return low + (high - low) * (1 + math.cos(math.pi * progress)) / 2
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The loop
+
+
+class _Average:
+    """Exponential moving average of all float entries of a state dict (buffers too); the others are copied.
+
+    Of sharded entries every process averages its piece.
+    """
+
+    def __init__(self, module: nn.Module, half_life: float) -> None:
+        self.weight = 1 - 0.5 ** (1 / half_life)
+        self.state = {name: value.detach().clone() for name, value in module.state_dict().items()}
+
+    @torch.no_grad()
+    def update(self, module: nn.Module) -> None:
+        for name, value in module.state_dict().items():
+            kept, new = distributed.local(self.state[name]), distributed.local(value)
+            if new.is_floating_point():
+                kept.lerp_(new, self.weight)
+            else:
+                kept.copy_(new)
+
+
+def train(
+    module: nn.Module,
+    loss_fn: LossFn,
+    settings: Settings,
+    *,
+    world: World | None = None,
+    checkpoint: str | os.PathLike | CheckpointStore | None = None,
+    checkpoint_every: int = 500,
+    identity: Mapping[str, Any] | None = None,
+    log_every: int = 50,
+    on_log: Callable[[int, dict[str, float]], None] | None = None,
+    snapshot: Callable[..., dict[str, Any]] | None = None,
+    snapshot_every: int = 500,
+    snapshot_average: bool = False,
+    samples: Callable[[int], str] | None = None,
+    progress: bool = True,
+) -> Trained:
+    r"""Train the parameters of ``module`` that require a gradient.
+
+    ``module`` ends with the last step's weights; the averaged ones are in the result's ``ema`` and go in by
+    ``module.load_state_dict(trained.ema)`` (:func:`diffusab_core.training.world.load_unsharded` if it is sharded).
+
+    With several processes each of them calls this function with the same arguments; the first one shows progress and
+    logs. The batch of a step falls into ``parts = accumulation * world.size`` parts of equal size, of which process
+    ``rank`` computes ``accumulation``, from ``rank * accumulation`` on.
+
+    Args:
+        module: What is trained; on its device already, and sharded (:func:`diffusab_core.training.world.shard`) if there
+            are several processes. Compile it in place (``module.compile()``), or the names in ``ema`` and checkpoints
+            begin with ``_orig_mod.``.
+        loss_fn: ``loss_fn(step, generator)`` returns the loss, or the loss and a dictionary of scalars. All of its
+            randomness has to come from the generator and from the step, or a resumed run will differ. Where there are
+            several parts it is called once for each as ``loss_fn(step, generator, part=(index, parts))`` and returns
+            means over that part. The generator then is in the same state for all parts of a step: the function draws
+            what the whole batch needs and takes its share. All parts have to use the same parameters: a layer that is
+            left out at random has to be left out in all of them, or processes wait for each other for ever.
+        settings: See :class:`Settings`.
+        world: This process among those of the run; ``None`` for one process.
+        checkpoint: File to save to and, if it exists, to resume from (one process), or a store, such as
+            :class:`diffusab_core.training.sharded_checkpoints.ShardedStore`. ``None`` saves nothing.
+        checkpoint_every: Steps between checkpoints; the end is always saved.
+        identity: What else makes the run what it is (data, method, starting weights), as plain values: a checkpoint
+            of another run is refused.
+        log_every: Steps between entries of the curves.
+        on_log: Called with the step and its scalars at every entry, in the first process.
+        snapshot: Called before the first step, every ``snapshot_every`` steps and after the last, in every process;
+            what it returns in the first is kept with the step in the result's ``snapshots``. It must leave the module
+            as it found it.
+        snapshot_every: Steps between snapshots.
+        snapshot_average: Whether to call ``snapshot`` with the averaged weights, whole and on the CPU.
+        samples: ``samples(step)`` says in words what the step was computed on; part of the message when it fails.
+        progress: Show a progress bar.
+
+    Raises:
+        TrainingDiverged: The loss or gradient is NaN or infinite, in any part; raised in every process before the
+            weights change. The newest checkpoint is then the last good one.
+        ValueError: ``module`` has nothing to train, or is not sharded although there are several processes.
+        CheckpointError: The checkpoint belongs to another run, or cannot be read and there is none before it.
+    """
+    parameters = [p for p in module.parameters() if p.requires_grad]
+    if not parameters:
+        raise ValueError("no parameter of the module requires a gradient, there is nothing to train")
+    world = World(device=parameters[0].device) if world is None else world
+    _check_sharding(module, world)
+    store = FileStore(checkpoint) if isinstance(checkpoint, str | os.PathLike) else checkpoint
+    if isinstance(store, FileStore) and world.size > 1:
+        raise ValueError(f"{world.size} processes cannot share the file {store.path}; a ShardedStore is for several")
+    optimiser = torch.optim.AdamW(
+        parameters, lr=settings.learning_rate, betas=settings.betas, weight_decay=settings.weight_decay
+    )
+    average = _Average(module, settings.half_life)
+    result = Trained(ema={}, series={"step": [], "loss": [], "learning_rate": []})
+    run = _plain(asdict(settings) | dict(identity or {}))
+    del run["accumulation"]
+    if store is not None and (saved := store.load(run, module, optimiser, average.state)) is not None:
+        result.series, result.snapshots = saved.series, saved.snapshots
+        result.wall_time_s, result.resumed_from = saved.wall_time_s, saved.step
+
+    before, clock = result.wall_time_s, time.perf_counter()
+    first = result.resumed_from
+    if snapshot is not None and not result.snapshots:
+        result.snapshots.append({"step": 0, **_snapshot(snapshot, average, snapshot_average)})
+    shown = progress and world.is_main
+    bar = tqdm(range(first, settings.steps), initial=first, total=settings.steps, unit="step", disable=not shown)
+    for step in bar:
+        optimiser.zero_grad(set_to_none=True)
+        loss, scalars = _backward(module, loss_fn, step, settings, world)
+        _stop_unless_finite("the loss", loss, step, samples)
+        norm = distributed.clip_gradients(parameters, settings.clip)
+        _stop_unless_finite("the gradient norm", norm, step, samples)
+        rate = learning_rate(step, settings)
+        for group in optimiser.param_groups:
+            group["lr"] = rate
+        optimiser.step()
+        average.update(module)
+
+        done = step + 1
+        last = done == settings.steps
+        if done % log_every == 0 or last:
+            values = {"loss": loss, "learning_rate": rate} | _means(scalars, world)
+            for name, value in {"step": float(done), **values}.items():
+                result.series.setdefault(name, []).append(value)
+            bar.set_postfix({name: f"{value:.4g}" for name, value in values.items()})
+            if on_log is not None and world.is_main:
+                on_log(done, values)
+        if snapshot is not None and (done % snapshot_every == 0 or last):
+            result.snapshots.append({"step": done, **_snapshot(snapshot, average, snapshot_average)})
+        result.wall_time_s = before + time.perf_counter() - clock
+        if store is not None and (done % checkpoint_every == 0 or last):
+            saved = Progress(done, result.series, result.snapshots, result.wall_time_s)
+            store.save(run, module, optimiser, average.state, saved)
+    result.ema = distributed.unsharded(average.state)
+    return result
+
+
+def _snapshot(snapshot: Callable[..., dict[str, Any]], average: _Average, averaged: bool) -> dict[str, Any]:
+    return snapshot(distributed.unsharded(average.state)) if averaged else snapshot()
+
+
+def _backward(
+    module: nn.Module, loss_fn: LossFn, step: int, settings: Settings, world: World
+) -> tuple[float, list[dict[str, Tensor]]]:
+    """Leave the gradient of one step; returns the loss of the whole batch and the scalars of this process's parts."""
+    number = settings.accumulation
+    parts, own = number * world.size, range(world.rank * number, (world.rank + 1) * number)
+    losses, scalars = [], []
+    for index in own:
+        distributed.reduce_gradients(module, now=index == own[-1])
+        part = {"part": (index, parts)} if parts > 1 else {}
+        out = loss_fn(step, generator_at(settings.seed, step, world.device), **part)
+        loss, named = out if isinstance(out, tuple) else (out, {})
+        (loss / number).backward()
+        losses.append(loss.detach())
+        scalars.append(named)
+    return distributed.mean(torch.stack(losses).mean(), world).item(), scalars
+
+
+def _means(scalars: list[dict[str, Tensor]], world: World) -> dict[str, float]:
+    """Means over all parts of all processes."""
+    if not scalars[0]:
+        return {}
+    values = torch.tensor([[float(value) for value in named.values()] for named in scalars], dtype=torch.float64)
+    return dict(zip(scalars[0], distributed.mean(values.mean(0), world).tolist(), strict=True))
+
+
+def _check_sharding(module: nn.Module, world: World) -> None:
+    sharded = distributed.is_sharded(module)
+    if sharded and world.size == 1:
+        raise ValueError("the module is sharded, but the run is of one process: pass the world that it was sharded in")
+    if not sharded and world.size > 1:
+        raise ValueError(
+            f"the module is not sharded, each of {world.size} processes would train its own: shard it first"
+        )
+
+
+def _stop_unless_finite(what: str, value: float, step: int, samples: Callable[[int], str] | None) -> None:
+    if not math.isfinite(value):
+        raise TrainingDiverged(what, value, step, samples(step) if samples is not None else "")
+
+
+def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
+    """As it comes back from a checkpoint: tuples as lists."""
+    return {key: list(value) if isinstance(value, tuple) else value for key, value in values.items()}

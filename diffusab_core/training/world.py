@@ -1,0 +1,218 @@
+r"""One process or many: the world of a training run, sharding, and what is gathered from all processes.
+
+``torchrun --nproc-per-node 8 -m diffusab_book train …`` starts the same program several times. Each process opens
+:func:`world`, shards its module (FSDP2: every parameter, gradient and optimiser state is cut along its first axis, one
+piece a process) and trains its parts of every batch (:func:`diffusab_core.training.train`). Without torchrun the same
+lines run in one process and nothing is sharded.
+
+torchrun replaces killed processes with ``--max-restarts N``. Set ``TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1`` in its
+environment then: by default the restarted processes meet in the store of the dead ones and can wait for ever.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.distributed.checkpoint.state_dict import StateDictOptions, set_model_state_dict
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import FSDPModule, fully_shard
+from torch.distributed.tensor import DTensor
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class World:
+    """This process among those of a run.
+
+    Attributes:
+        rank: Its number, from 0.
+        size: How many there are.
+        device: Where it computes.
+    """
+
+    rank: int = 0
+    size: int = 1
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.rank < self.size:
+            raise ValueError(f"rank must lie between 0 and size - 1 = {self.size - 1}, got {self.rank}")
+
+    @property
+    def is_main(self) -> bool:
+        """Whether this process draws progress bars and writes logs and results."""
+        return self.rank == 0
+
+
+@contextmanager
+def world(device: str | torch.device = "auto") -> Iterator[World]:
+    """The world that torchrun describes in the environment; one process without it.
+
+    Opens a process group of gloo on a CPU or NCCL on CUDA where there are several processes, and closes it after. A
+    group that is open already is used and left open.
+
+    Args:
+        device: ``"auto"`` is CUDA where there is one, else MPS (one process only), else the CPU. With several
+            processes ``"cuda"`` is the GPU of the process's local rank.
+
+    Raises:
+        ValueError: The environment is incomplete, has more processes than the machine GPUs, or the device cannot be
+            used by several processes.
+    """
+    rank, size, local_rank = _environment()
+    chosen = _device(device, size, local_rank)
+    if chosen.type == "cuda":
+        torch.cuda.set_device(chosen)
+    opens = size > 1 and not dist.is_initialized()
+    if opens:
+        options: dict[str, Any] = {"device_id": chosen} if chosen.type == "cuda" else {}
+        dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo", rank=rank, world_size=size, **options)
+    yield World(rank, size, chosen)
+    if opens:  # not after an exception: others may not have got here, and closing waits for them
+        dist.destroy_process_group()
+
+
+def _environment() -> tuple[int, int, int]:
+    names = ("RANK", "WORLD_SIZE", "LOCAL_RANK")
+    missing = [name for name in names if name not in os.environ]
+    if len(missing) == len(names):
+        return 0, 1, 0
+    if missing:
+        raise ValueError(f"of torchrun's variables {', '.join(names)} the environment lacks {', '.join(missing)}")
+    rank, size, local_rank = (int(os.environ[name]) for name in names)
+    return rank, size, local_rank
+
+
+def _device(device: str | torch.device, size: int, local_rank: int) -> torch.device:
+    if str(device) == "auto":
+        mps = size == 1 and torch.backends.mps.is_available()
+        device = "cuda" if torch.cuda.is_available() else "mps" if mps else "cpu"
+    device = torch.device(device)
+    if device.type == "cuda" and device.index is None:
+        if local_rank >= torch.cuda.device_count():
+            raise ValueError(f"local rank {local_rank} has no GPU, this machine has {torch.cuda.device_count()}")
+        return torch.device("cuda", local_rank)
+    if size > 1 and (device.type not in ("cpu", "cuda") or device.index is not None):
+        raise ValueError(f"{size} processes cannot share the device {str(device)!r}, name cpu or cuda")
+    return device
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Sharding
+
+
+def shard(module: nn.Module, world: World, blocks: Iterable[nn.Module] = ()) -> None:
+    """Shard a module's parameters over the processes, in place; nothing is done in a world of one.
+
+    Every process ends with the weights of process 0. Gradients are then averaged over the processes. Make optimisers
+    after this call, and call the module itself, not its methods: parameters are gathered around ``forward``. Compile
+    blocks in place (``block.compile()``) and wrap nothing after.
+
+    Args:
+        module: On ``world.device`` already; has to be whole, not on the meta device.
+        world: See :func:`world`.
+        blocks: Modules that are gathered one at a time, such as the blocks of a transformer; what they leave is
+            gathered once. Without them the whole module is gathered at once.
+
+    Source: FSDP2, ``torch.distributed.fsdp.fully_shard``.
+    """
+    if world.size == 1:
+        return
+    for tensor in (*module.parameters(), *module.buffers()):
+        dist.broadcast(tensor.detach(), src=0)
+    # Named, as by default a CPU run on a machine with GPUs would get the GPUs' mesh.
+    mesh = init_device_mesh(world.device.type, (world.size,))
+    for block in blocks:
+        fully_shard(block, mesh=mesh)
+    fully_shard(module, mesh=mesh)
+
+
+def is_sharded(module: nn.Module) -> bool:
+    """Whether any parameter is."""
+    return any(isinstance(p, DTensor) for p in module.parameters())
+
+
+def local(tensor: Tensor) -> Tensor:
+    """This process's piece of a sharded tensor, sharing its memory; any other tensor itself."""
+    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
+
+
+def reduce_gradients(module: nn.Module, now: bool) -> None:
+    """Whether the next backward pass averages gradients over the processes, or only adds them up in each."""
+    if isinstance(module, FSDPModule):
+        module.set_requires_gradient_sync(now)
+
+
+@torch.no_grad()
+def clip_gradients(parameters: Iterable[nn.Parameter], limit: float) -> float:
+    """Scale gradients down to the norm ``limit``; returns the norm that they had.
+
+    It is the norm of the whole gradient. Of sharded parameters every process has a piece only: clipped by the norm of
+    its piece, each would scale its own piece by another factor and turn the gradient's direction.
+    """
+    parameters = list(parameters)
+    norm = nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+    norm = norm.full_tensor() if isinstance(norm, DTensor) else norm
+    nn.utils.clip_grads_with_norm_(parameters, limit, norm)
+    return norm.item()
+
+
+@torch.no_grad()
+def unsharded(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """A copy of plain, whole tensors on the CPU, in every process; all of them have to call it."""
+    return {
+        name: value.full_tensor().cpu() if isinstance(value, DTensor) else value.detach().to("cpu", copy=True)
+        for name, value in state_dict.items()
+    }
+
+
+def load_unsharded(module: nn.Module, state_dict: Mapping[str, Tensor]) -> None:
+    """Put whole weights into a module that may be sharded; every process has to bring them all."""
+    if is_sharded(module):
+        set_model_state_dict(module, dict(state_dict), options=StateDictOptions(full_state_dict=True))
+    else:
+        module.load_state_dict(state_dict)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# What all processes have to agree on. Each of these has to be called by all of them.
+
+
+def mean(tensor: Tensor, world: World) -> Tensor:
+    """The mean over the processes; in a world of one the tensor itself."""
+    if world.size == 1:
+        return tensor
+    total = tensor.detach().to(world.device, copy=True)
+    dist.all_reduce(total)  # a sum: gloo has no mean
+    return total / world.size
+
+
+def barrier(world: World) -> None:
+    """Wait until every process has come here."""
+    mean(torch.zeros(1), world).item()  # reading the value waits for the GPU, too
+
+
+def from_main(value: T, world: World) -> T:
+    """What process 0 was given; the argument of the others is ignored. Any plain value."""
+    if world.size == 1:
+        return value
+    box = [value]
+    dist.broadcast_object_list(box, src=0, device=world.device)
+    return box[0]
+
+
+def gather(value: T, world: World) -> list[T]:
+    """What each process was given, in the order of ranks. Any plain value."""
+    values: list[Any] = [value]
+    if world.size > 1:
+        values = [None] * world.size
+        dist.all_gather_object(values, value)
+    return values

@@ -1,0 +1,23 @@
+"""The command's face: it starts, helps, and lists what comes with the package."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+from typer.testing import CliRunner
+
+from diffusab_book.cli.app import app
+from diffusab_core import autoencoders
+
+
+def test_the_installed_command_helps():
+    command = Path(sys.executable).with_name("diffusab")
+    done = subprocess.run([command, "--help"], capture_output=True, text=True, timeout=120, check=True)
+    assert all(name in done.stdout for name in ("models", "profile", "run"))
+
+
+def test_models_lists_every_shipped_autoencoder():
+    done = CliRunner().invoke(app, ["models"])
+    assert done.exit_code == 0
+    assert [line.split(":")[0] for line in done.stdout.splitlines()] == list(autoencoders.SHIPPED)
+    assert "kl-f4c16: 4x compression, 16 channels, 425,347 parameters" in done.stdout

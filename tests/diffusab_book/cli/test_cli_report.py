@@ -1,0 +1,132 @@
+"""``diffusab report`` from the shell."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+import torch
+from diffusers import AutoencoderKL
+from PIL import Image
+from typer.testing import CliRunner
+
+import diffusab_book.cli.report  # noqa: F401  registers the command
+from diffusab_book.cli.app import app
+from diffusab_book.report import diagnosis
+from diffusab_core import data
+from diffusab_core.experiments import records
+
+QUICK = ["--resolution", "32", "--samples", "3", "--batch-size", "4", "--device", "cpu"]
+MODEL = """
+from torch import nn
+
+
+class Pool:
+    def encode(self, x):
+        return nn.functional.avg_pool2d(x, 4)
+
+    def decode(self, z):
+        return nn.functional.interpolate(z, scale_factor=4)
+
+
+class NotANumber(Pool):
+    def encode(self, x):
+        return super().encode(x) / 0
+"""
+
+
+@pytest.fixture
+def code(tmp_path):
+    (tmp_path / "own.py").write_text(MODEL)
+    return tmp_path / "own.py"
+
+
+@pytest.fixture
+def folder(tmp_path):
+    torch.manual_seed(0)
+    blocks = {"down_block_types": ("DownEncoderBlock2D",) * 3, "up_block_types": ("UpDecoderBlock2D",) * 3}
+    small = {"block_out_channels": (8,) * 3, "layers_per_block": 1, "latent_channels": 5, "norm_num_groups": 4}
+    AutoencoderKL(**blocks, **small).save_pretrained(tmp_path / "mine")
+    return tmp_path / "mine"
+
+
+@pytest.fixture
+def photos(tmp_path):
+    """Two usable images, and a file that is none."""
+    for i in range(2):
+        pixels = (data.rgb01(data.Photos(40, seed=5)[i]).permute(1, 2, 0) * 255).byte().numpy()
+        (tmp_path / "photos").mkdir(exist_ok=True)
+        Image.fromarray(pixels).save(tmp_path / "photos" / f"photo{i}.png")
+    (tmp_path / "photos" / "notes.txt").write_text("no image")
+    return tmp_path / "photos"
+
+
+def run(*words):
+    return CliRunner().invoke(app, ["report", *map(str, words)])
+
+
+def assert_fails(result, out, *said):
+    """One line that says it, and nothing left behind."""
+    assert result.exit_code == 1, result.output
+    assert result.stderr.startswith("diffusab: ")
+    assert result.stderr.count("\n") == 1, result.stderr
+    for words in said:
+        assert words in result.stderr
+    assert result.stdout == ""
+    assert not out.exists()
+
+
+def test_command_writes_page_and_json_for_all_kinds_of_models(tmp_path, folder, code, photos):
+    out = tmp_path / "deep" / "out"
+    result = run(folder, "--model", f"{code}:Pool", "--images", photos, "--out", out, *QUICK)
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert sorted(os.listdir(out)) == ["report.html", "report.json"]
+    for words in ("3 images were asked for, 2 are there", "skipped 1 files", "own:Pool: The encoder is deterministic"):
+        assert words in result.stdout
+    found = json.loads((out / "report.json").read_text(), parse_constant=lambda text: pytest.fail(text))
+    assert [model["profile"]["name"] for model in found["models"]] == ["mine", "own:Pool"]
+    assert found["images"]["used"] == ["photo0.png", "photo1.png"]
+    record = records.RunRecord.model_validate(found["record"])
+    assert record.parameters["models"] == [str(folder)]
+    assert record.parameters["resolution"] == 32
+    page = (out / "report.html").read_text()
+    for name in ("mine", "own:Pool", "notes.txt"):
+        assert name in page
+
+
+def test_bad_input_is_one_line_and_leaves_nothing(tmp_path, code, folder):
+    out = tmp_path / "out"
+    (tmp_path / "weights.bin").touch()
+    for words, said in [
+        ([], "nothing to report on: name a MODEL"),
+        (["kl-none"], "no autoencoder 'kl-none'"),
+        ([tmp_path / "weights.bin"], "is a pickle"),
+        (["--model", f"{code}:Nothing"], "has no function 'Nothing'"),
+        (["--model", f"{code}:NotANumber"], "own:NotANumber: NaN or Inf in the latents of coffee, crop 0"),
+        ([folder, "--resolution", "36"], "must be a multiple of 32"),
+        ([folder, "--samples", "0"], "--samples must be at least 1, got 0"),
+        ([folder, "--dtype", "int8"], "--dtype 'int8' is unknown"),
+        ([folder, "--device", "tpu"], "--device 'tpu' is unknown"),
+        ([folder, "--images", tmp_path / "nowhere"], "nowhere"),
+    ]:
+        assert_fails(run(*QUICK, *words, "--out", out), out, said)
+
+
+def test_out_that_cannot_be_written_is_known_before_anything_is_computed(tmp_path, monkeypatch):
+    monkeypatch.setattr(diagnosis, "measure", lambda *_, **__: pytest.fail("measured for nothing"))
+    (tmp_path / "file").touch()
+    result = run("kl-f4c16", "--out", tmp_path / "file", *QUICK)
+    assert (result.exit_code, result.stderr) == (1, f"diffusab: cannot write into {tmp_path / 'file'}: File exists\n")
+    (tmp_path / "taken" / "report.json").mkdir(parents=True)
+    result = run("kl-f4c16", "--out", tmp_path / "taken", *QUICK)
+    assert result.stderr == f"diffusab: cannot write {tmp_path / 'taken' / 'report.json'}: it is a folder\n"
+
+
+def test_interrupt_leaves_nothing(tmp_path, monkeypatch):
+    def stop(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(diagnosis, "measure", stop)
+    result = run("kl-f4c16", "--out", tmp_path / "deep" / "out", *QUICK)
+    assert (result.exit_code, result.stderr) == (130, "diffusab: interrupted; nothing was written\n")
+    assert not Path(tmp_path / "deep").exists()

@@ -1,0 +1,74 @@
+"""The explorers show what the package computes, in both forms, and stay small enough for a page."""
+
+import pytest
+import torch
+
+from diffusab_book.explorers import spectra as explore
+from diffusab_core import autoencoders, data, flow, metrics, spectrum
+
+IMAGE = data.photo("coffee")[:, 96:192, 192:288]  # (3, 96, 96)
+
+
+@pytest.fixture(scope="module")
+def autoencoder():
+    return autoencoders.load("kl-f4c16")
+
+
+def titles(figure):
+    return [annotation.text for annotation in figure.layout.annotations]
+
+
+@pytest.mark.parametrize(("share", "block_size"), [(0.5, 8), (0.1, 8), (0.25, 4)])
+def test_dct_explorer_shows_the_cut_and_its_psnr(share, block_size):
+    explorer = explore.dct_explorer(IMAGE, block_sizes=(4, 8), shares=(1.0, 0.5, 0.25, 0.1))
+    figure = explorer.draw(share=share, block_size=block_size, statistic="energy")
+    cut = spectrum.chop_high_frequencies(IMAGE[None], 1 - share, block_size)
+    assert f"PSNR {metrics.psnr(cut, IMAGE[None]).item():.1f} dB" in titles(figure)[0]
+    assert titles(figure)[0].startswith(f"{round(share * block_size**2)} of {block_size**2} kept")
+    shown = [trace for trace in figure.data if trace.visible is True]
+    profile = spectrum.frequency_profile(data.rgb01(IMAGE[None]), block_size, "energy")
+    torch.testing.assert_close(torch.tensor(shown[0].y), profile, rtol=6e-3, atol=0)
+
+
+def test_cut_explorer_cuts_the_same_share_of_both(autoencoder):
+    explorer = explore.cut_explorer(IMAGE, autoencoder, shares=(1.0, 0.3), orders=spectrum.ORDERS)
+    with torch.no_grad():
+        z = autoencoder.encode(IMAGE[None]).mean
+        for order in spectrum.ORDERS:
+            ratio = explore.cut_ratio(0.3, order)
+            rgb = spectrum.chop_high_frequencies(IMAGE[None], ratio, 32, order)
+            decoded = autoencoder.decode(spectrum.chop_high_frequencies(z, ratio, 8, order))
+            shown = titles(explorer.draw(share=0.3, order=order))
+            assert shown[0] == f"photograph<br>{metrics.psnr(rgb, IMAGE[None]).item():.1f} dB"
+            assert shown[1] == f"decoded from its latent<br>{metrics.psnr(decoded, IMAGE[None]).item():.1f} dB"
+
+
+def test_cut_ratio_keeps_about_the_share():
+    for order in spectrum.ORDERS:
+        assert spectrum.kept_share(explore.cut_ratio(0.25, order), 8, order) == 0.25
+
+
+def test_noise_explorer_draws_the_signal_to_noise_ratio(autoencoder):
+    energy = torch.tensor([4.0, 1.0, 0.25])
+    figure = explore.noise_explorer(IMAGE, autoencoder, {"demo": energy.tolist()}, times=(0.8, 0.5)).draw(t=0.5)
+    drawn = next(trace for trace in figure.data if trace.name == "demo")
+    torch.testing.assert_close(torch.tensor(drawn.y), flow.frequency_snr(energy, 0.5), rtol=6e-3, atol=0)
+
+
+def test_latent_noise_explorer_has_measurement_beside_formula(autoencoder):
+    figure = explore.latent_noise_explorer(IMAGE, autoencoder, strengths=(0.2, 1.0)).draw(strength=1.0)
+    measured, formula = (torch.tensor(t.y) for t in figure.data if t.name in ("measured", "formula"))
+    assert (measured / formula - 1).abs().median() < 0.15
+    assert formula[0] == 1
+
+
+def test_published_pages_stay_small(autoencoder):
+    full_size = data.photo("coffee")[:, 96:288, 192:384]
+    assert len(explore.dct_explorer(full_size).published().to_json()) < 500_000
+    assert len(explore.landing_figure().to_json()) < 400_000
+
+
+def test_landing_figure_starts_with_frequencies_cut():
+    figure = explore.landing_figure()
+    assert explore.LANDING_SHARES[figure.layout.sliders[0].active] == 0.3
+    assert len(figure.frames) == len(explore.LANDING_SHARES)

@@ -1,0 +1,167 @@
+"""What a curriculum feeds, against Parseval and a linear encoder; the explorer that shows it, live and published."""
+
+import math
+
+import pytest
+import torch
+
+from diffusab_book.explorers.curriculum import EDGES, curriculum_explorer, fed_energy, shown_steps
+from diffusab_core.autoencoders.families import Posterior
+from diffusab_core.latents import LatentsError
+from diffusab_core.methods.freqwarm import EVERYTHING, FreqWarm
+from diffusab_core.metrics.probes import band_masks
+
+
+class Strided:
+    """A linear encoder that folds: grey, a 2 x 2 mean, every fourth position."""
+
+    def encode(self, x):
+        return Posterior(mean=self.features(x)[..., ::4, ::4], std=torch.zeros(()))
+
+    def features(self, x):
+        return torch.nn.functional.avg_pool2d(x[:, :2], 2)
+
+
+class Normed(Strided):
+    """The same behind a normalisation layer, so not linear."""
+
+    def features(self, x):
+        return super().features(x / x.std((-3, -2, -1), keepdim=True))
+
+
+@pytest.fixture(scope="module")
+def noise():
+    return torch.randn(64, 3, 64, 64, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+
+
+def test_normalised_latents_have_unit_energy_in_all(noise):
+    """Parseval: the mean over all frequencies of whole images' energy is the variance, which is one."""
+    energy = fed_energy(Strided(), noise, [math.inf])[0]
+    counts = band_masks(8, 8, EDGES, "latent").flatten(1).sum(1)
+    z = Strided().encode(noise).mean
+    z = (z - z.mean((0, 2, 3), keepdim=True)) / z.std((0, 2, 3), keepdim=True, correction=0)
+    zero = torch.fft.fft2(z, norm="ortho")[..., 0, 0].abs().square().mean()
+    assert (energy * counts).sum() + zero == pytest.approx(64)
+
+
+def test_a_linear_encoder_never_gains_energy_and_a_normalised_one_does(noise):
+    linear, normed = (fed_energy(e, noise, [0.2, math.inf], edges=(0, EVERYTHING)) for e in (Strided(), Normed()))
+    kept = math.pi * 0.2**2  # of white noise, the share of frequencies within the radius
+    assert linear[0] / linear[1] < 0.6
+    assert normed[0] / normed[1] == pytest.approx(((linear[0] / linear[1]) / kept).item(), rel=0.05)
+    assert normed[0] > normed[1]
+
+
+def test_scale_and_offset_of_channels_do_not_matter(noise):
+    class Scaled(Strided):
+        def features(self, x):
+            return super().features(x) * torch.tensor([5.0, 0.1])[:, None, None] + 3
+
+    torch.testing.assert_close(fed_energy(Scaled(), noise, [0.1, 0.3]), fed_energy(Strided(), noise, [0.1, 0.3]))
+
+
+def test_batches_do_not_matter(noise):
+    few = noise[:10]
+    torch.testing.assert_close(fed_energy(Strided(), few, [0.2], batch_size=3), fed_energy(Strided(), few, [0.2]))
+
+
+def test_everything_is_the_whole_image(noise):
+    whole, all_frequencies = fed_energy(Strided(), noise[:8], [math.inf, EVERYTHING])
+    torch.testing.assert_close(whole, all_frequencies)
+
+
+def test_steps_of_the_explorer_hold_both_sides_of_every_switch():
+    assert shown_steps(600, (0.25, 0.5)) == (0, 75, 149, 150, 299, 300, 599)
+    assert shown_steps(4, (0.5,)) == (0, 1, 2, 3)
+
+
+@pytest.fixture(scope="module")
+def explorer(noise):
+    return curriculum_explorer(
+        noise[0, :, :32, :32].clamp(-1, 1).float(), {"a": Fine(), "b": FineNormed()}, steps=40, r0s=(0.1, 0.2),
+        edges=(0, 0.25, EVERYTHING),
+    )  # fmt: skip
+
+
+class Fine(Strided):
+    """With a latent of 8 x 8 for pictures of 32 x 32."""
+
+    def encode(self, x):
+        return Posterior(mean=self.features(x)[..., ::2, ::2], std=torch.zeros(()))
+
+
+class FineNormed(Normed, Fine):
+    """The same with a normalisation layer."""
+
+
+def test_explorer_shows_the_cutoff_of_the_curriculum(explorer):
+    for schedule in ("hard", "linear", "cosine"):
+        for step in explorer.slider.options:
+            fig = explorer.draw(step=step, r0=0.2, share=0.5, schedule=schedule)
+            expected = min(FreqWarm(20, 0.2, schedule).cutoff(step), EVERYTHING)
+            curve = dict(zip(fig.data[0].x, fig.data[0].y, strict=True))
+            assert list(fig.data[1].x) == [step]
+            assert fig.data[1].y[0] == pytest.approx(expected, abs=1e-4)
+            assert curve[step] == fig.data[1].y[0]
+
+
+def test_explorer_shows_the_energies_of_the_step(explorer, noise):
+    x = noise[:1, :, :32, :32].clamp(-1, 1).float()
+    now, whole = fed_energy(Fine(), x, [0.1, math.inf], edges=(0, 0.25, EVERYTHING))
+    drawn = explorer.draw(step=0, r0=0.1)
+    assert list(drawn.data[3].y) == pytest.approx((now / whole).tolist(), abs=1e-3)
+    after = explorer.draw(step=39, r0=0.1)
+    assert list(after.data[3].y) == [1, 1]
+    assert after.data[2].source != drawn.data[2].source
+    assert "whole" in after.layout.annotations[0].text
+
+
+def test_explorer_axis_holds_every_bar(explorer):
+    top = explorer.draw(step=0).layout.yaxis3.range[1]
+    for step in explorer.slider.options:
+        for r0 in (0.1, 0.2):
+            for bars in explorer.draw(step=step, r0=r0).data[3:]:
+                assert max(bars.y) <= top
+
+
+def test_live_and_published_twin_show_the_same(explorer):
+    published = explorer.published()
+    menus = [control for control in explorer.controls if control.kind == "menu"]
+    combinations = math.prod(len(control.options) for control in menus)
+    assert len(published.frames) == combinations * len(explorer.slider.options)
+    for values in ({"step": 9, "r0": 0.1, "share": 0.5, "schedule": "linear"},
+                   {"step": 19, "r0": 0.2, "share": 0.25, "schedule": "hard"}):  # fmt: skip
+        name = f"r0={values['r0']}|share={values['share']}|schedule={values['schedule']}|{values['step']}"
+        frame = next(f for f in published.frames if f.name == name)
+        live = explorer.draw(**values)
+        for place, trace in zip(frame.traces, frame.data, strict=True):
+            for key, value in trace.to_plotly_json().items():
+                assert live.data[place].to_plotly_json()[key] == value
+        texts = [[a["text"] for a in layout.annotations] for layout in (frame.layout, live.layout)]
+        assert texts[0] == texts[1]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"radii": [0.0]}, r"above 0 in cycles per pixel.*0\.0"),
+        ({"radii": []}, "cutoffs above 0"),
+        ({"edges": (0.5, 0.2)}, "ascending"),
+        ({"x": torch.zeros(2, 3, 32, 32)}, "channel 0 of the latents of all images is constant"),
+        ({"x": torch.zeros(2, 1, 32, 32)}, r"\(2, 1, 32, 32\)"),
+    ],
+)
+def test_what_cannot_be_measured_is_refused(noise, change, message):
+    given = {"x": noise[:2], "radii": [0.2]} | change
+    with pytest.raises(ValueError, match=message):
+        fed_energy(Strided(), **given)
+
+
+def test_what_cannot_be_explored_is_refused(noise):
+    image = noise[0, :, :32, :32].float()
+    with pytest.raises(ValueError, match="at least one autoencoder"):
+        curriculum_explorer(image, {})
+    with pytest.raises(ValueError, match=r"from 1 to 9 of 10 steps.*\(1\.0,\)"):
+        curriculum_explorer(image, {"a": Fine()}, steps=10, shares=(1.0,))
+    with pytest.raises(LatentsError, match=r"0\.9"):
+        curriculum_explorer(image, {"a": Fine()}, r0s=(0.9,))

@@ -1,0 +1,71 @@
+"""The explorer of a radius shows what splitting and decoding give."""
+
+import pytest
+import torch
+
+from diffusab_book import figures
+from diffusab_book.explorers import radial as explore_radial
+from diffusab_core import autoencoders, data
+from diffusab_core.metrics import psnr
+from diffusab_core.metrics.probes import reconstructions_by_part
+from diffusab_core.spectrum.radial import band_pass, radial_split
+
+
+@pytest.fixture(scope="module")
+def models():
+    return {name: autoencoders.load(name) for name in ("kl-f8c4", "kl-f4c16")}
+
+
+@pytest.fixture(scope="module")
+def image():
+    return data.photo("coffee")[:, 96:160, 192:256]
+
+
+def test_the_explorer_shows_both_spaces_at_one_radius(models, image):
+    explorer = explore_radial.radius_explorer(image, models, (0.1, 0.2, 0.4))
+    assert explorer.defaults == {"radius": 0.2, "model": "kl-f8c4"}
+    figure = explorer.draw(radius=0.1, model="kl-f4c16")
+    x = image[None]
+    with torch.no_grad():
+        z = models["kl-f4c16"].encode(x).mean
+    parts = reconstructions_by_part(models["kl-f4c16"], z, 0.1)
+    low, high = radial_split(x, 0.1)
+    expected = [figures.image_trace(p[0], quality=60).source for p in (low, high, parts.low, parts.high)]
+    assert [trace.source for trace in figure.data] == expected
+    titles = [a.text for a in figure.layout.annotations]
+    assert f"{psnr(low, x).item():.1f} dB" in titles[0]
+    assert f"{psnr(parts.low, x).item():.1f} dB (Dec(Z): {psnr(parts.whole, x).item():.1f} dB)" in titles[2]
+    assert f"{psnr(parts.high, x).item():.1f} dB" in titles[3]
+    within, beyond = explore_radial.energy_shares(z, 0.1)
+    assert f"{100 * within:.1f}%" in titles[2]
+    assert f"{100 * beyond:.1f}%" in titles[3]
+
+
+def test_published_form_has_a_frame_for_each_radius_and_model(models, image):
+    explorer = explore_radial.radius_explorer(image, models, (0.1, 0.3))
+    figure = explorer.published()
+    assert [frame.name for frame in figure.frames] == [
+        f"model={model}|{radius}" for model in ("kl-f8c4", "kl-f4c16") for radius in (0.1, 0.3)
+    ]
+    drawn = explorer.draw(radius=0.3, model="kl-f4c16")
+    assert [t.source for t in figure.frames[3].data] == [t.source for t in drawn.data]
+
+
+def test_energy_shares_are_those_of_the_bands():
+    x = torch.randn(2, 3, 24, 20, generator=torch.Generator().manual_seed(0), dtype=torch.float64) + 3
+    within, beyond = explore_radial.energy_shares(x, 0.2)
+    centred = x - x.mean((-2, -1), keepdim=True)
+    assert within == pytest.approx((band_pass(centred, 0, 0.2).square().sum() / centred.square().sum()).item())
+    assert within + beyond == pytest.approx(1)
+    soft = explore_radial.energy_shares(x, 0.2, "gaussian")
+    assert sum(soft) < 1  # the parts overlap, so some of the energy is in their product
+    with pytest.raises(ValueError, match="every channel is constant"):
+        explore_radial.energy_shares(torch.ones(1, 3, 8, 8), 0.2)
+
+
+def test_one_autoencoder_needs_no_menu_and_none_is_refused(models, image):
+    explorer = explore_radial.radius_explorer(image, {"one": models["kl-f4c16"]}, (0.1, 0.3), start=0.1)
+    assert explorer.defaults == {"radius": 0.1}
+    assert len(explorer.draw(radius=0.3).data) == 4
+    with pytest.raises(ValueError, match="at least one autoencoder"):
+        explore_radial.radius_explorer(image, {})

@@ -1,0 +1,49 @@
+"""Explorers of scale equivariance: what is shown is what the functions they stand for compute."""
+
+import pytest
+import torch
+
+from diffusab_book.explorers import scale as explore_scale
+from diffusab_core import autoencoders, data
+from diffusab_core.experiments import records
+from diffusab_core.methods.regularizers import downsample
+from diffusab_core.metrics import psnr
+
+
+@pytest.fixture(scope="module")
+def autoencoder():
+    return autoencoders.load("kl-f4c16")
+
+
+def test_scale_explorer_shows_the_psnr_of_the_decoded_latent(autoencoder):
+    image = data.photo("coffee")[:, 96:160, 192:256]
+    explorer = explore_scale.scale_explorer(image, {"untouched": autoencoder}, (1, 2, 4))
+    assert explorer.defaults == {"scale": 2}
+    with torch.no_grad():
+        z = autoencoder.encode(image[None]).mean
+        expected = psnr(autoencoder.decode(downsample(z, 4)), downsample(image[None], 4)).item()
+    titles = [a.text for a in explorer.draw(scale=4).layout.annotations]
+    assert titles == ["image, 4 times smaller", f"untouched<br>{expected:.1f} dB"]
+    figure = explorer.draw(scale=2)
+    assert len(figure.data) == 2
+    assert len(explorer.published().frames) == 3
+    with pytest.raises(ValueError, match="cannot be downsampled by 32"):
+        explore_scale.scale_explorer(image, {"untouched": autoencoder}, (1, 32)).draw(scale=32)
+
+
+def run_with(steps, factor):
+    run = records.start("demo", parameters={}, seed=0, size="smoke", data="none")
+    run.series = {"snapshot_step": steps}
+    run.series |= {f"snapshot_profile_{step}": [1.0, 0.5, 0.1 * factor**step, 0.05] for step in steps}
+    return run.finish()
+
+
+def test_training_explorer_shows_the_snapshot_of_each_run():
+    rgb = torch.tensor([1.0, 0.3, 0.05, 0.01])
+    explorer = explore_scale.training_explorer({"plain": run_with([0, 2], 1.0), "SE": run_with([0, 2], 0.5)}, rgb)
+    figure = explorer.draw(step=2)
+    assert [trace.name for trace in figure.data] == ["before", "plain", "SE", "RGB"]
+    assert list(figure.data[2].y) == [1.0, 0.5, pytest.approx(0.025), 0.05]
+    assert list(explorer.draw(step=0).data[2].y) == list(figure.data[0].y)
+    with pytest.raises(ValueError, match=r"\[0, 2\].*\[0, 3\]"):
+        explore_scale.training_explorer({"plain": run_with([0, 2], 1.0), "SE": run_with([0, 3], 0.5)}, rgb)

@@ -1,0 +1,193 @@
+"""What ``diffusab report`` measures, over models of all three kinds."""
+
+import json
+import math
+
+import pytest
+import torch
+from diffusers import AutoencoderKL
+
+from diffusab_book.report import diagnosis
+from diffusab_book.report.diagnosis_types import Plan
+from diffusab_book.report.report_types import Options, ReportError
+from diffusab_core import autoencoders, data, metrics
+from diffusab_core.experiments import records
+from diffusab_core.methods.regularizers import downsample
+from diffusab_core.spectrum import high_frequency_energy_ratio
+
+SMALL = Options(samples=3, resolution=32, batch_size=2, device="cpu")
+PLAN = Plan(
+    decoder_images=2, cut_ratios=(0.0, 0.75), grating_frequencies=(0.05, 0.2), grating_images=1, angles=(0.0,),
+    cutoffs=(0.2, 0.7072),
+)  # fmt: skip
+OWN = """
+import torch
+from torch import nn
+
+
+class Identity:
+    def encode(self, x):
+        return x
+
+    def decode(self, z):
+        return z
+
+
+class OneSize(Identity):
+    def encode(self, x):
+        return nn.functional.avg_pool2d(x, 4)
+
+    def decode(self, z):
+        assert z.shape[-1] == 8, f"only {z.shape[-1]}"
+        return nn.functional.interpolate(z, scale_factor=4)
+
+
+class Clips(Identity):
+    def encode(self, x):
+        return x[:, :, None]
+
+
+class EncodeOnly:
+    def encode(self, x):
+        return x
+
+
+class WrongSize(Identity):
+    def decode(self, z):
+        return z[..., ::2, ::2]
+"""
+
+
+@pytest.fixture(scope="module")
+def own(tmp_path_factory):
+    path = tmp_path_factory.mktemp("code") / "own.py"
+    path.write_text(OWN)
+    return path
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A small AutoencoderKL in diffusers' layout, 4x, 5 channels."""
+    torch.manual_seed(0)
+    path = tmp_path_factory.mktemp("models") / "mine"
+    blocks = {"down_block_types": ("DownEncoderBlock2D",) * 3, "up_block_types": ("UpDecoderBlock2D",) * 3}
+    small = {"block_out_channels": (8,) * 3, "layers_per_block": 1, "latent_channels": 5, "norm_num_groups": 4}
+    AutoencoderKL(**blocks, **small).save_pretrained(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def found(folder, own):
+    factories = [f"{own}:Identity", f"{own}:OneSize"]
+    return diagnosis.measure([str(folder)], factories, options=SMALL, plan=PLAN, progress=False)
+
+
+@pytest.fixture(scope="module")
+def x():
+    return data.stack(data.Photos(32, "test", 0, 3), range(3))
+
+
+def test_numbers_of_a_diffusers_folder_are_those_of_the_whole_batch(found, folder, x):
+    model, loaded = found.models[0], autoencoders.load(folder)
+    with torch.no_grad():
+        z = loaded.encode(x).mean
+        y = loaded.decode(z)
+        small = loaded.decode(downsample(z, 2))
+    assert (model.name, model.profile.shape, model.profile.compression) == ("mine", (5, 8, 8), 4)
+    assert model.parameters == sum(p.numel() for p in loaded.parameters())
+    assert model.profile.high_frequency_energy_ratio == pytest.approx(float(high_frequency_energy_ratio(z)), rel=1e-3)
+    assert model.reconstruction.psnr_db == pytest.approx(metrics.psnr(y, x).item(), rel=1e-4)
+    assert model.reconstruction.ssim == pytest.approx(metrics.ssim(y, x).item(), rel=1e-3)
+    spread = metrics.psnr_per_image(y, x).std().item()
+    assert model.reconstruction.psnr_spread_db == pytest.approx(spread, rel=1e-2)
+    assert model.scale.to_image_db[0] == pytest.approx(metrics.psnr(small, downsample(x, 2)).item(), rel=1e-4)
+    equivariance = metrics.psnr(small, downsample(y, 2)).item()
+    assert model.scale.to_reconstruction_db[0] == pytest.approx(equivariance, rel=1e-3)
+    assert model.cut.images == model.dependence.images == 2
+
+
+def test_the_identity_has_no_error_where_there_is_none(found):
+    model = found.models[1]
+    assert model.reconstruction.psnr_db is None
+    assert model.reconstruction.ssim == pytest.approx(1)
+    assert model.scale.to_reconstruction_db == model.scale.to_image_db == (None, None)
+    assert model.noise.deterministic
+    assert model.cut.latent_db[0] is None
+    assert model.cut.latent_db[1] == pytest.approx(model.cut.rgb_db[1], rel=1e-5)
+    assert model.parameters is None
+    # Latents are RGB in [-1, 1]: another offset than RGB in [0, 1], the same share of fine detail.
+    assert model.profile.high_frequency_share == pytest.approx(found.rgb_like(model).high_frequency_share, rel=1e-3)
+
+
+def test_a_decoder_of_one_size_leaves_scale_equivariance_out_and_says_why(found):
+    model = found.models[2]
+    assert model.scale is None
+    assert (
+        "own:OneSize cannot decode latents of shape (2, 3, 4, 4): AssertionError: only 4" in model.not_measured["scale"]
+    )
+    assert model.cut is not None
+    assert model.dependence is not None
+
+
+def test_pictures_and_subset_are_drawn_by_the_seed(found):
+    assert len(found.subset) == 2
+    assert set(found.subset) <= set(found.images.names)
+    assert set(found.shown) <= set(found.subset)
+    assert [len(model.pictures) for model in found.models] == [len(found.originals)] * 3
+    assert all(uri.startswith("data:image/") for model in found.models for row in model.pictures for uri in row)
+
+
+def test_everything_is_json_and_a_run_record(found):
+    as_json = json.dumps(found.as_dict(), allow_nan=False)
+    read = json.loads(as_json)
+    assert (read["format"], len(read["models"])) == ("diffusab-report", 3)
+    assert "data:image" not in as_json
+    record = records.RunRecord.model_validate(read["record"])
+    assert record.experiment == "report"
+    assert record.metrics["mine: psnr_db"] == found.models[0].reconstruction.psnr_db
+    assert "own:Identity: psnr_db" not in record.metrics  # infinite
+    assert record.parameters["plan"]["decoder_images"] == 2
+    assert all(math.isfinite(value) for value in record.metrics.values())
+    assert sum(found.rgb_energy) == pytest.approx(1)
+
+
+def test_batches_make_no_difference(found, folder):
+    options = Options(samples=3, resolution=32, batch_size=3, device="cpu")
+    (model,) = diagnosis.measure([str(folder)], options=options, plan=PLAN, progress=False).models
+    first = found.models[0]
+    assert model.reconstruction.psnr_db == pytest.approx(first.reconstruction.psnr_db, rel=1e-4)
+    assert model.noise.averaged_kl == pytest.approx(first.noise.averaged_kl, rel=1e-4)
+    assert model.dependence.without_db == pytest.approx(first.dependence.without_db, rel=1e-4)
+    assert model.cutoff.amplitude[0] == pytest.approx(first.cutoff.amplitude[0], rel=1e-3)
+
+
+def test_missing_lpips_weights_are_said_and_not_replaced(monkeypatch, own):
+    def missing(*_, **__):
+        raise metrics.MissingWeightsError("nowhere")
+
+    monkeypatch.setattr(diagnosis.metrics, "lpips_distance", missing)
+    (model,) = diagnosis.measure(factories=[f"{own}:Identity"], options=SMALL, plan=PLAN, progress=False).models
+    assert model.reconstruction.lpips is None
+    assert model.not_measured["lpips"] == "weights not on disk"
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("Clips", "gives latents with a time axis"),
+        ("EncodeOnly", r"has no decode\(z\)"),
+        ("WrongSize", r"decodes \(2, 3, 32, 32\) to \(2, 3, 16, 16\), not to \(2, 3, 32, 32\)"),
+    ],
+)
+def test_models_that_cannot_be_reported_on(own, name, said):
+    with pytest.raises(ReportError, match=said):
+        diagnosis.measure(factories=[f"{own}:{name}"], options=SMALL, plan=PLAN, progress=False)
+
+
+def test_nothing_to_report_on_and_sizes_that_do_not_fit(own):
+    with pytest.raises(ReportError, match="nothing to report on"):
+        diagnosis.measure(options=SMALL)
+    with pytest.raises(ReportError, match="--resolution must be a multiple of 32"):
+        diagnosis.measure(["kl-f4c16"], options=Options(samples=1, resolution=48, device="cpu"))
+    with pytest.raises(ReportError, match="is given twice"):
+        diagnosis.measure(factories=[f"{own}:Identity"] * 2, options=SMALL)

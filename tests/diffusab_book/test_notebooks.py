@@ -1,0 +1,212 @@
+"""Chapters as text: parameters are declared, checked and injected; references match their sources."""
+
+import nbformat
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from diffusab_book import chapters as notebooks
+from diffusab_book.chapters import ParameterError
+from diffusab_book.cli.app import app
+from diffusab_core.experiments import records
+
+CHAPTERS = sorted(notebooks.NOTEBOOKS.glob("[0-9][0-9]_*.py"))
+REFERENCE = notebooks.NOTEBOOKS.parent / "tests" / "reference"
+
+CHAPTER = """# %% [markdown]
+# # A chapter
+
+# %% tags=["parameters"]
+size: str = "laptop"
+steps: int = 10
+rate: float = 0.5
+ratios: list[float] = [0.1, 0.2]
+
+# %%
+print(steps * rate)
+
+# %% tags=["checkpoint"]
+print("doubled:", steps * 2)
+"""
+
+
+@pytest.fixture
+def chapter(tmp_path):
+    path = tmp_path / "07_demo.py"
+    path.write_text(CHAPTER)
+    presets = tmp_path / "presets" / "07_demo"
+    presets.mkdir(parents=True)
+    (presets / "smoke.yaml").write_text("size: smoke\nsteps: 2\n")
+    return path
+
+
+def test_chapters_are_found_by_number_and_name(chapter):
+    for key in (7, "7", "07", "07_demo", "07_demo.py"):
+        assert notebooks.find(key, chapter.parent) == chapter
+    with pytest.raises(FileNotFoundError, match="07_demo"):
+        notebooks.find(8, chapter.parent)
+
+
+def test_parameters_are_read_with_types(chapter):
+    declared = notebooks.parameters(notebooks.load(chapter))
+    assert {name: p.annotation for name, p in declared.items()} == {
+        "size": "str", "steps": "int", "rate": "float", "ratios": "list[float]",
+    }  # fmt: skip
+    assert declared["steps"].default == 10
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"step": 3}, "no parameter 'step'"),
+        ({"steps": "3"}, "parameter 'steps' is '3'"),
+        ({"steps": 2.5}, "is 2.5, which is no int"),
+        ({"steps": True}, "no int"),
+        ({"ratios": 0.1}, "ratios"),
+        ({"size": 3}, "no str"),
+    ],
+)
+def test_wrong_parameters_are_refused(chapter, values, message):
+    with pytest.raises(ParameterError, match=message):
+        notebooks.check(notebooks.load(chapter), values)
+
+
+def test_integers_serve_as_floats(chapter):
+    assert notebooks.check(notebooks.load(chapter), {"rate": 1, "ratios": [1, 0.5]}) == {"rate": 1, "ratios": [1, 0.5]}
+
+
+def test_presets_are_checked(chapter):
+    assert notebooks.preset(chapter, "smoke") == {"size": "smoke", "steps": 2}
+    with pytest.raises(ParameterError, match="'huge' is not one of"):
+        notebooks.preset(chapter, "huge")
+    with pytest.raises(ParameterError, match="no size 'gpu'"):
+        notebooks.preset(chapter, "gpu")
+    (chapter.parent / "presets" / "07_demo" / "gpu.yaml").write_text("stepz: 3\n")
+    with pytest.raises(ParameterError, match="stepz"):
+        notebooks.preset(chapter, "gpu")
+
+
+def test_a_chapter_without_parameters_cell_is_named(tmp_path):
+    path = tmp_path / "01_none.py"
+    path.write_text("# %%\nprint(1)\n")
+    with pytest.raises(ParameterError, match="no cell tagged"):
+        notebooks.parameters(notebooks.load(path))
+    path.write_text('# %% tags=["parameters"]\nsteps = 3\n')
+    with pytest.raises(ParameterError, match="steps = 3"):
+        notebooks.parameters(notebooks.load(path))
+
+
+def test_freezing_keeps_checkpoints_only(chapter, tmp_path):
+    frozen = nbformat.read(notebooks.freeze(chapter, tmp_path / "out" / "07_demo.ipynb"), as_version=4)
+    nbformat.validate(frozen)
+    outputs = [cell.outputs for cell in frozen.cells]
+    assert [bool(o) for o in outputs] == [False, False, False, True]
+    assert outputs[-1][0]["text"] == "doubled: 4\n"  # the smoke preset's two steps
+    again = notebooks.freeze(chapter, tmp_path / "out" / "again.ipynb")
+    assert again.read_text() == (tmp_path / "out" / "07_demo.ipynb").read_text()
+
+
+def test_values_from_a_shell_take_the_declared_type(chapter):
+    declared = notebooks.parameters(notebooks.load(chapter))
+    typed = {"size": "7", "steps": "7", "rate": "0.25", "ratios": "[0.5, 1]"}
+    values = {name: notebooks.parse(declared, name, text) for name, text in typed.items()}
+    assert values == {"size": "7", "steps": 7, "rate": 0.25, "ratios": [0.5, 1.0]}
+    with pytest.raises(ParameterError, match="seven"):
+        notebooks.parse(declared, "steps", "seven")
+    with pytest.raises(ParameterError, match="no parameter 'stepz'"):
+        notebooks.parse(declared, "stepz", "7")
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Running from a shell
+
+RECORDED = """# %% tags=["parameters"]
+size: str = "laptop"
+seed: int = 0
+steps: int = 10
+record_path: str = ""
+
+# %%
+from diffusab_core import records
+run = records.start("07_demo", parameters={"steps": steps}, seed=seed, size=size, data="none")
+
+# %%
+run.metrics["inverse"] = 1 / steps
+
+# %%
+run.finish().write(record_path)
+"""
+
+
+@pytest.fixture
+def shell(chapter, monkeypatch, tmp_path):
+    """The command line over a folder with one small chapter."""
+    chapter.write_text(RECORDED)
+    monkeypatch.setattr(notebooks, "NOTEBOOKS", chapter.parent)
+    monkeypatch.setattr(notebooks.find, "__defaults__", (chapter.parent,))
+    monkeypatch.chdir(tmp_path)
+    return lambda *arguments: CliRunner().invoke(app, ["run", "07", "--size", "smoke", *arguments])
+
+
+def test_run_keeps_notebook_and_record(shell, tmp_path):
+    done = shell("-p", "steps", "4", "--seed", "3", "--out", "kept")
+    assert done.exit_code == 0, done.output
+    record = records.read(tmp_path / "kept" / "record.json")
+    assert (record.metrics["inverse"], record.seed, record.size) == (0.25, 3, "smoke")
+    executed = nbformat.read(tmp_path / "kept" / "07_demo.ipynb", as_version=4)
+    assert all(cell.execution_count for cell in executed.cells)
+    assert "widgets" not in executed.metadata
+
+
+def test_run_keeps_the_partial_notebook_of_a_failure(shell, tmp_path):
+    done = shell("-p", "steps", "0", "--out", "kept")
+    assert done.exit_code == 1
+    assert "ZeroDivisionError" in done.stderr
+    assert "Traceback" not in done.stderr
+    partial = nbformat.read(tmp_path / "kept" / "07_demo.ipynb", as_version=4)
+    assert any(o.output_type == "error" for cell in partial.cells for o in cell.get("outputs", []))
+    assert not (tmp_path / "kept" / "record.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("bad", "named"),
+    [("-p stepz 4", "'stepz'"), ("-p steps=many", "'many'"), ("--size huge", "'huge'"), ("--size gpu", "'gpu'")],
+)
+def test_run_refuses_before_it_starts(shell, tmp_path, bad, named):
+    done = shell(*bad.split(), "--out", "kept")
+    assert done.exit_code == 1
+    assert named in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    assert not (tmp_path / "kept").exists()
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The book's own chapters
+
+
+@pytest.mark.parametrize("path", CHAPTERS, ids=lambda p: p.stem)
+def test_every_chapter_has_its_sizes(path):
+    declared = notebooks.parameters(notebooks.load(path))
+    assert {"size", "seed", "record_path"} <= declared.keys()
+    assert notebooks.preset(path, "smoke")["size"] == "smoke"
+    laptop = notebooks.preset(path, "laptop")
+    # What a reader gets by opening the notebook is what the book publishes.
+    assert {name: declared[name].default for name in laptop} == laptop
+    for file in (path.parent / "presets" / path.stem).glob("*.yaml"):
+        assert yaml.safe_load(file.read_text())["size"] == file.stem
+        notebooks.preset(path, file.stem)
+
+
+@pytest.mark.parametrize("path", CHAPTERS, ids=lambda p: p.stem)
+def test_references_repeat_the_sources(path):
+    reference = nbformat.read(REFERENCE / f"{path.stem}.ipynb", as_version=4)
+    skeleton = notebooks.skeleton(path)
+    assert [cell.source for cell in reference.cells] == [cell.source for cell in skeleton.cells], (
+        f"freeze it again: python scripts/freeze_references.py {path.stem}"
+    )
+
+
+@pytest.mark.parametrize("path", CHAPTERS, ids=lambda p: p.stem)
+def test_chapters_carry_a_kernel_and_no_tool_versions(path):
+    assert "jupytext_version" not in path.read_text()
+    assert notebooks.load(path).metadata.kernelspec.name == "python3"

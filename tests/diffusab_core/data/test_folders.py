@@ -1,0 +1,196 @@
+"""Folders with labels, and how much of them is looked at beforehand; conversions are tested in test_data.py."""
+
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch.utils.data import DataLoader
+from torchvision.datasets import ImageFolder as TorchvisionFolder
+
+from diffusab_core import data
+from diffusab_core.data import ImageFolder, UnusableImage, stored
+
+
+def save(path, seed=0, height=64, width=80):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(path)
+
+
+def cut(path, keep=0.5):
+    whole = path.read_bytes()
+    path.write_bytes(whole[: int(keep * len(whole))])
+
+
+@pytest.fixture
+def imagenet(tmp_path):
+    """Three classes in ImageNet's layout; names whose order as strings and as paths differ."""
+    root = tmp_path / "train"
+    for i, name in enumerate(["n02/b.png", "n02/a.png", "n01/sub/c.png", "n01/z.png", "n01-x/d.png"]):
+        save(root / name, seed=i)
+    return root
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Labels
+
+
+def test_labels_are_those_of_torchvision(imagenet):
+    folder, expected = ImageFolder(imagenet, 64, labels=True), TorchvisionFolder(imagenet)
+    assert folder.classes == tuple(expected.classes) == ("n01", "n01-x", "n02")
+    found = {path.as_posix(): target for path, target in zip(folder.paths, folder.targets, strict=True)}
+    assert found == dict(expected.samples)
+    assert [label for _, label in folder] == list(folder.targets) == sorted(folder.targets)
+
+
+def test_labels_change_no_image(imagenet):
+    plain = ImageFolder(imagenet, 32, "random", seed=3)
+    labelled = ImageFolder(imagenet, 32, "random", seed=3, labels=True)
+    assert plain.paths == labelled.paths
+    assert (plain.classes, plain.targets) == ((), ())
+    for image, (same, label) in zip(plain, labelled, strict=True):
+        assert torch.equal(image, same)
+        assert type(label) is int
+
+
+def test_targets_follow_what_is_skipped(imagenet):
+    cut(imagenet / "n02" / "a.png")
+    save(imagenet / "n01" / "a.png", height=20)
+    (imagenet / "README.txt").write_text("about")
+    folder = ImageFolder(imagenet, 64, labels=True)
+    names = [path.relative_to(imagenet).as_posix() for path in folder.paths]
+    assert list(zip(names, folder.targets, strict=True)) == [
+        ("n01/sub/c.png", 0), ("n01/z.png", 0), ("n01-x/d.png", 1), ("n02/b.png", 2),
+    ]  # fmt: skip
+    assert {skip.path.name for skip in folder.skipped} == {"a.png", "README.txt"}
+    assert "4 of 7 files used, 3 skipped" in folder.summary()
+
+
+def test_an_image_beside_the_class_folders_is_named(imagenet):
+    save(imagenet / "loose.png")
+    assert len(ImageFolder(imagenet, 32)) == 6
+    with pytest.raises(ValueError, match=r"loose\.png lies in .*train itself and so has no class"):
+        ImageFolder(imagenet, 32, labels=True)
+
+
+def test_folders_without_classes(tmp_path, imagenet):
+    with pytest.raises(ValueError, match="sub holds no folders, so there are no labels"):
+        ImageFolder(imagenet / "n01" / "sub", 32, labels=True)
+    (imagenet / "n03").mkdir()
+    with pytest.raises(ValueError, match=r"class folder .*n03 has no usable image \(it holds no files\)"):
+        ImageFolder(imagenet, 32, labels=True)
+    (imagenet / "n03" / "x.png").write_bytes(b"")
+    with pytest.raises(ValueError, match=r"n03 has no usable image \(n03/x\.png: the file is empty\)"):
+        ImageFolder(imagenet, 32, labels=True)
+    (imagenet / "n03" / "x.png").unlink()
+    (imagenet / "n03").rmdir()
+    (imagenet / "n03").symlink_to(imagenet / "n01")
+    with pytest.raises(ValueError, match=r"n03 has no usable image \(it is a link"):
+        ImageFolder(imagenet, 32, labels=True)
+
+
+def test_worker_processes_and_pickles_give_the_same_items(imagenet):
+    folder = ImageFolder(imagenet, 32, "random", seed=1, labels=True)
+    (images, labels), (again, same) = (
+        [torch.cat(parts) for parts in zip(*DataLoader(folder, batch_size=2, num_workers=n), strict=True)]
+        for n in (0, 2)
+    )
+    assert torch.equal(images, again)
+    assert labels.tolist() == same.tolist() == list(folder.targets)
+    assert torch.equal(pickle.loads(pickle.dumps(folder))[3][0], folder[3][0])
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# What is looked at beforehand
+
+
+@pytest.fixture
+def faulty(tmp_path):
+    save(tmp_path / "good.png")
+    save(tmp_path / "cut.png", seed=1)
+    cut(tmp_path / "cut.png")
+    save(tmp_path / "small.png", height=20)
+    (tmp_path / "empty.png").touch()
+    (tmp_path / "notes.txt").write_text("no image")
+    Image.fromarray(np.zeros((64, 64), np.float32)).save(tmp_path / "float.tiff")
+    return tmp_path
+
+
+def test_header_check_finds_all_but_broken_pixels(faulty):
+    header, decode = ImageFolder(faulty, 32, check="header"), ImageFolder(faulty, 32)
+    assert [path.name for path in header.paths] == ["cut.png", "good.png"]
+    assert [path.name for path in decode.paths] == ["good.png"]
+    assert set(decode.skipped) - set(header.skipped) == {s for s in decode.skipped if s.path.name == "cut.png"}
+    assert torch.equal(header[1], decode[0])
+    with pytest.raises(UnusableImage, match=r"cut\.png: cannot be decoded"):
+        header[0]
+
+
+def test_header_check_decodes_nothing(faulty, monkeypatch):
+    monkeypatch.setattr(stored, "read_rgb", lambda _: pytest.fail("decoded"))
+    assert len(ImageFolder(faulty, 32, check="header")) == 2
+
+
+def test_no_check_opens_nothing_and_every_fault_names_its_file(faulty, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(Image, "open", lambda *_: pytest.fail("opened"))
+        folder = ImageFolder(faulty, 32, check="none")
+    assert "6 of 6 files used, not opened yet" in folder.summary()
+    said = {}
+    for i, path in enumerate(folder.paths):
+        if path.name != "good.png":
+            with pytest.raises(UnusableImage) as caught:
+                folder[i]
+            said[path.name] = str(caught.value).removeprefix(f"{path}: ")
+    assert said == {
+        "cut.png": said["cut.png"],
+        "empty.png": "the file is empty",
+        "float.tiff": "32-bit float pixels have no defined range; save it with 8 or 16 bits",
+        "notes.txt": "not an image that Pillow can read",
+        "small.png": "80 x 20 pixels, smaller than the resolution 32",
+    }
+    assert said["cut.png"].startswith("cannot be decoded")
+
+
+@pytest.mark.parametrize("crop", ["center", "random"])
+def test_a_file_that_changes_after_the_check_is_named(tmp_path, crop):
+    save(tmp_path / "a.png")
+    folder = ImageFolder(tmp_path, 32, crop)
+    save(tmp_path / "a.png", height=20)
+    with pytest.raises(UnusableImage, match=r"a\.png: 80 x 20 pixels, smaller than the resolution 32"):
+        folder[0]
+    (tmp_path / "a.png").unlink()
+    with pytest.raises(UnusableImage, match=r"a\.png: cannot be read \(No such file or directory\)"):
+        folder[0]
+
+
+def test_errors_reach_the_trainer_from_a_worker(tmp_path):
+    save(tmp_path / "a.png")
+    folder = ImageFolder(tmp_path, 32)
+    cut(tmp_path / "a.png")
+    with pytest.raises(UnusableImage, match=r"a\.png: cannot be decoded"):
+        list(DataLoader(folder, num_workers=1))
+
+
+def test_picked_items_draw_their_crops_anew(imagenet):
+    folder = ImageFolder(imagenet, 64, labels=True)
+    picked = folder.pick([4, -4])
+    assert [label for _, label in picked] == [folder.targets[4], folder.targets[1]]
+    assert torch.equal(picked[0][0], folder[4][0])
+    assert len(folder) == 5
+    with pytest.raises(IndexError):
+        folder.pick([5])
+
+
+def test_unknown_check(imagenet):
+    with pytest.raises(ValueError, match="unknown check 'fast'"):
+        ImageFolder(imagenet, 32, check="fast")
+
+
+def test_public_names_stay_where_they_were():
+    for name in data.__all__:
+        assert hasattr(data, name)
+    assert data.ImageFolder is ImageFolder
+    assert issubclass(ImageFolder, data.StoredImages)

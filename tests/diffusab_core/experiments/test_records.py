@@ -1,0 +1,159 @@
+"""Run records: complete, finite, atomic, and with an identity that only what was chosen can change."""
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from diffusab_core.experiments import records
+
+
+def make(**changes):
+    run = records.start(
+        **{
+            "experiment": "demo",
+            "parameters": {"steps": 3, "block_size": 8},
+            "seed": 1,
+            "size": "smoke",
+            "data": "white noise, 4 samples",
+            **changes,
+        }
+    )
+    run.metrics["psnr_db"] = 27.5
+    run.series["loss"] = [0.5, 0.25]
+    return run.finish()
+
+
+def test_round_trip_keeps_everything(tmp_path):
+    record = make()
+    assert records.read(record.write(tmp_path / "deep" / "record.json")) == record
+
+
+def test_record_says_where_it_came_from():
+    record = make()
+    assert {"python", "torch", "diffusab_core"} <= record.versions.keys()
+    assert record.device.startswith("cpu:")
+    assert record.wall_time_s >= 0
+
+
+def test_identity_depends_on_choices_only():
+    record = make()
+    elsewhere = record.model_copy(update={"device": "cuda: other", "metrics": {"psnr_db": 1.0}})
+    assert elsewhere.identity == record.identity
+    changes = [{"seed": 2}, {"size": "laptop"}, {"experiment": "other"}, {"parameters": {"steps": 4, "block_size": 8}}]
+    identities = {make(**change).identity for change in changes}
+    assert len(identities) == len(changes)
+    assert record.identity not in identities
+
+
+def test_identity_ignores_the_order_of_parameters():
+    assert make(parameters={"a": 1, "b": 2}).identity == make(parameters={"b": 2, "a": 1}).identity
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_non_finite_numbers_are_refused(value):
+    fields = make().model_dump()
+    with pytest.raises(ValidationError, match="psnr_db"):
+        records.RunRecord.model_validate({**fields, "metrics": {"psnr_db": value}})
+    with pytest.raises(ValidationError, match="position 1"):
+        records.RunRecord.model_validate({**fields, "series": {"loss": [1.0, value]}})
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [("size", "huge"), ("parameters", {"x": object()}), ("versions", {"python": "3"}), ("data", "")]
+)
+def test_bad_fields_are_refused(field, value):
+    with pytest.raises(ValidationError):
+        records.RunRecord.model_validate({**make().model_dump(), field: value})
+
+
+def test_unknown_fields_and_other_schemas_are_refused():
+    fields = make().model_dump()
+    with pytest.raises(ValidationError):
+        records.RunRecord.model_validate({**fields, "fid": 3.07})
+    with pytest.raises(ValidationError):
+        records.RunRecord.model_validate({**fields, "schema_version": 0})
+
+
+def test_broken_file_names_file_and_field(tmp_path):
+    path = make().write(tmp_path / "record.json")
+    fields = json.loads(path.read_text())
+    del fields["seed"]
+    path.write_text(json.dumps(fields))
+    with pytest.raises(records.RecordError, match=r"record\.json.*seed"):
+        records.read(path)
+    path.write_text(path.read_text()[:40])
+    with pytest.raises(records.RecordError, match=r"record\.json"):
+        records.read(path)
+
+
+def test_failed_run_writes_nothing(tmp_path):
+    path = tmp_path / "record.json"
+    kwargs = {"parameters": {}, "seed": 0, "size": "smoke", "data": "none"}
+    with pytest.raises(RuntimeError), records.recorded(path, "demo", **kwargs):
+        raise RuntimeError("the run failed")
+    assert list(tmp_path.iterdir()) == []
+    with records.recorded(path, "demo", **kwargs) as run:
+        run.metrics["x"] = 1.0
+    assert records.read(path).metrics == {"x": 1.0}
+
+
+def test_mean_and_spread():
+    assert records.mean_and_spread([1.0, 2.0, 3.0]) == (2.0, 1.0)
+    mean, spread = records.mean_and_spread([4.0])
+    assert mean == 4.0
+    assert math.isnan(spread)
+    with pytest.raises(ValueError, match="no values"):
+        records.mean_and_spread([])
+
+
+def test_by_arm_sorts_by_the_seed_as_a_number_and_refuses_a_wrong_name(tmp_path):
+    for seed in (10, 2, 0):
+        make(seed=seed).write(tmp_path / f"se-alpha0.5-seed{seed}.json")
+    make(seed=1).write(tmp_path / "plain-seed1.json")
+    found = records.by_arm(tmp_path)
+    assert list(found) == ["plain", "se-alpha0.5"]
+    assert [record.seed for record in found["se-alpha0.5"]] == [0, 2, 10]
+    make(seed=1).write(tmp_path / "plain-seed3.json")
+    with pytest.raises(records.RecordError, match=r"plain-seed3.json.*ARM-seed1.json"):
+        records.by_arm(tmp_path)
+
+
+def test_signed_keeps_the_sign_of_what_does_not_round_to_zero():
+    assert records.signed([1.0, 2.0, 3.0]) == "+2.00 ± 1.00"
+    assert records.signed([-0.5], ".1f") == "-0.5"
+    assert records.signed([-0.003, 0.001]) == "+0.00 ± 0.00"
+
+
+def test_plus_minus():
+    assert records.plus_minus([1.0, 2.0, 3.0]) == "2.00 ± 1.00"
+    assert records.plus_minus([1.25], ".1f") == "1.2"
+
+
+def test_read_all_filters_by_experiment(tmp_path):
+    make().write(tmp_path / "a" / "1.json")
+    make(experiment="other").write(tmp_path / "b" / "2.json")
+    assert len(records.read_all(tmp_path)) == 2
+    assert [r.experiment for r in records.read_all(tmp_path, "other")] == ["other"]
+
+
+ROOT = Path(records.__file__).resolve().parents[2]
+COMMITTED = [*records.RESULTS.rglob("*.json"), *(ROOT / "diffusab_core" / "weights").glob("*/record.json")]
+
+
+@pytest.mark.parametrize("path", COMMITTED, ids=lambda p: f"{p.parent.name}/{p.name}")
+def test_committed_records_are_valid_and_name_no_private_folder(path):
+    record = records.read(path)
+    assert record.git_revision, "a committed record says which code made it"
+    assert str(ROOT) not in path.read_text()
+
+
+def test_ordering_needs_complete_separation():
+    assert records.ordering([1.0, 2.0, 3.0], [3.5, 4.0, 5.0]) == "higher"
+    assert records.ordering([3.5, 4.0, 5.0], [1.0, 2.0, 3.0]) == "lower"
+    assert records.ordering([1.0, 2.0, 3.0], [2.5, 4.0, 5.0]) == "overlapping"
+    assert records.ordering([1.0, 2.0], [2.0, 3.0]) == "overlapping"  # a tie separates nothing
+    with pytest.raises(ValueError, match="no values"):
+        records.ordering([], [1.0])

@@ -1,0 +1,135 @@
+"""How a cache of latents is read: damage is found and named, another cache is refused, and only rows are loaded."""
+
+import pickle
+import tracemalloc
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from small_extraction import SMALL
+
+from diffusab_core import autoencoders
+from diffusab_core.latents import files as latent_files
+from diffusab_core.latents.cache import LatentCache, open_cache
+from diffusab_core.latents.extraction import extract
+from diffusab_core.latents.files import CacheError
+from diffusab_core.latents.identity import weights_digest
+
+
+@pytest.fixture(scope="module")
+def autoencoder():
+    return autoencoders.load("kl-f4c16")
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Damaged
+
+
+def test_every_flipped_byte_of_a_shard_is_found_and_named(cache):
+    path = cache / "shard-00001.safetensors"
+    data = bytearray(path.read_bytes())
+    LatentCache(cache).verify()
+    for place in (0, 20, len(data) // 2, len(data) - 1):  # the header's length, the header, values, the last byte
+        data[place] ^= 1
+        path.write_bytes(data)
+        with pytest.raises(CacheError, match=r"shard-00001\.safetensors"):
+            LatentCache(cache).verify()
+        data[place] ^= 1
+    path.write_bytes(data)
+    LatentCache(cache).verify()
+
+
+def test_all_damaged_shards_are_named(cache):
+    for name in ("shard-00000.safetensors", "shard-00002.safetensors"):
+        with (cache / name).open("r+b") as file:
+            file.seek(-3, 2)
+            file.write(b"\xff\x00\xff")
+    opened = LatentCache(cache)  # sizes and headers are right
+    with pytest.raises(CacheError, match=r"2 of 3 shards .*: shard-00000\.safetensors, shard-00002\.safetensors; dele"):
+        opened.verify()
+
+
+def test_a_truncated_shard_is_named_when_opened(cache):
+    path = cache / "shard-00002.safetensors"
+    size = path.stat().st_size
+    path.write_bytes(path.read_bytes()[:-10])
+    for attempt in (open_cache, lambda folder: extract(SMALL, folder)):
+        with pytest.raises(CacheError, match=rf"shard-00002.safetensors is truncated: {size - 10} bytes instead of"):
+            attempt(cache)
+
+
+def test_a_shard_of_another_layout_is_refused_even_if_it_has_the_right_size(cache):
+    path = cache / "shard-00000.safetensors"
+    tensors = load_file(path)
+    save_file({name: t.view(torch.bfloat16) if t.dtype == torch.float16 else t for name, t in tensors.items()}, path)
+    path.write_bytes(path.read_bytes().ljust((cache / "shard-00001.safetensors").stat().st_size, b"\0"))
+    index = latent_files.read_index(cache)
+    index["shards"][0]["bytes"] = path.stat().st_size
+    latent_files.write_index(cache, index)
+    with pytest.raises(CacheError, match=r"shard-00000\.safetensors is damaged: its header says .*BF16.* instead of"):
+        open_cache(cache)
+
+
+def test_a_changed_index_is_found(cache):
+    path = cache / "latents.json"
+    text = path.read_text()
+    path.write_text(text.replace('"resolution": 16', '"resolution": 32'))
+    with pytest.raises(CacheError, match=r"latents\.json is damaged"):
+        open_cache(cache)
+    path.write_text(text[:100])
+    with pytest.raises(CacheError, match=r"latents\.json cannot be read as the index"):
+        open_cache(cache)
+
+
+def test_what_is_no_cache_is_refused(tmp_path):
+    with pytest.raises(CacheError, match=r"there is no latent cache .*nowhere; make one with diffusab extract"):
+        open_cache(tmp_path / "nowhere")
+    with pytest.raises(CacheError, match=r"is no latent cache: there is no latents\.json in it"):
+        open_cache(tmp_path)
+    (tmp_path / "thesis.tex").touch()
+    with pytest.raises(CacheError, match=r"holds other files, such as thesis\.tex, and no latent cache"):
+        extract(SMALL, tmp_path)
+    with pytest.raises(CacheError, match=r"cannot write into .*thesis\.tex/c: Not a directory"):
+        extract(SMALL, tmp_path / "thesis.tex" / "c", progress=False)
+    with pytest.raises(CacheError, match=r"cannot write into .*thesis\.tex: it is a file"):
+        extract(SMALL, tmp_path / "thesis.tex")
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Of something else
+
+
+def test_a_cache_of_another_autoencoder_is_refused_on_opening(finished, autoencoder):
+    other = weights_digest(autoencoders.load("kl-f4c16-se"))
+    mine = weights_digest(autoencoder)
+    assert open_cache(finished, {"weights": mine, "resolution": 16}).identity["weights"] == mine
+    with pytest.raises(CacheError, match=rf"\(weights '{mine}' -> '{other}'; resolution 16 -> 64\)"):
+        open_cache(finished, {"weights": other, "resolution": 64})
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Memory
+
+
+def test_reading_a_few_rows_reads_a_few_rows(tmp_path):
+    shape, index = (16, 32, 32), {"format": latent_files.FORMAT, "version": 1, "complete": True, "count": 1024}
+    index |= {"shape": list(shape), "dtype": "float16", "flips": False, "class_names": [], "tensors": ["mean", "std"]}
+    index |= {"shard_size": 512, "shards": [], "skipped": [], "skipped_count": 0, "identity": {}}
+    index |= {"channel_mean": [0.0] * 16, "channel_std": [1.0] * 16}
+    latent_files.write_index(tmp_path, index)
+    rows = torch.arange(1024).half()[:, None, None, None].expand(-1, *shape)
+    for k in range(2):
+        part = rows[512 * k : 512 * (k + 1)].contiguous()
+        index["shards"].append(latent_files.write_shard(tmp_path, k, {"mean": part, "std": part.clone()}))
+    latent_files.write_index(tmp_path, index)
+    tracemalloc.start()
+    try:
+        cache = open_cache(tmp_path)
+        mean, std, _ = cache.posterior([1023, 0, 511, 512])
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert mean[:, 3, 5, 7].tolist() == std[:, 0, 0, 0].tolist() == [1023, 0, 511, 512]
+    assert cache.nbytes > 64e6
+    assert peak < 2e6
+    assert len(pickle.dumps(cache)) < 20_000

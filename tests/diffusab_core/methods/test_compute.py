@@ -1,0 +1,157 @@
+"""Multiply-accumulates: closed forms, the paper's numbers, independence of the device."""
+
+import copy
+
+import pytest
+import torch
+import torch.nn.functional as F
+from diffusers import AutoencoderDC, AutoencoderKL
+from torch import nn
+
+from diffusab_core import autoencoders
+from diffusab_core.autoencoders import CATALOGUE, AutoencoderError
+from diffusab_core.methods import finetuning
+from diffusab_core.methods.cost import Cost, multiply_accumulates, reconstruction_cost
+from diffusab_core.methods.finetuning import Finetuning
+
+
+def empty(*shape, **options):
+    return torch.empty(*shape, device="meta", **options)
+
+
+# --- closed forms -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("device", ["cpu", "meta"])
+@pytest.mark.parametrize("groups", [1, 4])
+@pytest.mark.parametrize("transposed", [False, True])
+def test_a_convolution(device, groups, transposed):
+    kind = nn.ConvTranspose2d if transposed else nn.Conv2d
+    layer = kind(8, 16, 3, stride=2, padding=1, groups=groups).to(device)
+    x = torch.zeros(2, 8, 10, 14, device=device)
+    positions = 10 * 14 if transposed else 5 * 7  # of the side at which every filter is laid down once
+    forward = 2 * positions * 3 * 3 * 8 * 16 // groups
+    assert multiply_accumulates(layer, x) == forward
+    assert multiply_accumulates(layer, x, backward=True) == 2 * forward  # gradient of the weights only
+    assert multiply_accumulates(layer, x.requires_grad_(), backward=True) == 3 * forward
+
+
+def test_a_linear_layer():
+    layer = nn.Linear(6, 10).to("meta")
+    assert multiply_accumulates(layer, empty(7, 6)) == 7 * 6 * 10
+    assert multiply_accumulates(layer, empty(7, 6, requires_grad=True), backward=True) == 3 * 7 * 6 * 10
+
+
+@pytest.mark.parametrize("device", ["cpu", "meta"])
+@pytest.mark.parametrize("backward", [False, True])
+def test_attention_is_two_products_on_every_device(device, backward):
+    q = torch.zeros(2, 3, 20, 5, device=device, requires_grad=backward)
+    count = multiply_accumulates(F.scaled_dot_product_attention, q, q, q, backward=backward)
+    assert count == 2 * 3 * (2 * 20 * 20 * 5) * (3 if backward else 1)
+
+
+def test_nothing_but_products_is_counted():
+    x = empty(1, 8, 16, 16)
+    layers = nn.Sequential(nn.GroupNorm(4, 8), nn.SiLU(), nn.AvgPool2d(2)).to("meta")
+    assert multiply_accumulates(layers, x) == 0
+    with pytest.raises(RuntimeError, match="does not require grad"):
+        multiply_accumulates(nn.SiLU(), x, backward=True)
+
+
+def test_shares_of_a_cost():
+    cost = Cost(encoder=100, decoder=300, regularizer={2: 80, 4: 20})
+    assert (cost.total, cost.overhead(2), cost.overhead(4), cost.mean_overhead) == (400, 0.2, 0.05, 0.125)
+
+
+# --- autoencoders -----------------------------------------------------------------------------------------------------
+
+
+def test_fluxae_costs_what_the_paper_prints():
+    """Skorokhodov et al. 2025, App. C.6, in thousand million multiply-accumulates."""
+    with torch.device("meta"):
+        cost = reconstruction_cost(CATALOGUE["FluxAE"].build(), 256)
+    found = [cost.total, cost.encoder, cost.decoder, cost.regularizer[2], cost.regularizer[4]]
+    assert [count / 1e9 for count in found] == pytest.approx([447, 136, 311, 77.6, 19.4], rel=0.005)
+    assert [round(cost.overhead(scale), 3) for scale in (2, 4)] == [0.173, 0.043]
+    # The paper's 10.75% is the mean of its rounded 17% and 4.5%; unrounded it is 10.8%.
+    assert round(cost.mean_overhead, 4) == 0.1083
+
+
+@pytest.fixture(scope="module")
+def shipped():
+    return autoencoders.load("kl-f4c16").module
+
+
+def test_the_count_is_that_of_running_the_model(shipped):
+    cost = reconstruction_cost(shipped, 32, batch=2)
+    x, z = torch.zeros(2, 3, 32, 32), torch.zeros(2, 16, 8, 8)
+    assert cost.encoder == multiply_accumulates(lambda x: shipped.encode(x).latent_dist.mean, x)
+    assert cost.decoder == multiply_accumulates(lambda z: shipped.decode(z).sample, z)
+    small = multiply_accumulates(lambda z: shipped.decode(z).sample, z[..., :4, :4])
+    # Every layer of this model is a convolution, so that the cost goes with the area.
+    assert cost.regularizer == {2: small, 4: cost.decoder // 16}
+    assert cost.decoder == 4 * small
+    assert next(shipped.parameters()).device.type == "cpu"
+
+
+def test_cost_goes_with_the_batch(shipped):
+    one, five = (reconstruction_cost(shipped, 16, scales=(2,), batch=batch) for batch in (1, 5))
+    assert (five.encoder, five.decoder) == (5 * one.encoder, 5 * one.decoder)
+    assert five.regularizer == {2: 5 * one.regularizer[2]}
+    assert five.mean_overhead == one.mean_overhead
+
+
+def test_a_training_step_costs_three_passes_and_the_share_stays(shipped):
+    module = copy.deepcopy(shipped)
+    forward, step = (reconstruction_cost(module, 32, backward=b) for b in (False, True))
+    first = multiply_accumulates(module.encoder.conv_in, torch.zeros(1, 3, 32, 32))
+    assert step.encoder == 3 * forward.encoder - first  # no gradient of the image
+    assert step.decoder == 3 * forward.decoder
+    assert step.mean_overhead == pytest.approx(forward.mean_overhead, rel=0.01)
+    finetuning.freeze(module, Finetuning())
+    last = multiply_accumulates(module.decoder.conv_out, torch.zeros(1, 16, 32, 32))
+    assert reconstruction_cost(module, 32, backward=True).decoder == step.decoder - last  # a frozen layer's weights
+    assert all(p.grad is None for p in module.parameters())
+
+
+def test_attention_in_the_middle_grows_with_the_square_of_the_positions():
+    levels = {"down_block_types": ("DownEncoderBlock2D",) * 2, "up_block_types": ("UpDecoderBlock2D",) * 2}
+    with torch.device("meta"):
+        with_it, without = (
+            AutoencoderKL(
+                **levels, block_out_channels=(8, 16), norm_num_groups=4, latent_channels=4, mid_block_add_attention=on
+            )
+            for on in (True, False)
+        )
+    for side in (16, 32):
+        positions = (side // 2) ** 2
+        extra = reconstruction_cost(with_it, side).encoder - reconstruction_cost(without, side).encoder
+        # Queries, keys, values and output, 16 channels each; then queries with keys and weights with values.
+        assert extra == 4 * positions * 16 * 16 + 2 * positions**2 * 16
+
+
+def test_deterministic_and_grouped_autoencoders_are_counted():
+    small = {f"{side}_block_out_channels": (8, 8, 8) for side in ("encoder", "decoder")}
+    small |= {f"{side}_layers_per_block": (1, 1, 1) for side in ("encoder", "decoder")}
+    small |= {f"{side}_block_types": ("ResBlock", "ResBlock", "EfficientViTBlock") for side in ("encoder", "decoder")}
+    module = AutoencoderDC(**small, latent_channels=4, attention_head_dim=4)
+    forward, step = (reconstruction_cost(module, 64, backward=b) for b in (False, True))
+    assert forward.regularizer[2] < forward.decoder / 3
+    assert step.decoder <= 3 * forward.decoder  # with depthwise convolutions, too
+    assert step.decoder > 2.9 * forward.decoder
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"resolution": 36}, ValueError, "sides 9x9 cannot be downsampled by 2"),
+        ({"resolution": 40, "scales": (2, 4)}, ValueError, "sides 10x10 cannot be downsampled by 4"),
+        ({"resolution": 32, "scales": (0,)}, ValueError, "scales must be positive whole numbers"),
+        ({"resolution": 30}, ValueError, "positive multiples of 4, got 30 x 30"),
+        ({"resolution": 32, "batch": 0}, ValueError, "batch must be at least 1, got 0"),
+        ({"module": nn.Conv2d(3, 3, 1), "resolution": 32}, AutoencoderError, "'Conv2d' is not supported"),
+    ],
+)
+def test_what_cannot_be_counted_is_refused(shipped, options, error, message):
+    with pytest.raises(error, match=message):
+        reconstruction_cost(**{"module": shipped, **options})

@@ -1,0 +1,274 @@
+"""FreqWarm: the cutoff of every step, the images that it promises, and the same ones after a kill."""
+
+import itertools
+import math
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from typer.testing import CliRunner
+
+from diffusab_book.cli.app import app
+from diffusab_core import autoencoders, data, experiments, training
+from diffusab_core.experiments import records
+from diffusab_core.latents import LatentsError, TensorLatents
+from diffusab_core.latents.cache import open_cache
+from diffusab_core.latents.encoded import EncodedLatents
+from diffusab_core.latents.extraction import Extraction, extract
+from diffusab_core.methods import denoising
+from diffusab_core.methods import freqwarm as curriculum
+from diffusab_core.methods.denoising import Denoising
+from diffusab_core.methods.freqwarm import EVERYTHING, FreqWarm, WarmedLatents, low_passed_cache, warmed
+from diffusab_core.spectrum import radial_split
+
+SIDE, COUNT = 32, 12
+SMALL = Denoising(denoiser="DiT-XXS/1", steps=6, batch_size=4, seed=2, self_conditioning=0.0)
+
+
+@pytest.fixture(scope="module")
+def autoencoder():
+    return autoencoders.load("kl-f8c4")
+
+
+@pytest.fixture(scope="module")
+def photos():
+    return data.Photos(SIDE, "train", seed=5, length=COUNT)
+
+
+@pytest.fixture(scope="module")
+def encoded(autoencoder, photos):
+    return EncodedLatents(autoencoder, photos)
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("latents") / "whole"
+    return extract(Extraction("kl-f8c4", "photos", SIDE, samples=COUNT, dtype="float32", seed=5), folder,
+                   progress=False)  # fmt: skip
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The schedule
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.integers(1, 500), st.floats(0.01, 0.7), st.sampled_from(curriculum.SCHEDULES))
+def test_a_schedule_starts_at_r0_never_narrows_and_ends_with_everything(steps, r0, name):
+    plan = FreqWarm(steps, r0, name)
+    radii = [plan.cutoff(k) for k in range(steps + 3)]
+    assert radii[0] == pytest.approx(r0)
+    assert all(a <= b for a, b in itertools.pairwise(radii))
+    assert all(r <= EVERYTHING for r in radii[:steps])
+    assert radii[steps:] == [math.inf] * 3
+    if name == "hard":
+        assert set(radii[:steps]) == {r0}
+
+
+def test_closed_forms_halfway():
+    middle = (0.2 + EVERYTHING) / 2
+    assert FreqWarm(100, 0.2, "linear").cutoff(50) == pytest.approx(middle)
+    assert FreqWarm(100, 0.2, "cosine").cutoff(50) == pytest.approx(middle)
+    assert FreqWarm(100, 0.2, "cosine").cutoff(25) == pytest.approx(0.2 + (EVERYTHING - 0.2) * (1 - math.sqrt(0.5)) / 2)
+    assert FreqWarm(0).cutoff(0) == math.inf
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [({"warmup_steps": -1}, "-1"), ({"r0": 0.0}, "0.0"), ({"r0": 0.8}, "0.8"), ({"r0": math.nan}, "nan"),
+     ({"schedule": "soft"}, "soft")],
+)  # fmt: skip
+def test_what_cannot_be_used_is_named(wrong, said):
+    with pytest.raises(LatentsError, match=said):
+        FreqWarm(**{"warmup_steps": 3, **wrong})
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# What a step is fed
+
+
+def promised(autoencoder, photos, places, radius):
+    """The posterior means by hand."""
+    x = data.stack(photos, places)
+    x = x if radius == math.inf else radial_split(x, radius)[0]
+    with torch.no_grad():
+        return autoencoder.encode(x).mean
+
+
+@pytest.mark.parametrize("name", curriculum.SCHEDULES)
+def test_on_the_fly_every_step_is_fed_the_images_cut_at_its_radius(autoencoder, photos, encoded, name):
+    plan = FreqWarm(4, 0.15, name)
+    latents = WarmedLatents(encoded, plan)
+    for step in range(6):
+        places = training.batch_indices(step, 4, COUNT, seed=2)
+        mean, _, _ = latents.at(step).posterior(places)
+        assert torch.allclose(mean, promised(autoencoder, photos, places, plan.cutoff(step)), atol=1e-5)
+        assert latents.radius(step) == plan.cutoff(step)
+    first, whole = latents.at(0).posterior([0])[0], encoded.posterior([0])[0]
+    assert (first - whole).abs().max() > 0.05  # the cut can be seen
+
+
+def test_two_caches_feed_what_is_fed_on_the_fly(autoencoder, photos, encoded, cache):
+    latents = warmed(cache, FreqWarm(3, 0.15))
+    other = WarmedLatents(encoded, FreqWarm(3, 0.15))
+    for step in range(5):
+        places = training.batch_indices(step, 4, COUNT, seed=2)
+        for a, b in zip(latents.at(step).posterior(places)[:2], other.at(step).posterior(places)[:2], strict=True):
+            assert torch.allclose(a, b, atol=1e-5)
+    assert latents.at(3) is cache
+    assert open_cache(cache.path.with_name("whole-low0.15")).identity["low_pass"] == 0.15
+
+
+def test_all_latents_are_normalised_by_those_of_whole_images(cache):
+    latents = warmed(cache, FreqWarm(3, 0.15))
+    low = latents.at(0)
+    assert not torch.equal(low.channel_std, cache.channel_std)
+    assert torch.equal(latents.channel_std, cache.channel_std)
+    assert torch.equal(latents.normalise(low.posterior([1])[0]), cache.normalise(low.posterior([1])[0]))
+
+
+def test_a_widening_schedule_on_caches_never_shows_more_than_it_promises(cache):
+    levels = {r: low_passed_cache(cache, r) for r in (0.15, 0.3, 0.5)}
+    latents = WarmedLatents(cache, FreqWarm(8, 0.15, "linear"), levels)
+    radii = [latents.radius(k) for k in range(9)]
+    assert radii == sorted(radii)
+    assert radii[0] == 0.15
+    assert radii[8] == math.inf
+    assert set(radii) == {0.15, 0.3, 0.5, math.inf}
+    assert all(r <= latents.curriculum.cutoff(k) for k, r in enumerate(radii))
+    assert all(latents.at(k) is levels[r] for k, r in enumerate(radii[:8]))
+
+
+def test_latents_that_do_not_belong_together_are_refused(cache, tmp_path):
+    plan = FreqWarm(3, 0.15)
+    low = low_passed_cache(cache, 0.15)
+    with pytest.raises(LatentsError, match=r"0\.2 cycles per pixel were expected, these are cut at 0\.15"):
+        WarmedLatents(cache, replace(plan, r0=0.2), {0.2: low})
+    with pytest.raises(LatentsError, match="not cut"):
+        WarmedLatents(cache, plan, {0.15: cache})
+    with pytest.raises(LatentsError, match=r"no latents of images cut at 0\.1"):
+        WarmedLatents(cache, FreqWarm(3, 0.1), {0.15: low})
+    others = Extraction("kl-f8c4", "photos", SIDE, samples=COUNT, dtype="float32", seed=6, low_pass=0.15)
+    with pytest.raises(LatentsError, match="seed 5 and 6"):
+        WarmedLatents(cache, plan, {0.15: extract(others, tmp_path / "others", progress=False)})
+    with pytest.raises(LatentsError, match="linear"):
+        warmed(cache, FreqWarm(3, 0.15, "linear"))
+    with pytest.raises(LatentsError, match="TensorLatents"):
+        warmed(TensorLatents(torch.randn(4, 4, 4, 4)), plan)
+    with pytest.raises(LatentsError, match="low_pass"):
+        Extraction("kl-f8c4", low_pass=0.0)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Training
+
+
+class Watched(WarmedLatents):
+    """Keeps what each step was really fed."""
+
+    def __init__(self, *arguments):
+        super().__init__(*arguments)
+        self.fed = {}
+
+    def at(self, step):
+        self.fed[step] = super().at(step).identity.get("low_pass")
+        return super().at(step)
+
+
+def test_a_resumed_run_is_fed_what_an_uninterrupted_one_is(cache, tmp_path, monkeypatch):
+    plan, low = FreqWarm(4, 0.15), low_passed_cache(cache, 0.15)
+    whole = Watched(cache, plan, {0.15: low})
+    straight = experiments.train_denoiser(SMALL, whole, tmp_path / "straight", progress=False)
+    assert whole.fed == {0: 0.15, 1: 0.15, 2: 0.15, 3: 0.15, 4: None, 5: None}
+
+    class Cut(Exception):
+        pass
+
+    real = denoising.loss_of
+    for end in (3, 5):  # within the warm-up, and after it
+
+        def cut_short(model, latents, settings, end=end):
+            loss = real(model, latents, settings)
+
+            def broken(step, generator, **part):
+                if step == end:
+                    raise Cut
+                return loss(step, generator, **part)
+
+            return broken
+
+        first, second = Watched(cache, plan, {0.15: low}), Watched(cache, plan, {0.15: low})
+        monkeypatch.setattr(denoising, "loss_of", cut_short)
+        with pytest.raises(Cut):
+            experiments.train_denoiser(SMALL, first, tmp_path / f"cut{end}", checkpoint_every=2, progress=False)
+        monkeypatch.setattr(denoising, "loss_of", real)
+        again = experiments.train_denoiser(SMALL, second, tmp_path / f"cut{end}", checkpoint_every=2, progress=False)
+        assert min(second.fed) == end - end % 2
+        assert first.fed | second.fed == whole.fed
+        for a, b in zip(straight.denoiser.model.parameters(), again.denoiser.model.parameters(), strict=True):
+            assert torch.equal(a, b)
+
+
+def test_another_curriculum_is_another_run(cache, tmp_path):
+    low = low_passed_cache(cache, 0.15)
+    experiments.train_denoiser(SMALL, WarmedLatents(cache, FreqWarm(4, 0.15), {0.15: low}), tmp_path, progress=False)
+    for other in (cache, WarmedLatents(cache, FreqWarm(3, 0.15), {0.15: low})):
+        with pytest.raises(ValueError, match="latents"):
+            experiments.train_denoiser(SMALL, other, tmp_path, progress=False)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# From a shell
+
+TRAIN = ("--denoiser", "DiT-XXS/1", "--steps", "40", "--batch-size", "4", "--device", "cpu", "--checkpoint-every", "1",
+         "--curriculum", "freqwarm", "--r0", "0.2", "--warmup-steps", "20")  # fmt: skip
+
+
+def test_killed_in_a_shell_it_ends_with_the_same_weights(cache, tmp_path):
+    command = [sys.executable, "-m", "diffusab_book", "train", str(cache.path)]
+    subprocess.run([*command, str(tmp_path / "straight"), *TRAIN], check=True, capture_output=True)
+    out = tmp_path / "cut"
+    process = subprocess.Popen([*command, str(out), *TRAIN], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    while not list(out.glob("training/checkpoints/*")):
+        assert process.poll() is None
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    subprocess.run([*command, str(out), *TRAIN], check=True, capture_output=True)
+    straight, cut = ((tmp_path / name / "denoiser.safetensors").read_bytes() for name in ("straight", "cut"))
+    assert straight == cut
+    record = records.read(out / "record.json")
+    assert record.parameters["latents"]["curriculum"] == {
+        "warmup_steps": 20, "r0": 0.2, "schedule": "hard", "radii": [0.2]
+    }  # fmt: skip
+
+
+def test_on_the_fly_in_a_shell(tmp_path):
+    done = CliRunner().invoke(app, ["train", "kl-f8c4", str(tmp_path), "--images", "photos", "--resolution", "16",
+                                    *TRAIN[:2], "--steps", "2", "--batch-size", "2", "--device", "cpu", "--curriculum",
+                                    "freqwarm", "--schedule", "cosine", "--warmup-steps", "1"])  # fmt: skip
+    assert done.exit_code == 0, done.output
+    about = records.read(tmp_path / "record.json").parameters["latents"]["curriculum"]
+    assert about == {"warmup_steps": 1, "r0": 0.2, "schedule": "cosine"}
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [(["--curriculum", "slow"], "'slow'"), (["--warmup-steps", "3"], "--curriculum freqwarm"),
+     (["--r0", "0.3"], "--r0 0.3 is of a curriculum"), (["--schedule", "linear"], "--schedule linear is of"),
+     (["--curriculum", "freqwarm", "--steps", "4", "--warmup-steps", "5"], "--warmup-steps 5"),
+     (["--curriculum", "freqwarm", "--r0", "0.9"], "0.9"),
+     (["--curriculum", "freqwarm", "--schedule", "linear"], "on the fly")],
+)  # fmt: skip
+def test_bad_options_end_in_one_line(cache, tmp_path, options, said):
+    done = CliRunner().invoke(app, ["train", str(cache.path), str(tmp_path / "out"), "--device", "cpu", *options])
+    assert done.exit_code == 1
+    lines = [line for line in done.stderr.splitlines() if line.startswith("diffusab:")]
+    assert len(lines) == 1
+    assert said in lines[0]
+    assert not (tmp_path / "out").exists()

@@ -1,0 +1,341 @@
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import nn
+
+from diffusab_core import training
+from diffusab_core.training import Settings, TrainingDiverged, batch_indices, generator_at, train
+from diffusab_core.training.checkpoints import CheckpointError, FileStore
+
+SETTINGS = Settings(steps=12, seed=5, learning_rate=1e-2, warmup=3)
+DATA = torch.randn(20, 4, generator=torch.Generator().manual_seed(0))
+
+
+def network():
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.SiLU(), nn.Linear(8, 4))
+
+
+def denoising(model):
+    """A loss whose data and noise both depend on the step: resuming wrongly in either shows."""
+
+    def loss(step, generator):
+        x = DATA[batch_indices(step, 8, len(DATA), SETTINGS.seed)]
+        noise = torch.randn(x.shape, generator=generator)
+        error = (model(x + 0.1 * noise) - x).square().mean()
+        return error, {"rmse": error.detach().sqrt()}
+
+    return loss
+
+
+def run(settings=SETTINGS, loss_of=denoising, **options):
+    model = network()
+    return model, train(model, loss_of(model), settings, log_every=4, progress=False, **options)
+
+
+def assert_same_state(a, b):
+    assert a.keys() == b.keys()
+    for name in a:
+        assert torch.equal(a[name], b[name]), name
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Functions of (seed, step)
+
+
+def test_every_epoch_sees_every_item_once_across_batch_boundaries():
+    seen = [i for step in range(15) for i in batch_indices(step, 4, 10, seed=1)]
+    epochs = [seen[k : k + 10] for k in range(0, 60, 10)]
+    assert all(sorted(epoch) == list(range(10)) for epoch in epochs)
+    assert len({tuple(epoch) for epoch in epochs}) == 6  # reshuffled
+
+
+def test_order_and_noise_are_functions_of_seed_and_step():
+    assert batch_indices(7, 4, 100, seed=1) == batch_indices(7, 4, 100, seed=1)
+    assert batch_indices(7, 4, 100, seed=1) != batch_indices(7, 4, 100, seed=2)
+    draw = {(s, k): torch.randn(4, generator=generator_at(s, k)).tolist() for s in (0, 1) for k in (0, 1)}
+    assert len({tuple(v) for v in draw.values()}) == 4
+    assert draw[1, 1] == torch.randn(4, generator=generator_at(1, 1)).tolist()
+
+
+def test_learning_rate_warms_up_and_follows_half_a_cosine():
+    settings = Settings(steps=101, learning_rate=1.0, final_learning_rate=0.1, warmup=0)
+    assert training.learning_rate(0, settings) == pytest.approx(1.0)
+    assert training.learning_rate(50, settings) == pytest.approx(0.55)
+    assert training.learning_rate(100, settings) == pytest.approx(0.1)
+    warm = [training.learning_rate(k, replace(settings, warmup=4)) for k in range(5)]
+    assert warm == pytest.approx([0.2, 0.4, 0.6, 0.8, 1.0])
+
+
+def test_default_half_life():
+    assert Settings(steps=1000).half_life == 50
+    assert Settings(steps=400_000).half_life == 5000
+    assert Settings(steps=1000, ema_half_life=7).half_life == 7
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"steps": 0}, {"warmup": 12}, {"learning_rate": 0.0}, {"clip": -1.0}, {"ema_half_life": 0.0},
+        {"accumulation": 0},
+    ],
+)  # fmt: skip
+def test_impossible_settings_are_named(wrong):
+    (name,) = wrong
+    with pytest.raises(ValueError, match=name):
+        replace(SETTINGS, **wrong)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The loop
+
+
+def test_training_lowers_the_loss_and_is_repeatable():
+    settings = replace(SETTINGS, steps=200)
+    model, trained = run(settings)
+    assert trained.series["loss"][-1] < 0.6 * trained.series["loss"][0]
+    assert trained.series["rmse"][-1] == pytest.approx(math.sqrt(trained.series["loss"][-1]), rel=1e-5)
+    assert trained.series["step"] == [float(k) for k in range(4, 201, 4)]
+    again, _ = run(settings)
+    assert_same_state(model.state_dict(), again.state_dict())
+    other, _ = run(replace(settings, seed=6))
+    assert not torch.equal(model[0].weight, other[0].weight)
+
+
+def test_resuming_is_exact_to_the_bit(tmp_path):
+    path = tmp_path / "checkpoint.pt"
+    expected, expected_trained = run()
+
+    class Interrupted(Exception):
+        pass
+
+    def stops_at_nine(model):
+        inner = denoising(model)
+
+        def loss(step, generator):
+            if step == 9:
+                raise Interrupted
+            return inner(step, generator)
+
+        return loss
+
+    with pytest.raises(Interrupted):
+        run(loss_of=stops_at_nine, checkpoint=path, checkpoint_every=5)
+    resumed, trained = run(checkpoint=path, checkpoint_every=5)
+    assert trained.resumed_from == 5
+    assert_same_state(resumed.state_dict(), expected.state_dict())
+    assert_same_state(trained.ema, expected_trained.ema)
+    assert trained.series == expected_trained.series
+    # no half-written file is left
+    assert {file.name for file in tmp_path.iterdir()} == {"checkpoint.pt", "checkpoint.pt.previous"}
+
+    finished, trained = run(checkpoint=path)  # a finished run is only read back
+    assert trained.resumed_from == SETTINGS.steps
+    assert_same_state(finished.state_dict(), expected.state_dict())
+
+
+def test_other_settings_are_refused_by_name(tmp_path):
+    run(checkpoint=tmp_path / "c.pt")
+    with pytest.raises(CheckpointError, match=r"learning_rate 0\.01 -> 0\.02"):
+        run(replace(SETTINGS, learning_rate=0.02), checkpoint=tmp_path / "c.pt")
+
+
+def test_another_identity_is_refused_by_name(tmp_path):
+    run(checkpoint=tmp_path / "c.pt", identity={"method": "se", "scales": (2, 4)})
+    run(checkpoint=tmp_path / "c.pt", identity={"method": "se", "scales": (2, 4)})
+    with pytest.raises(CheckpointError, match="method 'se' -> 'plain'"):
+        run(checkpoint=tmp_path / "c.pt", identity={"method": "plain", "scales": (2, 4)})
+
+
+def test_a_truncated_checkpoint_costs_only_the_steps_since_the_one_before(tmp_path):
+    path = tmp_path / "c.pt"
+    expected, expected_trained = run()
+    run(checkpoint=path, checkpoint_every=5)  # saves after 5, 10 and 12 steps
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with pytest.warns(UserWarning, match=r"c\.pt cannot be read .* going on from the one before it, at step 10"):
+        resumed, trained = run(checkpoint=path, checkpoint_every=5)
+    assert trained.resumed_from == 10
+    assert_same_state(resumed.state_dict(), expected.state_dict())
+    assert trained.series == expected_trained.series
+
+
+def test_a_store_is_resumed_like_the_file_it_wraps(tmp_path):
+    run(checkpoint=tmp_path / "c.pt")
+    assert run(checkpoint=FileStore(tmp_path / "c.pt"))[1].resumed_from == SETTINGS.steps
+
+
+def test_the_parts_of_a_step_get_the_same_noise_and_are_averaged(tmp_path):
+    calls = []
+
+    def linear(model):
+        def loss(step, generator, part):
+            index, _ = part
+            noise = torch.randn(3, generator=generator)
+            calls.append((step, part, noise.tolist()))
+            # gradient index + 1 for every weight, and three scalars that differ between parts
+            return (index + 1) * sum(p.sum() for p in model.parameters()), {"index": torch.tensor(float(index))}
+
+        return loss
+
+    settings = replace(SETTINGS, steps=4, accumulation=3)
+    gradients = []
+
+    def watched(model):
+        model[3].bias.register_post_accumulate_grad_hook(lambda p: gradients.append(p.grad[0].item()))
+        return linear(model)
+
+    _, trained = run(settings, loss_of=watched)
+    assert [(step, part) for step, part, _ in calls] == [(k, (i, 3)) for k in range(4) for i in range(3)]
+    noises = [tuple(noise) for _, _, noise in calls]
+    assert all(noises[3 * k] == noises[3 * k + 1] == noises[3 * k + 2] for k in range(4))
+    assert len(set(noises)) == 4
+    assert gradients[2::3] == pytest.approx([2.0] * 4)  # the mean of 1, 2 and 3
+    assert trained.series["index"] == [1.0]
+
+
+def test_an_interrupted_run_may_go_on_with_another_number_of_parts(tmp_path):
+    def in_parts(model):
+        def loss(step, generator, part=(0, 1)):
+            index, parts = part
+            x = DATA[batch_indices(step, 8, len(DATA), SETTINGS.seed)].chunk(parts)[index]
+            return (model(x) - x).square().mean()
+
+        return loss
+
+    def layers():
+        torch.manual_seed(0)
+        return nn.Sequential(nn.Linear(4, 8), nn.SiLU(), nn.Linear(8, 4))  # nothing looks at the whole batch
+
+    def train_layers(settings, **options):
+        model = layers()
+        return train(model, in_parts(model), settings, progress=False, log_every=1, checkpoint_every=5, **options)
+
+    whole = train_layers(SETTINGS)
+    path = tmp_path / "c.pt"
+    train_layers(replace(SETTINGS, accumulation=2), checkpoint=path)
+    path.unlink()  # leaves the checkpoint of step 10
+    resumed = train_layers(replace(SETTINGS, accumulation=4), checkpoint=path)
+    assert resumed.resumed_from == 10
+    assert resumed.series["loss"] == pytest.approx(whole.series["loss"], rel=1e-5)
+
+
+def test_snapshots_are_kept_and_continue_after_a_stop(tmp_path):
+    def with_snapshots(settings, **options):
+        model = network()
+        options |= {"snapshot": lambda: {"weight": [model[0].weight.abs().sum().item()]}, "snapshot_every": 5}
+        return train(model, denoising(model), settings, progress=False, log_every=4, **options)
+
+    whole = with_snapshots(SETTINGS)
+    assert [shot["step"] for shot in whole.snapshots] == [0, 5, 10, 12]
+    assert len({tuple(shot["weight"]) for shot in whole.snapshots}) == 4
+    path = tmp_path / "c.pt"
+    with_snapshots(SETTINGS, checkpoint=path, checkpoint_every=7)
+    path.unlink()  # leaves the checkpoint of step 7
+    again = with_snapshots(SETTINGS, checkpoint=path, checkpoint_every=7)
+    assert again.resumed_from == 7
+    assert again.snapshots == whole.snapshots
+
+
+def test_snapshots_may_be_of_the_averaged_weights():
+    model, seen = network(), []
+    options = {"snapshot_every": SETTINGS.steps, "snapshot_average": True, "progress": False}
+    trained = train(model, denoising(model), SETTINGS, snapshot=lambda ema: seen.append(ema) or {}, **options)
+    assert_same_state(seen[0], network().state_dict())  # a copy: training does not change it
+    assert_same_state(seen[1], trained.ema)
+    assert not torch.equal(trained.ema["0.weight"], model[0].weight)
+
+
+def test_scalars_are_handed_on_and_samples_are_named():
+    seen = []
+    run(on_log=lambda step, values: seen.append((step, sorted(values))))
+    assert seen == [(step, ["learning_rate", "loss", "rmse"]) for step in (4, 8, 12)]
+    with pytest.raises(TrainingDiverged, match="at step 0, on items 3 and 4; the weights"):
+        run(loss_of=lambda m: lambda s, g: denoising(m)(s, g)[0] * math.nan, samples=lambda step: "items 3 and 4")
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_a_loss_that_is_not_finite_stops_before_the_weights_change(bad):
+    def loss_of(model):
+        inner = denoising(model)
+        return lambda step, generator: inner(step, generator)[0] * (bad if step == 2 else 1)
+
+    model = network()
+    with pytest.raises(TrainingDiverged, match=f"the loss is {bad} at step 2") as caught:
+        train(model, loss_of(model), SETTINGS, progress=False)
+    assert caught.value.step == 2
+    assert_parameters_after_two_steps(model)
+
+
+def test_a_gradient_that_is_not_finite_stops_before_the_weights_change():
+    def loss_of(model):
+        def loss(step, generator):
+            value = denoising(model)(step, generator)[0]
+            # sqrt has an infinite slope at 0: the value is finite, the gradient is not
+            return value + (model[0].weight.sum() * 0).sqrt() if step == 2 else value
+
+        return loss
+
+    model = network()
+    with pytest.raises(TrainingDiverged, match=r"gradient norm is .* at step 2"):
+        train(model, loss_of(model), SETTINGS, progress=False)
+    assert_parameters_after_two_steps(model)
+
+
+def assert_parameters_after_two_steps(model):
+    reference = network()
+
+    class Stop(Exception):
+        pass
+
+    def loss(step, generator):
+        if step == 2:
+            raise Stop
+        return denoising(reference)(step, generator)
+
+    with pytest.raises(Stop):
+        train(reference, loss, SETTINGS, progress=False)
+    for wanted, got in zip(reference.parameters(), model.parameters(), strict=True):
+        assert torch.equal(wanted, got)
+
+
+def test_average_has_the_stated_half_life_and_holds_buffers():
+    model = nn.Linear(1, 1)
+    model.register_buffer("count", torch.tensor(0))
+    model.register_buffer("moving", torch.tensor(0.0))
+    average = training._Average(model, half_life=10)
+    start = model.weight.item()
+    with torch.no_grad():
+        model.weight += 1
+        model.moving += 1
+        model.count += 3
+    for _ in range(10):
+        average.update(model)
+    assert average.state["weight"].item() == pytest.approx(start + 0.5, abs=1e-6)
+    assert average.state["moving"].item() == pytest.approx(0.5, abs=1e-6)
+    assert average.state["count"].item() == 3
+
+
+def test_frozen_parameters_stay_and_nothing_to_train_is_an_error():
+    model = network()
+    model[0].requires_grad_(False)
+    before = model[0].weight.clone()
+    train(model, denoising(model), SETTINGS, progress=False)
+    assert torch.equal(model[0].weight, before)
+    assert not torch.equal(model[3].weight, network()[3].weight)
+    with pytest.raises(ValueError, match="nothing to train"):
+        train(model.requires_grad_(False), denoising(model), SETTINGS, progress=False)
+
+
+def test_clipping_bounds_the_gradient(monkeypatch):
+    norms = []
+    monkeypatch.setattr(
+        torch.optim.AdamW,
+        "step",
+        lambda self, *a: norms.append(
+            math.sqrt(sum(p.grad.square().sum().item() for group in self.param_groups for p in group["params"]))
+        ),
+    )
+    run(replace(SETTINGS, clip=0.01))
+    assert norms == pytest.approx([0.01] * SETTINGS.steps, rel=1e-3)
