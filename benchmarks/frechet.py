@@ -2,8 +2,8 @@ r"""Speed of the Fréchet distance between two sets of features against torchmet
 
 Both get the same features, 50 000 x 2 048 in float32 of either set as FID has them, in batches, and have to deliver the
 distance: means and covariances in float64 included, the network and precision and recall not. Ours is
-:class:`diffusab_core.metrics.frechet.FeatureStatistics`, theirs ``FrechetInceptionDistance`` with a network that returns what
-it is given. The two results are compared before anything is timed.
+:class:`diffusab_core.metrics.frechet.FeatureStatistics`, theirs ``FrechetInceptionDistance`` with a network that
+returns what it is given. The two results are compared before anything is timed.
 """
 
 from __future__ import annotations

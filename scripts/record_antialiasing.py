@@ -4,7 +4,8 @@
     python scripts/record_antialiasing.py kl-f8c4 kl-f8c4-blurred --seeds 0
 
 An arm is a shipped recipe, as it is or "-blurred": before training, each strided convolution of the encoder is replaced
-by the convolution, a binomial blur and sampling (diffusab_core.metrics.aliasing.BlurPool). Initial weights, crops, noise and
+by the convolution, a binomial blur and sampling (diffusab_core.metrics.aliasing.BlurPool). Initial weights, crops,
+noise and
 steps of a seed are the same in both. "-blurred-denoised" trains the denoiser of record_freqwarm.py on latents of the
 blurred encoder with seed 0; its strided counterparts are the arms c4 and c64 there. One record for each arm and seed in
 book/results/antialiasing/; what is recorded is left alone, and an interrupted training goes on. Weights of the blurred

@@ -3,8 +3,8 @@
     python scripts/record_family.py                        every member, seeds 0, 1 and 2: hours on a small machine
     python scripts/record_family.py kl-f8c4 --seeds 1 2
 
-Seed 0 is what ships in diffusab_core/autoencoders/weights; of the others only the record is kept, in book/results/family/. A member
-whose record is there is left alone, so the command continues where it was interrupted.
+Seed 0 is what ships in diffusab_core/autoencoders/weights; of the others only the record is kept, in
+book/results/family/. A member whose record is there is left alone, so the command continues where it was interrupted.
 """
 
 from __future__ import annotations

@@ -3,7 +3,8 @@
 
     python scripts/ship_finetuned.py runs/finetuning
 
-Writes diffusab_core/autoencoders/weights/NAME for each arm below, with the normalisation of its own latents, a card and its record.
+Writes diffusab_core/autoencoders/weights/NAME for each arm below, with the normalisation of its own latents, a card
+and its record.
 """
 
 from __future__ import annotations

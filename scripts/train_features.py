@@ -193,8 +193,8 @@ def card(recipe: Recipe, record: records.RunRecord) -> str:
     paragraphs = textwrap.dedent(f"""\
         A classifier of {m["parameters"]:.0f} parameters, trained by this project, whose {FEATURES} features give
         Fréchet distances where no other network's weights are on the disk. It opens with
-        `diffusab_core.metrics.offline_features.offline_features()`; weights are stored in half precision, with their SHA-256
-        beside them.
+        `diffusab_core.metrics.offline_features.offline_features()`; weights are stored in half precision, with their
+        SHA-256 beside them.
 
         **This is not Inception.** Its distances are comparable only among themselves: same weights, same number of
         images, same image size. They are not FID, and no published figure can be set beside them.

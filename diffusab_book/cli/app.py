@@ -155,6 +155,3 @@ def profile(
     except KeyboardInterrupt:
         fail("interrupted; nothing was written")
         raise typer.Exit(130) from None
-
-
-# Their commands register themselves.

@@ -48,7 +48,8 @@ def fed_energy(
     r"""Energy of each latent band as a denoiser is fed it, when the images keep what lies within a radius.
 
     Latents (posterior means) are normalised by each channel's mean and standard deviation over the *whole* images'
-    latents, whatever the radius, as :class:`diffusab_core.methods.freqwarm.WarmedLatents` does it; so every channel counts
+    latents, whatever the radius, as :class:`diffusab_core.methods.freqwarm.WarmedLatents` does it; so every channel
+    counts
     alike. Energy is the mean of :math:`|F(z)|^2` over the band's frequencies, the channels and the images, with the
     orthonormal transform: one in every band for white normalised latents.
 

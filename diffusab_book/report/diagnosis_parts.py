@@ -1,6 +1,7 @@
 r"""The measurements behind ``diffusab report``, each of one autoencoder on one batch or one stream of images.
 
-:mod:`diffusab_book.report.diagnosis` puts them together. Images are ``(N, 3, H, W)`` in [-1, 1], latents posterior means.
+:mod:`diffusab_book.report.diagnosis` puts them together. Images are ``(N, 3, H, W)`` in [-1, 1], latents posterior
+means.
 """
 
 from __future__ import annotations

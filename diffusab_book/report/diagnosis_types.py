@@ -1,8 +1,8 @@
 """What ``diffusab report`` measures of an autoencoder, as plain numbers.
 
 Everything here is a frozen dataclass of numbers, names and tuples, so that a report is one JSON file and what is said
-about it (:mod:`diffusab_book.report.diagnosis_findings`) is a pure function. A PSNR that would be infinite (two identical
-images) is ``None``, in JSON ``null``.
+about it (:mod:`diffusab_book.report.diagnosis_findings`) is a pure function. A PSNR that would be infinite (two
+identical images) is ``None``, in JSON ``null``.
 """
 
 from __future__ import annotations
@@ -186,7 +186,7 @@ class Cutoff:
 
 @dataclass(frozen=True)
 class GratingResponse:
-    """What becomes of sinusoidal gratings, pooled over angles and phases; see :class:`diffusab_core.metrics.aliasing.Transfer`.
+    """What becomes of sinusoidal gratings, pooled over angles and phases; see :mod:`diffusab_core.metrics.aliasing`.
 
     Attributes:
         images: How many images the gratings were added to.

@@ -1,7 +1,7 @@
 r"""The profile report of autoencoders: frequency profiles of their latents beside RGB at latent size.
 
-:func:`measure` streams images through the models in constant memory; :func:`diffusab_book.report.report_output.write` puts
-the result into a folder. Source: Skorokhodov et al. 2025, Fig. 2 and Eq. 1.
+:func:`measure` streams images through the models in constant memory; :func:`diffusab_book.report.report_output.write`
+puts the result into a folder. Source: Skorokhodov et al. 2025, Fig. 2 and Eq. 1.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@ r"""One face over every autoencoder: encode to a posterior, decode, latent shape
 
 :func:`load` opens a model from three places: by the name of a shipped one, from a local folder in diffusers' layout,
 or by the id of a repository on the Hugging Face hub. What differs between diffusers' classes is kept in
-:mod:`diffusab_core.autoencoders.families`, the papers' models in :mod:`diffusab_core.autoencoders.catalogue`; what one needs of both can be
-imported from here.
+:mod:`diffusab_core.autoencoders.families`, the papers' models in :mod:`diffusab_core.autoencoders.catalogue`; what one
+needs of both can be imported from here.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 r"""WebDataset tar shards, and one way to open images of any kind.
 
 :class:`TarImages` reads tar files in place, at random. :func:`open_images` chooses by what a place is between them,
-folders (:mod:`diffusab_core.data.folders`), tables (:mod:`diffusab_core.data.tables`) and the images that need no files. All
+folders (:mod:`diffusab_core.data.folders`), tables (:mod:`diffusab_core.data.tables`) and the images that need no
+files. All
 that are stored are :class:`~diffusab_core.data.stored.StoredImages`: one image through any of them is one tensor.
 """
 
@@ -44,7 +45,8 @@ class TarImages(StoredImages):
 
     Args:
         shards: A tar file or several.
-        resolution: As in :class:`~diffusab_core.data.stored.StoredImages`, and so are ``crop``, ``seed`` and ``labels``.
+        resolution: As in :class:`~diffusab_core.data.stored.StoredImages`, and so are ``crop``, ``seed`` and
+            ``labels``.
         check: ``"header"`` reads every member once, for its size; ``"decode"`` decodes every one, ``"none"`` none.
             What a check finds is listed in ``skipped``; what it cannot find is an error when its turn comes.
         progress: Show progress bars while looking through many shards or images.
@@ -210,7 +212,8 @@ def open_images(
     - ``"photos"`` and ``"leaves"``: :class:`~diffusab_core.data.Photos` and :class:`~diffusab_core.data.leaves.Leaves`;
     - a folder: :class:`~diffusab_core.data.folders.ImageFolder`;
     - files ``*.tar``: :class:`TarImages`;
-    - files ``*.arrow`` or ``*.parquet``, or a folder of ``save_to_disk``: :class:`~diffusab_core.data.tables.ArrowImages`;
+    - files ``*.arrow`` or ``*.parquet``, or a folder of ``save_to_disk``:
+      :class:`~diffusab_core.data.tables.ArrowImages`;
     - ``owner/name``, where there is no such path: the same, of a dataset on the Hugging Face hub.
 
     Files may be given as one, as a list, or as patterns with braces (``train-{0000..0009}.tar``) or wildcards. The two

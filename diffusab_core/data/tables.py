@@ -24,7 +24,8 @@ class ArrowImages(StoredImages):
 
     Args:
         rows: The table; :func:`load_table` opens one.
-        resolution: As in :class:`~diffusab_core.data.stored.StoredImages`, and so are ``crop``, ``seed`` and ``labels``.
+        resolution: As in :class:`~diffusab_core.data.stored.StoredImages`, and so are ``crop``, ``seed`` and
+            ``labels``.
         image_column: Where the images are. When left out, the only column of type ``Image`` or, if there is none, of
             encoded bytes.
         label_column: Where the labels are. When left out, the only ``ClassLabel`` or, if there is none, the only whole

@@ -171,8 +171,8 @@ def in_words(lpips: LPIPSDistance | None) -> str:
 class Finetuned:
     """A finished run: the autoencoder with the averaged weights, and its record.
 
-    The record's metrics hold what :func:`diffusab_core.methods.finetuning.examine` found before and after, its series the
-    losses and the snapshots: ``snapshot_step``, one series for each number, and for step K the profile
+    The record's metrics hold what :func:`diffusab_core.methods.finetuning.examine` found before and after, its series
+    the losses and the snapshots: ``snapshot_step``, one series for each number, and for step K the profile
     ``snapshot_profile_K``. Snapshots are of the weights of their step, not of their average. Its notes name the
     perceptual loss that was used, with the file of its backbone.
     """
@@ -203,8 +203,8 @@ def finetune(
         settings: What is run.
         out: Folder for the result; its ``training/`` holds the checkpoint and TensorBoard's logs.
         size: For the run record.
-        dataset: What to train on, as :class:`~diffusab_core.training.batches.Batches` takes it; ``settings.images`` then only
-            names it. By default, what ``settings.images`` opens.
+        dataset: What to train on, as :class:`~diffusab_core.training.batches.Batches` takes it; ``settings.images``
+            then only names it. By default, what ``settings.images`` opens.
         probe: Images ``(N, 3, H, W)`` on which spectrum and reconstruction are watched; by default 64 crops of 128
             pixels of the photographs that nothing here is trained on.
         perceptual_weights: See :func:`diffusab_core.metrics.lpips_distance`.

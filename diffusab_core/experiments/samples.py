@@ -33,8 +33,8 @@ class SampleEvaluation:
     """Which samples to compare with what.
 
     Attributes:
-        samples: A folder that ``diffusab sample`` wrote, or what :func:`diffusab_core.data.shards.open_images` takes. Of
-            ``photos`` and ``leaves`` others are drawn than for the reference: the score of perfect samples.
+        samples: A folder that ``diffusab sample`` wrote, or what :func:`diffusab_core.data.shards.open_images` takes.
+            Of ``photos`` and ``leaves`` others are drawn than for the reference: the score of perfect samples.
         reference: What ``open_images`` takes, or a file of statistics that ``cache`` once wrote.
         features: Feature network, in :data:`FEATURES`; ``"offline"`` is this project's own small one,
             :mod:`diffusab_core.metrics.offline_features`, which is not Inception.

@@ -1,43 +1,35 @@
-"""From noise to data, and what is known of the way exactly: rectified flow, Gaussian closed forms, DDPM."""
+"""From noise to data, and what is known of the way exactly: rectified flow and its Gaussian closed forms.
 
-from diffusab_core.flow.ddpm import (
-    METHODS,
-    SCHEDULE,
-    Method,
-    Schedule,
-    interpolate,
-    sample,
-    sampling_steps,
-    target,
-    training_times,
-)
+Diffusion on discrete steps is in :mod:`diffusab_core.flow.ddpm`.
+"""
+
 from diffusab_core.flow.gaussian import (
-    check_times,
     crossover_time,
     frequency_snr,
     gaussian_path,
     gaussian_velocity,
     least_loss,
     mean_least_loss,
-    times_like,
 )
 from diffusab_core.flow.path import (
+    METHODS,
+    Method,
     TimeLike,
     Velocity,
     guided,
+    interpolate,
     logit_normal_times,
+    sample,
     sampling_times,
+    target,
     time_shift,
 )
 
 __all__ = [
     "METHODS",
-    "SCHEDULE",
     "Method",
-    "Schedule",
     "TimeLike",
     "Velocity",
-    "check_times",
     "crossover_time",
     "frequency_snr",
     "gaussian_path",
@@ -48,10 +40,7 @@ __all__ = [
     "logit_normal_times",
     "mean_least_loss",
     "sample",
-    "sampling_steps",
     "sampling_times",
     "target",
     "time_shift",
-    "times_like",
-    "training_times",
 ]

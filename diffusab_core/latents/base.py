@@ -5,7 +5,8 @@ at each step, and :math:`m, s` are each channel's mean and standard deviation ov
 2025 and their code). So what is kept of an image is :math:`\mu` and :math:`\sigma`, never a sample.
 
 :class:`TensorLatents` holds tensors, :class:`~diffusab_core.latents.encoded.EncodedLatents` encodes when asked, and
-:class:`~diffusab_core.latents.cache.LatentCache` reads what :func:`~diffusab_core.latents.extraction.extract` has stored.
+:class:`~diffusab_core.latents.cache.LatentCache` reads what :func:`~diffusab_core.latents.extraction.extract` has
+stored.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-r"""Latents on the disk: :class:`LatentCache` reads at random what :func:`~diffusab_core.latents.extraction.extract` has stored.
+r"""Latents on the disk: :class:`LatentCache` reads at random what an extraction has stored.
 
 A cache is a folder of safetensors shards and an index, ``latents.json``. A shard holds ``mean`` and, unless the
 autoencoder is deterministic, ``std``, each ``(n, *shape)``; with flips also ``mean_flipped`` and ``std_flipped``; with
@@ -24,7 +24,7 @@ from diffusab_core.latents.files import CacheError
 
 
 class LatentCache(Latents):
-    """Latents that :func:`~diffusab_core.latents.extraction.extract` has stored. Opening it checks names, sizes and headers of
+    """Latents that were stored by an extraction. Opening it checks names, sizes and headers of
     all shards, not their contents; :meth:`verify` checks those.
 
     Args:
@@ -33,8 +33,8 @@ class LatentCache(Latents):
 
     Attributes:
         nbytes: Size of the shards on the disk in bytes.
-        encoded: How many images the call of :func:`~diffusab_core.latents.extraction.extract` that returned it encoded, in
-            ``seconds`` seconds.
+        encoded: How many images the call of :func:`~diffusab_core.latents.extraction.extract` that returned it
+            encoded, in ``seconds`` seconds.
         skipped: Images that could not be used, with the reason, at most 20 of them; ``skipped_count`` is their number.
 
     Raises:

@@ -35,7 +35,8 @@ class Extraction:
     """What to extract.
 
     Attributes:
-        model: Shipped name, diffusers folder or hub id, as :func:`diffusab_core.autoencoders.sources.open_model` takes it.
+        model: Shipped name, diffusers folder or hub id, as :func:`diffusab_core.autoencoders.sources.open_model` takes
+            it.
         images: As :func:`diffusab_core.data.shards.open_images` takes it.
         resolution: Side of the square images in pixels.
         crop: ``"center"`` or ``"random"``, one random crop of each image; of no concern to ``photos`` and ``leaves``.
@@ -95,7 +96,8 @@ def extract(
         settings: What to extract.
         out: Folder of the cache; new, empty, or one that the same settings have begun.
         dataset: What to encode, map-style, by default what ``settings.images`` opens. Items as in
-            :class:`~diffusab_core.latents.encoded.EncodedLatents`, so clips, too; ``settings.images`` then only names it.
+            :class:`~diffusab_core.latents.encoded.EncodedLatents`, so clips, too; ``settings.images`` then only names
+            it.
         batch_size: Images encoded at a time.
         workers: Processes that read images ahead; 0 reads in this one.
         progress: Show progress bars.

@@ -104,8 +104,8 @@ def reconstruction_cost(
     The module is not run: a copy without weights is, on the meta device.
 
     Args:
-        module: A model of one of the :data:`diffusab_core.autoencoders.families.FAMILIES`, with weights or without. A video
-            autoencoder is given images as clips of one frame.
+        module: A model of one of the :data:`diffusab_core.autoencoders.families.FAMILIES`, with weights or without. A
+            video autoencoder is given images as clips of one frame.
         resolution: Side of the square images in pixels.
         scales: Downsampling scales of the latent.
         batch: Images.

@@ -150,7 +150,8 @@ def low_passed_cache(cache: LatentCache, radius: float, *, device: str = "cpu", 
     """The cache of the same images low-passed, beside the given one; extracted first unless it is there.
 
     Args:
-        cache: Of the whole images, from :func:`~diffusab_core.latents.extraction.extract` on images that it opened itself.
+        cache: Of the whole images, from :func:`~diffusab_core.latents.extraction.extract` on images that it opened
+            itself.
         radius: In cycles per pixel.
         device: Where to encode.
         batch_size: Images encoded at a time.

@@ -1,7 +1,8 @@
 r"""A small feature network of this project's own, for Fréchet distances without a download.
 
 **It is not Inception.** A classifier of about 0.2 million parameters was trained on 64 x 64 images to tell the twelve
-classes of :mod:`diffusab_core.data.leaves` and the five training photographs apart, and to say how much a photograph was
+classes of :mod:`diffusab_core.data.leaves` and the five training photographs apart, and to say how much a photograph
+was
 blurred and how much noise was added to it; an image's features are the 32 numbers before these last layers. Distances
 over them say which of several sets of images is nearer to a reference, and compare with one another only: never with
 FID, FDD or any published number. ``scripts/train_features.py`` trains it; data, recipe and measurements are in the card

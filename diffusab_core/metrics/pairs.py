@@ -1,10 +1,11 @@
 r"""How far a reconstruction or a set of samples is from the real thing.
 
 Pairs of images: :func:`psnr`, :func:`ssim`, LPIPS. Sets of images: Fréchet distances, from
-:mod:`diffusab_core.metrics.frechet`, and what is said of generated samples, from :mod:`diffusab_core.metrics.samples`. Spectra:
+:mod:`diffusab_core.metrics.frechet`, and what is said of generated samples, from :mod:`diffusab_core.metrics.samples`.
+Spectra:
 :func:`spectrum_distance` and :func:`cut_curve`. The networks behind LPIPS and the Fréchet distances are opened by
-:mod:`diffusab_core.metrics.networks` and :mod:`diffusab_core.metrics.video_features`; the public names of these modules are names of
-this one too.
+:mod:`diffusab_core.metrics.networks` and :mod:`diffusab_core.metrics.video_features`; the public names of these
+modules are names of this one too.
 
 Images are nominally in [-1, 1]. What is measured is clamped to that range first: what is saved and looked at is.
 """

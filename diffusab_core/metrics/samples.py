@@ -6,7 +6,8 @@ sums of class probabilities and at most 10 000 features, however many images the
 through its own share.
 
 A feature extractor is a module with the attributes ``name``, ``dimensions`` and ``digest``, as those of
-:mod:`~diffusab_core.metrics.offline_features`, :mod:`~diffusab_core.metrics.networks` and :mod:`~diffusab_core.metrics.video_features` are.
+:mod:`~diffusab_core.metrics.offline_features`, :mod:`~diffusab_core.metrics.networks` and
+:mod:`~diffusab_core.metrics.video_features` are.
 Numbers over another extractor, another number of samples, or other reference images do not compare.
 """
 

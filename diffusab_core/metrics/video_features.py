@@ -1,7 +1,8 @@
 r"""The video network behind FVD: I3D, as the TorchScript file that StyleGAN-V and most later work take.
 
 The file, ``i3d_torchscript.pt``, does not come with this package and nothing is downloaded. Unlike the weights that
-:mod:`diffusab_core.metrics.networks` reads it holds the network's program, too, which runs inside TorchScript's interpreter:
+:mod:`diffusab_core.metrics.networks` reads it holds the network's program, too, which runs inside TorchScript's
+interpreter:
 open it from a source you trust. **The real file was not at hand where this package is tested**: the tests call a small
 TorchScript network of the same convention, so that published values come out is not checked.
 """

@@ -1,7 +1,7 @@
 r"""Spectra of images and latents: frequency profiles, and the one place to import every spectral tool from.
 
-The blockwise DCT and cutting are in :mod:`diffusab_core.spectrum.dct`, the radial tools in :mod:`diffusab_core.spectrum.radial`; their
-public names are names of this module too.
+The blockwise DCT and cutting are in :mod:`diffusab_core.spectrum.dct`, the radial tools in
+:mod:`diffusab_core.spectrum.radial`; their public names are names of this module too.
 
 Source: Skorokhodov et al. 2025, "Improving the Diffusability of Autoencoders", Eq. 1.
 """

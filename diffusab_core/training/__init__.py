@@ -42,7 +42,6 @@ from diffusab_core.training.world import (
     reduce_gradients,
     shard,
     unsharded,
-    world,
 )
 
 __all__ = [
@@ -79,5 +78,4 @@ __all__ = [
     "shard",
     "train",
     "unsharded",
-    "world",
 ]

@@ -5,7 +5,8 @@ A run is a pure function of its settings: batches come from :func:`batch_indices
 be saved (:mod:`diffusab_core.training.checkpoints`), and an interrupted run, once resumed, ends with the weights of an
 uninterrupted one, bit for bit on a CPU.
 
-The same loop runs in one process or in many (:mod:`diffusab_core.training.world`), and cuts the batch of a step into parts
+The same loop runs in one process or in many (:mod:`diffusab_core.training.world`), and cuts the batch of a step into
+parts
 where it is too large for the memory. Every part draws the noise of the whole batch and takes its share, so that neither
 the number of processes nor that of parts changes a loss by more than rounding.
 """
@@ -193,7 +194,8 @@ def train(
     ``rank`` computes ``accumulation``, from ``rank * accumulation`` on.
 
     Args:
-        module: What is trained; on its device already, and sharded (:func:`diffusab_core.training.world.shard`) if there
+        module: What is trained; on its device already, and sharded (:func:`diffusab_core.training.world.shard`) if
+            there
             are several processes. Compile it in place (``module.compile()``), or the names in ``ema`` and checkpoints
             begin with ``_orig_mod.``.
         loss_fn: ``loss_fn(step, generator)`` returns the loss, or the loss and a dictionary of scalars. All of its

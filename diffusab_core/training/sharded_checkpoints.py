@@ -36,7 +36,7 @@ KEPT = 2  # the newest, and the one before in case the newest gets damaged
 
 @dataclass(frozen=True)
 class ShardedStore:
-    """Checkpoints in ``folder``, of all processes of ``world``; a :class:`diffusab_core.training.checkpoints.CheckpointStore`.
+    """Checkpoints in ``folder``, of all processes of ``world``; a :class:`~diffusab_core.training.CheckpointStore`.
 
     A damaged newest checkpoint is passed over with a warning that names it and the step that the run goes on from. What
     identifies a run has to be plain values, as JSON holds them.

@@ -7,7 +7,7 @@ from typer.testing import CliRunner
 
 from diffusab_book import chapters as notebooks
 from diffusab_book.chapters import ParameterError
-from diffusab_book.cli.app import app
+from diffusab_book.cli import app
 from diffusab_core.experiments import records
 
 CHAPTERS = sorted(notebooks.NOTEBOOKS.glob("[0-9][0-9]_*.py"))
@@ -127,7 +127,7 @@ steps: int = 10
 record_path: str = ""
 
 # %%
-from diffusab_core import records
+from diffusab_core.experiments import records
 run = records.start("07_demo", parameters={"steps": steps}, seed=seed, size=size, data="none")
 
 # %%

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from typer.testing import CliRunner
 
-from diffusab_book.cli.app import app
+from diffusab_book.cli import app
 from diffusab_core import autoencoders
 
 

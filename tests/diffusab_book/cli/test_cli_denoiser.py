@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from typer.testing import CliRunner
 
-from diffusab_book.cli.app import app
+from diffusab_book.cli import app
 from diffusab_book.figures import to_uint8
 from diffusab_core import autoencoders, data, experiments
 from diffusab_core.experiments import records

@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file
 from typer.testing import CliRunner
 
-from diffusab_book.cli.app import app
+from diffusab_book.cli import app
 
 COMMAND = Path(sys.executable).with_name("diffusab")
 SMALL = ["--perceptual", "none", "--resolution", "32", "--batch-size", "2", "--device", "cpu"]

@@ -14,7 +14,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 import diffusab_book.cli.latents  # noqa: F401  registers the command
-from diffusab_book.cli.app import app
+from diffusab_book.cli import app
 from diffusab_core.latents.cache import LatentCache
 
 SMALL = ["--resolution", "16", "--device", "cpu"]

@@ -11,7 +11,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 import diffusab_book.cli.report  # noqa: F401  registers the command
-from diffusab_book.cli.app import app
+from diffusab_book.cli import app
 from diffusab_book.report import diagnosis
 from diffusab_core import data
 from diffusab_core.experiments import records

@@ -22,7 +22,7 @@ from PIL import Image
 from safetensors.torch import save_file
 from typer.testing import CliRunner
 
-from diffusab_book.cli.app import app
+from diffusab_book.cli import app
 from diffusab_book.report import report, report_images, report_output
 from diffusab_book.report.report_types import Options, ReportError
 from diffusab_core import autoencoders, data
@@ -686,7 +686,7 @@ def test_out_without_permission(tmp_path, latents):
 
 
 def shell(*words, **kwargs):
-    command = [sys.executable, "-c", "from diffusab_book.cli.app import app; app()", "profile", *map(str, words)]
+    command = [sys.executable, "-c", "from diffusab_book.cli import app; app()", "profile", *map(str, words)]
     return subprocess.run(command, stderr=subprocess.PIPE, text=True, timeout=120, check=False, **kwargs)
 
 

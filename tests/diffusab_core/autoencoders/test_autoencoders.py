@@ -7,8 +7,9 @@ import torch
 from diffusers import AutoencoderKL
 from huggingface_hub import errors as hub_errors
 
-from diffusab_core import autoencoders, data, metrics
+from diffusab_core import data, metrics
 from diffusab_core.autoencoders import CATALOGUE, SHIPPED, WEIGHTS, Autoencoder, AutoencoderError, Posterior, load
+from diffusab_core.autoencoders import face as autoencoders
 from diffusab_core.experiments import records
 
 SMALL = {

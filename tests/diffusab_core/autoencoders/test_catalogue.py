@@ -7,7 +7,7 @@ import pytest
 import torch
 import typer
 
-from diffusab_book.cli.app import app
+from diffusab_book.cli import app
 from diffusab_core import denoisers
 from diffusab_core.autoencoders import CATALOGUE, Autoencoder, AutoencoderError
 

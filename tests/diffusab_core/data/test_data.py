@@ -7,7 +7,7 @@ from PIL import Image
 from torch.utils.data import DataLoader
 
 from diffusab_core import data
-from diffusab_core.data import ImageFolder, Photos
+from diffusab_core.data import ImageFolder, Photos, photos
 
 # ---------------------------------------------------------------------------------------------------------------------
 # Photographs
@@ -26,7 +26,7 @@ def test_training_crops_never_come_from_the_held_out_photographs():
 
 @pytest.mark.parametrize("name", data.photo_names())
 def test_photographs_load_without_a_network(name, monkeypatch):
-    data._pixels.cache_clear()
+    photos._pixels.cache_clear()
     monkeypatch.setattr(socket, "socket", None)
     x = data.photo(name)
     assert x.shape[0] == 3

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from diffusab_book.cli.app import app
+from diffusab_book.cli import app
 from diffusab_core import autoencoders, data, experiments, training
 from diffusab_core.experiments import records
 from diffusab_core.latents import LatentsError, TensorLatents
