@@ -1,0 +1,101 @@
+"""Files are whole under their final name at every moment; digests and differences say what changed."""
+
+from __future__ import annotations
+
+import json
+from contextlib import ExitStack
+
+import pytest
+import torch
+
+from diffusab_core import files
+
+
+def test_a_file_gets_its_name_only_once_it_is_whole(tmp_path):
+    path = tmp_path / "deep" / "record.json"
+    with files.writing(path) as partial:
+        partial.write_text("half")
+        assert partial.parent == path.parent
+        assert not path.exists()
+    assert [f.name for f in path.parent.iterdir()] == ["record.json"]
+    assert path.read_text() == "half"
+
+
+@pytest.mark.parametrize("alone", [False, True])
+def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path, alone):
+    path = files.write_text(tmp_path / "record.json", "old", alone=alone)
+
+    def fail():
+        with files.writing(path, alone=alone) as partial:
+            partial.write_text("ne")
+            raise RuntimeError("the disk is full")
+
+    with pytest.raises(RuntimeError, match="full"):
+        fail()
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_what_a_killed_writer_left_is_written_over(tmp_path):
+    (tmp_path / "shard.tmp").write_text("of a killed process")
+    files.write_bytes(tmp_path / "shard", b"whole", alone=True)
+    assert [f.name for f in tmp_path.iterdir()] == ["shard"]
+
+
+def test_two_processes_may_write_the_same_file(tmp_path):
+    path = tmp_path / "reference"
+    with files.writing(path) as mine, files.writing(path) as theirs:
+        assert mine != theirs
+        mine.write_text("mine")
+        theirs.write_text("theirs")
+    assert path.read_text() == "mine"  # the inner one was committed first
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_several_files_appear_together_or_not_at_all(tmp_path):
+
+    def write(texts):
+        with ExitStack() as stack:
+            for name, text in texts.items():
+                stack.enter_context(files.writing(tmp_path / name)).write_text(text)
+
+    with pytest.raises(TypeError):
+        write({"a": "a", "b": None})
+    assert not list(tmp_path.iterdir())
+    write({"a": "a", "b": "b"})
+    assert sorted(f.name for f in tmp_path.iterdir()) == ["a", "b"]
+
+
+def test_json_is_plain_and_refuses_what_json_does_not_know(tmp_path):
+    path = files.write_json(tmp_path / "a.json", {"é": [1, 2.5, None]})
+    assert json.loads(path.read_text()) == {"é": [1, 2.5, None]}
+    with pytest.raises(ValueError, match="nan"):
+        files.write_json(path, [float("nan")])
+    assert json.loads(path.read_text()) == {"é": [1, 2.5, None]}
+
+
+def test_digests_tell_contents_types_and_shapes_apart(tmp_path):
+    path = files.write_bytes(tmp_path / "abc", b"abc")
+    assert files.digest_file(path) == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"  # FIPS 180-2
+    assert files.digest_json({"a": 1, "b": 2}) == files.digest_json({"b": 2, "a": 1}) != files.digest_json({"a": 1})
+    x = torch.arange(6.0)
+    others = [x + 1, x.reshape(2, 3), x.to(torch.bfloat16), x.double()]
+    assert len({files.digest_tensors([t]) for t in [x, *others]}) == 5
+    assert files.digest_tensors([x.reshape(3, 2).T]) == files.digest_tensors([x.reshape(3, 2).T.contiguous()])
+    assert files.digest_tensors([torch.tensor(1.0)]) != files.digest_tensors([torch.tensor([1.0])])
+
+
+def test_differences_name_every_entry_with_both_values():
+    old, new = {"seed": 0, "steps": 10, "same": "x"}, {"seed": 1, "same": "x", "name": "a"}
+    assert files.differences(old, new) == "name None -> 'a'; seed 0 -> 1; steps 10 -> None"
+    assert files.differences(old, new, keys=["steps", "same"], word="and") == "steps 10 and None"
+    assert files.differences(old, dict(old)) == ""
+
+
+def test_an_error_in_one_line(tmp_path):
+    assert files.first_line(ValueError("one\ntwo")) == "ValueError: one"
+    assert files.first_line(KeyError()) == "KeyError"
+    with pytest.raises(FileNotFoundError) as caught:
+        (tmp_path / "none").read_text()
+    assert files.first_line(caught.value) == "No such file or directory"
+    assert len(files.first_line(ValueError("x" * 900))) < 150
