@@ -7,7 +7,7 @@ A linear encoder, aliased or not, followed by subsampling makes of an image :mat
 
 Different frequencies of stationary images are uncorrelated, so that energies add, and a low-pass can only take terms
 away: no band gains. Whatever energy a band gains comes from what is not linear in an encoder, or from images that are
-not stationary. :func:`fed_energy` measures it.
+not stationary. :func:`~diffusab_core.metrics.probes.fed_energy` measures it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ from itertools import pairwise
 from typing import Any
 
 import plotly.graph_objects as go
-import torch
 from plotly.subplots import make_subplots
 from torch import Tensor
 
@@ -29,64 +28,10 @@ from diffusab_book.explorer import Control, Explorer
 from diffusab_core.latents.encoded import without_high_frequencies
 from diffusab_core.methods.freqwarm import EVERYTHING, SCHEDULES, FreqWarm
 from diffusab_core.metrics import psnr
-from diffusab_core.metrics.probes import EncodesDecodes, band_masks, check_edges, check_images, encode_mean
+from diffusab_core.metrics.probes import EDGES, EncodesDecodes, fed_energy
 
-#: Bands of the latent, in cycles per pixel of the latent; each holds frequencies of a latent of 8 x 8 and of larger.
-EDGES = (0.0, 0.15, 0.3, 0.45, EVERYTHING)
 R0S = (0.1, 0.2, 0.4)
 SHARES = (0.25, 0.5)
-
-
-@torch.no_grad()
-def fed_energy(
-    autoencoder: EncodesDecodes,
-    x: Tensor,
-    radii: Sequence[float],
-    edges: Sequence[float] = EDGES,
-    batch_size: int = 16,
-) -> Tensor:
-    r"""Energy of each latent band as a denoiser is fed it, when the images keep what lies within a radius.
-
-    Latents (posterior means) are normalised by each channel's mean and standard deviation over the *whole* images'
-    latents, whatever the radius, as :class:`diffusab_core.methods.freqwarm.WarmedLatents` does it; so every channel
-    counts
-    alike. Energy is the mean of :math:`|F(z)|^2` over the band's frequencies, the channels and the images, with the
-    orthonormal transform: one in every band for white normalised latents.
-
-    Args:
-        autoencoder: Any.
-        x: Images ``(N, 3, H, W)`` in [-1, 1]. What is low-passed is not clamped to that range again.
-        radii: Cutoffs in cycles per pixel of the image, above 0; infinite: the images as they are.
-        edges: Of the bands, ascending, in cycles per pixel of the latent. The zero frequency belongs to none.
-        batch_size: Images at a time.
-
-    Returns:
-        ``(R, bands)`` float64.
-
-    Raises:
-        ValueError: Images of another shape or with NaN, a radius that is not positive, edges that do not ascend, a
-            band without a frequency, or a channel that is constant.
-    """
-    x, edges, radii = check_images(x, batch_size), check_edges(edges), tuple(float(r) for r in radii)
-    if not radii or not all(r > 0 for r in radii):
-        raise ValueError(f"radii must be cutoffs above 0 in cycles per pixel, infinite for none, got {radii}")
-
-    def latents(radius: float) -> Tensor:
-        cut = None if radius == math.inf else radius
-        found = [encode_mean(autoencoder, without_high_frequencies(part, cut)) for part in x.split(batch_size)]
-        return torch.cat(found).double().cpu()  # (N, C, h, w)
-
-    whole = latents(math.inf)
-    mean, std = (s[:, None, None] for s in (whole.mean((0, 2, 3)), whole.std((0, 2, 3), correction=0)))
-    if not bool((std > 0).all()):
-        raise ValueError(f"channel {int((std == 0).flatten().nonzero()[0])} of the latents of all images is constant")
-    masks = band_masks(*whole.shape[-2:], edges, "latent").double()
-    rows = []
-    for radius in radii:
-        z = ((whole if radius == math.inf else latents(radius)) - mean) / std
-        energy = torch.fft.fft2(z, norm="ortho").abs().square().mean((0, 1))  # (h, w)
-        rows.append(torch.einsum("bhw,hw->b", masks, energy) / masks.sum((1, 2)))
-    return torch.stack(rows)
 
 
 def shown_steps(steps: int, shares: Sequence[float]) -> tuple[int, ...]:

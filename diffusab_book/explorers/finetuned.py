@@ -13,31 +13,10 @@ from diffusab_book import figures
 from diffusab_book.explorer import Control, Explorer
 from diffusab_book.explorers.spectra import cut_ratio, percent
 from diffusab_core.metrics import psnr
-from diffusab_core.spectrum import block_dct, block_idct, chop_high_frequencies, frequency_mask
+from diffusab_core.spectrum import chop_high_frequencies
+from diffusab_core.spectrum.bands import keep_latent_frequencies
 
 SHARES = (1.0, 0.75, 0.5, 0.4, 0.3, 0.2, 0.1, 0.05)
-
-
-def keep_latent_frequencies(
-    x: torch.Tensor, compression: int, ratio: float = 0.0, block_size: int = 8, order: str = "zigzag"
-) -> torch.Tensor:
-    r"""Keep of an image the very frequencies of the scene that a cut leaves in its latent.
-
-    Coefficient :math:`(u, v)` of a block of B latent positions and of a block of :math:`fB` pixels have one wave length
-    in the scene, so the latent's mask is the corner of the image's, and as many coefficients are kept. (A cut by the
-    same share keeps :math:`f^2` times as many.)
-
-    Args:
-        x: ``(..., H, W)``; sides multiples of ``compression * block_size``.
-        compression: f.
-        ratio: Share cut from the latent; with 0 all that one of its channels has room for is kept.
-        block_size: B, in the latent.
-        order: As in :func:`diffusab_core.spectrum.dct.frequency_mask`, which says what is refused.
-    """
-    d = block_dct(x, compression * block_size)
-    mask = torch.zeros(d.shape[-2:], dtype=torch.bool)
-    mask[:block_size, :block_size] = frequency_mask(block_size, ratio, order)
-    return block_idct(d * mask.to(d.device))
 
 
 def decoders_explorer(
@@ -52,7 +31,7 @@ def decoders_explorer(
 
     Above, the decoded pictures :math:`\mathrm{Dec}(D^{-1}(D(\mathrm{Enc}(x)) \cdot M))` side by side with their PSNR
     against the uncut image; below, PSNR against the share that is kept, and that of the image itself with the same
-    frequencies of the scene, :func:`keep_latent_frequencies`.
+    frequencies of the scene, :func:`~diffusab_core.spectrum.bands.keep_latent_frequencies`.
 
     Args:
         image: ``(3, H, W)`` in [-1, 1]; H and W multiples of ``block_size`` times the compression.

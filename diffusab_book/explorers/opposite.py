@@ -2,137 +2,27 @@ r"""What a warm-up on low-passed images shows a denoiser, by frequency, and what
 
 By zigzag rank k of the latents' DCT, all latents normalised by the statistics of the whole images': the variance of
 whole and of low-passed images' latents, their ratio, and the distance of the two distributions. For linear denoisers
-the loss right after the switch is known, :func:`mismatch_loss`.
+the loss right after the switch is known, :func:`~diffusab_core.flow.gaussian.mismatch_loss`.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import cache
 
 import plotly.graph_objects as go
-import torch
 from plotly.subplots import make_subplots
 from torch import Tensor
 
 from diffusab_book import figures
 from diffusab_book.explorer import Control, Explorer
-from diffusab_core.metrics.frechet import frechet_distance
-from diffusab_core.spectrum import block_dct, zigzag_order
+from diffusab_core.flow.gaussian import mismatch_loss as mismatch_loss
+from diffusab_core.metrics.probes import Exposure
+from diffusab_core.metrics.probes import exposure as exposure
+from diffusab_core.spectrum.bands import ranked as ranked
+from diffusab_core.spectrum.bands import second_moments as second_moments
 from diffusab_core.spectrum.radial import radial_split
-
-
-@dataclass(frozen=True)
-class Exposure:
-    r"""What a denoiser is shown of each rank while images are low-passed, beside what it has to learn.
-
-    Attributes:
-        energy: Variance :math:`\lambda_k` of whole images' latents, ``(K,)``, mean over channels.
-        warm: Variance :math:`\lambda_k^{\mathrm{low}}` of the low-passed ones', ``(K,)``.
-        distance: Squared Fréchet distance of the two at each rank over the energy of the whole ones, ``(K,)``; 0 where
-            both are the same, 1 where the low-passed ones are constant at the right mean.
-    """
-
-    energy: Tensor
-    warm: Tensor
-    distance: Tensor
-
-    @property
-    def ratio(self) -> Tensor:
-        r""":math:`\rho_k = \lambda_k^{\mathrm{low}} / \lambda_k`, ``(K,)``; above 1 the warm-up shows more."""
-        return self.warm / self.energy
-
-
-def ranked(z: Tensor, block_size: int = 8) -> Tensor:
-    """DCT coefficients of latents ``(N, C, h, w)`` by zigzag rank, ``(N · blocks, C, K)`` float64."""
-    blocks = block_dct(z, block_size).double()  # (N, C, h/B, w/B, B, B)
-    flat = blocks.flatten(-2)[..., zigzag_order(block_size)]  # (N, C, h/B, w/B, K)
-    return flat.permute(0, 2, 3, 1, 4).flatten(0, 2)
-
-
-def second_moments(coefficients: Tensor) -> tuple[Tensor, Tensor]:
-    """Means ``(C, K)`` and covariances of the channels at each rank ``(K, C, C)`` of :func:`ranked` coefficients."""
-    mean = coefficients.mean(0)
-    centred = coefficients - mean
-    return mean, torch.einsum("nck,ndk->kcd", centred, centred) / len(centred)
-
-
-def exposure(whole: Tensor, low: Tensor) -> Exposure:
-    r"""Compare two sets of :func:`ranked` coefficients, of whole and of low-passed images.
-
-    The distance at rank k is that of Gaussians with the sets' second moments over the channels,
-
-    .. math:: d_k^2 = \frac{\|m_k - m_k^{\mathrm{low}}\|^2 + \operatorname{tr}\bigl(\Sigma_k + \Sigma_k^{\mathrm{low}}
-              - 2 (\Sigma_k \Sigma_k^{\mathrm{low}})^{1/2}\bigr)}{\operatorname{tr} \Sigma_k} .
-
-    Args:
-        whole: ``(n, C, K)``.
-        low: ``(m, C, K)``; the same images, or others.
-
-    Raises:
-        ValueError: Other channels or ranks, or a rank at which the whole images' latents do not vary.
-    """
-    if whole.shape[1:] != low.shape[1:]:
-        raise ValueError(f"coefficients of shapes {tuple(whole.shape)} and {tuple(low.shape)} do not compare")
-    (mean, covariance), (low_mean, low_covariance) = second_moments(whole), second_moments(low)
-    energy, warm = (c.diagonal(dim1=1, dim2=2).mean(1) for c in (covariance, low_covariance))  # (K,)
-    if not bool((energy > 0).all()):
-        raise ValueError(f"the latents do not vary at rank {int((energy <= 0).nonzero()[0])}")
-    channels = covariance.shape[-1]
-    distance = [
-        frechet_distance(mean[:, k], covariance[k], low_mean[:, k], low_covariance[k]) / channels
-        for k in range(len(energy))
-    ]
-    return Exposure(energy, warm, torch.tensor(distance, dtype=torch.float64) / energy)
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# The switch
-
-
-def mismatch_loss(believed: Tensor, energy: Tensor, points: int = 801) -> Tensor:
-    r"""What a linear denoiser that has learned one spectrum loses on data with another, beyond the least loss.
-
-    For variance :math:`\lambda` the best linear velocity is :math:`a_t(\lambda)\, x_t` with
-
-    .. math:: a_t(\lambda) = \frac{t - (1-t)\lambda}{(1-t)^2\lambda + t^2}, \qquad
-              \delta(\lambda', \lambda) = \mathbb E_t \bigl(a_t(\lambda') - a_t(\lambda)\bigr)^2
-              \bigl((1-t)^2 \lambda + t^2\bigr),
-
-    since the error of the best predictor is uncorrelated with the state; times are logit-normal of location 0 and scale
-    1, by the trapezoidal rule as in :func:`diffusab_core.flow.mean_least_loss`.
-
-    Args:
-        believed: :math:`\lambda'`, the variances that were learned, ``(K,)``.
-        energy: :math:`\lambda`, those of the data, ``(K,)``.
-        points: Of the rule.
-
-    Returns:
-        ``(K,)``, at least 0, and 0 only where both agree.
-
-    Raises:
-        ValueError: A variance that is not positive.
-    """
-    for values in (believed, energy):
-        if not bool((values > 0).all()):
-            raise ValueError(f"variances must be positive, the smallest is {values.min().item()}")
-    z = torch.linspace(-8, 8, points, dtype=torch.float64)
-    weight = torch.exp(-z.square() / 2)
-    t = torch.sigmoid(z)[:, None]
-
-    def state(lam: Tensor) -> Tensor:
-        return (1 - t) ** 2 * lam + t**2
-
-    lam, other = energy.double(), believed.double()
-    slopes = [(t - (1 - t) * v) / state(v) for v in (other, lam)]  # (points, K) each
-    excess = (slopes[0] - slopes[1]).square() * state(lam)
-    return ((weight[:, None] * excess).sum(0) / weight.sum()).to(energy.dtype)
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# Explorer
 
 
 def warmup_explorer(

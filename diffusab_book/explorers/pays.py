@@ -1,4 +1,4 @@
-r"""What a flow loss says of a spectrum: the least loss of Gaussian data, what Euler's method does to it, an explorer.
+r"""What a flow loss says of a spectrum: an explorer of the least loss of Gaussian data.
 
 For a Gaussian coefficient of variance :math:`\lambda` and :math:`x_t = (1-t)\,x + t\,\varepsilon`, velocity and state
 are jointly Gaussian, and what remains of :math:`\varepsilon - x` once :math:`x_t` is known has the variance
@@ -12,84 +12,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from itertools import pairwise
 
 import plotly.graph_objects as go
 import torch
 from plotly.subplots import make_subplots
-from torch import Tensor
 
 from diffusab_book import figures
 from diffusab_book.explorer import Control, Explorer
-from diffusab_core import flow
-from diffusab_core.flow.gaussian import least_loss, mean_least_loss
-from diffusab_core.spectrum import zigzag_order
+from diffusab_core.flow.gaussian import least_loss, mean_least_loss, sampled_energy, tilted
+from diffusab_core.spectrum.bands import radii
+
+__all__ = ["TILTS", "loss_explorer", "radii", "sampled_energy", "tilted"]
 
 TILTS = tuple(i / 8 for i in range(-8, 9))
 _TIMES = tuple(i / 50 for i in range(51))
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# Euler's method on Gaussian data
-
-
-def sampled_energy(energy: Tensor, steps: int, shift: float = 1.0) -> Tensor:
-    r"""Variances that Euler's method makes with the exact velocity of zero-mean Gaussian data.
-
-    The velocity is linear, :math:`v = a_t x`, so that each step multiplies a coefficient by :math:`1 + h\,a_t`:
-
-    .. math:: \hat\lambda = \prod_i \bigl(1 + (t_{i+1} - t_i)\, a_{t_i}\bigr)^2, \qquad
-              a_t = \frac{t - (1-t)\lambda}{(1-t)^2\lambda + t^2} .
-
-    Args:
-        energy: As in :func:`diffusab_core.flow.least_loss`.
-        steps: Of Euler's method.
-        shift: Time shift s, see :func:`diffusab_core.flow.time_shift`.
-
-    Returns:
-        ``(K,)``; equal to ``energy`` in the limit of many steps.
-
-    Raises:
-        ValueError: A variance or a shift that is not positive, or less than one step.
-    """
-    if not bool((energy > 0).all()):
-        raise ValueError(f"variances must be positive, the smallest is {energy.min().item()}")
-    times = flow.sampling_times(steps, shift)
-    made = torch.ones_like(energy, dtype=torch.float64)
-    lam = energy.double()
-    for t, following in pairwise(times):
-        made = made * (1 + (following - t) * (t - (1 - t) * lam) / ((1 - t) ** 2 * lam + t**2))
-    return made.square().to(energy.dtype)
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# A gain that a decoder undoes
-
-
-def radii(block_size: int = 8) -> Tensor:
-    r"""Frequency :math:`\rho = \sqrt{u^2 + v^2}` of a block's coefficients in zigzag order, in half-oscillations."""
-    order = zigzag_order(block_size)
-    u, v = order // block_size, order % block_size
-    return (u.square() + v.square()).double().sqrt()
-
-
-def tilted(energy: Tensor, tilt: float, block_size: int = 8) -> Tensor:
-    r"""A spectrum after the gain :math:`g_k = (1 + \rho_k)^{-\gamma}`, brought back to unit variance.
-
-    .. math:: \lambda'_k \propto g_k^2\, \lambda_k, \qquad \frac{1}{B^2} \sum_k \lambda'_k = 1 .
-
-    Args:
-        energy: :math:`\lambda_k` in zigzag order, ``(B²,)``.
-        tilt: :math:`\gamma`; positive makes the spectrum steeper, negative flatter.
-        block_size: B.
-
-    Raises:
-        ValueError: Not as many energies as a block has coefficients.
-    """
-    if energy.shape != (block_size**2,):
-        raise ValueError(f"expected {block_size**2} energies of a block of {block_size}, got {tuple(energy.shape)}")
-    bent = energy.double() * (1 + radii(block_size)) ** (-2 * tilt)
-    return (bent / bent.mean()).to(energy.dtype)
 
 
 def loss_explorer(

@@ -15,23 +15,8 @@ from diffusab_book.explorer import Control, Explorer
 from diffusab_core.autoencoders import Autoencoder
 from diffusab_core.metrics import psnr
 from diffusab_core.metrics.probes import reconstructions_by_part
+from diffusab_core.spectrum.bands import energy_shares
 from diffusab_core.spectrum.radial import radial_split
-
-
-def energy_shares(x: Tensor, radius: float, kind: str = "ideal") -> tuple[float, float]:
-    """Energies of the parts ``(..., H, W)`` within and beyond a radius, over that of all, means of channels left out.
-
-    They sum to 1 for the ideal mask; soft masks overlap, and their parts share some energy.
-
-    Raises:
-        ValueError: Every channel is constant, or as :func:`diffusab_core.spectrum.radial.radial_mask`.
-    """
-    centred = x - x.mean((-2, -1), keepdim=True)
-    total = centred.square().sum()
-    if total == 0:
-        raise ValueError("every channel is constant, so there is no energy to share out")
-    low, high = radial_split(centred, radius, kind)
-    return (low.square().sum() / total).item(), (high.square().sum() / total).item()
 
 
 def radius_explorer(

@@ -1,4 +1,5 @@
-r"""What is known of the flow exactly: velocity, path and least loss of Gaussian data, signal and noise by frequency.
+r"""What is known of the flow exactly: velocity, path and least loss of Gaussian data, signal and noise by frequency,
+the spectrum that Euler's method makes, and a gain that changes the loss and no picture.
 
 The public names of this module are names of :mod:`diffusab_core.flow` too.
 """
@@ -6,9 +7,12 @@ The public names of this module are names of :mod:`diffusab_core.flow` too.
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import torch
 from torch import Tensor
+
+from diffusab_core.spectrum.bands import radii
 
 # ----------------------------------------------------------------------------------------------------------------------
 # The one distribution for which everything is known
@@ -39,8 +43,7 @@ def gaussian_velocity(x: Tensor, t: Tensor | float, mean: Tensor | float, varian
     """
     t = times_like(t, x)
     variance = _positive(variance, x)
-    slope = (t - (1 - t) * variance) / ((1 - t) ** 2 * variance + t**2)
-    return slope * (x - (1 - t) * mean) - mean
+    return _slope(variance, t) * (x - (1 - t) * mean) - mean
 
 
 def gaussian_path(noise: Tensor, t: Tensor | float, mean: Tensor | float, variance: Tensor | float) -> Tensor:
@@ -123,6 +126,103 @@ def mean_least_loss(energy: Tensor, location: float = 0.0, scale: float | None =
     return ((weight[:, None] * losses).sum(0) / weight.sum()).to(energy.dtype)
 
 
+def linear_bounds(covariance: Tensor, least: float = 1e-6) -> tuple[float, float]:
+    r"""Mean least losses of two linear predictors, each coefficient alone and all channels of a frequency together.
+
+    .. math:: \frac{1}{CK} \sum_{k, c} \bar\ell\bigl((\Sigma_k)_{cc}\bigr) \;\ge\;
+              \frac{1}{CK} \sum_{k, i} \bar\ell\bigl(\mathrm{eig}_i \Sigma_k\bigr)
+
+    Args:
+        covariance: :math:`\Sigma_k` of the channels at each frequency, ``(K, C, C)``, see
+            :func:`diffusab_core.spectrum.bands.second_moments`.
+        least: Variances below this count as this.
+    """
+    alone = covariance.diagonal(dim1=1, dim2=2).flatten().clamp_min(least)
+    together = torch.linalg.eigvalsh(covariance).flatten().clamp_min(least)
+    return mean_least_loss(alone).mean().item(), mean_least_loss(together).mean().item()
+
+
+def mismatch_loss(believed: Tensor, energy: Tensor, points: int = 801) -> Tensor:
+    r"""What a linear denoiser that has learned one spectrum loses on data with another, beyond the least loss.
+
+    For variance :math:`\lambda` the best linear velocity is :math:`a_t(\lambda)\, x_t` with
+
+    .. math:: a_t(\lambda) = \frac{t - (1-t)\lambda}{(1-t)^2\lambda + t^2}, \qquad
+              \delta(\lambda', \lambda) = \mathbb E_t \bigl(a_t(\lambda') - a_t(\lambda)\bigr)^2
+              \bigl((1-t)^2 \lambda + t^2\bigr),
+
+    since the error of the best predictor is uncorrelated with the state; times are logit-normal of location 0 and scale
+    1, by the trapezoidal rule as in :func:`mean_least_loss`.
+
+    Args:
+        believed: :math:`\lambda'`, the variances that were learned, ``(K,)``.
+        energy: :math:`\lambda`, those of the data, ``(K,)``.
+        points: Of the rule.
+
+    Returns:
+        ``(K,)``, at least 0, and 0 only where both agree.
+
+    Raises:
+        ValueError: A variance that is not positive.
+    """
+    lam, other = (_positive(v.double(), v.double()) for v in (energy, believed))
+    z = torch.linspace(-8, 8, points, dtype=torch.float64)
+    weight, t = torch.exp(-z.square() / 2), torch.sigmoid(z)[:, None]
+    excess = (_slope(other, t) - _slope(lam, t)).square() * ((1 - t) ** 2 * lam + t**2)  # (points, K)
+    return ((weight[:, None] * excess).sum(0) / weight.sum()).to(energy.dtype)
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# What Euler's method makes of a spectrum, and a gain that the decoder undoes
+
+
+def sampled_energy(energy: Tensor, steps: int, shift: float = 1.0) -> Tensor:
+    r"""Variances that Euler's method makes with the exact velocity of zero-mean Gaussian data.
+
+    The velocity is linear, :math:`v = a_t x`, so that each step multiplies a coefficient by :math:`1 + h\,a_t`:
+
+    .. math:: \hat\lambda = \prod_i \bigl(1 + (t_{i+1} - t_i)\, a_{t_i}\bigr)^2, \qquad
+              a_t = \frac{t - (1-t)\lambda}{(1-t)^2\lambda + t^2} .
+
+    Args:
+        energy: As in :func:`least_loss`.
+        steps: Of Euler's method.
+        shift: Time shift s, see :func:`diffusab_core.flow.time_shift`.
+
+    Returns:
+        ``(K,)``; equal to ``energy`` in the limit of many steps.
+
+    Raises:
+        ValueError: A variance or a shift that is not positive, or less than one step.
+    """
+    from diffusab_core.flow.path import sampling_times  # which imports this module
+
+    lam = _positive(energy.double(), energy.double())
+    made = torch.ones_like(lam)
+    for t, following in pairwise(sampling_times(steps, shift)):
+        made = made * (1 + (following - t) * _slope(lam, t))
+    return made.square().to(energy.dtype)
+
+
+def tilted(energy: Tensor, tilt: float, block_size: int = 8) -> Tensor:
+    r"""A spectrum after the gain :math:`g_k = (1 + \rho_k)^{-\gamma}`, brought back to unit variance.
+
+    .. math:: \lambda'_k \propto g_k^2\, \lambda_k, \qquad \frac{1}{B^2} \sum_k \lambda'_k = 1 .
+
+    Args:
+        energy: :math:`\lambda_k` in zigzag order, ``(B²,)``.
+        tilt: :math:`\gamma`; positive makes the spectrum steeper, negative flatter.
+        block_size: B.
+
+    Raises:
+        ValueError: Not as many energies as a block has coefficients.
+    """
+    if energy.shape != (block_size**2,):
+        raise ValueError(f"expected {block_size**2} energies of a block of {block_size}, got {tuple(energy.shape)}")
+    bent = energy.double() * (1 + radii(block_size)) ** (-2 * tilt)
+    return (bent / bent.mean()).to(energy.dtype)
+
+
 # ---------------------------------------------------------------------------------------------------------------------
 # Signal and noise by frequency
 
@@ -190,6 +290,11 @@ def times_like(t: Tensor | float, x: Tensor) -> Tensor:
             "or a single number"
         )
     return t.reshape(-1, *(1,) * (x.ndim - 1))
+
+
+def _slope(variance: Tensor, t: Tensor | float) -> Tensor:
+    r""":math:`a_t` of the best linear velocity :math:`a_t x_t` of zero-mean data of this variance."""
+    return (t - (1 - t) * variance) / ((1 - t) ** 2 * variance + t**2)
 
 
 def _positive(variance: Tensor | float, x: Tensor) -> Tensor:

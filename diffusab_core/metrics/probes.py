@@ -18,7 +18,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Protocol
 
 import numpy as np
@@ -26,12 +25,17 @@ import torch
 from torch import Tensor
 
 from diffusab_core.autoencoders.families import Posterior
+from diffusab_core.latents.encoded import without_high_frequencies
+from diffusab_core.metrics.frechet import frechet_distance
 from diffusab_core.metrics.pairs import psnr_per_image
+from diffusab_core.spectrum.bands import band_masks, check_edges, second_moments
 from diffusab_core.spectrum.dct import check_finite, working
-from diffusab_core.spectrum.radial import band_mask, radial_split
+from diffusab_core.spectrum.radial import radial_split
 
 #: Everything: the corner of the spectrum, where both axes are at their Nyquist frequency.
 WHOLE = math.sqrt(0.5)
+#: Bands in cycles per pixel; each holds frequencies of a latent of 8 x 8 and of larger ones.
+EDGES = (0.0, 0.15, 0.3, 0.45, WHOLE)
 _ROUNDING = 1e-12  # energy below this share of what it is the difference of is none
 
 
@@ -105,33 +109,6 @@ def check_images(x: Tensor, batch_size: int) -> Tensor:
     working(x)
     check_finite(x)
     return x
-
-
-def check_edges(edges: Sequence[float], name: str = "edges") -> tuple[float, ...]:
-    """The edges as a tuple, if they ascend from 0 or more and bound at least one band."""
-    edges = tuple(float(edge) for edge in edges)
-    ascending = all(low < high for low, high in pairwise(edges))
-    if len(edges) < 2 or not ascending or not edges[0] >= 0:
-        raise ValueError(f"{name} must be two or more ascending radii in cycles per pixel, 0 or more, got {edges}")
-    return edges
-
-
-def band_masks(h: int, w: int, edges: tuple[float, ...], space: str) -> Tensor:
-    """Masks of all bands, ``(bands, H, W)`` bool, the zero frequency in none of them.
-
-    Raises:
-        ValueError: A band without a frequency, of which nothing could be measured.
-    """
-    masks = torch.stack([band_mask(h, w, low, high) for low, high in pairwise(edges)])
-    masks[:, 0, 0] = False
-    empty = (~masks.flatten(1).any(1)).nonzero().flatten().tolist()
-    if empty:
-        low, high = edges[empty[0]], edges[empty[0] + 1]
-        raise ValueError(
-            f"no frequency of the {space}, {h} x {w}, lies in the band from {low:g} to {high:g} cycles per pixel; its "
-            f"frequencies are multiples of 1/{h} and 1/{w}, so take wider bands or larger images"
-        )
-    return masks
 
 
 def encode_mean(autoencoder: EncodesDecodes, x: Tensor) -> Tensor:
@@ -379,3 +356,108 @@ def encoder_perturbation(
             without = torch.fft.ifft2(spectrum.masked_fill(mask, 0)).real
             changed[row] += _energies(encode_mean(autoencoder, without) - z, masks)
     return (changed / energy).sqrt()
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Low-passed images as what a denoiser is warmed up on
+
+
+@torch.no_grad()
+def fed_energy(
+    autoencoder: EncodesDecodes,
+    x: Tensor,
+    radii: Sequence[float],
+    edges: Sequence[float] = EDGES,
+    batch_size: int = 16,
+) -> Tensor:
+    r"""Energy of each latent band as a denoiser is fed it, when the images keep what lies within a radius.
+
+    Latents (posterior means) are normalised by each channel's mean and standard deviation over the *whole* images'
+    latents, whatever the radius, as FreqWarm does it; so every channel counts alike. Energy is the mean of
+    :math:`|F(z)|^2` over the band's frequencies, the channels and the images, with the orthonormal transform: one in
+    every band for white normalised latents.
+
+    Args:
+        autoencoder: Any.
+        x: Images ``(N, 3, H, W)`` in [-1, 1]. What is low-passed is not clamped to that range again.
+        radii: Cutoffs in cycles per pixel of the image, above 0; infinite: the images as they are.
+        edges: Of the bands, ascending, in cycles per pixel of the latent. The zero frequency belongs to none.
+        batch_size: Images at a time.
+
+    Returns:
+        ``(R, bands)`` float64.
+
+    Raises:
+        ValueError: Images of another shape or with NaN, a radius that is not positive, edges that do not ascend, a
+            band without a frequency, or a channel that is constant.
+    """
+    x, edges, radii = check_images(x, batch_size), check_edges(edges), tuple(float(r) for r in radii)
+    if not radii or not all(r > 0 for r in radii):
+        raise ValueError(f"radii must be cutoffs above 0 in cycles per pixel, infinite for none, got {radii}")
+
+    def latents(radius: float) -> Tensor:
+        cut = None if radius == math.inf else radius
+        found = [encode_mean(autoencoder, without_high_frequencies(part, cut)) for part in x.split(batch_size)]
+        return torch.cat(found).double().cpu()  # (N, C, h, w)
+
+    whole = latents(math.inf)
+    mean, std = (s[:, None, None] for s in (whole.mean((0, 2, 3)), whole.std((0, 2, 3), correction=0)))
+    if not bool((std > 0).all()):
+        raise ValueError(f"channel {int((std == 0).flatten().nonzero()[0])} of the latents of all images is constant")
+    masks = band_masks(*whole.shape[-2:], edges, "latent").double()
+    rows = []
+    for radius in radii:
+        z = ((whole if radius == math.inf else latents(radius)) - mean) / std
+        energy = torch.fft.fft2(z, norm="ortho").abs().square().mean((0, 1))  # (h, w)
+        rows.append(torch.einsum("bhw,hw->b", masks, energy) / masks.sum((1, 2)))
+    return torch.stack(rows)
+
+
+@dataclass(frozen=True)
+class Exposure:
+    r"""What a denoiser is shown of each rank while images are low-passed, beside what it has to learn.
+
+    Attributes:
+        energy: Variance :math:`\lambda_k` of whole images' latents, ``(K,)``, mean over channels.
+        warm: Variance :math:`\lambda_k^{\mathrm{low}}` of the low-passed ones', ``(K,)``.
+        distance: Squared Fréchet distance of the two at each rank over the energy of the whole ones, ``(K,)``; 0 where
+            both are the same, 1 where the low-passed ones are constant at the right mean.
+    """
+
+    energy: Tensor
+    warm: Tensor
+    distance: Tensor
+
+    @property
+    def ratio(self) -> Tensor:
+        r""":math:`\rho_k = \lambda_k^{\mathrm{low}} / \lambda_k`, ``(K,)``; above 1 the warm-up shows more."""
+        return self.warm / self.energy
+
+
+def exposure(whole: Tensor, low: Tensor) -> Exposure:
+    r"""Compare two sets of :func:`~diffusab_core.spectrum.bands.ranked` coefficients, of whole and low-passed images.
+
+    The distance at rank k is that of Gaussians with the sets' second moments over the channels,
+
+    .. math:: d_k^2 = \frac{\|m_k - m_k^{\mathrm{low}}\|^2 + \operatorname{tr}\bigl(\Sigma_k + \Sigma_k^{\mathrm{low}}
+              - 2 (\Sigma_k \Sigma_k^{\mathrm{low}})^{1/2}\bigr)}{\operatorname{tr} \Sigma_k} .
+
+    Args:
+        whole: ``(n, C, K)``.
+        low: ``(m, C, K)``; the same images, or others.
+
+    Raises:
+        ValueError: Other channels or ranks, or a rank at which the whole images' latents do not vary.
+    """
+    if whole.shape[1:] != low.shape[1:]:
+        raise ValueError(f"coefficients of shapes {tuple(whole.shape)} and {tuple(low.shape)} do not compare")
+    (mean, covariance), (low_mean, low_covariance) = second_moments(whole), second_moments(low)
+    energy, warm = (c.diagonal(dim1=1, dim2=2).mean(1) for c in (covariance, low_covariance))  # (K,)
+    if not bool((energy > 0).all()):
+        raise ValueError(f"the latents do not vary at rank {int((energy <= 0).nonzero()[0])}")
+    channels = covariance.shape[-1]
+    distance = [
+        frechet_distance(mean[:, k], covariance[k], low_mean[:, k], low_covariance[k]) / channels
+        for k in range(len(energy))
+    ]
+    return Exposure(energy, warm, torch.tensor(distance, dtype=torch.float64) / energy)

@@ -5,11 +5,11 @@ import math
 import pytest
 import torch
 
-from diffusab_book.explorers.curriculum import EDGES, curriculum_explorer, fed_energy, shown_steps
+from diffusab_book.explorers.curriculum import curriculum_explorer, shown_steps
 from diffusab_core.autoencoders.families import Posterior
 from diffusab_core.latents import LatentsError
 from diffusab_core.methods.freqwarm import EVERYTHING, FreqWarm
-from diffusab_core.metrics.probes import band_masks
+from diffusab_core.metrics.probes import fed_energy
 
 
 class Strided:
@@ -32,42 +32,6 @@ class Normed(Strided):
 @pytest.fixture(scope="module")
 def noise():
     return torch.randn(64, 3, 64, 64, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-
-
-def test_normalised_latents_have_unit_energy_in_all(noise):
-    """Parseval: the mean over all frequencies of whole images' energy is the variance, which is one."""
-    energy = fed_energy(Strided(), noise, [math.inf])[0]
-    counts = band_masks(8, 8, EDGES, "latent").flatten(1).sum(1)
-    z = Strided().encode(noise).mean
-    z = (z - z.mean((0, 2, 3), keepdim=True)) / z.std((0, 2, 3), keepdim=True, correction=0)
-    zero = torch.fft.fft2(z, norm="ortho")[..., 0, 0].abs().square().mean()
-    assert (energy * counts).sum() + zero == pytest.approx(64)
-
-
-def test_a_linear_encoder_never_gains_energy_and_a_normalised_one_does(noise):
-    linear, normed = (fed_energy(e, noise, [0.2, math.inf], edges=(0, EVERYTHING)) for e in (Strided(), Normed()))
-    kept = math.pi * 0.2**2  # of white noise, the share of frequencies within the radius
-    assert linear[0] / linear[1] < 0.6
-    assert normed[0] / normed[1] == pytest.approx(((linear[0] / linear[1]) / kept).item(), rel=0.05)
-    assert normed[0] > normed[1]
-
-
-def test_scale_and_offset_of_channels_do_not_matter(noise):
-    class Scaled(Strided):
-        def features(self, x):
-            return super().features(x) * torch.tensor([5.0, 0.1])[:, None, None] + 3
-
-    torch.testing.assert_close(fed_energy(Scaled(), noise, [0.1, 0.3]), fed_energy(Strided(), noise, [0.1, 0.3]))
-
-
-def test_batches_do_not_matter(noise):
-    few = noise[:10]
-    torch.testing.assert_close(fed_energy(Strided(), few, [0.2], batch_size=3), fed_energy(Strided(), few, [0.2]))
-
-
-def test_everything_is_the_whole_image(noise):
-    whole, all_frequencies = fed_energy(Strided(), noise[:8], [math.inf, EVERYTHING])
-    torch.testing.assert_close(whole, all_frequencies)
 
 
 def test_steps_of_the_explorer_hold_both_sides_of_every_switch():
@@ -139,22 +103,6 @@ def test_live_and_published_twin_show_the_same(explorer):
                 assert live.data[place].to_plotly_json()[key] == value
         texts = [[a["text"] for a in layout.annotations] for layout in (frame.layout, live.layout)]
         assert texts[0] == texts[1]
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"radii": [0.0]}, r"above 0 in cycles per pixel.*0\.0"),
-        ({"radii": []}, "cutoffs above 0"),
-        ({"edges": (0.5, 0.2)}, "ascending"),
-        ({"x": torch.zeros(2, 3, 32, 32)}, "channel 0 of the latents of all images is constant"),
-        ({"x": torch.zeros(2, 1, 32, 32)}, r"\(2, 1, 32, 32\)"),
-    ],
-)
-def test_what_cannot_be_measured_is_refused(noise, change, message):
-    given = {"x": noise[:2], "radii": [0.2]} | change
-    with pytest.raises(ValueError, match=message):
-        fed_energy(Strided(), **given)
 
 
 def test_what_cannot_be_explored_is_refused(noise):

@@ -6,6 +6,7 @@ import torch
 from diffusab_book.explorers import finetuned as explore_finetuned
 from diffusab_book.explorers import spectra as explore
 from diffusab_core import autoencoders, data, metrics, spectrum
+from diffusab_core.spectrum.bands import keep_latent_frequencies
 
 IMAGE = data.photo("coffee")[:, 96:192, 192:288]  # (3, 96, 96)
 
@@ -36,28 +37,6 @@ def test_each_decoder_has_its_own_latent(models, order):
     assert len({trace.y for trace in figure.data if trace.name in models}) == len(models)
 
 
-@pytest.mark.parametrize("u", range(16))
-def test_what_a_cut_keeps_of_the_image_has_the_wave_lengths_it_keeps_of_the_latent(u):
-    """A wave down the rows, drawn on pixels and on positions f times as far apart: kept in both or in neither."""
-    f, ratio = 2, 0.4
-    waves = [torch.cos(torch.pi * (2 * torch.arange(n) + 1) * u / (2 * n)).repeat(n, 1).T for n in (f * 8, 8)]
-    on_pixels = explore_finetuned.keep_latent_frequencies(waves[0][None, None], f, ratio)
-    assert torch.allclose(on_pixels, waves[0], atol=1e-5) or torch.allclose(on_pixels, torch.zeros(()), atol=1e-5)
-    kept = bool(on_pixels.abs().max() > 1e-3)
-    if u < 8:
-        on_positions = spectrum.chop_high_frequencies(waves[1][None, None], ratio, 8)
-        assert kept == bool(on_positions.abs().max() > 1e-3)
-    else:
-        assert not kept, "finer than the positions can show"
-
-
-def test_keeping_the_latents_frequencies_keeps_as_many_coefficients():
-    x = torch.randn(1, 1, 64, 64, generator=torch.Generator().manual_seed(0))
-    for order, ratio in (("zigzag", 0.3), ("axes", 0.5), ("zigzag", 0.0)):
-        d = spectrum.block_dct(explore_finetuned.keep_latent_frequencies(x, 4, ratio, order=order), 32)
-        assert int((d[0, 0, 0, 0].abs() > 1e-4).sum()) == int(spectrum.frequency_mask(8, ratio, order).sum())
-
-
 def test_uncut_is_the_plain_reconstruction_and_the_image_has_the_latents_frequencies(models):
     figure = explore_finetuned.decoders_explorer(IMAGE, models, shares=(1.0, 0.3), start=1.0).draw(share=1.0)
     with torch.no_grad():
@@ -65,7 +44,7 @@ def test_uncut_is_the_plain_reconstruction_and_the_image_has_the_latents_frequen
     assert titles(figure)[0] == f"one<br>{metrics.psnr(y, IMAGE[None]).item():.1f} dB"
     own = next(trace for trace in figure.data if trace.name == "image, same frequencies")
     for y, ratio in zip(own.y, (0, 0.7), strict=True):
-        kept = explore_finetuned.keep_latent_frequencies(IMAGE[None], 4, ratio)
+        kept = keep_latent_frequencies(IMAGE[None], 4, ratio)
         assert y == pytest.approx(metrics.psnr(kept, IMAGE[None]).item(), abs=0.006)
 
 

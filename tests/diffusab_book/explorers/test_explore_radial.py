@@ -8,7 +8,8 @@ from diffusab_book.explorers import radial as explore_radial
 from diffusab_core import autoencoders, data
 from diffusab_core.metrics import psnr
 from diffusab_core.metrics.probes import reconstructions_by_part
-from diffusab_core.spectrum.radial import band_pass, radial_split
+from diffusab_core.spectrum.bands import energy_shares
+from diffusab_core.spectrum.radial import radial_split
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +37,7 @@ def test_the_explorer_shows_both_spaces_at_one_radius(models, image):
     assert f"{psnr(low, x).item():.1f} dB" in titles[0]
     assert f"{psnr(parts.low, x).item():.1f} dB (Dec(Z): {psnr(parts.whole, x).item():.1f} dB)" in titles[2]
     assert f"{psnr(parts.high, x).item():.1f} dB" in titles[3]
-    within, beyond = explore_radial.energy_shares(z, 0.1)
+    within, beyond = energy_shares(z, 0.1)
     assert f"{100 * within:.1f}%" in titles[2]
     assert f"{100 * beyond:.1f}%" in titles[3]
 
@@ -49,18 +50,6 @@ def test_published_form_has_a_frame_for_each_radius_and_model(models, image):
     ]
     drawn = explorer.draw(radius=0.3, model="kl-f4c16")
     assert [t.source for t in figure.frames[3].data] == [t.source for t in drawn.data]
-
-
-def test_energy_shares_are_those_of_the_bands():
-    x = torch.randn(2, 3, 24, 20, generator=torch.Generator().manual_seed(0), dtype=torch.float64) + 3
-    within, beyond = explore_radial.energy_shares(x, 0.2)
-    centred = x - x.mean((-2, -1), keepdim=True)
-    assert within == pytest.approx((band_pass(centred, 0, 0.2).square().sum() / centred.square().sum()).item())
-    assert within + beyond == pytest.approx(1)
-    soft = explore_radial.energy_shares(x, 0.2, "gaussian")
-    assert sum(soft) < 1  # the parts overlap, so some of the energy is in their product
-    with pytest.raises(ValueError, match="every channel is constant"):
-        explore_radial.energy_shares(torch.ones(1, 3, 8, 8), 0.2)
 
 
 def test_one_autoencoder_needs_no_menu_and_none_is_refused(models, image):

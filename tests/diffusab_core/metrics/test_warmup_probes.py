@@ -1,0 +1,131 @@
+"""What a warm-up on low-passed images feeds, against Parseval, linear encoders and constructed latents."""
+
+import math
+
+import pytest
+import torch
+
+from diffusab_core import data
+from diffusab_core.autoencoders.families import Posterior
+from diffusab_core.metrics.probes import EDGES, WHOLE, exposure, fed_energy
+from diffusab_core.spectrum.bands import band_masks, ranked, second_moments
+from diffusab_core.spectrum.radial import radial_split
+
+
+class Strided:
+    """A linear encoder that folds: grey, a 2 x 2 mean, every fourth position."""
+
+    def encode(self, x):
+        return Posterior(mean=self.features(x)[..., ::4, ::4], std=torch.zeros(()))
+
+    def features(self, x):
+        return torch.nn.functional.avg_pool2d(x[:, :2], 2)
+
+
+class Normed(Strided):
+    """The same behind a normalisation layer, so not linear."""
+
+    def features(self, x):
+        return super().features(x / x.std((-3, -2, -1), keepdim=True))
+
+
+@pytest.fixture(scope="module")
+def noise():
+    return torch.randn(64, 3, 64, 64, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+
+
+def test_normalised_latents_have_unit_energy_in_all(noise):
+    """Parseval: the mean over all frequencies of whole images' energy is the variance, which is one."""
+    energy = fed_energy(Strided(), noise, [math.inf])[0]
+    counts = band_masks(8, 8, EDGES, "latent").flatten(1).sum(1)
+    z = Strided().encode(noise).mean
+    z = (z - z.mean((0, 2, 3), keepdim=True)) / z.std((0, 2, 3), keepdim=True, correction=0)
+    zero = torch.fft.fft2(z, norm="ortho")[..., 0, 0].abs().square().mean()
+    assert (energy * counts).sum() + zero == pytest.approx(64)
+
+
+def test_a_linear_encoder_never_gains_energy_and_a_normalised_one_does(noise):
+    linear, normed = (fed_energy(e, noise, [0.2, math.inf], edges=(0, WHOLE)) for e in (Strided(), Normed()))
+    kept = math.pi * 0.2**2  # of white noise, the share of frequencies within the radius
+    assert linear[0] / linear[1] < 0.6
+    assert normed[0] / normed[1] == pytest.approx(((linear[0] / linear[1]) / kept).item(), rel=0.05)
+    assert normed[0] > normed[1]
+
+
+def test_scale_and_offset_of_channels_do_not_matter(noise):
+    class Scaled(Strided):
+        def features(self, x):
+            return super().features(x) * torch.tensor([5.0, 0.1])[:, None, None] + 3
+
+    torch.testing.assert_close(fed_energy(Scaled(), noise, [0.1, 0.3]), fed_energy(Strided(), noise, [0.1, 0.3]))
+
+
+def test_batches_do_not_matter(noise):
+    few = noise[:10]
+    torch.testing.assert_close(fed_energy(Strided(), few, [0.2], batch_size=3), fed_energy(Strided(), few, [0.2]))
+
+
+def test_everything_is_the_whole_image(noise):
+    whole, all_frequencies = fed_energy(Strided(), noise[:8], [math.inf, WHOLE])
+    torch.testing.assert_close(whole, all_frequencies)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"radii": [0.0]}, r"above 0 in cycles per pixel.*0\.0"),
+        ({"radii": []}, "cutoffs above 0"),
+        ({"edges": (0.5, 0.2)}, "ascending"),
+        ({"x": torch.zeros(2, 3, 32, 32)}, "channel 0 of the latents of all images is constant"),
+        ({"x": torch.zeros(2, 1, 32, 32)}, r"\(2, 1, 32, 32\)"),
+    ],
+)
+def test_what_cannot_be_measured_is_refused(noise, change, message):
+    given = {"x": noise[:2], "radii": [0.2]} | change
+    with pytest.raises(ValueError, match=message):
+        fed_energy(Strided(), **given)
+
+
+def coefficients(seed, n=4000, scale=1.0):
+    generator = torch.Generator().manual_seed(seed)
+    return scale * torch.randn(n, 2, 64, generator=generator, dtype=torch.float64)
+
+
+def test_exposure_of_a_known_gain():
+    """Halving the amplitude at one rank leaves a quarter of the energy there, at distance (1 - 1/2)²."""
+    whole = coefficients(1)
+    low = whole.clone()
+    low[..., 40] = 0.5 * whole[..., 40] - 0.5 * whole[..., 40].mean(0) + whole[..., 40].mean(0)
+    low[..., 50] = whole[..., 50].mean(0)  # nothing but the right mean
+    found = exposure(whole, low)
+    expected = torch.ones(64, dtype=torch.float64)
+    expected[40], expected[50] = 0.25, 0
+    torch.testing.assert_close(found.ratio, expected)
+    assert found.distance[40].item() == pytest.approx(0.25, rel=1e-6)
+    assert found.distance[50].item() == pytest.approx(1, rel=1e-6)
+    others = torch.ones(64, dtype=torch.bool)
+    others[[40, 50]] = False
+    assert found.distance[others].max() < 1e-9
+    torch.testing.assert_close(found.energy, whole.var(0, correction=0).mean(0))
+
+
+def test_no_coupling_is_cheaper_than_the_distance():
+    """The distance is the least mean squared change that turns one into the other: pairing the images costs more."""
+    x = data.stack(data.Photos(32, "train", seed=3, length=40), range(40)).double()
+    whole, low = ranked(x), ranked(radial_split(x, 0.2)[0])
+    paired = (whole - low).square().sum(1).mean(0) / second_moments(whole)[1].diagonal(dim1=1, dim2=2).sum(1)
+    found = exposure(whole, low)
+    assert (found.distance <= paired + 1e-9).all()
+    assert found.distance.max() > 0.1  # and it is not nothing
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: exposure(coefficients(0), coefficients(0)[:, :1]), r"\(4000, 1, 64\) do not compare"),
+        (lambda: exposure(torch.zeros(4, 1, 64, dtype=torch.float64), coefficients(0)[:, :1]), "vary at rank 0"),
+    ],
+)
+def test_exposure_of_what_cannot_be_compared_is_refused(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()
