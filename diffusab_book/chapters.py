@@ -1,4 +1,4 @@
-r"""Chapters as things that run: finding them, checking their parameters, executing them, freezing references.
+r"""Chapters as things that run: finding them, checking parameters, executing, what their checkpoints print.
 
 A chapter is a ``py:percent`` text file ``notebooks/NN_name.py``. Its cell tagged ``parameters`` holds annotated
 assignments of plain values; a *size* (``smoke``, ``laptop``, ``gpu``, ``paper``) is a file of values for them in
@@ -11,7 +11,7 @@ import ast
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -220,46 +220,37 @@ def _strip_widget_state(path: Path) -> None:
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# Reference notebooks, replayed by nbval
+# Checkpoints: what a reader's copy must print, too
 
 
-def skeleton(path: Path, size: str = "smoke") -> nbformat.NotebookNode:
-    """The chapter's code cells at a size, without outputs, with fixed ids: what a reference must hold as sources."""
-    notebook = inject(load(path), preset(path, size))
-    notebook.cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
-    for i, cell in enumerate(notebook.cells):
-        tags = [CHECKPOINT_TAG, "nbval-check-output"] if _is(cell, CHECKPOINT_TAG) else []
-        cell.update(id=f"cell-{i:03d}", outputs=[], execution_count=None, metadata={"tags": tags} if tags else {})
-    notebook.metadata = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
-    return notebook
-
-
-def freeze(path: Path, out: Path, size: str = "smoke", timeout_s: int = 300) -> Path:
-    """Run the chapter at a size and keep its checkpoint cells' outputs as a reference notebook for nbval.
+def printed(executed: nbformat.NotebookNode) -> list[str]:
+    """The lines that the checkpoint cells of an executed chapter printed.
 
     Raises:
         ParameterError: The chapter has no checkpoint cell, or one that prints nothing.
     """
-    from nbclient import NotebookClient
+    cells = [cell for cell in executed.cells if _is(cell, CHECKPOINT_TAG)]
+    texts = [
+        "".join(o.text for o in cell.outputs if o.output_type == "stream" and o.name == "stdout") for cell in cells
+    ]
+    if not texts or not all(texts):
+        raise ParameterError(f"a chapter needs at least one cell tagged {CHECKPOINT_TAG!r}, and each must print")
+    return "".join(texts).splitlines()
 
-    notebook = skeleton(path, size)
-    where = {"metadata": {"path": str(path.parent)}}
-    NotebookClient(notebook, timeout=timeout_s, resources=where, store_widget_state=False).execute()
-    checkpoints = [cell for cell in notebook.cells if _is(cell, CHECKPOINT_TAG)]
-    if not checkpoints or not all(cell.outputs for cell in checkpoints):
-        raise ParameterError(f"{path.name}: needs at least one cell tagged {CHECKPOINT_TAG!r}, and each must print")
+
+def replayable(path: Path, lines: Sequence[str]) -> nbformat.NotebookNode:
+    """The chapter's code with these lines as the output of its checkpoint cell, for ``pytest --nbval-lax``.
+
+    Raises:
+        ParameterError: The chapter has not exactly one checkpoint cell.
+    """
+    notebook = load(path)
+    notebook.cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
     for cell in notebook.cells:
-        cell.execution_count = 1
-        cell.metadata.pop("execution", None)
-        if not _is(cell, CHECKPOINT_TAG):
-            cell.outputs = []
-    for cell in checkpoints:
-        for output in cell.outputs:
-            if "execution_count" in output:
-                output["execution_count"] = 1
-    notebook.metadata = {"kernelspec": notebook.metadata["kernelspec"]}
-    out.parent.mkdir(parents=True, exist_ok=True)
-    partial = out.with_name(f".{out.name}.{os.getpid()}.tmp")
-    nbformat.write(notebook, partial)
-    partial.replace(out)
-    return out
+        cell.update(execution_count=1, outputs=[])
+    cells = [cell for cell in notebook.cells if _is(cell, CHECKPOINT_TAG)]
+    if len(cells) != 1:
+        raise ParameterError(f"{path.name} has {len(cells)} cells tagged {CHECKPOINT_TAG!r}; a replay needs one")
+    cells[0].metadata.tags = [CHECKPOINT_TAG, "nbval-check-output"]
+    cells[0].outputs = [nbformat.v4.new_output("stream", name="stdout", text="".join(f"{line}\n" for line in lines))]
+    return notebook

@@ -1,4 +1,4 @@
-"""Chapters as text: parameters are declared, checked and injected; references match their sources."""
+"""Chapters as text: parameters are declared, checked and injected."""
 
 import nbformat
 import pytest
@@ -11,7 +11,6 @@ from diffusab_book.cli import app
 from diffusab_core.experiments import records
 
 CHAPTERS = sorted(notebooks.NOTEBOOKS.glob("[0-9][0-9]_*.py"))
-REFERENCE = notebooks.NOTEBOOKS.parent / "tests" / "reference"
 
 CHAPTER = """# %% [markdown]
 # # A chapter
@@ -96,14 +95,14 @@ def test_a_chapter_without_parameters_cell_is_named(tmp_path):
         notebooks.parameters(notebooks.load(path))
 
 
-def test_freezing_keeps_checkpoints_only(chapter, tmp_path):
-    frozen = nbformat.read(notebooks.freeze(chapter, tmp_path / "out" / "07_demo.ipynb"), as_version=4)
-    nbformat.validate(frozen)
-    outputs = [cell.outputs for cell in frozen.cells]
-    assert [bool(o) for o in outputs] == [False, False, False, True]
-    assert outputs[-1][0]["text"] == "doubled: 4\n"  # the smoke preset's two steps
-    again = notebooks.freeze(chapter, tmp_path / "out" / "again.ipynb")
-    assert again.read_text() == (tmp_path / "out" / "07_demo.ipynb").read_text()
+def test_a_replay_holds_the_checkpoint_only(chapter):
+    notebook = notebooks.replayable(chapter, ["doubled: 20"])
+    nbformat.validate(notebook)
+    assert [[o.text for o in cell.outputs] for cell in notebook.cells] == [[], [], ["doubled: 20\n"]]
+    assert notebooks.printed(notebook) == ["doubled: 20"]
+    notebook.cells[-1].outputs = []
+    with pytest.raises(ParameterError, match="checkpoint"):
+        notebooks.printed(notebook)
 
 
 def test_values_from_a_shell_take_the_declared_type(chapter):
@@ -195,15 +194,6 @@ def test_every_chapter_has_its_sizes(path):
     for file in (path.parent / "presets" / path.stem).glob("*.yaml"):
         assert yaml.safe_load(file.read_text())["size"] == file.stem
         notebooks.preset(path, file.stem)
-
-
-@pytest.mark.parametrize("path", CHAPTERS, ids=lambda p: p.stem)
-def test_references_repeat_the_sources(path):
-    reference = nbformat.read(REFERENCE / f"{path.stem}.ipynb", as_version=4)
-    skeleton = notebooks.skeleton(path)
-    assert [cell.source for cell in reference.cells] == [cell.source for cell in skeleton.cells], (
-        f"freeze it again: python scripts/freeze_references.py {path.stem}"
-    )
 
 
 @pytest.mark.parametrize("path", CHAPTERS, ids=lambda p: p.stem)
