@@ -21,8 +21,9 @@ import nbformat
 import yaml
 from pydantic import TypeAdapter, ValidationError
 
-from diffusab_core.experiments.records import SIZES, RunRecord
+from diffusab_core.experiments.records import SIZES, Run, RunRecord
 from diffusab_core.experiments.records import read as read_record
+from diffusab_core.experiments.records import start as start_record
 
 NOTEBOOKS = Path(__file__).resolve().parents[1] / "notebooks"
 CHECKPOINT_TAG = "checkpoint"
@@ -114,6 +115,48 @@ def check(notebook: nbformat.NotebookNode, values: Mapping[str, Any]) -> dict[st
     if unknown:
         raise ParameterError(f"no parameter {sorted(unknown)[0]!r}; the chapter has {', '.join(declared)}")
     return {name: declared[name].check(value) for name, value in values.items()}
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# From inside a chapter
+
+
+def start(chapter: str, namespace: Mapping[str, Any], data: str, device: str = "cpu") -> Run:
+    """Start the chapter's run record with the parameters it runs with; :func:`finish` is the other end.
+
+    Args:
+        chapter: The notebook's name, such as ``"06_scale_equivariance"``.
+        namespace: ``globals()`` of the notebook: the present values of what its parameters cell declares. ``size`` and
+            ``seed`` are fields of the record of their own, ``record_path`` is where it goes.
+        data: What it computes on, in words.
+        device: Where.
+
+    Raises:
+        FileNotFoundError: There is no such chapter.
+        ParameterError: A parameter has lost its type.
+    """
+    notebook = load(find(chapter))
+    values = check(notebook, {name: namespace[name] for name in parameters(notebook)})
+    fixed = {name: values.pop(name) for name in ("size", "seed")}
+    path = values.pop("record_path", "")
+    run = start_record(chapter, parameters=values, data=data, device=device, **fixed)
+    run.record_path = path
+    return run
+
+
+def finish(run: Run) -> None:
+    """End the chapter's record, write it if the chapter has a ``record_path``, and print it in one line."""
+    record = run.finish()
+    if run.record_path:
+        record.write(run.record_path)
+    print(
+        f"Run {record.identity}: size {record.size}, seed {record.seed}, {record.device}, torch "
+        f"{record.versions['torch']}, {record.wall_time_s:.0f} s"
+    )
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Values
 
 
 def parse(declared: Mapping[str, Parameter], name: str, text: str) -> Any:

@@ -7,8 +7,11 @@ re-colours text and grid with the page's theme. Alt text travels in ``figure.lay
 from __future__ import annotations
 
 import base64
+import copy
 import io
+import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import plotly.graph_objects as go
@@ -107,6 +110,344 @@ def images(tensors: Sequence[torch.Tensor], titles: Sequence[str], alt: str, hei
     return described(fig, alt)
 
 
+def image_grid(
+    rows: Mapping[str, Sequence[torch.Tensor]],
+    titles: Sequence[str] | Sequence[Sequence[str]],
+    alt: str,
+    height: int | None = None,
+    size: int = 160,
+) -> go.Figure:
+    """Rows of images with the row's name at the left.
+
+    Args:
+        rows: For each name its images ``(3, H, W)`` in [-1, 1]; as many in each row.
+        titles: One for each column, or for each row a list of them; ``<br>`` breaks a line.
+        alt: What a reader who cannot see the figure has to know.
+        height: In pixels; from the number of rows when None.
+        size: Images that are larger are shrunk to this width, antialiased, to keep pages small.
+
+    Raises:
+        ValueError: Rows or titles of different lengths.
+    """
+    per_row = [list(titles)] + [[""] * len(titles)] * (len(rows) - 1) if isinstance(titles[0], str) else list(titles)
+    columns = len(per_row[0])
+    if len(per_row) != len(rows) or {len(row) for row in (*rows.values(), *per_row)} != {columns}:
+        raise ValueError(
+            f"rows of {[len(row) for row in rows.values()]} images with rows of {[len(row) for row in per_row]} titles"
+        )
+    above = max(title.count("<br>") + bool(title) for row in per_row[1:] or [[""]] for title in row)
+    height = height or 24 + len(rows) * (640 // max(columns, 4) + 18 * above) + 18 * per_row[0][0].count("<br>")
+    fig = make_subplots(
+        len(rows), columns, subplot_titles=[title or " " for row in per_row for title in row], row_titles=list(rows),
+        horizontal_spacing=0.01, vertical_spacing=(6 + 18 * above) / height if len(rows) > 1 else 0,
+    )  # fmt: skip
+    for row, tensors in enumerate(rows.values(), start=1):
+        for column, tensor in enumerate(tensors, start=1):
+            fig.add_trace(image_trace(_shrink(tensor, size), quality=75), row, column)
+        hide_image_axes(fig, range(1, columns + 1), row=row)
+    fig.update_annotations(font_size=12)
+    for label in fig.layout.annotations[-len(rows) :]:  # row titles come last, and stand at the right
+        label.update(x=-0.005, xanchor="right", textangle=-90)
+    fig.update_layout(height=height, margin={"l": 28, "r": 4, "t": 40, "b": 4})
+    return described(fig, alt)
+
+
+def _shrink(image: torch.Tensor, size: int) -> torch.Tensor:
+    height, width = image.shape[-2:]
+    if width <= size:
+        return image
+    shape = (round(height * size / width), size)
+    return torch.nn.functional.interpolate(image[None].float(), size=shape, mode="bilinear", antialias=True)[0]
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Plots
+
+
+def lines(
+    series: Mapping[str, Any],
+    *,
+    alt: str,
+    x: Any = None,
+    xlabel: str = "",
+    ylabel: str = "",
+    log_x: bool = False,
+    log_y: bool = False,
+    height: int = 360,
+    styles: Mapping[str, Mapping[str, Any]] | None = None,
+    band: Mapping[str, tuple[Any, Any]] | None = None,
+    title: str = "",
+    mode: str = "lines",
+) -> go.Figure:
+    """One line per name, told apart by colour and dash; see :func:`points` for markers.
+
+    Args:
+        series: For each name its values (a tensor, an array or a list), or a pair ``(x, y)`` as a tuple.
+        alt: What a reader who cannot see the figure has to know.
+        x: Places of all series that have none of their own; 0, 1, 2, … when None.
+        xlabel: Title of the horizontal axis.
+        ylabel: Title of the vertical axis.
+        log_x: Logarithmic horizontal axis.
+        log_y: Logarithmic vertical axis.
+        height: In pixels.
+        styles: For some names what is drawn otherwise: ``color`` (a colour, or a place in :data:`PALETTE`), ``dash``,
+            ``width``, ``symbol``, ``size``, ``mode``; anything else is a property of Plotly's scatter trace, such as
+            ``text``, ``opacity`` or ``showlegend``.
+        band: For some names the pair ``(low, high)``: a shaded band around lines, error bars around markers.
+        title: Above the figure.
+        mode: ``"lines"``, ``"markers"`` or ``"lines+markers"``, for all that ``styles`` says nothing of.
+
+    Raises:
+        ValueError: A style or band for a name that is not among the series, or a series as long as its places are not.
+    """
+    styles, band = styles or {}, band or {}
+    if strangers := (styles.keys() | band.keys()) - series.keys():
+        raise ValueError(f"no series {sorted(strangers)[0]!r} among {', '.join(series)}")
+    fig = go.Figure()
+    for i, (name, values) in enumerate(series.items()):
+        places, heights = values if isinstance(values, tuple) else (x, values)
+        heights = numbers(heights)
+        places = list(range(len(heights))) if places is None else numbers(places)
+        if len(places) != len(heights):
+            raise ValueError(f"series {name!r} has {len(heights)} values at {len(places)} places")
+        style = {"color": i, "dash": DASHES[i % len(DASHES)], "width": 2, "symbol": i, "size": 8, "mode": mode}
+        style |= styles.get(name, {})
+        color = PALETTE[style.pop("color") % len(PALETTE)] if isinstance(style["color"], int) else style.pop("color")
+        line = {"color": color, "dash": style.pop("dash"), "width": style.pop("width")}
+        marker = {"color": color, "symbol": style.pop("symbol"), "size": style.pop("size")}
+        if name in band:
+            low, high = (numbers(edge) for edge in band[name])
+            if "lines" in style["mode"]:
+                fig.add_scatter(
+                    x=[*places, *places[::-1]], y=[*high, *low[::-1]], fill="toself", fillcolor=color, opacity=0.18,
+                    line={"width": 0}, mode="lines", legendgroup=name, showlegend=False, hoverinfo="skip",
+                )  # fmt: skip
+            else:
+                up, down = ([abs(e - v) for e, v in zip(edge, heights, strict=True)] for edge in (high, low))
+                style["error_y"] = {"array": up, "arrayminus": down, "thickness": 1.5, "width": 3}
+        if "lines" in style["mode"]:
+            style["line"] = line
+        if "markers" in style["mode"]:
+            style["marker"] = marker
+        at = "%{x}" if any(isinstance(place, str) for place in places) else "%{x:.4g}"
+        hover = {"hovertemplate": f"{at}: %{{y:.4g}}<extra>{name}</extra>", "legendgroup": name}
+        fig.add_scatter(x=places, y=heights, name=name, **{**hover, **style})
+    return _axes(fig, alt, xlabel, ylabel, log_x, log_y, height, title)
+
+
+def points(series: Mapping[str, Any], **options: Any) -> go.Figure:
+    """:func:`lines` with markers instead of lines; ``band`` becomes error bars."""
+    return lines(series, mode="markers", **options)
+
+
+def bars(
+    groups: Mapping[str, Mapping[str, float | tuple[float, float, float]]],
+    *,
+    alt: str,
+    xlabel: str = "",
+    ylabel: str = "",
+    log_y: bool = False,
+    height: int = 360,
+    title: str = "",
+) -> go.Figure:
+    """Bars over categories, side by side for each group; a value is a number or ``(value, low, high)``."""
+    fig = go.Figure()
+    for i, (name, bars_of) in enumerate(groups.items()):
+        triples = [value if isinstance(value, tuple) else (value, value, value) for value in bars_of.values()]
+        middle, low, high = ([float(t[k]) for t in triples] for k in range(3))
+        error = {"array": [h - m for h, m in zip(high, middle, strict=True)], "thickness": 1.5, "width": 3}
+        error["arrayminus"] = [m - lo for lo, m in zip(low, middle, strict=True)]
+        fig.add_bar(
+            x=list(bars_of), y=middle, name=name, marker={"color": PALETTE[i % len(PALETTE)]}, legendgroup=name,
+            error_y=error if any(isinstance(v, tuple) for v in bars_of.values()) else None,
+            hovertemplate="%{x}: %{y:.4g}<extra>" + name + "</extra>",
+        )  # fmt: skip
+    places = list(dict.fromkeys(place for bars_of in groups.values() for place in bars_of))
+    fig.update_xaxes(type="category", categoryorder="array", categoryarray=places)
+    fig.update_layout(barmode="group", showlegend=len(groups) > 1)
+    return _axes(fig, alt, xlabel, ylabel, False, log_y, height, title)
+
+
+def heatmap(
+    z: Any,
+    *,
+    alt: str,
+    x: Any = None,
+    y: Any = None,
+    xlabel: str = "",
+    ylabel: str = "",
+    label: str = "",
+    limits: tuple[float, float] | None = None,
+    colorscale: Any = "Cividis",
+    form: str = "",
+    square: bool = True,
+    height: int = 360,
+    title: str = "",
+) -> go.Figure:
+    """A matrix ``(rows, columns)`` as colours, the first row at the top.
+
+    Args:
+        z: The matrix.
+        alt: What a reader who cannot see the figure has to know.
+        x: Names of the columns.
+        y: Names of the rows.
+        xlabel: Title of the horizontal axis.
+        ylabel: Title of the vertical axis.
+        label: Title of the colour bar.
+        limits: Values of the two ends of the colour scale; least and greatest when None.
+        colorscale: A name that Plotly knows, or :data:`DIVERGING` for values about zero.
+        form: When given, each cell shows its value so, such as ``".2f"``.
+        square: Cells as high as they are wide.
+        height: In pixels.
+        title: Above the figure.
+    """
+    matrix = torch.as_tensor(z).detach().cpu().double()
+    low, high = limits or (matrix.min().item(), matrix.max().item())
+    names = {"x": None if x is None else numbers(x), "y": None if y is None else numbers(y)}
+    fig = go.Figure(
+        go.Heatmap(
+            z=matrix.tolist(), **names, zmin=low, zmax=high, colorscale=colorscale,
+            colorbar={"title": label, "thickness": 12}, texttemplate=f"%{{z:{form}}}" if form else None,
+            hovertemplate="%{y}, %{x}: %{z:.4g}<extra></extra>",
+        )
+    )  # fmt: skip
+    plain = {"showgrid": False, "zeroline": False, "constrain": "domain"}
+    fig.update_xaxes(**plain).update_yaxes(autorange="reversed", scaleanchor="x" if square else None, **plain)
+    return _axes(fig, alt, xlabel, ylabel, False, False, height, title)
+
+
+def mark(
+    fig: go.Figure, x: float | str | None = None, y: float | None = None, text: str = "", panel: int = 1
+) -> go.Figure:
+    """A dotted reference line across the figure at ``x`` or at ``y``, with a few words beside it.
+
+    Args:
+        fig: The figure, which is changed.
+        x: Place of an upright line.
+        y: Height of a level line.
+        text: Written along the line.
+        panel: Which of the panels of :func:`panels`, counted from 1.
+
+    Raises:
+        ValueError: Both or none of ``x`` and ``y``.
+    """
+    if (x is None) == (y is None):
+        raise ValueError(f"a line stands at x or at y, got x={x!r}, y={y!r}")
+    number = "" if panel == 1 else str(panel)
+    refs = {"xref": f"x{number}", "yref": f"y{number}"}
+    way, at = ("x", x) if y is None else ("y", y)
+    across = "y" if way == "x" else "x"
+    refs[f"{across}ref"] += " domain"
+    line = {"color": GREY, "dash": "dot", "width": 1.5}
+    fig.add_shape(type="line", **{f"{way}0": at, f"{way}1": at, f"{across}0": 0, f"{across}1": 1}, **refs, line=line)
+    if text:
+        # Plotly wants the logarithm for text on a logarithmic axis, and not for lines.
+        log = fig.layout[f"{way}axis{number}"].type == "log"
+        place = {way: float(np.log10(at)) if log else at, across: 1}
+        side = {"xanchor": "left", "yanchor": "top", "textangle": 90} if way == "x" else {"xanchor": "right"}
+        side = {"yanchor": "bottom", **side}
+        fig.add_annotation(**place, **refs, text=text, showarrow=False, font={"size": 11}, **side)
+    return fig
+
+
+def panels(
+    figs: Sequence[go.Figure],
+    titles: Sequence[str],
+    alt: str,
+    columns: int | None = None,
+    height: int | None = None,
+    share_y: bool = False,
+) -> go.Figure:
+    """Several figures side by side, each with a title above it; a name that returns shares its entry in the legend.
+
+    Args:
+        figs: What :func:`lines` and its friends return.
+        titles: One for each.
+        alt: Of the whole.
+        columns: In one row; all when None.
+        height: In pixels; that of the highest, for each row, when None.
+        share_y: One vertical axis for each row, labelled at the left.
+    """
+    columns = columns or len(figs)
+    rows = -(-len(figs) // columns)
+    fig = make_subplots(
+        rows, columns, subplot_titles=list(titles), shared_yaxes=share_y,
+        horizontal_spacing=(0.04 if share_y else 0.14 if columns == 2 else 0.3 / columns),
+        vertical_spacing=0.3 / rows,
+    )  # fmt: skip
+    fig.update_annotations(font_size=13)
+    # A panel with a single line has no legend of its own; its name is an entry only if another panel has it too.
+    legend = {
+        t.name for one in figs if one.layout.showlegend is not False for t in one.data if t.showlegend is not False
+    }
+    seen = set()
+    for i, one in enumerate(figs):
+        row, column = i // columns + 1, i % columns + 1
+        number = str(i + 1) if i else ""
+        for trace in one.data:
+            added = copy.deepcopy(trace)
+            if added.type == "heatmap":
+                added.showscale = column == columns
+            elif added.type != "image" and added.showlegend is not False:
+                added.showlegend = added.name in legend - seen
+                seen |= {added.name} & legend
+            fig.add_trace(added, row, column)
+        own = {way: one.layout[f"{way}axis"].to_plotly_json() for way in "xy"}
+        if own["y"].get("scaleanchor"):
+            own["y"]["scaleanchor"] = f"x{number}"
+        if share_y and column > 1:
+            own["y"].pop("title", None)
+        for way, axis in own.items():
+            fig.layout[f"{way}axis{number}"].update(axis)
+        for kind in ("shapes", "annotations"):
+            for item in one.layout[kind]:
+                item = item.to_plotly_json()
+                refs = {f"{w}ref": item[f"{w}ref"].replace(w, f"{w}{number}", 1) for w in "xy" if item.get(f"{w}ref")}
+                getattr(fig, f"add_{kind[:-1]}")(**{**item, **refs})
+    each = max(one.layout.height or 360 for one in figs)
+    # A legend needs more room above titles than above a single plot.
+    fig.update_layout(height=height or rows * each, margin_t=84 if seen else 40)
+    if seen:
+        fig.update_layout(legend_y=1.0 + 34 / (rows * each - 96))
+    return described(fig, alt)
+
+
+def numbers(values: Any) -> list:
+    """A tensor, an array, a series or a list as a plain list; words pass through."""
+    return values.detach().cpu().tolist() if isinstance(values, torch.Tensor) else np.asarray(values).tolist()
+
+
+def shorten(value: Any, digits: int = 4) -> Any:
+    """Plotly's JSON with every number rounded to some significant digits, for what is written to a page.
+
+    Arrays that Plotly has packed in base64 become lists, what is no finite number becomes null, and whole numbers stay.
+    """
+    if isinstance(value, dict) and {"dtype", "bdata"} <= value.keys():
+        array = np.frombuffer(base64.b64decode(value["bdata"]), value["dtype"])
+        shape = [int(n) for n in str(value.get("shape", len(array))).split(",")]
+        return shorten(array.reshape(shape).tolist(), digits)
+    if isinstance(value, dict):
+        return {key: shorten(entry, digits) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [shorten(entry, digits) for entry in value]
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            return None
+        return int(value) if value.is_integer() and abs(value) < 1e15 else float(f"{value:.{digits}g}")
+    return value
+
+
+def _axes(
+    fig: go.Figure, alt: str, xlabel: str, ylabel: str, log_x: bool, log_y: bool, height: int, title: str
+) -> go.Figure:
+    fig.update_xaxes(title=xlabel, **(DECADES if log_x else {}))
+    fig.update_yaxes(title=ylabel, **(DECADES if log_y else {}))
+    fig.update_layout(height=height, title=title)
+    if len(fig.data) == 1 and fig.data[0].type == "scatter":
+        fig.update_layout(showlegend=False)
+    return described(fig, alt)
+
+
 # ---------------------------------------------------------------------------------------------------------------------
 # Frequencies
 
@@ -172,27 +513,19 @@ def zigzag_path(block_size: int = 8, cut_from: int | None = None) -> go.Figure:
 
 
 def profiles(
-    curves: Mapping[str, torch.Tensor],
+    curves: Mapping[str, Any],
     alt: str,
     ylabel: str = "|D| relative to D₀₀",
     title: str = "",
     height: int = 380,
     log_y: bool = True,
+    **options: Any,
 ) -> go.Figure:
-    """Frequency profiles against zigzag rank, one line per name; colour and dash both tell lines apart."""
-    fig = go.Figure()
-    for i, (name, values) in enumerate(curves.items()):
-        fig.add_trace(
-            go.Scatter(
-                y=[float(f"{v:.4g}") for v in values.tolist()], name=name, mode="lines",
-                line={"color": PALETTE[i % len(PALETTE)], "dash": DASHES[i % len(DASHES)], "width": 2},
-                hovertemplate="rank %{x}: %{y:.3g}<extra>" + name + "</extra>",
-            )
-        )  # fmt: skip
-    fig.update_xaxes(title="zigzag rank (low → high frequency)")
-    fig.update_yaxes(title=ylabel, **(DECADES if log_y else {}))
-    fig.update_layout(height=height, title=title, showlegend=True)
-    return described(fig, alt)
+    """Frequency profiles against zigzag rank, one line per name: :func:`lines` with the axes that profiles have."""
+    return lines(
+        curves, alt=alt, xlabel="zigzag rank (low → high frequency)", ylabel=ylabel, title=title, height=height,
+        log_y=log_y, **options,
+    )  # fmt: skip
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 from docutils import nodes
 from myst_nb.core import render
 
+from diffusab_book.figures import shorten
+
 if TYPE_CHECKING:
     from myst_nb.core.render import MimeData, NbElementRenderer
 
@@ -36,11 +38,12 @@ def figure_html(figure: dict[str, Any]) -> str:
 
     Returns:
         HTML. ``role="img"`` and its label sit on the element; height is reserved, so that the page does not jump.
+        Numbers are rounded to four significant digits.
     """
     alt = html.escape(alt_text(figure), quote=True)
     height = int(figure.get("layout", {}).get("height") or DEFAULT_HEIGHT)
     # Escaping "<" keeps any "</script>" inside the data from ending the element; JSON.parse undoes it.
-    data = json.dumps(figure, separators=(",", ":")).replace("<", "\\u003c")
+    data = json.dumps(shorten(figure), separators=(",", ":")).replace("<", "\\u003c")
     return (
         f'<div class="book-figure" role="img" aria-label="{alt}" style="min-height:{height}px">'
         f'<script type="application/json" class="book-figure-data">{data}</script>'

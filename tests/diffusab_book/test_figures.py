@@ -2,6 +2,7 @@
 
 import base64
 import io
+import json
 
 import numpy as np
 import pytest
@@ -66,3 +67,108 @@ def test_over_seeds_shows_every_run_and_the_mean():
     assert list(markers[1].x) == ["4", "64", "64", "64"]
     assert list(fig.layout.xaxis.categoryarray) == ["4", "16", "64"]
     assert len({trace.marker.symbol for trace in markers}) == 2
+
+
+ALT = "Two curves over a few places."
+
+
+def test_lines_take_values_alone_or_with_their_places():
+    fig = figures.lines({"a": torch.tensor([1.0, 2.0]), "b": ([5, 6, 7], np.array([3.0, 4.0, 5.0]))}, alt=ALT, x=[1, 2])
+    assert [(list(t.x), list(t.y)) for t in fig.data] == [([1, 2], [1.0, 2.0]), ([5, 6, 7], [3.0, 4.0, 5.0])]
+    assert list(figures.lines({"a": [1, 2]}, alt=ALT).data[0].x) == [0, 1]
+    with pytest.raises(ValueError, match="'a' has 3 values at 2 places"):
+        figures.lines({"a": [1, 2, 3]}, alt=ALT, x=[1, 2])
+    for wrong in ({"styles": {"c": {}}}, {"band": {"c": ([0], [1])}}):
+        with pytest.raises(ValueError, match="no series 'c' among a"):
+            figures.lines({"a": [1]}, alt=ALT, **wrong)
+
+
+def test_styles_and_axes_reach_the_figure():
+    styles = {"b": {"color": 0, "dash": "dot", "mode": "lines+markers", "symbol": 4, "showlegend": False}}
+    fig = figures.lines({"a": [1, 2], "b": [2, 1]}, alt=ALT, styles=styles, log_x=True, xlabel="x", ylabel="y")
+    a, b = fig.data
+    assert a.line.color == b.line.color == b.marker.color == figures.BLUE
+    assert (b.line.dash, b.marker.symbol, b.showlegend) == ("dot", 4, False)
+    assert (fig.layout.xaxis.type, fig.layout.yaxis.type) == ("log", None)
+    assert (fig.layout.xaxis.title.text, fig.layout.yaxis.title.text) == ("x", "y")
+
+
+def test_a_band_is_a_shape_around_lines_and_bars_at_points():
+    band = {"a": ([0.5, 1.0], [2.0, 4.0])}
+    area, line = figures.lines({"a": [1.0, 2.0]}, alt=ALT, band=band).data
+    assert (list(area.x), list(area.y)) == ([0, 1, 1, 0], [2.0, 4.0, 1.0, 0.5])
+    assert list(line.y) == [1.0, 2.0]
+    (point,) = figures.points({"a": [1.0, 2.0]}, alt=ALT, band=band).data
+    assert (list(point.error_y.array), list(point.error_y.arrayminus)) == ([1.0, 2.0], [0.5, 1.0])
+
+
+def test_bars_hold_values_and_intervals():
+    fig = figures.bars({"g": {"a": 1, "b": (2, 1.5, 4)}, "h": {"c": 3}}, alt=ALT)
+    g, h = fig.data
+    assert (list(g.y), list(g.error_y.array), list(g.error_y.arrayminus)) == ([1, 2], [0, 2], [0, 0.5])
+    assert h.error_y.array is None
+    assert list(fig.layout.xaxis.categoryarray) == ["a", "b", "c"]
+
+
+def test_a_heatmap_has_its_first_row_at_the_top():
+    fig = figures.heatmap(torch.tensor([[1.0, 2.0], [3.0, 4.0]]), alt=ALT, x=["u", "v"], limits=(0, 5))
+    trace = fig.data[0]
+    assert [list(row) for row in trace.z] == [[1.0, 2.0], [3.0, 4.0]]
+    assert (trace.zmin, trace.zmax, list(trace.x)) == (0, 5, ["u", "v"])
+    assert fig.layout.yaxis.autorange == "reversed"
+
+
+def test_marks_stand_where_they_are_told_on_logarithmic_axes_too():
+    fig = figures.mark(figures.lines({"a": ([1, 100], [1, 2])}, alt=ALT, log_x=True), x=10, text="here")
+    assert (fig.layout.shapes[0].x0, fig.layout.shapes[0].x1, fig.layout.shapes[0].yref) == (10, 10, "y domain")
+    assert fig.layout.annotations[0].x == 1  # Plotly takes logarithms here and values there
+    for wrong in ({}, {"x": 1, "y": 1}):
+        with pytest.raises(ValueError, match="at x or at y"):
+            figures.mark(fig, **wrong)
+
+
+def test_panels_keep_axes_marks_and_one_legend_entry_per_name():
+    left = figures.mark(figures.lines({"a": [1, 2]}, alt=ALT, log_y=True, ylabel="left"), y=1.5)
+    right = figures.mark(figures.lines({"a": [1, 2], "b": [2, 3]}, alt=ALT, ylabel="right"), x=0.5, text="here")
+    fig = figures.panels([left, right], ["one", "two"], alt=ALT)
+    assert [(t.name, t.xaxis, t.yaxis, t.showlegend) for t in fig.data[1:]] == [
+        ("a", "x2", "y2", fig.data[1].showlegend), ("b", "x2", "y2", True),
+    ]  # fmt: skip
+    assert sum(t.name == "a" and t.showlegend is not False for t in fig.data) == 1
+    assert (fig.layout.yaxis.type, fig.layout.yaxis2.type) == ("log", None)
+    assert [fig.layout[f"yaxis{n}"].title.text for n in ("", "2")] == ["left", "right"]
+    assert [(s.xref, s.yref) for s in fig.layout.shapes] == [("x domain", "y"), ("x2", "y2 domain")]
+    assert [n.text for n in fig.layout.annotations] == ["one", "two", "here"]
+    assert left.data[0].xaxis is None  # the parts stay as they were
+
+
+def test_heatmaps_in_panels_stay_square_and_share_a_colour_bar():
+    one = figures.heatmap(torch.eye(3), alt=ALT)
+    fig = figures.panels([one, one, one], ["1", "2", "3"], alt=ALT)
+    assert [t.showscale for t in fig.data] == [False, False, True]
+    assert [fig.layout[f"yaxis{n}"].scaleanchor for n in ("", "2", "3")] == ["x", "x2", "x3"]
+
+
+def test_an_image_grid_has_a_name_for_each_row_and_a_title_for_each_image():
+    picture = torch.zeros(3, 40, 20)
+    rows = {"photograph": [picture, picture], "latent": [picture, picture]}
+    fig = figures.image_grid(rows, [["a", "b<br>1 dB"], ["c", "d"]], alt=ALT, size=10)
+    assert [n.text for n in fig.layout.annotations] == ["a", "b<br>1 dB", "c", "d", "photograph", "latent"]
+    shown = Image.open(io.BytesIO(base64.b64decode(fig.data[0].source.split(",")[1])))
+    assert shown.size == (10, 20)
+    assert len(figures.image_grid(rows, ["a", "b"], alt=ALT).data) == 4
+    with pytest.raises(ValueError, match=r"\[2, 2\] images with rows of \[3, 3\]"):
+        figures.image_grid(rows, ["a", "b", "c"], alt=ALT)
+
+
+def test_a_page_gets_four_digits_and_no_packed_arrays():
+    fig = figures.lines({"a": [1.0, 0.123456, float("nan")]}, alt=ALT)
+    fig.add_heatmap(z=np.array([[12345.678, 2.0], [1e-9 / 3, -1.0]]))
+    short = figures.shorten(json.loads(fig.to_json()))
+    assert short["data"][0]["y"] == [1, 0.1235, None]
+    assert short["data"][1]["z"] == [[12350.0, 2], [3.333e-10, -1]]
+    assert figures.shorten({"x": [12345, 12345.0, "1.23456"], "on": True}) == {
+        "x": [12345, 12345, "1.23456"],
+        "on": True,
+    }
+    json.dumps(short, allow_nan=False)

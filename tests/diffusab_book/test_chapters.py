@@ -5,6 +5,7 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
+from diffusab_book import chapters
 from diffusab_book import chapters as notebooks
 from diffusab_book.chapters import ParameterError
 from diffusab_book.cli import app
@@ -200,3 +201,32 @@ def test_every_chapter_has_its_sizes(path):
 def test_chapters_carry_a_kernel_and_no_tool_versions(path):
     assert "jupytext_version" not in path.read_text()
     assert notebooks.load(path).metadata.kernelspec.name == "python3"
+
+
+def test_a_chapter_records_the_parameters_it_runs_with(chapter, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(chapters, "find", lambda name: {"07_demo": chapter}[name])
+    path = tmp_path / "record.json"
+    namespace = {"size": "smoke", "steps": 2, "rate": 1, "ratios": [0.3], "seed": 5, "record_path": str(path), "x": 1}
+    chapter.write_text(CHAPTER.replace("steps: int", 'seed: int = 0\nrecord_path: str = ""\nsteps: int'))
+    run = chapters.start("07_demo", namespace, data="none")
+    run.metrics["found"] = 1.5
+    chapters.finish(run)
+    record = records.read(path)
+    assert record.parameters == {"steps": 2, "rate": 1, "ratios": [0.3]}
+    assert (record.experiment, record.seed, record.size, record.data) == ("07_demo", 5, "smoke", "none")
+    assert record.metrics == {"found": 1.5}
+    printed = capsys.readouterr().out
+    assert record.identity in printed
+    assert printed.count("\n") == 1
+    with pytest.raises(ParameterError, match="'steps' is 'two'"):
+        chapters.start("07_demo", {**namespace, "steps": "two"}, data="none")
+
+
+def test_a_chapter_without_a_path_writes_nothing(chapter, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(chapters, "find", lambda name: chapter)
+    chapter.write_text(CHAPTER.replace("steps: int", 'seed: int = 0\nrecord_path: str = ""\nsteps: int'))
+    before = set(tmp_path.rglob("*"))
+    namespace = {"size": "smoke", "steps": 2, "rate": 1.0, "ratios": [], "seed": 0, "record_path": ""}
+    chapters.finish(chapters.start("07_demo", namespace, data="none"))
+    assert set(tmp_path.rglob("*")) == before
+    assert "smoke" in capsys.readouterr().out
