@@ -155,7 +155,9 @@ def _chart(report: Report) -> dict[str, Any]:
     """The figure, and what changes in it with the statistic."""
     drawn = lines(report)
     curves = {profile.name: torch.zeros(1) for profile, _, _ in drawn}
-    figure = json.loads(figures.profiles(curves, alt_text(report, report.options.statistic), height=430).to_json())
+    figure = figures.shorten(
+        json.loads(figures.profiles(curves, alt_text(report, report.options.statistic), height=430).to_json())
+    )
     for trace, (profile, colour, dash) in zip(figure["data"], drawn, strict=True):
         trace["line"] = {"color": colour, "dash": dash, "width": 2}
         name = trace_name(profile.name)

@@ -43,7 +43,7 @@ def test_training_explorer_shows_the_snapshot_of_each_run():
     explorer = explore_scale.training_explorer({"plain": run_with([0, 2], 1.0), "SE": run_with([0, 2], 0.5)}, rgb)
     figure = explorer.draw(step=2)
     assert [trace.name for trace in figure.data] == ["before", "plain", "SE", "RGB"]
-    assert list(figure.data[2].y) == [1.0, 0.5, pytest.approx(0.025), 0.05]
+    assert list(figure.data[2].y) == pytest.approx([1.0, 0.5, 0.025, 0.05])
     assert list(explorer.draw(step=0).data[2].y) == list(figure.data[0].y)
     with pytest.raises(ValueError, match=r"\[0, 2\].*\[0, 3\]"):
         explore_scale.training_explorer({"plain": run_with([0, 2], 1.0), "SE": run_with([0, 3], 0.5)}, rgb)
