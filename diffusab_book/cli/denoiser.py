@@ -88,7 +88,7 @@ def train(
     """
     from diffusab_core import experiments
     from diffusab_core.autoencoders.sources import open_model
-    from diffusab_core.data import shards
+    from diffusab_core.data.open import open_images
     from diffusab_core.latents.cache import open_cache
     from diffusab_core.latents.encoded import EncodedLatents
     from diffusab_core.latents.identity import images_identity
@@ -113,7 +113,7 @@ def train(
                 made = {"length": steps * batch_size} if images in ("photos", "leaves") else {}
                 if images == "photos":
                     made["split"] = "train"
-                dataset = shards.open_images(images, resolution, crop="random", seed=seed, labels=labels, **made)
+                dataset = open_images(images, resolution, crop="random", seed=seed, labels=labels, world=world, **made)
                 # By what it was opened as: whoever samples has to open it again.
                 about = images_identity(dataset) | {"autoencoder": latents}
                 found = EncodedLatents(open_model(latents, world.device), dataset, precision=precision, identity=about)

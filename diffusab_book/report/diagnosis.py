@@ -168,7 +168,7 @@ def measure(
     Args:
         models: Shipped names, diffusers folders, hub ids.
         factories: ``file.py:function``, see :func:`~diffusab_core.autoencoders.sources.open_factory`.
-        images: Anything that :func:`~diffusab_core.data.shards.open_images` opens; ``None`` takes the built-in held-out
+        images: Anything that :func:`~diffusab_core.data.open.open_images` opens; ``None`` takes the built-in held-out
             photographs.
         options: How to measure; statistic and posterior play no part.
         plan: Sizes of the parts.

@@ -124,7 +124,7 @@ def measure(
         factories: ``file.py:function``, see :func:`~diffusab_core.autoencoders.sources.open_factory`.
         latents: Safetensors files, see :func:`~diffusab_core.autoencoders.sources.open_latents`.
         latents_key: Which tensor of those files.
-        images: Anything that :func:`~diffusab_core.data.shards.open_images` opens: a folder of images, shards, a table;
+        images: Anything that :func:`~diffusab_core.data.open.open_images` opens: a folder of images, shards, a table;
             ``None`` takes the built-in held-out photographs.
         options: How to measure.
         progress: Show progress bars; ``None`` shows them on a terminal only.

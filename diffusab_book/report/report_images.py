@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from diffusab_core.autoencoders.sources import SourceError
 from diffusab_core.data import Photos, StoredImages
-from diffusab_core.data.shards import WORDS, open_images
+from diffusab_core.data.open import WORDS, open_images
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ def hidden(progress: bool | None) -> bool | None:
 def own_images(
     where: str | os.PathLike, resolution: int, crop: str, samples: int, seed: int, progress: bool | None = None
 ) -> Images:
-    """At most ``samples`` images of anything that :func:`~diffusab_core.data.shards.open_images` opens but ``photos``.
+    """At most ``samples`` images of anything that :func:`~diffusab_core.data.open.open_images` opens but ``photos``.
 
     Raises:
         OSError: There is no such thing.
@@ -101,7 +101,7 @@ def sample(
                     bar.update()
                 else:
                     useless.append((i, reason))
-    skipped = tuple((str(skip.path), skip.reason) for skip in store.skipped)  # samples of a shard without an image
+    skipped = tuple((skip.name, skip.reason) for skip in store.skipped)  # samples of a shard without an image
     skipped += tuple((store.name(i), reason) for i, reason in sorted(useless))
     if not usable:
         reasons = [f"{name}: {reason}" for name, reason in skipped[:3]]

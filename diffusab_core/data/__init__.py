@@ -1,113 +1,30 @@
 """Images and clips as functions of a seed and an index: photographs, dead leaves, and what people have stored."""
 
-from diffusab_core.data.folders import (
-    ImageFolder,
-)
-from diffusab_core.data.leaf_shapes import (
-    CLASS_NAMES,
-    CLASSES,
-    Array,
-    LeafClass,
-)
-from diffusab_core.data.leaves import (
-    LeafLaw,
-    Leaves,
-    leaf_clip,
-)
-from diffusab_core.data.photos import (
-    PHOTOGRAPHS,
-    SPLITS,
-    Photograph,
-    Photos,
-    Split,
-    photo,
-    photo_names,
-)
-from diffusab_core.data.pixels import (
-    center_crop,
-    check_index,
-    check_resolution,
-    random_crop,
-    resize_to,
-    rgb01,
-    stack,
-    to_tensor,
-)
-from diffusab_core.data.shards import (
-    IMAGE_KEYS,
-    LABEL_KEY,
-    UNDERSTOOD,
-    WORDS,
-    Place,
-    TarImages,
-    Where,
-    expand,
-    kind_of,
-    open_images,
-)
-from diffusab_core.data.stored import (
-    CHECKS,
-    CROPS,
-    Check,
-    Crop,
-    Skipped,
-    StoredImages,
-    UnusableImage,
-    as_file,
-    number_names,
-    read_rgb,
-    several,
-)
-from diffusab_core.data.tables import (
-    ArrowImages,
-    load_table,
-)
+from diffusab_core.data.leaves import LeafLaw, Leaves, leaf_clip
+from diffusab_core.data.open import open_images
+from diffusab_core.data.photos import PHOTOGRAPHS, SPLITS, Photos, Split, photo, photo_names
+from diffusab_core.data.pixels import ImagesError, UnusableImage, center_crop, resize_to, rgb01, stack
+from diffusab_core.data.shapes import CLASS_NAMES
+from diffusab_core.data.stores import ImageFolder, StoredImages
 
 __all__ = [
-    "CHECKS",
-    "CLASSES",
     "CLASS_NAMES",
-    "CROPS",
-    "IMAGE_KEYS",
-    "LABEL_KEY",
     "PHOTOGRAPHS",
     "SPLITS",
-    "UNDERSTOOD",
-    "WORDS",
-    "Array",
-    "ArrowImages",
-    "Check",
-    "Crop",
     "ImageFolder",
-    "LeafClass",
+    "ImagesError",
     "LeafLaw",
     "Leaves",
-    "Photograph",
     "Photos",
-    "Place",
-    "Skipped",
     "Split",
     "StoredImages",
-    "TarImages",
     "UnusableImage",
-    "Where",
-    "as_file",
     "center_crop",
-    "check_index",
-    "check_resolution",
-    "expand",
-    "kind_of",
     "leaf_clip",
-    "load_table",
-    "number_names",
     "open_images",
     "photo",
     "photo_names",
-    "random_crop",
-    "read_rgb",
     "resize_to",
     "rgb01",
-    "several",
     "stack",
-    "to_tensor",
 ]

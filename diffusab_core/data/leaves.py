@@ -20,7 +20,7 @@ Baradad et al. 2021 (such images as training data).
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from operator import itemgetter
 
@@ -30,8 +30,9 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from diffusab_core.data.leaf_shapes import CLASS_NAMES, CLASSES, Array, LeafClass
-from diffusab_core.data.photos import photo, photo_names, resize_to
+from diffusab_core.data.photos import photo, photo_names
+from diffusab_core.data.pixels import ImagesError, check_counts, check_index, resize_to
+from diffusab_core.data.shapes import CLASS_NAMES, CLASSES, Array, Atlas, DrawnLeaves, LeafClass
 
 # ----------------------------------------------------------------------------------------------------------------------
 # Sizes
@@ -49,7 +50,7 @@ class LeafLaw:
             to the background, which is one more leaf without borders.
 
     Raises:
-        ValueError: When a number is outside its range.
+        ImagesError: When a number is outside its range.
     """
 
     exponent: float = 3.0
@@ -61,13 +62,13 @@ class LeafLaw:
         for name, least in (("exponent", 1), ("smallest_px", 1), ("largest_share", 0), ("coverage", 0)):
             value = getattr(self, name)
             if not least <= value < math.inf or value == 0:
-                raise ValueError(f"{name} must be positive, at least {least} and finite, got {value}")
+                raise ImagesError(f"{name} must be positive, at least {least} and finite, got {value}")
 
     def limits(self, resolution: int) -> tuple[float, float]:
         """Smallest and largest radius in pixels at a resolution."""
         largest = self.largest_share * resolution
         if largest <= self.smallest_px:
-            raise ValueError(
+            raise ImagesError(
                 f"at resolution {resolution} the largest leaf ({largest:.3g} px) is not larger than the smallest "
                 f"({self.smallest_px} px): raise the resolution or lower smallest_px"
             )
@@ -95,24 +96,8 @@ def _power_integral(k: float, low: float, high: float) -> float:
 # Colours and textures
 
 
-@dataclass(frozen=True)
-class _Atlas:
-    """The training photographs below each other in one image; top, height and width of each, as float32."""
-
-    image: Tensor  # (1, 3, sum of heights, largest width)
-    top: Array
-    height: Array
-    width: Array
-
-    def pixels(self, source: int, where: Array) -> Array:
-        """Colours (n, 3) of a photograph at places (2, n) in [0, 1)."""
-        x = (where[0] * self.width[source]).astype(int)
-        y = (where[1] * self.height[source] + self.top[source]).astype(int)
-        return self.image[0, :, y, x].numpy().T
-
-
 @lru_cache(maxsize=8)
-def _atlas(resolution: int) -> _Atlas:
+def _atlas(resolution: int) -> Atlas:
     """Photographs with a short side of twice the image's, so that a leaf shows a piece that can be recognised."""
     images = []
     for name in photo_names("train"):
@@ -121,36 +106,14 @@ def _atlas(resolution: int) -> _Atlas:
         images.append(resize_to(image, *(round(scale * side) for side in image.shape[-2:])).clamp(-1, 1))
     height, width = (np.array([image.shape[axis] for image in images], dtype=np.float32) for axis in (1, 2))
     padded = [F.pad(image, (0, int(width.max()) - image.shape[2])) for image in images]
-    return _Atlas(torch.cat(padded, dim=1)[None], np.cumsum(height) - height, height, width)
+    return Atlas(torch.cat(padded, dim=1)[None], np.cumsum(height) - height, height, width)
 
 
 # ----------------------------------------------------------------------------------------------------------------------
 # Drawing the leaves of one image from their law
 
 
-@dataclass(frozen=True)
-class _Leaves:
-    """n leaves from back to front; x and y in pixels from the image's top left corner, angle in radians."""
-
-    x: Array  # (n,)
-    y: Array  # (n,)
-    angle: Array  # (n,)
-    radius: Array  # (n,)
-    form: Array  # (n,)
-    reach: Array  # (n,) pixels beyond which a leaf shows nothing
-    first: Array  # (n, 3) colour
-    second: Array  # (n, 3) colour
-    phase: Array  # (n,) uniform in [0, 1)
-    source: Array  # (n,) which photograph a texture is cut from
-    anchor: Array  # (n, 2) where, in [0, 1)
-    atlas: _Atlas
-
-    def __getitem__(self, members: Array) -> _Leaves:
-        arrays = {f.name: getattr(self, f.name)[members] for f in fields(self) if f.name != "atlas"}
-        return replace(self, **arrays)
-
-
-def _draw_leaves(rng: np.random.Generator, kind: LeafClass, resolution: int, law: LeafLaw) -> tuple[_Leaves, Array]:
+def _draw_leaves(rng: np.random.Generator, kind: LeafClass, resolution: int, law: LeafLaw) -> tuple[DrawnLeaves, Array]:
     """Leaves that touch the image, and the background's colour (3,)."""
     _, largest = law.limits(resolution)
     margin = largest * kind.reach(np.array(kind.form, dtype=float)).max() + 1
@@ -168,7 +131,7 @@ def _draw_leaves(rng: np.random.Generator, kind: LeafClass, resolution: int, law
     seen = np.flatnonzero(touches(x) & touches(y))
     atlas, n = _atlas(resolution), len(seen)
     colours = atlas.pixels(rng.integers(len(atlas.top)), rng.random((2, 2 * n + 1)))  # (2n + 1, 3)
-    leaves = _Leaves(
+    leaves = DrawnLeaves(
         *(a[seen].astype(np.float32) for a in (x, y, u[4] * (2 * math.pi), radius, form, reach)),
         first=colours[:n],
         second=colours[n : 2 * n],
@@ -184,7 +147,7 @@ def _draw_leaves(rng: np.random.Generator, kind: LeafClass, resolution: int, law
 # Painting them
 
 
-def _render(leaves: _Leaves, background: Array, kind: LeafClass, resolution: int) -> Array:
+def _render(leaves: DrawnLeaves, background: Array, kind: LeafClass, resolution: int) -> Array:
     """Image (3, H, W), float32 in [-1, 1].
 
     Leaves of about the same size are computed together, on windows as large as they need; only laying the finished
@@ -234,12 +197,10 @@ _PICTURE, _MOTION = 1, 2  # independent random streams of one item
 
 
 def _check(resolution: int, seed: int, num_classes: int) -> None:
-    if not isinstance(resolution, int) or resolution < 8:
-        raise ValueError(f"resolution must be a whole number of pixels, at least 8, got {resolution!r}")
-    if not isinstance(seed, int) or seed < 0:
-        raise ValueError(f"seed must be a whole number, not negative, got {seed!r}")
+    check_counts(8, resolution=resolution)
+    check_counts(0, seed=seed)
     if not 1 <= num_classes <= len(CLASSES):
-        raise ValueError(f"num_classes must lie in 1 ... {len(CLASSES)}, got {num_classes}")
+        raise ImagesError(f"num_classes must lie in 1 ... {len(CLASSES)}, got {num_classes}")
 
 
 class Leaves(Dataset):
@@ -258,7 +219,7 @@ class Leaves(Dataset):
         law: Sizes and number of the leaves.
 
     Raises:
-        ValueError: When an argument is outside its range.
+        ImagesError: When an argument is outside its range.
     """
 
     def __init__(
@@ -271,8 +232,7 @@ class Leaves(Dataset):
         law: LeafLaw | None = None,
     ) -> None:
         _check(resolution, seed, num_classes)
-        if length < 1:
-            raise ValueError(f"length must be at least 1, got {length}")
+        check_counts(length=length)
         self.resolution, self.seed, self.length, self.num_classes = resolution, seed, length, num_classes
         self.labels, self.law = labels, law or LeafLaw()
         self.law.limits(resolution)
@@ -286,12 +246,9 @@ class Leaves(Dataset):
         return self.length
 
     def __getitem__(self, index: int) -> tuple[Tensor, int] | Tensor:
-        if not -self.length <= index < self.length:
-            raise IndexError(f"index {index} is outside a dataset of {self.length} items")
-        index %= self.length
+        index = check_index(index, self.length)
         label = index % self.num_classes
-        rng = np.random.default_rng([self.seed, index, _PICTURE])
-        kind = CLASSES[label]
+        rng, kind = np.random.default_rng([self.seed, index, _PICTURE]), CLASSES[label]
         image = torch.from_numpy(_render(*_draw_leaves(rng, kind, self.resolution, self.law), kind, self.resolution))
         return (image, label) if self.labels else image
 
@@ -326,22 +283,20 @@ def leaf_clip(
         Clip (3, T, H, W), float32 in [-1, 1].
 
     Raises:
-        ValueError: When an argument is outside its range.
+        ImagesError: When an argument is outside its range.
     """
     _check(resolution, seed, num_classes)
-    if index < 0:
-        raise ValueError(f"the index of a clip must not be negative, got {index}")
-    if frames < 1:
-        raise ValueError(f"a clip needs at least 1 frame, got {frames}")
+    check_counts(0, index=index)
+    check_counts(frames=frames)
     if not (0 <= speed < math.inf and 0 <= spin < math.inf):
-        raise ValueError(f"speed and spin must be finite and not negative, got {speed} and {spin}")
+        raise ImagesError(f"speed and spin must be finite and not negative, got {speed} and {spin}")
     kind = CLASSES[index % num_classes]
     rng = np.random.default_rng([seed, index, _PICTURE])
     leaves, background = _draw_leaves(rng, kind, resolution, law or LeafLaw())
     rng = np.random.default_rng([seed, index, _MOTION])
     vx, vy, turn = rng.standard_normal((3, len(leaves.x)), dtype=np.float32)
 
-    def moved(t: int) -> _Leaves:
+    def moved(t: int) -> DrawnLeaves:
         return replace(
             leaves,
             x=_wrap(leaves.x + t * speed * resolution * vx, leaves.reach, resolution),

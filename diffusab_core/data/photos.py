@@ -1,8 +1,7 @@
-r"""Images that need no network: the photographs inside scikit-image and scikit-learn, and folders of one's own.
+r"""Images that need no network: the photographs that scikit-image and scikit-learn ship inside their packages.
 
-Every dataset here, and those of :mod:`diffusab_core.data.shards`, is map-style and item ``i`` is a pure function of
-``(seed, i)``: the same arguments give the same tensors on every machine, in any order, from any number of worker
-processes. Images are float32 tensors :math:`(3, H, W)` in :math:`[-1, 1]`.
+Item ``i`` is a pure function of ``(seed, i)``, as in every dataset of this room: the same arguments give the same
+tensors on every machine, in any order, from any number of worker processes.
 """
 
 from __future__ import annotations
@@ -18,30 +17,7 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from diffusab_core.data.folders import ImageFolder
-from diffusab_core.data.pixels import check_index, check_resolution, random_crop, resize_to, rgb01, stack, to_tensor
-from diffusab_core.data.stored import Skipped, StoredImages, UnusableImage, read_rgb
-
-__all__ = [
-    "PHOTOGRAPHS",
-    "SPLITS",
-    "ImageFolder",
-    "Photograph",
-    "Photos",
-    "Skipped",
-    "Split",
-    "StoredImages",
-    "UnusableImage",
-    "photo",
-    "photo_names",
-    "read_rgb",
-    "resize_to",
-    "rgb01",
-    "stack",
-]
-
-# ---------------------------------------------------------------------------------------------------------------------
-# Photographs that come with the installed packages
+from diffusab_core.data.pixels import ImagesError, check_counts, check_index, random_crop, to_tensor
 
 SPLITS = ("train", "test")
 Split = Literal["train", "test"]
@@ -77,7 +53,7 @@ def photo_names(split: Split | None = None) -> tuple[str, ...]:
     ``coffee`` and ``china`` are the held-out ``test`` split: no shipped model has seen them.
     """
     if split not in (*SPLITS, None):
-        raise ValueError(f"unknown split {split!r}, choose one of {SPLITS}")
+        raise ImagesError(f"unknown split {split!r}, choose one of {SPLITS}")
     return tuple(name for name, photo in PHOTOGRAPHS.items() if split in (photo.split, None))
 
 
@@ -85,7 +61,7 @@ def photo_names(split: Split | None = None) -> tuple[str, ...]:
 def _pixels(name: str) -> np.ndarray:
     """uint8 ``(H, W, 3)``; read-only, because it is shared."""
     if name not in PHOTOGRAPHS:
-        raise ValueError(f"no photograph is called {name!r}, choose one of {', '.join(PHOTOGRAPHS)}")
+        raise ImagesError(f"no photograph is called {name!r}, choose one of {', '.join(PHOTOGRAPHS)}")
     where = PHOTOGRAPHS[name]
     package = find_spec(where.package)  # found and not imported, which would take a second
     if package is None:
@@ -100,7 +76,7 @@ def photo(name: str) -> Tensor:
     """One whole photograph ``(3, H, W)`` in [-1, 1].
 
     Raises:
-        ValueError: No photograph has this name; the message lists them.
+        ImagesError: No photograph has this name; the message lists them.
     """
     return to_tensor(_pixels(name))
 
@@ -119,22 +95,18 @@ class Photos(Dataset):
         length: How many items there are; crops are endless, so any number may be asked for.
 
     Raises:
-        ValueError: Unknown split, or a resolution above the short side of a photograph (crops are never enlarged).
+        ImagesError: Unknown split, or a resolution above the short side of a photograph (crops are never enlarged).
     """
 
     def __init__(self, resolution: int = 64, split: Split = "train", seed: int = 0, length: int = 4096) -> None:
-        check_resolution(resolution)
         if split not in SPLITS:
-            raise ValueError(f"unknown split {split!r}, choose one of {SPLITS}")
-        if length < 1:
-            raise ValueError(f"length must be at least 1, got {length}")
+            raise ImagesError(f"unknown split {split!r}, choose one of {SPLITS}")
+        check_counts(resolution=resolution, length=length)
         self.names = photo_names(split)
         limit, smallest = min((min(_pixels(name).shape[:2]), name) for name in self.names)
         if resolution > limit:
-            raise ValueError(
-                f"resolution {resolution} is above {limit}, the short side of {smallest!r}; crops are "
-                f"never enlarged, so choose at most {limit}"
-            )
+            raise ImagesError(f"resolution {resolution} is above {limit}, the short side of {smallest!r}; crops are "
+                              f"never enlarged, so choose at most {limit}")  # fmt: skip
         self.resolution, self.split, self.seed, self.length = resolution, split, seed, length
 
     def __len__(self) -> int:

@@ -1,4 +1,4 @@
-r"""From 8-bit pixels to tensors: the conversions, resizing and crops that all sources of images share.
+r"""From image files to tensors: reading, conversions, resizing and crops that all sources of images share.
 
 Images are float32 tensors :math:`(3, H, W)` in :math:`[-1, 1]`, pixels are uint8 arrays ``(H, W, 3)``.
 """
@@ -6,13 +6,26 @@ Images are float32 tensors :math:`(3, H, W)` in :math:`[-1, 1]`, pixels are uint
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterable
+from typing import BinaryIO
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from PIL import Image, ImageOps
 from torch import Tensor
 from torch.utils.data import Dataset
+
+from diffusab_core.files import DiffusabError
+
+
+class ImagesError(DiffusabError, ValueError):
+    """Images that cannot be opened or used as they were asked for."""
+
+
+class UnusableImage(ImagesError):
+    """An image that cannot be decoded, that is too small, or that is not converted to RGB without guessing."""
 
 
 def rgb01(x: Tensor) -> Tensor:
@@ -46,6 +59,52 @@ def stack(dataset: Dataset, indices: Iterable[int]) -> Tensor:
 
 
 # ---------------------------------------------------------------------------------------------------------------------
+# One file
+
+_FLOAT = "32-bit float pixels have no defined range; save it with 8 or 16 bits"
+
+
+def read_rgb(file: str | os.PathLike | BinaryIO) -> np.ndarray:
+    """Read any image that Pillow can open, by name or from an open file, as upright 8-bit RGB ``(H, W, 3)``.
+
+    - EXIF orientation is applied; embedded colour profiles are not.
+    - Of an animation or a multi-page file the first frame is taken.
+    - Transparency of any kind is composited on white.
+    - 16-bit greyscale is scaled from its full range (65535 is white), not stretched to the values that occur.
+    - Greyscale, black-and-white, palette, CMYK and YCbCr are converted to RGB by Pillow.
+
+    Raises:
+        UnusableImage: 32-bit integer or float pixels, whose range is not defined.
+        OSError: The file cannot be read or decoded (Pillow raises other exceptions, too, on broken files).
+    """
+    with Image.open(file) as opened:
+        opened.seek(0)
+        image = ImageOps.exif_transpose(opened)
+        if image.mode == "F":
+            raise UnusableImage(_FLOAT)
+        if image.mode.startswith("I"):  # I;16 and its byte orders; Pillow gives some 16-bit files as 32-bit I
+            values = np.asarray(image).astype(np.int64)
+            low, high = values.min(initial=0), values.max(initial=0)
+            if low < 0 or high > 65535:
+                raise UnusableImage(f"32-bit integer pixels from {low} to {high} have no defined range; "
+                                    "save it with 8 or 16 bits")  # fmt: skip
+            grey = np.round(values / 257).astype(np.uint8)  # 65535 / 255
+            return np.repeat(grey[..., None], 3, axis=-1)
+        if image.has_transparency_data:
+            image = image.convert("RGBA")
+            image = Image.alpha_composite(Image.new("RGBA", image.size, (255, 255, 255, 255)), image)
+        return np.array(image.convert("RGB"))
+
+
+def read_size(file: str | os.PathLike | BinaryIO) -> tuple[int, int]:
+    """Height and width as the header states them; the pixels are not decoded, and the image may lie on its side."""
+    with Image.open(file) as image:
+        if image.mode == "F":
+            raise UnusableImage(_FLOAT)
+        return image.height, image.width
+
+
+# ---------------------------------------------------------------------------------------------------------------------
 # Squares of pixels
 
 
@@ -64,8 +123,7 @@ def center_crop(pixels: np.ndarray, resolution: int) -> Tensor:
     """The largest centred square, resized: (H, W, 3) -> (3, resolution, resolution)."""
     height, width = pixels.shape[:2]
     side = min(height, width)
-    top, left = (height - side) // 2, (width - side) // 2
-    return _square(pixels, top, left, side, resolution)
+    return _square(pixels, (height - side) // 2, (width - side) // 2, side, resolution)
 
 
 def random_crop(pixels: np.ndarray, resolution: int, rng: np.random.Generator, flip: bool) -> Tensor:
@@ -81,10 +139,11 @@ def random_crop(pixels: np.ndarray, resolution: int, rng: np.random.Generator, f
     return crop.flip(-1) if flip and rng.random() < 0.5 else crop
 
 
-def check_resolution(resolution: int) -> None:
-    """Refuse a side that is no positive whole number, with a ``ValueError``."""
-    if not isinstance(resolution, int) or resolution < 1:
-        raise ValueError(f"resolution must be a positive number of pixels, got {resolution!r}")
+def check_counts(least: int = 1, **values: int) -> None:
+    """Refuse a named value that is no whole number of at least ``least``."""
+    for name, value in values.items():
+        if not isinstance(value, int) or value < least:
+            raise ImagesError(f"{name} must be a whole number, at least {least}, got {value!r}")
 
 
 def check_index(index: int, length: int) -> int:

@@ -1,76 +1,73 @@
-r"""Tables of images: Hugging Face ``datasets`` from saved folders, Arrow and Parquet files, and the hub."""
+r"""Tables of images: Hugging Face ``datasets`` from saved folders, Arrow and Parquet files, and the hub.
+
+``datasets`` takes a second to import, so everything here imports it only when a table is opened.
+"""
 
 from __future__ import annotations
 
-import io
 import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
-from diffusab_core.data.stored import Check, Crop, StoredImages, UnusableImage, as_file, number_names, several
+from diffusab_core.data.pixels import ImagesError, UnusableImage
+from diffusab_core.data.stores import Source, as_file, several
 
 if TYPE_CHECKING:
     import datasets
 
-_LABEL_NAMES = ("label", "labels", "class", "cls", "target")
 
-
-class ArrowImages(StoredImages):
-    r"""The images of a Hugging Face ``datasets.Dataset``, usually a table that is mapped into memory.
+class Table(Source):
+    r"""The images of a Hugging Face ``datasets.Dataset``, usually mapped into memory and read row by row.
 
     Args:
         rows: The table; :func:`load_table` opens one.
-        resolution: As in :class:`~diffusab_core.data.stored.StoredImages`, and so are ``crop``, ``seed`` and
-            ``labels``.
+        labels: Whether to read labels.
         image_column: Where the images are. When left out, the only column of type ``Image`` or, if there is none, of
             encoded bytes.
         label_column: Where the labels are. When left out, the only ``ClassLabel`` or, if there is none, the only whole
             number called ``label``, ``labels``, ``class``, ``cls`` or ``target``.
-        check: ``"header"`` reads every row once, for the size; ``"decode"`` decodes every one, ``"none"`` none.
-        progress: Show a progress bar while checking more than 200 images.
         where: What to call the table in messages.
 
     Raises:
-        ValueError: A column cannot be found, and the message lists those that are there; a label is missing; nothing
-            usable remains.
-        UnusableImage: From an item that cannot be decoded; names the row.
+        ImagesError: A column cannot be found, and the message lists those that are there; a label is missing.
     """
 
     def __init__(
         self,
         rows: datasets.Dataset,
-        resolution: int,
-        crop: Crop = "center",
-        seed: int = 0,
         labels: bool = False,
         image_column: str | None = None,
         label_column: str | None = None,
-        check: Check = "header",
-        progress: bool = True,
         where: str = "the table",
     ) -> None:
-        super().__init__(where, resolution, crop, seed, labels)
-        column = _find(rows, where, "image", image_column, [_is_image, _is_encoded])
+        self.where = where
+        column = _find_column(rows, where, "image", image_column)
         self._table = rows.select_columns([column]).with_format("arrow")
-        self._rows = np.arange(len(rows))
         if labels:
-            column = _find(rows, where, "label", label_column, [_is_class, _is_number])
-            self.targets, self.classes = _labels(rows, column, where)
-        self._check(check, progress)
+            column = _find_column(rows, where, "label", label_column)
+            numbers = rows.select_columns([column]).with_format("arrow")[:].column(0).to_pylist()
+            wrong = next((i for i, n in enumerate(numbers) if n is None or n < 0), None)
+            if wrong is not None:
+                raise ImagesError(f"{where}: row {wrong} has no label, its {column!r} is {numbers[wrong]}")
+            self.targets = np.array(numbers, dtype=np.int64)
+            self.classes = tuple(getattr(rows.features[column], "names", None) or ())
+            if not self.classes:
+                self.number_classes()
 
     def __len__(self) -> int:
-        return len(self._rows)
+        return len(self._table)
 
     def name(self, index: int) -> str:
         """Number of the row, from 0."""
-        return f"row {self._rows[index]}"
+        return f"row {index}"
 
-    def _open(self, index: int) -> io.BytesIO | str:
-        value = self._table[int(self._rows[index])].column(0)[0].as_py()
+    def open(self, index: int) -> BinaryIO | str:
+        """The bytes in the row, or the name of a file that it holds instead."""
+        value = self._table[index].column(0)[0].as_py()
         data, path = (value.get("bytes"), value.get("path")) if isinstance(value, dict) else (value, None)
         if data is not None:
             return as_file(data, len(data))
@@ -80,62 +77,58 @@ class ArrowImages(StoredImages):
             raise UnusableImage(f"the row holds no image but the name of a file that is not there, {path}")
         return path
 
-    def _restrict(self, kept: Sequence[int]) -> None:
-        self._rows = self._rows[list(kept)]
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Columns
 
 
-def _is_image(name: str, feature: Any) -> bool:
-    return type(feature).__name__ == "Image"
-
-
-def _is_encoded(name: str, feature: Any) -> bool:
-    """Bytes of a file, on their own or with its name, as Parquet and Arrow files of other origin have them."""
-    return "binary" in getattr(feature, "dtype", "") or (isinstance(feature, dict) and "bytes" in feature)
-
-
-def _is_class(name: str, feature: Any) -> bool:
-    return type(feature).__name__ == "ClassLabel"
-
-
-def _is_number(name: str, feature: Any) -> bool:
-    return name in _LABEL_NAMES and _is_integer(name, feature)
-
-
-def _is_integer(name: str, feature: Any) -> bool:
-    return "int" in getattr(feature, "dtype", "") or _is_class(name, feature)
-
-
-def _find(rows: datasets.Dataset, where: str, what: str, named: str | None, tests: Sequence[Any]) -> str:
-    """The column that was named, or the only one that passes the first test which any column passes."""
-    there = rows.features
-    listed = ", ".join(f"{name} ({_type_name(feature)})" for name, feature in there.items())
-    if named is not None:
-        if named not in there:
-            raise ValueError(f"{where} has no column {named!r}; it has {listed}")
-        if not any(test(named, there[named]) for test in (*tests, *([_is_integer] if what == "label" else []))):
-            raise ValueError(f"column {named!r} of {where} holds no {what}s; its columns are {listed}")
-        return named
-    for test in tests:
-        found = [name for name, feature in there.items() if test(name, feature)]
-        if len(found) == 1:
-            return found[0]
-        if found:
-            raise ValueError(f"{where} has {len(found)} columns of {what}s, choose one with {what}_column: {listed}")
-    raise ValueError(f"no column of {where} is known to hold {what}s, name one with {what}_column: {listed}")
-
-
-def _type_name(feature: Any) -> str:
+def _kind(feature: Any) -> str:
+    """``Image``, ``ClassLabel``, ``struct``, or the type of a column's values."""
     name = type(feature).__name__
     return {"Value": getattr(feature, "dtype", name), "dict": "struct"}.get(name, name)
 
 
-def _labels(rows: datasets.Dataset, column: str, where: str) -> tuple[tuple[int, ...], tuple[str, ...]]:
-    numbers = rows.select_columns([column]).with_format("arrow")[:].column(0).to_pylist()
-    wrong = next((i for i, n in enumerate(numbers) if n is None or n < 0), None)
-    if wrong is not None:
-        raise ValueError(f"{where}: row {wrong} has no label, its {column!r} is {numbers[wrong]}")
-    names = getattr(rows.features[column], "names", None)
-    return tuple(numbers), tuple(names) if names else number_names(numbers, where)
+def _holds_bytes(name: str, feature: Any) -> bool:
+    """Bytes of a file, on their own or with its name, as Parquet and Arrow files of other origin have them."""
+    return "binary" in _kind(feature) or (_kind(feature) == "struct" and "bytes" in feature)
+
+
+def _is_label(name: str, feature: Any) -> bool:
+    return "int" in _kind(feature) and name in ("label", "labels", "class", "cls", "target")
+
+
+#: What a column must be, the surest first; the last of labels only where the column was named.
+_TESTS = {
+    "image": (lambda name, feature: _kind(feature) == "Image", _holds_bytes),
+    "label": (
+        lambda name, feature: _kind(feature) == "ClassLabel",
+        _is_label,
+        lambda name, feature: "int" in _kind(feature),
+    ),
+}
+
+
+def _find_column(rows: datasets.Dataset, where: str, what: str, named: str | None) -> str:
+    """The column that was named, or the only one that passes the first test which any column passes."""
+    there, tests = rows.features, _TESTS[what]
+    listed = ", ".join(f"{name} ({_kind(feature)})" for name, feature in there.items())
+    if named is not None:
+        if named not in there:
+            raise ImagesError(f"{where} has no column {named!r}; it has {listed}")
+        if not any(test(named, there[named]) for test in tests):
+            raise ImagesError(f"column {named!r} of {where} holds no {what}s; its columns are {listed}")
+        return named
+    for test in tests[:2]:
+        found = [name for name, feature in there.items() if test(name, feature)]
+        if len(found) == 1:
+            return found[0]
+        if found:
+            raise ImagesError(f"{where} has {len(found)} columns of {what}s, choose one with {what}_column: {listed}")
+    raise ImagesError(f"no column of {where} is known to hold {what}s, name one with {what}_column: {listed}")
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Opening
 
 
 def load_table(
@@ -154,16 +147,15 @@ def load_table(
         progress: Whether the library may show its progress bars.
 
     Raises:
-        ValueError: The library cannot open it; its own words are in the message.
+        ImagesError: The library cannot open it; its own words are in the message.
     """
-    import datasets  # a second, so only when wanted
+    import datasets
 
-    if kind == "arrow":
-        parts = [_map_arrow(file) for file in where]
-        _refuse_different({file: part.features for file, part in zip(where, parts, strict=True)})
-        return datasets.concatenate_datasets(parts)
-    if kind == "parquet":
-        _refuse_different({file: _parquet_columns(file) for file in where})
+    if kind in ("arrow", "parquet"):
+        parts = {file: (_map_arrow if kind == "arrow" else _read_parquet_columns)(file) for file in where}
+        _refuse_different({file: part if kind == "parquet" else part.features for file, part in parts.items()})
+        if kind == "arrow":
+            return datasets.concatenate_datasets(list(parts.values()))
     try:
         with _bars(progress):
             if kind == "parquet":
@@ -172,22 +164,18 @@ def load_table(
                 return datasets.load_dataset(where, name=subset, split=split or "train")
             found = datasets.load_from_disk(where)
     except Exception as error:  # anything from OSError to the hub's own kinds
-        said = _one_line(error)
+        said = f"{where if isinstance(where, str) else several(where)} cannot be read"
         if kind == "hub":
-            raise ValueError(
-                f"there is no file or folder {where}, so it was taken for the name of a dataset on the Hugging Face "
-                f"hub, split {split or 'train'}, and datasets could not load that ({said})"
-            ) from error
-        raise ValueError(
-            f"{several(where if isinstance(where, list) else [str(where)])} cannot be read ({said})"
-        ) from error
+            said = (f"there is no file or folder {where}, so it was taken for the name of a dataset on the Hugging "
+                    f"Face hub, split {split or 'train'}, and datasets could not load that")  # fmt: skip
+        raise ImagesError(f"{said} ({_say_in_one_line(error)})") from error
     if isinstance(found, datasets.Dataset):
         if split is not None:
-            raise ValueError(f"{where} has no splits, but {split!r} was asked for")
+            raise ImagesError(f"{where} has no splits, but {split!r} was asked for")
         return found
     split = split or (next(iter(found)) if len(found) == 1 else "train")
     if split not in found:
-        raise ValueError(f"{where} has no split {split!r}; it has {', '.join(found)}")
+        raise ImagesError(f"{where} has no split {split!r}; it has {', '.join(found)}")
     return found[split]
 
 
@@ -196,24 +184,22 @@ def _map_arrow(file: str) -> datasets.Dataset:
 
     with open(file, "rb") as opened:
         if opened.read(6) == b"ARROW1":
-            raise ValueError(
-                f"{file} has Arrow's file layout (Feather), which datasets does not map into memory; save it as "
-                "Parquet or with save_to_disk"
-            )
+            raise ImagesError(f"{file} has Arrow's file layout (Feather), which datasets does not map into memory; "
+                              "save it as Parquet or with save_to_disk")  # fmt: skip
     try:
         return datasets.Dataset.from_file(file)
     except Exception as error:
-        raise ValueError(f"{file} is cut off, damaged or no Arrow stream ({_one_line(error)})") from error
+        raise ImagesError(f"{file} is cut off, damaged or no Arrow stream ({_say_in_one_line(error)})") from error
 
 
-def _parquet_columns(file: str) -> dict[str, Any]:
+def _read_parquet_columns(file: str) -> dict[str, Any]:
     import pyarrow as pa
     import pyarrow.parquet
 
     try:
         schema = pa.parquet.read_schema(file)
     except (pa.ArrowException, OSError) as error:
-        raise ValueError(f"{file} is cut off, damaged or no Parquet file ({_one_line(error)})") from error
+        raise ImagesError(f"{file} is cut off, damaged or no Parquet file ({_say_in_one_line(error)})") from error
     return {name: schema.field(name).type for name in schema.names}
 
 
@@ -222,7 +208,7 @@ def _refuse_different(columns: dict[str, dict[str, Any]]) -> None:
     (first, expected), *others = columns.items()
     for file, found in others:
         if found != expected:
-            raise ValueError(
+            raise ImagesError(
                 f"{first} and {file} cannot be opened together, their columns differ: {', '.join(expected)} and "
                 f"{', '.join(found)}, of types {', '.join(map(str, expected.values()))} and "
                 f"{', '.join(map(str, found.values()))}"
@@ -243,7 +229,7 @@ def _bars(progress: bool) -> Iterator[None]:
             datasets.utils.enable_progress_bars()
 
 
-def _one_line(error: Exception) -> str:
+def _say_in_one_line(error: Exception) -> str:
     said = f"{type(error).__name__}: {error}"
     if error.__cause__ is not None and str(error.__cause__) not in said:  # "An error occurred while generating ..."
         said += f" {type(error.__cause__).__name__}: {error.__cause__}"

@@ -18,8 +18,8 @@ from torch.utils.data import Dataset
 
 from diffusab_core import autoencoders, data, metrics, training
 from diffusab_core.autoencoders import Autoencoder
-from diffusab_core.data import shards
-from diffusab_core.data.stored import StoredImages
+from diffusab_core.data.open import open_images
+from diffusab_core.data.stores import StoredImages
 from diffusab_core.experiments import records
 from diffusab_core.experiments.folders import logs, read_back
 from diffusab_core.latents.identity import images_found
@@ -43,7 +43,7 @@ class Evaluation:
 
     Attributes:
         model: Shipped name, diffusers folder or hub id.
-        images: As :func:`diffusab_core.data.shards.open_images` takes it; ``"photos"`` are the held-out ones.
+        images: As :func:`diffusab_core.data.open.open_images` takes it; ``"photos"`` are the held-out ones.
         samples: How many images, at most.
         resolution: Side of the square images in pixels.
         block_size: Side of a DCT block in latent pixels.
@@ -96,7 +96,7 @@ def evaluate(settings: Evaluation, size: records.Size = "laptop") -> records.Run
     made = {"length": settings.samples} if settings.images in ("photos", "leaves") else {}
     if settings.images == "photos":
         made["split"] = "test"
-    images = shards.open_images(settings.images, settings.resolution, seed=settings.seed, **made)
+    images = open_images(settings.images, settings.resolution, seed=settings.seed, **made)
     x = data.stack(images, range(min(settings.samples, len(images))))
     judge = {"lpips_weights": lpips.weights.name if lpips is not None else None}  # wherever the file lies
     judge["features_weights"] = Path(settings.features_weights).name if settings.features_weights is not None else None
@@ -282,7 +282,7 @@ def _series_of(snapshots: list[dict[str, Any]]) -> dict[str, list[float]]:
 def _dataset(settings: Finetuning) -> Dataset:
     # Of what is made on demand, as many as the run takes: no picture is seen twice.
     endless = {"length": settings.steps * settings.batch_size} if settings.images in ("photos", "leaves") else {}
-    return shards.open_images(settings.images, settings.resolution, crop="random", seed=settings.seed, **endless)
+    return open_images(settings.images, settings.resolution, crop="random", seed=settings.seed, **endless)
 
 
 def seen(images: Dataset) -> dict[str, str]:

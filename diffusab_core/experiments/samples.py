@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, Subset
 
 from diffusab_core import metrics
-from diffusab_core.data import shards
+from diffusab_core.data.open import WORDS, open_images
 from diffusab_core.data.pixels import center_crop
-from diffusab_core.data.stored import StoredImages
+from diffusab_core.data.stores import StoredImages
 from diffusab_core.experiments import records
 from diffusab_core.experiments.autoencoder import feature_network, seen
 from diffusab_core.metrics import samples as sample_metrics
@@ -33,7 +33,7 @@ class SampleEvaluation:
     """Which samples to compare with what.
 
     Attributes:
-        samples: A folder that ``diffusab sample`` wrote, or what :func:`diffusab_core.data.shards.open_images` takes.
+        samples: A folder that ``diffusab sample`` wrote, or what :func:`diffusab_core.data.open.open_images` takes.
             Of ``photos`` and ``leaves`` others are drawn than for the reference: the score of perfect samples.
         reference: What ``open_images`` takes, or a file of statistics that ``cache`` once wrote.
         features: Feature network, in :data:`FEATURES`; ``"offline"`` is this project's own small one,
@@ -139,7 +139,7 @@ def evaluate_sample_folder(
         indices = _choose(len(images), settings.reference_count, settings.seed)
         sample_metrics.check_enough(len(indices), features, settings.few, "reference images")
         identity = {
-            "images": settings.reference if settings.reference in shards.WORDS else Path(settings.reference).name,
+            "images": settings.reference if settings.reference in WORDS else Path(settings.reference).name,
             "count": len(indices), "resolution": resolution, "seed": settings.seed,
         }  # fmt: skip
         reference = sample_metrics.reference(
@@ -183,10 +183,10 @@ class _Samples(Dataset):
 
     def __init__(self, images: StoredImages, resolution: int | None) -> None:
         self.images, self.resize = images, resolution is not None
-        height, width = images._pixels(0).shape[:2]
+        height, width = images.pixels(0).shape[:2]
         if not self.resize and height != width:
             raise ValueError(
-                f"{images._place(0)}: {width} x {height} pixels, not a square; --resolution crops and resizes samples"
+                f"{images.place(0)}: {width} x {height} pixels, not a square; --resolution crops and resizes samples"
             )
         self.resolution = resolution or height
 
@@ -194,34 +194,34 @@ class _Samples(Dataset):
         return len(self.images)
 
     def __getitem__(self, index: int) -> Tensor:
-        pixels, side = self.images._pixels(index), self.resolution
+        pixels, side = self.images.pixels(index), self.resolution
         height, width = pixels.shape[:2]
         if not self.resize and (height, width) != (side, side):
             raise ValueError(
-                f"{self.images._place(index)}: {width} x {height} pixels, the first sample has {side} x {side}; "
+                f"{self.images.place(index)}: {width} x {height} pixels, the first sample has {side} x {side}; "
                 "--resolution crops and resizes all samples to one size"
             )
         if min(height, width) < side:
-            raise ValueError(f"{self.images._place(index)}: {width} x {height} pixels, smaller than {side}")
+            raise ValueError(f"{self.images.place(index)}: {width} x {height} pixels, smaller than {side}")
         return center_crop(pixels, side)
 
 
 def _open_samples(settings: SampleEvaluation, progress: bool) -> tuple[Any, dict[str, Any] | None]:
     """The samples, with ``len`` and ``resolution``, and what is known about how they were drawn."""
-    if settings.samples in shards.WORDS:
+    if settings.samples in WORDS:
         if settings.resolution is None or settings.count is None:
             raise ValueError(
                 f"{settings.samples} have no size and no end of their own: give --resolution and --samples"
             )
         # Another seed than the reference's, or they would be the same images.
-        return shards.open_images(
-            settings.samples, settings.resolution, seed=settings.seed + 1, length=settings.count
-        ), None
+        return open_images(settings.samples, settings.resolution, seed=settings.seed + 1, length=settings.count), None
     place, sampling = _described(settings.samples)
-    images = shards.open_images(place, 1, check="header", progress=progress)
-    broken = [skip for skip in images.skipped if Path(skip.path).suffix.lower() in _PICTURE_ENDINGS]
+    images = open_images(place, 1, check="header", progress=progress)
+    broken = [skip for skip in images.skipped if Path(skip.name).suffix.lower() in _PICTURE_ENDINGS]
     if broken:
-        raise ValueError(f"{len(broken)} samples cannot be read, the first is {broken[0].path}: {broken[0].reason}")
+        raise ValueError(
+            f"{len(broken)} samples cannot be read, the first is {Path(place) / broken[0].name}: {broken[0].reason}"
+        )
     # A hidden file is a picture that was still being written when somebody stopped it.
     images = images.pick([i for i in range(len(images)) if not images.name(i).rpartition("/")[2].startswith(".")])
     if not len(images):
@@ -251,7 +251,7 @@ def _described(samples: str) -> tuple[str, dict[str, Any] | None]:
 
 
 def _open_reference(settings: SampleEvaluation, resolution: int, samples: int, progress: bool) -> Dataset:
-    if settings.reference in shards.WORDS:
+    if settings.reference in WORDS:
         length = settings.reference_count or samples
-        return shards.open_images(settings.reference, resolution, seed=settings.seed, length=length)
-    return shards.open_images(settings.reference, resolution, seed=settings.seed, check="header", progress=progress)
+        return open_images(settings.reference, resolution, seed=settings.seed, length=length)
+    return open_images(settings.reference, resolution, seed=settings.seed, check="header", progress=progress)

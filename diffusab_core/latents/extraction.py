@@ -21,8 +21,8 @@ from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from diffusab_core.autoencoders import Autoencoder, sources
-from diffusab_core.data import shards
-from diffusab_core.data.stored import CROPS, StoredImages
+from diffusab_core.data.open import WORDS, open_images
+from diffusab_core.data.stores import CROPS, StoredImages
 from diffusab_core.latents import encoded as encoding
 from diffusab_core.latents import files
 from diffusab_core.latents.base import STATISTICS_SAMPLES, channel_statistics, check_labels
@@ -37,7 +37,7 @@ class Extraction:
     Attributes:
         model: Shipped name, diffusers folder or hub id, as :func:`diffusab_core.autoencoders.sources.open_model` takes
             it.
-        images: As :func:`diffusab_core.data.shards.open_images` takes it.
+        images: As :func:`diffusab_core.data.open.open_images` takes it.
         resolution: Side of the square images in pixels.
         crop: ``"center"`` or ``"random"``, one random crop of each image; of no concern to ``photos`` and ``leaves``.
         samples: How many images, at most, drawn by the seed; ``None``: all that are stored. ``photos`` and ``leaves``
@@ -143,11 +143,11 @@ def _identity(settings: Extraction, autoencoder: Autoencoder) -> dict[str, Any]:
 
 
 def _images(settings: Extraction, progress: bool) -> Dataset:
-    endless = settings.images in shards.WORDS
+    endless = settings.images in WORDS
     if endless and settings.samples is None:
         raise LatentsError(f"{settings.images} are endless: say with samples how many of them")
     length = {"length": settings.samples} if endless else {}
-    found = shards.open_images(settings.images, settings.resolution, settings.crop, settings.seed, settings.labels,
+    found = open_images(settings.images, settings.resolution, settings.crop, settings.seed, settings.labels,
                                progress=progress, **length)  # fmt: skip
     if isinstance(found, StoredImages) and settings.samples is not None and settings.samples < len(found):
         # The first ones of a folder of classes would be one class.
@@ -265,7 +265,7 @@ def _begin(settings: Extraction, autoencoder: Autoencoder, images: Dataset, iden
         "tensors": tensors,
         "shard_size": settings.shard_size,
         "shards": [],
-        "skipped": [[str(skip.path).removeprefix(f"{images.where}{os.sep}"), skip.reason] for skip in skipped[:20]],
+        "skipped": [[skip.name, skip.reason] for skip in skipped[:20]],
         "skipped_count": len(skipped),
         "statistics_samples": min(len(images), STATISTICS_SAMPLES),
         "versions": {"diffusab_core": importlib.metadata.version("diffusab_core"), "torch": torch.__version__},

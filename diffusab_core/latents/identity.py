@@ -12,9 +12,8 @@ from torch.utils.data import Dataset
 
 from diffusab_core.autoencoders import Autoencoder
 from diffusab_core.data import Photos
-from diffusab_core.data.folders import ImageFolder
 from diffusab_core.data.leaves import Leaves
-from diffusab_core.data.stored import StoredImages
+from diffusab_core.data.stores import ImageFolder, StoredImages
 
 
 class LatentsError(ValueError):

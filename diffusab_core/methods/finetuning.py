@@ -41,7 +41,7 @@ class Finetuning:
     Attributes:
         model: Shipped name, diffusers folder or hub id.
         method: ``"plain"`` (the control), ``"se"``, ``"chf"`` or ``"eq-vae"``; soft penalty and KL combine with each.
-        images: What to train on, as :func:`diffusab_core.data.shards.open_images` takes it.
+        images: What to train on, as :func:`diffusab_core.data.open.open_images` takes it.
         resolution: Side of the training crops in pixels.
         steps: Optimiser steps.
         batch_size: Crops in a batch.

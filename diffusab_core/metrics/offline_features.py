@@ -22,8 +22,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load
 from torch import Tensor, nn
 
-from diffusab_core.data.leaf_shapes import CLASS_NAMES
 from diffusab_core.data.pixels import resize_to
+from diffusab_core.data.shapes import CLASS_NAMES
 from diffusab_core.metrics.networks import MissingWeightsError, _Frozen
 
 FOLDER = Path(__file__).parents[1] / "autoencoders" / "weights" / "offline-features"

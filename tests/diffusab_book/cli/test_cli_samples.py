@@ -13,8 +13,8 @@ from typer.testing import CliRunner
 import diffusab_book.cli.samples  # noqa: F401  registers the command
 from diffusab_book.cli import app
 from diffusab_core.data.leaves import Leaves
+from diffusab_core.data.open import open_images
 from diffusab_core.data.pixels import stack
-from diffusab_core.data.shards import open_images
 from diffusab_core.experiments import records
 from diffusab_core.metrics import evaluate_samples, reference
 from diffusab_core.metrics.offline_features import offline_features

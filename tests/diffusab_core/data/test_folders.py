@@ -4,13 +4,14 @@ import pickle
 
 import numpy as np
 import pytest
+import sharing_worker
 import torch
 from PIL import Image
 from torch.utils.data import DataLoader
 from torchvision.datasets import ImageFolder as TorchvisionFolder
 
 from diffusab_core import data
-from diffusab_core.data import ImageFolder, UnusableImage, stored
+from diffusab_core.data import ImageFolder, UnusableImage, open_images, stores
 
 
 def save(path, seed=0, height=64, width=80):
@@ -64,7 +65,7 @@ def test_targets_follow_what_is_skipped(imagenet):
     assert list(zip(names, folder.targets, strict=True)) == [
         ("n01/sub/c.png", 0), ("n01/z.png", 0), ("n01-x/d.png", 1), ("n02/b.png", 2),
     ]  # fmt: skip
-    assert {skip.path.name for skip in folder.skipped} == {"a.png", "README.txt"}
+    assert {skip.name.rpartition("/")[2] for skip in folder.skipped} == {"a.png", "README.txt"}
     assert "4 of 7 files used, 3 skipped" in folder.summary()
 
 
@@ -122,15 +123,33 @@ def test_header_check_finds_all_but_broken_pixels(faulty):
     header, decode = ImageFolder(faulty, 32, check="header"), ImageFolder(faulty, 32)
     assert [path.name for path in header.paths] == ["cut.png", "good.png"]
     assert [path.name for path in decode.paths] == ["good.png"]
-    assert set(decode.skipped) - set(header.skipped) == {s for s in decode.skipped if s.path.name == "cut.png"}
+    assert set(decode.skipped) - set(header.skipped) == {s for s in decode.skipped if s.name == "cut.png"}
     assert torch.equal(header[1], decode[0])
     with pytest.raises(UnusableImage, match=r"cut\.png: cannot be decoded"):
         header[0]
 
 
 def test_header_check_decodes_nothing(faulty, monkeypatch):
-    monkeypatch.setattr(stored, "read_rgb", lambda _: pytest.fail("decoded"))
+    monkeypatch.setattr(stores, "read_rgb", lambda _: pytest.fail("decoded"))
     assert len(ImageFolder(faulty, 32, check="header")) == 2
+
+
+def test_of_many_files_only_headers_are_read(faulty, monkeypatch):
+    monkeypatch.setattr(stores, "read_rgb", lambda _: pytest.fail("decoded"))
+    monkeypatch.setattr(stores.Folder, "decoded", 5)
+    assert [path.name for path in open_images(faulty, 32).paths] == ["cut.png", "good.png"]
+    monkeypatch.setattr(stores.Folder, "decoded", 6)
+    with pytest.raises(pytest.fail.Exception, match="decoded"):
+        open_images(faulty, 32)
+
+
+def test_of_two_processes_the_main_one_looks(imagenet, tmp_path):
+    save(imagenet / "n02" / "small.png", height=20)
+    main, other = sharing_worker.run(sharing_worker.open_folder, tmp_path, imagenet)
+    assert (main.pop("looked"), other.pop("looked")) == (6, 0)
+    assert main == other
+    assert main["skipped"] == [["n02/small.png", "80 x 20 pixels, smaller than the resolution 32"]]
+    assert main["targets"] == [0, 0, 1, 2, 2]
 
 
 def test_no_check_opens_nothing_and_every_fault_names_its_file(faulty, monkeypatch):

@@ -12,9 +12,10 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader
 
-from diffusab_core.data import ImageFolder, Photos, UnusableImage, shards, stack
+from diffusab_core.data import ImageFolder, Photos, UnusableImage, stack
 from diffusab_core.data.leaves import Leaves
-from diffusab_core.data.shards import TarImages, expand, kind_of, open_images
+from diffusab_core.data.open import WORDS, expand, find_kind, open_images
+from diffusab_core.data.shards import Tars
 
 
 def encoded(seed, suffix="png", height=64, width=80):
@@ -61,7 +62,7 @@ def everywhere(tmp_path):
 def test_tar_gives_what_the_folder_gives(everywhere, crop):
     folder = ImageFolder(everywhere / "folder", 48, crop, seed=2, labels=True)
     tar = open_images(str(everywhere / "train-{0000..0001}.tar"), 48, crop, seed=2, labels=True)
-    assert isinstance(tar, TarImages)
+    assert isinstance(tar.source, Tars)
     assert tar.targets == folder.targets == (0, 0, 0, 1, 1, 1)
     assert tar.classes == ("0", "1")
     assert len(tar) == 6
@@ -97,7 +98,7 @@ def test_members_of_all_tar_dialects_and_any_order(tmp_path, form):
         ("2.cls", b"7"), (f"{long}.PNG", content), ("._2.jpg", b"junk of a Mac"), ("2.seg.png", b"another kind"),
         ("2.json", b"{}"), (f"{long}.cls", b" 3 "), ("2.jpg", encoded(1, "jpg")), ("README", b"text"),
     ]  # fmt: skip
-    tar = TarImages(write(tmp_path / "x.tar", members, form), 64, labels=True)
+    tar = open_images(write(tmp_path / "x.tar", members, form), 64, labels=True)
     assert [tar.name(i) for i in range(len(tar))] == ["x.tar: 2.jpg", f"x.tar: {long}.PNG"]
     assert tar.targets == (7, 3)
     (tmp_path / "folder").mkdir()
@@ -109,8 +110,8 @@ def test_what_is_skipped(tmp_path):
     bad = encoded(1)[:2000]
     members = [("a.png", encoded(0)), ("b.png", bad), ("c.jpg", b""), ("d.txt", b"x"), ("e.png", encoded(2, height=20))]
     tar = write(tmp_path / "x.tar", members)
-    header, decode = TarImages(tar, 32), TarImages(tar, 32, check="decode")
-    reasons = {skip.path: skip.reason for skip in header.skipped}
+    header, decode = open_images(tar, 32), open_images(tar, 32, check="decode")
+    reasons = {skip.name: skip.reason for skip in header.skipped}
     assert reasons == {
         "x.tar: d": "none of its members is a jpg, jpeg, png or webp",
         "x.tar: c.jpg": "the file is empty",
@@ -121,12 +122,12 @@ def test_what_is_skipped(tmp_path):
     with pytest.raises(UnusableImage, match=r"x\.tar: b\.png: cannot be decoded"):
         header[1]
     with pytest.raises(UnusableImage, match=r"x\.tar: e\.png: 80 x 20 pixels, smaller"):
-        TarImages(tar, 32, check="none")[3]
+        open_images(tar, 32, check="none")[3]
 
 
 def test_targets_follow_what_is_skipped(tmp_path):
     members = [("a.png", encoded(0, height=20)), ("a.cls", b"0"), ("b.png", encoded(1)), ("b.cls", b"2")]
-    tar = TarImages(write(tmp_path / "x.tar", members), 32, labels=True)
+    tar = open_images(write(tmp_path / "x.tar", members), 32, labels=True)
     assert (tar.targets, tar.classes, tar[0][1]) == ((2,), ("0", "1", "2"), 2)
 
 
@@ -255,13 +256,13 @@ def test_words(monkeypatch, tmp_path):
 
 
 def test_kinds(everywhere, monkeypatch):
-    assert kind_of(everywhere / "folder") == ("folder", str(everywhere / "folder"))
+    assert find_kind(everywhere / "folder") == ("folder", str(everywhere / "folder"))
     tars = [str(everywhere / f"train-000{i}.tar") for i in (0, 1)]
-    assert kind_of(tars[0]) == ("tar", tars[:1])
-    assert kind_of(str(everywhere / "train-000?.tar")) == ("tar", tars)
-    assert kind_of("ILSVRC/imagenet-1k") == ("hub", "ILSVRC/imagenet-1k")
+    assert find_kind(tars[0]) == ("tar", tars[:1])
+    assert find_kind(str(everywhere / "train-000?.tar")) == ("tar", tars)
+    assert find_kind("ILSVRC/imagenet-1k") == ("hub", "ILSVRC/imagenet-1k")
     monkeypatch.chdir(everywhere)
-    assert kind_of("folder/class0") == ("folder", "folder/class0")  # a path before a name on the hub
+    assert find_kind("folder/class0") == ("folder", "folder/class0")  # a path before a name on the hub
     assert isinstance(open_images("folder/class0", 32, check="header"), ImageFolder)
 
 
@@ -311,6 +312,6 @@ def test_a_stray_archive_among_images_is_skipped_as_ever(tmp_path):
     ],
 )
 def test_options_that_do_not_belong(everywhere, where, options, said):
-    place = where if where in shards.WORDS else everywhere / where
+    place = where if where in WORDS else everywhere / where
     with pytest.raises(ValueError, match=said):
         open_images(place, **({"resolution": 32} | options))

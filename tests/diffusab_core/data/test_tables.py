@@ -17,9 +17,9 @@ from datasets import ClassLabel, Dataset, DatasetDict, Features, List, Value
 from PIL import Image
 from torch.utils.data import DataLoader
 
-from diffusab_core.data import ImageFolder, UnusableImage, stack
-from diffusab_core.data.shards import open_images
-from diffusab_core.data.tables import ArrowImages
+from diffusab_core.data import ImageFolder, StoredImages, UnusableImage, stack
+from diffusab_core.data.open import open_images
+from diffusab_core.data.tables import Table
 
 LABELS = [0, 0, 1, 1, 0, 1]
 
@@ -49,6 +49,10 @@ def table(contents, labels=LABELS, **more):
     features = Features({"image": datasets.Image(), "label": ClassLabel(names=["cat", "dog"]), **more})
     columns = {"image": [c if c is None else {"bytes": c, "path": None} for c in contents], "label": labels}
     return Dataset.from_dict(columns | {name: [0] * len(contents) for name in more}, features=features)
+
+
+def images_of(rows, resolution, crop="center", seed=0, check=None, **columns):
+    return StoredImages(Table(rows, **columns), resolution, crop, seed, check)
 
 
 def places(folder, rows):
@@ -89,7 +93,7 @@ def test_every_form_gives_what_the_files_give(tmp_path, contents, kind):
     for crop in ("center", "random"):
         folder = ImageFolder(tmp_path / "folder", 48, crop, seed=2)
         images = open_images(where, 48, crop, seed=2)
-        assert isinstance(images, ArrowImages)
+        assert isinstance(images.source, Table)
         assert len(images) == len(folder) == 6
         assert torch.equal(stack(images, range(6)), stack(folder, range(6)))
     labelled = open_images(where, 48, labels=True)
@@ -106,7 +110,8 @@ def test_tables_lie_where_they_were(tmp_path, contents):
         images = open_images(where[kind], 48)
         assert len(pickle.dumps(images)) < sum(map(len, contents)) / 3
         assert all(
-            os.path.commonpath([tmp_path, entry["filename"]]) == str(tmp_path) for entry in images._table.cache_files
+            os.path.commonpath([tmp_path, entry["filename"]]) == str(tmp_path)
+            for entry in images.source._table.cache_files
         )
     assert not (tmp_path / "cache").exists()
 
@@ -124,15 +129,15 @@ def test_worker_processes_give_the_same_items(tmp_path, contents, kind, start):
 
 def test_a_table_in_memory_and_its_selections(contents):
     rows = table(contents)
-    whole = ArrowImages(rows, 48, labels=True)
-    some = ArrowImages(rows.select([5, 2, 3]), 48, labels=True)
+    whole = images_of(rows, 48, labels=True)
+    some = images_of(rows.select([5, 2, 3]), 48, labels=True)
     for i, j in enumerate((5, 2, 3)):
         assert torch.equal(some[i][0], whole[j][0])
         assert some[i][1] == LABELS[j]
 
 
 def test_items_depend_on_seed_and_index_only(contents):
-    first, again, other = (ArrowImages(table(contents), 32, "random", seed) for seed in (1, 1, 2))
+    first, again, other = (images_of(table(contents), 32, "random", seed) for seed in (1, 1, 2))
     assert torch.equal(stack(first, range(6)), stack(again, reversed(range(6))).flip(0))
     assert not torch.equal(first[0], other[0])
 
@@ -140,8 +145,8 @@ def test_items_depend_on_seed_and_index_only(contents):
 def test_what_is_skipped(contents):
     few = [contents[0], contents[1][:1500], b"", b"no image", encoded(7, height=20), None]
     rows = table(few)
-    header, decode = ArrowImages(rows, 32, labels=True), ArrowImages(rows, 32, labels=True, check="decode")
-    assert {skip.path: skip.reason for skip in header.skipped} == {
+    header, decode = images_of(rows, 32, labels=True), images_of(rows, 32, labels=True, check="decode")
+    assert {skip.name: skip.reason for skip in header.skipped} == {
         "row 2": "the file is empty",
         "row 3": "not an image that Pillow can read",
         "row 4": "80 x 20 pixels, smaller than the resolution 32",
@@ -152,16 +157,16 @@ def test_what_is_skipped(contents):
     with pytest.raises(UnusableImage, match="the table: row 1: cannot be decoded"):
         header[1]
     with pytest.raises(UnusableImage, match="row 4: 80 x 20 pixels, smaller"):
-        ArrowImages(rows, 32, check="none")[4]
+        images_of(rows, 32, check="none")[4]
     with pytest.raises(ValueError, match=r"no usable image in the table(.|\n)*row 0: 90 x 64 pixels"):
-        ArrowImages(rows, 512)
+        images_of(rows, 512)
 
 
 def test_images_that_are_names_of_files(tmp_path, contents):
     (tmp_path / "a.png").write_bytes(contents[0])
     features = Features({"image": datasets.Image()})
     rows = Dataset.from_dict({"image": [str(tmp_path / "a.png"), str(tmp_path / "b.png")]}, features=features)
-    images = ArrowImages(rows, 48)
+    images = images_of(rows, 48)
     assert torch.equal(images[0], ImageFolder(tmp_path, 48)[0])
     (skip,) = images.skipped
     assert skip.reason.startswith("the row holds no image but the name of a file that is not there")
@@ -182,8 +187,8 @@ def two_images(contents):
 
 def test_named_columns(contents):
     rows = two_images(contents)
-    images = ArrowImages(rows, 48, labels=True, image_column="right", label_column="b")
-    assert torch.equal(images[0][0], ArrowImages(rows, 48, image_column="left")[5])
+    images = images_of(rows, 48, labels=True, image_column="right", label_column="b")
+    assert torch.equal(images[0][0], images_of(rows, 48, image_column="left")[5])
     assert images.classes == ("cat", "dog")
 
 
@@ -202,29 +207,29 @@ LISTED = r"left \(Image\), right \(Image\), a \(ClassLabel\), b \(ClassLabel\), 
 )
 def test_columns_that_are_not_clear(contents, options, said):
     with pytest.raises(ValueError, match=said):
-        ArrowImages(two_images(contents), 48, **options)
+        images_of(two_images(contents), 48, **options)
 
 
 def test_tables_without_images_or_labels(contents):
     with pytest.raises(ValueError, match=r"no column of the table is known to hold images, .*: x \(int64\)"):
-        ArrowImages(Dataset.from_dict({"x": [1]}), 48)
+        images_of(Dataset.from_dict({"x": [1]}), 48)
     rows = table(contents, id=Value("int64")).remove_columns("label")
     with pytest.raises(ValueError, match=r"known to hold labels, name one with label_column: image \(Image\), id"):
-        ArrowImages(rows, 48, labels=True)
-    assert ArrowImages(rows, 48, labels=True, label_column="id").targets == (0,) * 6
+        images_of(rows, 48, labels=True)
+    assert images_of(rows, 48, labels=True, label_column="id").targets == (0,) * 6
     lists = Dataset.from_dict(
         {"image": [[{"bytes": contents[0], "path": None}]]}, Features({"image": List(datasets.Image())})
     )
     with pytest.raises(ValueError, match=r"image \(List\)"):
-        ArrowImages(lists, 48)
+        images_of(lists, 48)
 
 
 @pytest.mark.parametrize(("label", "said"), [(None, "None"), (-1, "-1")])
 def test_rows_without_a_label(contents, label, said):
     rows = table(contents, [0, 1, label, 0, 0, 0])
     with pytest.raises(ValueError, match=f"row 2 has no label, its 'label' is {said}"):
-        ArrowImages(rows, 48, labels=True)
-    assert len(ArrowImages(rows, 48)) == 6
+        images_of(rows, 48, labels=True)
+    assert len(images_of(rows, 48)) == 6
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -307,10 +312,12 @@ def test_the_hub_out_of_reach_is_one_line(monkeypatch):
     assert "\n" not in str(caught.value)
 
 
-def test_datasets_is_imported_only_when_wanted():
+def test_libraries_are_imported_only_when_wanted():
     code = (
-        "import sys\nfrom diffusab_core import data, shards, report\n"
-        "shards.open_images('photos', 32)[0]\n"
-        "assert not {'datasets', 'pyarrow', 'pandas'} & set(sys.modules), sorted(sys.modules)"
+        "import sys\nfrom diffusab_core import data\n"
+        "far = {'datasets', 'pyarrow', 'pandas', 'diffusers', 'scipy', 'skimage', 'sklearn'}\n"
+        "assert not far & set(sys.modules), far & set(sys.modules)\n"
+        "data.open_images('photos', 32)[0]\n"
+        "assert not {'datasets', 'pyarrow', 'pandas', 'diffusers'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=120)

@@ -9,6 +9,7 @@ import diffusers
 import numpy as np
 import pytest
 import torch
+from diffusab_core.latents.files import CacheError
 from PIL import Image
 from safetensors.torch import load_file
 from small_extraction import SMALL
@@ -22,7 +23,6 @@ from diffusab_core.latents import files as latent_files
 from diffusab_core.latents.cache import LatentCache, open_cache
 from diffusab_core.latents.encoded import EncodedLatents
 from diffusab_core.latents.extraction import extract
-from diffusab_core.latents.files import CacheError
 
 
 @pytest.fixture(scope="module")
@@ -140,7 +140,7 @@ def test_worker_processes_change_nothing_and_their_errors_stay_readable(finished
     for name, data in contents(finished).items():
         assert data == (tmp_path / "c" / name).read_bytes(), name
     folder = folder_of_images(tmp_path / "images", {f"{i}.png": 20 for i in range(4)})
-    from diffusab_core.data.folders import ImageFolder
+    from diffusab_core.data import ImageFolder
 
     images = ImageFolder(folder, 16, check="none")
     (folder / "2.png").write_bytes(b"no image")

@@ -1,23 +1,62 @@
 r"""What dead leaves are made of: shapes, paints, and the classes that combine them.
 
-Used by :mod:`diffusab_core.data.leaves`, which draws, places and renders them.
+:mod:`diffusab_core.data.leaves` draws, places and renders them.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-
-if TYPE_CHECKING:
-    from diffusab_core.data.leaves import _Leaves
+from torch import Tensor
 
 Array = np.ndarray
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# What is known of the leaves of one image
+
+
+@dataclass(frozen=True)
+class Atlas:
+    """The training photographs below each other in one image; top, height and width of each, as float32."""
+
+    image: Tensor  # (1, 3, sum of heights, largest width)
+    top: Array
+    height: Array
+    width: Array
+
+    def pixels(self, source: int, where: Array) -> Array:
+        """Colours (n, 3) of a photograph at places (2, n) in [0, 1)."""
+        x = (where[0] * self.width[source]).astype(int)
+        y = (where[1] * self.height[source] + self.top[source]).astype(int)
+        return self.image[0, :, y, x].numpy().T
+
+
+@dataclass(frozen=True)
+class DrawnLeaves:
+    """n leaves from back to front; x and y in pixels from the image's top left corner, angle in radians."""
+
+    x: Array  # (n,)
+    y: Array  # (n,)
+    angle: Array  # (n,)
+    radius: Array  # (n,)
+    form: Array  # (n,)
+    reach: Array  # (n,) pixels beyond which a leaf shows nothing
+    first: Array  # (n, 3) colour
+    second: Array  # (n, 3) colour
+    phase: Array  # (n,) uniform in [0, 1)
+    source: Array  # (n,) which photograph a texture is cut from
+    anchor: Array  # (n, 2) where, in [0, 1)
+    atlas: Atlas
+
+    def __getitem__(self, members: Array) -> DrawnLeaves:
+        arrays = {f.name: getattr(self, f.name)[members] for f in fields(self) if f.name != "atlas"}
+        return replace(self, **arrays)
 
 
 # ----------------------------------------------------------------------------------------------------------------------
@@ -87,11 +126,11 @@ def _petals(u: Array, v: Array, radius: Array, form: Array) -> Array:
 # Paints: colour (n, 3, h, w), or (n, 3, 1, 1), of leaves at (u, v) in their own axes
 
 
-def _flat(u: Array, v: Array, leaves: _Leaves) -> Array:
+def _flat(u: Array, v: Array, leaves: DrawnLeaves) -> Array:
     return leaves.first[:, :, None, None]
 
 
-def _between(mix: Array, leaves: _Leaves) -> Array:
+def _between(mix: Array, leaves: DrawnLeaves) -> Array:
     first, second = leaves.first[:, :, None, None], leaves.second[:, :, None, None]
     return first + mix[:, None] * (second - first)
 
@@ -101,29 +140,29 @@ def _square_wave(x: Array, period: Array) -> Array:
     return np.clip(np.sin(x * (2 * math.pi / period)) * (period / (2 * math.pi)), -0.5, 0.5)
 
 
-def _period(leaves: _Leaves) -> Array:
+def _period(leaves: DrawnLeaves) -> Array:
     # Finer than about 3 pixels, a grating would be grey or alias.
     return np.maximum(leaves.radius * (0.4 + 0.3 * leaves.phase), 3)[:, None, None]
 
 
-def _stripes(u: Array, v: Array, leaves: _Leaves) -> Array:
+def _stripes(u: Array, v: Array, leaves: DrawnLeaves) -> Array:
     return _between(0.5 + _square_wave(u, _period(leaves)), leaves)
 
 
-def _checks(u: Array, v: Array, leaves: _Leaves) -> Array:
+def _checks(u: Array, v: Array, leaves: DrawnLeaves) -> Array:
     period = 1.4 * _period(leaves)
     return _between(0.5 + 2 * _square_wave(u, period) * _square_wave(v, period), leaves)
 
 
-def _gradient(u: Array, v: Array, leaves: _Leaves) -> Array:
+def _gradient(u: Array, v: Array, leaves: DrawnLeaves) -> Array:
     return _between(np.clip(0.5 + u / (2 * leaves.radius[:, None, None]), 0, 1), leaves)
 
 
-def _radial(u: Array, v: Array, leaves: _Leaves) -> Array:
+def _radial(u: Array, v: Array, leaves: DrawnLeaves) -> Array:
     return _between(np.minimum(np.sqrt(u * u + v * v) / leaves.radius[:, None, None], 1), leaves)
 
 
-def _texture(u: Array, v: Array, leaves: _Leaves) -> Array:
+def _texture(u: Array, v: Array, leaves: DrawnLeaves) -> Array:
     """A piece of a photograph, one of its pixels to one of ours, bilinear."""
     atlas, (n, height, width) = leaves.atlas, u.shape
     grid = np.empty((n, height, width, 2), dtype=np.float32)
@@ -156,7 +195,7 @@ class LeafClass:
     distance: Callable[[Array, Array, Array, Array], Array]
     form: tuple[float, float]
     reach: Callable[[Array], Array]
-    paint: Callable[[Array, Array, _Leaves], Array]
+    paint: Callable[[Array, Array, DrawnLeaves], Array]
 
 
 def _reach_disc(form: Array) -> Array:

@@ -1,0 +1,377 @@
+r"""Images that somebody has stored, as squares of one size: one class for folders, tar shards and tables.
+
+A :class:`Source` says how many files there are, what they are called and how one is opened. :class:`StoredImages`
+does the rest for all of them: it checks what can be used, names what cannot, crops and labels. So one image through any
+source is one tensor.
+"""
+
+from __future__ import annotations
+
+import copy
+import io
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO, Literal
+
+import numpy as np
+from PIL import UnidentifiedImageError
+from torch import Tensor
+from torch.utils.data import Dataset
+from tqdm import tqdm
+
+from diffusab_core.data.pixels import (
+    ImagesError,
+    UnusableImage,
+    center_crop,
+    check_counts,
+    check_index,
+    random_crop,
+    read_rgb,
+    read_size,
+)
+from diffusab_core.files import DiffusabError
+
+if TYPE_CHECKING:
+    from diffusab_core.training.world import World
+
+CROPS = ("center", "random")
+CHECKS = ("decode", "header", "none")
+Crop = Literal["center", "random"]
+Check = Literal["decode", "header", "none"]
+_PIECE = 512  # items checked at a time: a million tasks at once are gigabytes
+
+
+class ImagesNotFound(DiffusabError, FileNotFoundError):
+    """There are no images where they were looked for."""
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """What was left out, by its name within the store, and why."""
+
+    name: str
+    reason: str
+
+
+class Source:
+    """Files of images in a fixed order, none of them kept open: sources are pickled and used from any process.
+
+    Attributes:
+        where: What to call it in messages.
+        unit: What it consists of, in the plural.
+        decoded: Up to how many files are decoded beforehand unless the check is named; of more, headers are read.
+        classes: Names of the classes; empty without labels.
+        targets: Class number of each file, int64; -1 has none.
+        skipped: What is no image at all.
+    """
+
+    where: str
+    unit = "images"
+    decoded = 0
+    classes: tuple[str, ...] = ()
+    targets: np.ndarray
+    skipped: tuple[Skipped, ...] = ()
+
+    def __len__(self) -> int:
+        raise NotImplementedError
+
+    def name(self, index: int) -> str:
+        """What a file is called within the source."""
+        raise NotImplementedError
+
+    def place(self, index: int) -> str:
+        """Where it is, for errors."""
+        return f"{self.where}: {self.name(index)}"
+
+    def open(self, index: int) -> str | BinaryIO:
+        """Something that Pillow can open; an :class:`~diffusab_core.data.pixels.UnusableImage` if there is nothing."""
+        raise NotImplementedError
+
+    def number_classes(self) -> None:
+        """Name classes that are known by number only: the numbers, from 0 to the largest that occurs."""
+        largest = max(self.targets, default=-1)
+        if largest >= 10**6:
+            raise ImagesError(f"{self.where}: a label is {largest}, so these are not numbers of classes")
+        self.classes = tuple(map(str, range(largest + 1)))
+
+
+class StoredImages(Dataset):
+    r"""Images of any sizes from a source, as squares of one size.
+
+    Item ``i`` is the image ``(3, R, R)`` or, where the source has labels, the pair of image and class number. How files
+    are converted is described at :func:`~diffusab_core.data.pixels.read_rgb`. Images are never enlarged. What cannot be
+    used is left out when the dataset is made, so that a broken file is known before a long run and not in the middle of
+    it.
+
+    Args:
+        source: Where the images come from.
+        resolution: Side R of the square items in pixels.
+        crop: ``"center"`` takes the largest centred square; ``"random"`` draws scale, position and flip from
+            ``(seed, i)`` as :class:`~diffusab_core.data.photos.Photos` does.
+        seed: Seed of random crops.
+        check: ``"decode"`` decodes every file beforehand; ``"header"`` reads sizes only, some fifteen times faster, and
+            a file whose pixels are broken is an error when its turn comes; ``"none"`` opens nothing. ``None``: as the
+            source would have it.
+        progress: Show a progress bar while checking more than 200 files.
+        world: Processes that all open these images: the main one checks, and tells the others what it found.
+
+    Attributes:
+        skipped: What was found to be unusable, with the reason.
+        classes: Names of the classes in the order of their numbers; empty without labels.
+
+    Raises:
+        ImagesError: An argument is outside its range, or nothing usable remains; the message gives the first reasons.
+        UnusableImage: From an item: its file is broken or has changed.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        resolution: int,
+        crop: Crop = "center",
+        seed: int = 0,
+        check: Check | None = None,
+        progress: bool = True,
+        world: World | None = None,
+    ) -> None:
+        check_counts(resolution=resolution)
+        if crop not in CROPS:
+            raise ImagesError(f"unknown crop {crop!r}, choose 'center' or 'random'")
+        check = check or ("decode" if len(source) <= source.decoded else "header")
+        if check not in CHECKS:
+            raise ImagesError(f"unknown check {check!r}, choose one of {CHECKS}")
+        self.source, self.where, self.classes = source, source.where, source.classes
+        self.resolution, self.crop, self.seed, self.checked = resolution, crop, seed, check != "none"
+        self.skipped, self._kept = tuple(source.skipped), np.arange(len(source))
+        if self.classes:
+            self._leave_out_loose_files()
+        if self.checked:
+            self._leave_out(self._find_faults(check, progress, world))
+        if not len(self):
+            why = self._reasons(5) or f"it holds no {source.unit}"
+            raise ImagesError(f"no usable image in {self.where}: {why}")
+        self._refuse_empty_classes()
+
+    def __len__(self) -> int:
+        return len(self._kept)
+
+    @property
+    def targets(self) -> tuple[int, ...]:
+        """Class number of each item; empty without labels."""
+        return tuple(self.source.targets[self._kept].tolist()) if self.classes else ()
+
+    def name(self, index: int) -> str:
+        """What an item is called within the store: a path below the folder, a shard's member, a row."""
+        return self.source.name(int(self._kept[index]))
+
+    def place(self, index: int) -> str:
+        """Where an item is, for errors."""
+        return self.source.place(int(self._kept[index]))
+
+    def pixels(self, index: int) -> np.ndarray:
+        """The whole image of an item as uint8 ``(H, W, 3)``; an :class:`UnusableImage` says where it is, and why."""
+        try:
+            pixels = read_rgb(self.source.open(int(self._kept[index])))
+            if small := self._say_if_too_small(*pixels.shape[:2]):
+                raise UnusableImage(small)
+        except Exception as error:  # decoders raise anything from SyntaxError to struct.error on a broken file
+            raise UnusableImage(f"{self.place(index)}: {_say_why(error)}") from error
+        return pixels
+
+    def __getitem__(self, index: int) -> Tensor | tuple[Tensor, int]:
+        index = check_index(index, len(self))
+        pixels = self.pixels(index)
+        if self.crop == "center":
+            image = center_crop(pixels, self.resolution)
+        else:
+            image = random_crop(pixels, self.resolution, np.random.default_rng([self.seed, index]), flip=True)
+        return (image, int(self.source.targets[self._kept[index]])) if self.classes else image
+
+    def pick(self, indices: Sequence[int]) -> StoredImages:
+        """The same store with these items only, in this order; item ``i`` of it draws its crop from ``(seed, i)``."""
+        picked = copy.copy(self)
+        picked._kept = self._kept[[check_index(i, len(self)) for i in indices]]
+        picked.skipped = ()
+        return picked
+
+    def summary(self) -> str:
+        """How many items are used and every skipped one with its reason."""
+        line = f"{self.where}: {len(self)} of {len(self) + len(self.skipped)} {self.source.unit} used"
+        line += "" if self.checked else ", not opened yet"
+        return f"{line}, {len(self.skipped)} skipped:{self._reasons()}" if self.skipped else line
+
+    # What cannot be used
+
+    def why_unusable(self, index: int, check: Check = "decode") -> str | None:
+        """Open an item, keep nothing of it, and say why it cannot be used, or ``None`` if it can.
+
+        Args:
+            index: Which item.
+            check: ``"decode"`` decodes it completely; ``"header"`` reads the size only.
+        """
+        try:
+            file = self.source.open(int(self._kept[index]))
+            return self._say_if_too_small(*(read_size(file) if check == "header" else read_rgb(file).shape[:2]))
+        except Exception as error:  # as above
+            return _say_why(error)
+
+    def _say_if_too_small(self, height: int, width: int) -> str | None:
+        small = min(height, width) < self.resolution
+        return f"{width} x {height} pixels, smaller than the resolution {self.resolution}" if small else None
+
+    def _find_faults(self, check: Check, progress: bool, world: World | None) -> dict[int, str]:
+        """Items that cannot be used, with the reason."""
+        from diffusab_core.training.world import from_main  # loads much that needs no images
+
+        main, faults = world is None or world.is_main, {}
+        hide = not progress or len(self) <= 200 or not main
+        bar = tqdm(desc=f"checking {self.where}", total=len(self), unit=self.source.unit.rstrip("s"), disable=hide)
+        with bar, ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:  # Pillow decodes outside the GIL
+            for start in range(0, len(self), _PIECE):
+                some, found = range(start, min(start + _PIECE, len(self))), {}
+                if main:
+                    reasons = pool.map(partial(self.why_unusable, check=check), some)
+                    found = {i: reason for i, reason in zip(some, reasons, strict=True) if reason is not None}
+                # Piece by piece, so that no process waits long for the main one.
+                faults |= found if world is None else from_main(found, world)
+                bar.update(len(some))
+        return faults
+
+    def _leave_out(self, faults: dict[int, str]) -> None:
+        self.skipped += tuple(Skipped(self.name(i), reason) for i, reason in faults.items())
+        self._kept = np.delete(self._kept, list(faults))
+
+    def _leave_out_loose_files(self) -> None:
+        """Files without a class: a list or a licence is left out, an image is an error."""
+        loose = {int(i): self.why_unusable(i, "header") for i in np.flatnonzero(self.source.targets < 0)}
+        for i, reason in loose.items():
+            if reason is None:
+                raise ImagesError(f"{self.source.place(i)} lies in {self.where} itself and so has no class; with "
+                                  f"labels every image lies in the folder of its class, as in {_EXAMPLE}")  # fmt: skip
+        self._leave_out(loose)
+
+    def _refuse_empty_classes(self) -> None:
+        """Folders of classes are there because they hold something; numbers need not all occur."""
+        used = set(self.targets)
+        for number, name in enumerate(self.classes if isinstance(self.source, Folder) else ()):
+            if number not in used:
+                reason = next((f"{s.name}: {s.reason}" for s in self.skipped if s.name.startswith(f"{name}/")), None)
+                folder = self.source.root / name
+                link = "it is a link, and links to folders are not followed" if folder.is_symlink() else None
+                why = link or reason or "it holds no files"
+                raise ImagesError(f"the class folder {folder} has no usable image ({why}); fill or remove it")
+
+    def _reasons(self, limit: int | None = None) -> str:
+        lines = [f"\n  {skip.name}: {skip.reason}" for skip in self.skipped[:limit]]
+        more = len(self.skipped) - len(lines)
+        return "".join(lines) + (f"\n  and {more} more" if more else "")
+
+
+def _say_why(error: Exception) -> str:
+    """What went wrong with one image, in words."""
+    if isinstance(error, UnidentifiedImageError):
+        return "not an image that Pillow can read"
+    if isinstance(error, UnusableImage):
+        return str(error)
+    if isinstance(error, OSError) and error.errno is not None:
+        return f"cannot be read ({error.strerror})"
+    return f"cannot be decoded ({type(error).__name__}: {error})"
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Folders
+
+_EXAMPLE = "n01440764/name.JPEG"
+
+
+class Folder(Source):
+    r"""Every file below a folder, in sorted order; links to folders are not followed.
+
+    With ``labels`` the folder is laid out as ImageNet is, ``root/n01440764/name.JPEG``: the class of an image is the
+    first folder below the root, numbered in sorted order, as torchvision does.
+
+    Raises:
+        ImagesNotFound: There is no such folder.
+        ImagesError: It is a file, or labels were asked for and it holds no folders.
+    """
+
+    unit, decoded = "files", 4096
+
+    def __init__(self, path: str | os.PathLike, labels: bool = False) -> None:
+        self.root, self.where = Path(path), str(Path(path))
+        if not self.root.exists():
+            raise ImagesNotFound(f"there is no folder {self.root}")
+        if not self.root.is_dir():
+            raise ImagesError(f"{self.root} is a file, give the folder that holds the images")
+        start = len(os.path.join(self.root, ""))
+        files = [os.path.join(folder, name)[start:] for folder, _, names in os.walk(self.root) for name in names]
+        self.files = sorted(files, key=lambda file: file.split(os.sep))  # part by part, as paths are
+        names = sorted(entry.name for entry in os.scandir(self.root) if entry.is_dir()) if labels else []
+        if labels and not names:
+            raise ImagesError(f"{self.root} holds no folders, so there are no labels to read: they are the names of "
+                              f"the folders that images lie in, as in {_EXAMPLE}")  # fmt: skip
+        self.classes, number = tuple(names), {name: i for i, name in enumerate(names)}
+        classes = [number[file.partition(os.sep)[0]] if os.sep in file else -1 for file in self.files if labels]
+        self.targets = np.array(classes, dtype=np.int64)
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def name(self, index: int) -> str:
+        """Path of a file below the folder, with forward slashes."""
+        return self.files[index].replace(os.sep, "/")
+
+    def place(self, index: int) -> str:
+        """Its whole path."""
+        return os.path.join(self.root, self.files[index])
+
+    def open(self, index: int) -> str:
+        """Its path, unless the file is empty."""
+        path = self.place(index)
+        if os.stat(path).st_size == 0:
+            raise UnusableImage("the file is empty")
+        return path
+
+
+class ImageFolder(StoredImages):
+    """Every usable image below a folder; arguments and errors are those of :class:`StoredImages` and :class:`Folder`.
+
+    By default all of up to 4096 files are decoded beforehand; of more, only headers are read.
+    """
+
+    def __init__(
+        self, path: str | os.PathLike, resolution: int, crop: Crop = "center", seed: int = 0, progress: bool = True,
+        labels: bool = False, check: Check | None = None, world: World | None = None,
+    ) -> None:  # fmt: skip
+        super().__init__(Folder(path, labels), resolution, crop, seed, check, progress, world)
+
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """The usable files, made anew at each call: as strings a million of them take less than half the memory."""
+        return tuple(Path(self.source.place(i)) for i in self._kept.tolist())
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# What sources share
+
+
+def as_file(data: bytes, size: int) -> io.BytesIO:
+    """Bytes as an open file.
+
+    Raises:
+        UnusableImage: There are none, or fewer than ``size``.
+    """
+    if not size:
+        raise UnusableImage("the file is empty")
+    if len(data) < size:
+        raise UnusableImage(f"only {len(data)} of its {size} bytes are there")
+    return io.BytesIO(data)
+
+
+def several(places: Sequence[str]) -> str:
+    """One place, or the first and the last of many, for messages."""
+    return places[0] if len(places) == 1 else f"{places[0]} ... {places[-1]} ({len(places)} files)"

@@ -1,0 +1,49 @@
+"""What the tests of work that processes share run in each of two processes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from PIL import Image
+
+from diffusab_core.data import open_images
+from diffusab_core.training.world import World
+
+
+def run(task: Callable[..., Any], folder: Path, *arguments: Any, timeout_s: float = 60) -> list[Any]:
+    """What a task returned in each of two processes whose collectives wait for ``timeout_s`` at most."""
+    torch.multiprocessing.spawn(_start, (task, folder, arguments, timeout_s), nprocs=2)
+    return [json.loads((folder / f"rank{rank}.json").read_text()) for rank in (0, 1)]
+
+
+def _start(rank: int, task: Callable[..., Any], folder: Path, arguments: tuple[Any, ...], timeout_s: float) -> None:
+    torch.set_num_threads(1)
+    where = f"file://{folder / 'meeting'}"
+    dist.init_process_group("gloo", where, timedelta(seconds=timeout_s), world_size=2, rank=rank)
+    (folder / f"rank{rank}.json").write_text(json.dumps(task(World(rank, 2), *arguments)))
+    dist.destroy_process_group()
+
+
+def open_folder(world: World, folder: Path) -> dict[str, Any]:
+    """How often a process looks into files, and what it is left with."""
+    opened, real = [], Image.open
+
+    def counting(file: Any) -> Image.Image:
+        opened.append(str(file))
+        return real(file)
+
+    Image.open = counting
+    images = open_images(folder, 32, labels=True, world=world)
+    looked = len(opened)
+    return {
+        "looked": looked,
+        "skipped": [(skip.name, skip.reason) for skip in images.skipped],
+        "targets": images.targets,
+        "sum": sum(image.double().sum().item() for image, _ in images),
+    }
