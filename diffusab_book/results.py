@@ -159,6 +159,40 @@ def mean_series(runs: pd.DataFrame, name: str, arm: str = "") -> list[float]:
     return np.mean(series, axis=0).tolist()
 
 
+def tail(runs: pd.DataFrame, name: str, last: int, arm: str) -> np.ndarray:
+    """Mean of the last entries of a series, such as the loss at the end of a training, by seed.
+
+    Raises:
+        ValueError: The frame lacks the arm, or ``last`` is not positive or longer than a series.
+    """
+    records = by_seed(runs, "record", arm)
+    for run in records:
+        if not 1 <= last <= len(run.series[name]):
+            raise ValueError(f"series {name!r} of run {run.identity} has {len(run.series[name])} entries, not {last}")
+    return np.array([np.mean(run.series[name][-last:]) for run in records])
+
+
+def by_place(runs: pd.DataFrame, place: str, name: str, arm: str, form: str = "g") -> dict[str, list[float]]:
+    """A series by the places at which it was taken: for each, one value per seed, as ``figures.over_seeds`` draws it.
+
+    Args:
+        runs: The frame.
+        place: Series of the places, such as ``snapshot_step`` or ``shift``; the same in all runs.
+        name: Series of the values.
+        arm: As in the frame's column ``arm``.
+        form: How a place is written.
+
+    Raises:
+        ValueError: The frame lacks the arm, the runs' places differ, or a series has another length than its places.
+    """
+    records = list(by_seed(runs, "record", arm))
+    places = records[0].series[place]
+    for run in records:
+        if run.series[place] != places or len(run.series[name]) != len(places):
+            raise ValueError(f"run {run.identity} has {name!r} at other places {place!r} than {records[0].identity}")
+    return {f"{where:{form}}": [run.series[name][i] for run in records] for i, where in enumerate(places)}
+
+
 def table(
     runs: pd.DataFrame, columns: Mapping[str, tuple], control: str | None = None, before: str | None = None
 ) -> Table:

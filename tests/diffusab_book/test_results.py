@@ -173,7 +173,10 @@ def test_tail_means_are_over_the_last_entries_of_each_run():
     runs = [denoiser(0, 4.0), denoiser(1, 4.0, loss=(1.0, 4.0, 6.0))]
     assert summaries.tail_means(runs, "loss", 2) == [1.0, 5.0]
     assert summaries.tail_means(runs, "loss", 1) == [0.5, 6.0]
+    assert results.tail(results.frame({"a": runs}), "loss", 2, "a").tolist() == [1.0, 5.0]
     for last in (0, 4):
+        with pytest.raises(ValueError, match=f"has 3 entries, not {last}"):
+            results.tail(results.frame({"a": runs}), "loss", last, "a")
         with pytest.raises(ValueError, match=f"has 3 entries, not {last}"):
             summaries.tail_means(runs, "loss", last)
 
@@ -182,6 +185,10 @@ def test_series_by_place_hold_one_value_for_each_run():
     runs = [denoiser(0, 4.0), denoiser(1, 3.0)]
     found = summaries.at_each(runs, "snapshot_step", "snapshot_frechet_offline")
     assert found == {"0": [9.0, 9.0], "10": [5.0, 5.0], "20": [4.0, 3.0]}
+    assert results.by_place(results.frame({"a": runs}), "snapshot_step", "snapshot_frechet_offline", "a") == found
+    other = results.frame({"a": [*runs, denoiser(2, 4.0, steps=(0.0, 10.0, 30.0))]})
+    with pytest.raises(ValueError, match="at other places 'snapshot_step'"):
+        results.by_place(other, "snapshot_step", "loss", "a")
     with pytest.raises(ValueError, match="at other places 'snapshot_step'"):
         summaries.at_each([*runs, denoiser(2, 4.0, steps=(0.0, 10.0, 30.0))], "snapshot_step", "loss")
 
