@@ -9,7 +9,6 @@ import diffusers
 import numpy as np
 import pytest
 import torch
-from diffusab_core.latents.files import CacheError
 from PIL import Image
 from safetensors.torch import load_file
 from small_extraction import SMALL
@@ -23,6 +22,7 @@ from diffusab_core.latents import files as latent_files
 from diffusab_core.latents.cache import LatentCache, open_cache
 from diffusab_core.latents.encoded import EncodedLatents
 from diffusab_core.latents.extraction import extract
+from diffusab_core.latents.files import CacheError
 
 
 @pytest.fixture(scope="module")

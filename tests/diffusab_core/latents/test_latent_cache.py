@@ -5,7 +5,6 @@ import tracemalloc
 
 import pytest
 import torch
-from diffusab_core.latents.files import CacheError
 from safetensors.torch import load_file, save_file
 from small_extraction import SMALL
 
@@ -13,6 +12,7 @@ from diffusab_core import autoencoders
 from diffusab_core.latents import files as latent_files
 from diffusab_core.latents.cache import LatentCache, open_cache
 from diffusab_core.latents.extraction import extract
+from diffusab_core.latents.files import CacheError
 from diffusab_core.latents.identity import weights_digest
 
 
