@@ -65,7 +65,7 @@ def blurred(name: str, seed: int) -> tuple[Autoencoder, records.RunRecord]:
         trained = training.train(
             found.module.train(), train_shipped.loss_of(found.module, recipe, seed, steps),
             train_shipped.settings_of(recipe, seed, steps),
-            checkpoint=folder / "checkpoint.pt", progress=False,
+            checkpoint=folder / "checkpoints", progress=False,
         )  # fmt: skip
         run.metrics["training_time_s"] = trained.wall_time_s
         # Half precision, as the shipped weights that these are compared with.

@@ -160,7 +160,7 @@ def pretrain(plan: Plan, places: Places, leaves: Tensor) -> Path:
     batches = Batches(images, plan.base_batch, settings.seed, plan.base_steps, places.workers)
     trained = training.train(
         autoencoder.module.train(), experiments.loss_of(autoencoder, settings, mse_and_l1, batches), rule,
-        checkpoint=folder / "training" / "checkpoint.pt", identity=asdict(plan) | {"precision": settings.precision},
+        checkpoint=folder / "training" / "checkpoints", identity=asdict(plan) | {"precision": settings.precision},
         samples=batches.describe, progress=places.progress,
     )  # fmt: skip
     autoencoder.module.load_state_dict(trained.ema)

@@ -304,7 +304,7 @@ def main() -> None:
         f"flipped at random, of the photographs {', '.join(data.photo_names('train'))} from scikit-image and "
         f"scikit-learn, all {SIDE} x {SIDE}",
     )  # fmt: skip
-    done = {s: trained(recipe, s, args.checkpoints / f"seed{s}.pt") for s in args.seeds}
+    done = {s: trained(recipe, s, args.checkpoints / f"seed{s}") for s in args.seeds}
     found = {s: accuracies(model, recipe) for s, (model, _) in done.items()}
     model, first = done[seed]
     run.series = first.series | {"seed": list(found)}

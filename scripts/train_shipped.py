@@ -244,7 +244,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--steps", type=int, help="optimiser steps (default: the recipe's)")
     parser.add_argument("--seed", type=int, default=0, help="seed of weights, data and noise (default: 0)")
     parser.add_argument("--out", type=Path, help="folder to write (default: diffusab_core/autoencoders/weights/NAME)")
-    parser.add_argument("--checkpoint", type=Path, help="checkpoint file (default: runs/train_shipped/NAME-SEED.pt)")
+    parser.add_argument("--checkpoint", type=Path, help="folder of checkpoints (default: runs/train_shipped/NAME-SEED)")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads (default: 1)")
     return parser.parse_args()
 
@@ -255,7 +255,7 @@ def main() -> None:
     recipe = RECIPES[args.name]
     steps = args.steps or recipe.steps
     folder = args.out or PACKAGE_WEIGHTS / args.name
-    checkpoint = args.checkpoint or Path("runs") / "train_shipped" / f"{args.name}-{args.seed}.pt"
+    checkpoint = args.checkpoint or Path("runs") / "train_shipped" / f"{args.name}-{args.seed}"
 
     torch.manual_seed(args.seed)  # the initial weights
     model = build(recipe)

@@ -18,10 +18,9 @@ import torch.distributed.checkpoint as dcp
 from torch import nn
 
 from diffusab_core import training
-from diffusab_core.training import Settings, sharded_checkpoints, train
+from diffusab_core.training import Settings, state, train
 from diffusab_core.training import world as distributed
-from diffusab_core.training.checkpoints import CheckpointError
-from diffusab_core.training.sharded_checkpoints import ShardedStore
+from diffusab_core.training.state import CheckpointError
 from diffusab_core.training.world import World
 
 SETTINGS = Settings(steps=12, seed=3, learning_rate=1e-2, warmup=2, clip=0.05, ema_half_life=4)
@@ -115,7 +114,7 @@ def interrupted_at(step, model):
 def run_until(step, world: World, folder: Path) -> None:
     """Leave the checkpoints of a run that was interrupted."""
     try:
-        run(world, loss_of=lambda m: interrupted_at(step, m), checkpoint=ShardedStore(folder, world))
+        run(world, loss_of=lambda m: interrupted_at(step, m), checkpoint=folder)
     except Interrupted:
         return
     raise AssertionError("not interrupted")
@@ -141,7 +140,6 @@ def compare(folder: Path, world: World) -> None:
     """All that needs no process to be killed, in one launch."""
     found = {"plain": outcome(*run(world))}
     found["accumulated"] = outcome(*run(world, replace(SETTINGS, accumulation=2)))
-    found["file refused"] = _error(lambda: run(world, checkpoint=folder / "file.pt"))
     found["whole refused"] = _error(lambda: run(world, model=Small()))
 
     model = Small()
@@ -156,10 +154,8 @@ def compare(folder: Path, world: World) -> None:
     found["clipping"] = clipping(world)
 
     run_until(10, world, folder / "of_two")
-    found["resumed from one"] = outcome(*run(world, checkpoint=ShardedStore(folder / "of_one", world)))
-    found["other settings"] = _error(
-        lambda: run(world, replace(SETTINGS, clip=0.5), checkpoint=ShardedStore(folder / "of_two", world))
-    )
+    found["resumed from one"] = outcome(*run(world, checkpoint=folder / "of_one"))
+    found["other settings"] = _error(lambda: run(world, replace(SETTINGS, clip=0.5), checkpoint=folder / "of_two"))
     seen = []
     with_nan = {"loss_of": lambda m: denoising(m, bad_part=1), "on_log": lambda step, values: seen.append(step)}
     model = Small()
@@ -216,7 +212,7 @@ def recover(folder: Path, world: World) -> None:
         hold_in_save(folder, world, f"step_{int(os.environ['HOLD_IN_SAVE']):08d}.tmp")
     if "HOLD_IN_COMMIT" in os.environ:
         hold_in_commit(folder, world, f"step_{int(os.environ['HOLD_IN_COMMIT']):08d}")
-    found = outcome(*run(world, loss_of=loss_of, checkpoint=ShardedStore(folder / "checkpoints", world)))
+    found = outcome(*run(world, loss_of=loss_of, checkpoint=folder / "checkpoints"))
     torch.save(found, folder / f"rank{world.rank}.pt")
     (folder / f"starts{world.rank}.json").write_text(json.dumps(os.environ["TORCHELASTIC_RESTART_COUNT"]))
 
@@ -233,14 +229,14 @@ def hold_in_save(folder: Path, world: World, name: str) -> None:
 
 
 def hold_in_commit(folder: Path, world: World, name: str) -> None:
-    commit = sharded_checkpoints._commit
+    commit = state._commit
 
     def committing(partial, final):
         if final.name == name:
             hold(folder, world)
         commit(partial, final)
 
-    sharded_checkpoints._commit = committing
+    state._commit = committing
 
 
 def hold(folder: Path, world: World) -> None:

@@ -247,7 +247,7 @@ def finetune(
             autoencoder.module.train(),
             loss_of(autoencoder, settings, distance, batches),
             settings.training,
-            checkpoint=folder / "training" / "checkpoint.pt" if folder else None,
+            checkpoint=folder / "training" / "checkpoints" if folder else None,
             checkpoint_every=checkpoint_every,
             identity=asdict(settings) | seen(dataset) | ({"lpips": lpips.digest} if lpips is not None else {}),
             log_every=log_every,

@@ -24,7 +24,6 @@ from diffusab_core.latents import Latents
 from diffusab_core.latents.identity import weights_digest
 from diffusab_core.methods import denoising
 from diffusab_core.methods.denoising import Denoising, Sampling
-from diffusab_core.training.sharded_checkpoints import ShardedStore
 from diffusab_core.training.world import World, shard
 
 
@@ -144,7 +143,7 @@ def train_denoiser(
             model.train(),
             denoising.loss_of(model, latents, settings),
             settings.training,
-            checkpoint=None if folder is None else ShardedStore(folder / "training" / "checkpoints", world),
+            checkpoint=None if folder is None else folder / "training" / "checkpoints",
             checkpoint_every=checkpoint_every,
             identity={name: value for name, value in parameters.items() if name not in _NO_PART},
             log_every=log_every,

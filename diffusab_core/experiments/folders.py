@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from diffusab_core.experiments import records
-from diffusab_core.training.checkpoints import CheckpointError
+from diffusab_core.training.state import CheckpointError
 
 
 @contextlib.contextmanager

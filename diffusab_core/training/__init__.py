@@ -1,81 +1,21 @@
 """One training loop for any number of processes, resumed exactly."""
 
-from diffusab_core.training.batches import (
-    Batches,
-)
-from diffusab_core.training.checkpoints import (
-    CheckpointError,
-    CheckpointStore,
-    FileStore,
-    Progress,
-    check_same,
-    first_line,
-    load_checkpoint,
-    previous,
-    save_checkpoint,
-)
-from diffusab_core.training.loop import (
-    LossFn,
-    Settings,
-    Trained,
-    TrainingDiverged,
-    batch_indices,
-    generator_at,
-    learning_rate,
-    train,
-)
-from diffusab_core.training.sharded_checkpoints import (
-    KEPT,
-    ShardedStore,
-)
-from diffusab_core.training.world import (
-    T,
-    World,
-    barrier,
-    clip_gradients,
-    from_main,
-    gather,
-    is_sharded,
-    load_unsharded,
-    local,
-    mean,
-    reduce_gradients,
-    shard,
-    unsharded,
-)
+from diffusab_core.training.batches import Batches
+from diffusab_core.training.loop import LossFn, Settings, Trained, TrainingDiverged, learning_rate, train
+from diffusab_core.training.order import batch_indices, generator_at
+from diffusab_core.training.state import CheckpointError
+from diffusab_core.training.world import World
 
 __all__ = [
-    "KEPT",
     "Batches",
     "CheckpointError",
-    "CheckpointStore",
-    "FileStore",
     "LossFn",
-    "Progress",
     "Settings",
-    "ShardedStore",
-    "T",
     "Trained",
     "TrainingDiverged",
     "World",
-    "barrier",
     "batch_indices",
-    "check_same",
-    "clip_gradients",
-    "first_line",
-    "from_main",
-    "gather",
     "generator_at",
-    "is_sharded",
     "learning_rate",
-    "load_checkpoint",
-    "load_unsharded",
-    "local",
-    "mean",
-    "previous",
-    "reduce_gradients",
-    "save_checkpoint",
-    "shard",
     "train",
-    "unsharded",
 ]

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from diffusab_core.training.loop import batch_indices
+from diffusab_core.training.order import batch_indices
 
 
 class Batches:

@@ -1,9 +1,9 @@
 r"""The one training loop: AdamW, warm-up and cosine, clipping, EMA, atomic checkpoints and exact resume.
 
-A run is a pure function of its settings: batches come from :func:`batch_indices` and random numbers from
-:func:`generator_at`, both functions of ``(seed, step)`` alone. So nothing but weights, optimiser state and EMA has to
-be saved (:mod:`diffusab_core.training.checkpoints`), and an interrupted run, once resumed, ends with the weights of an
-uninterrupted one, bit for bit on a CPU.
+A run is a pure function of its settings: order and random numbers are functions of ``(seed, step)`` alone
+(:mod:`diffusab_core.training.order`). So nothing but weights, optimiser state and EMA has to be saved
+(:mod:`diffusab_core.training.state`), and an interrupted run, once resumed, ends with the weights of an uninterrupted
+one, bit for bit on a CPU.
 
 The same loop runs in one process or in many (:mod:`diffusab_core.training.world`), and cuts the batch of a step into
 parts
@@ -18,16 +18,16 @@ import os
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
-from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
 from diffusab_core.training import world as distributed
-from diffusab_core.training.checkpoints import CheckpointStore, FileStore, Progress
+from diffusab_core.training.order import generator_at
+from diffusab_core.training.state import Store
 from diffusab_core.training.world import World
 
 # Called with the step (from 0) and that step's generator, and with part=(index, parts) where there are several; returns
@@ -108,32 +108,6 @@ class Trained:
     resumed_from: int = 0
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# Functions of (seed, step)
-
-
-@lru_cache(maxsize=2)
-def _epoch_order(length: int, seed: int, epoch: int) -> np.ndarray:
-    return np.random.default_rng([seed, epoch]).permutation(length)
-
-
-def batch_indices(step: int, batch_size: int, length: int, seed: int) -> list[int]:
-    """Dataset indices of one step: consecutive pieces of one random permutation per epoch.
-
-    A batch may run over the end of an epoch into the next; nothing is dropped or seen twice within an epoch.
-    """
-    if batch_size < 1 or length < 1:
-        raise ValueError(f"batch_size and length must be at least 1, got {batch_size} and {length}")
-    places = range(step * batch_size, (step + 1) * batch_size)
-    return [int(_epoch_order(length, seed, place // length)[place % length]) for place in places]
-
-
-def generator_at(seed: int, step: int, device: str | torch.device = "cpu") -> torch.Generator:
-    """The generator of one step's noise, independent between steps."""
-    mixed = int(np.random.SeedSequence([seed, step]).generate_state(1, np.uint64)[0] >> 1)  # torch takes 63 bits
-    return torch.Generator(device=device).manual_seed(mixed)
-
-
 def learning_rate(step: int, settings: Settings) -> float:
     """Linear warm-up to the peak, then half a cosine down to the final rate at the last step."""
     if step < settings.warmup:
@@ -173,7 +147,7 @@ def train(
     settings: Settings,
     *,
     world: World | None = None,
-    checkpoint: str | os.PathLike | CheckpointStore | None = None,
+    checkpoint: str | os.PathLike | None = None,
     checkpoint_every: int = 500,
     identity: Mapping[str, Any] | None = None,
     log_every: int = 50,
@@ -206,8 +180,8 @@ def train(
             left out at random has to be left out in all of them, or processes wait for each other for ever.
         settings: See :class:`Settings`.
         world: This process among those of the run; ``None`` for one process.
-        checkpoint: File to save to and, if it exists, to resume from (one process), or a store, such as
-            :class:`diffusab_core.training.sharded_checkpoints.ShardedStore`. ``None`` saves nothing.
+        checkpoint: Folder to save to and, if there is a checkpoint in it, to resume from; every process names the
+            same. ``None`` saves nothing.
         checkpoint_every: Steps between checkpoints; the end is always saved.
         identity: What else makes the run what it is (data, method, starting weights), as plain values: a checkpoint
             of another run is refused.
@@ -232,19 +206,17 @@ def train(
         raise ValueError("no parameter of the module requires a gradient, there is nothing to train")
     world = World(device=parameters[0].device) if world is None else world
     _check_sharding(module, world)
-    store = FileStore(checkpoint) if isinstance(checkpoint, str | os.PathLike) else checkpoint
-    if isinstance(store, FileStore) and world.size > 1:
-        raise ValueError(f"{world.size} processes cannot share the file {store.path}; a ShardedStore is for several")
     optimiser = torch.optim.AdamW(
         parameters, lr=settings.learning_rate, betas=settings.betas, weight_decay=settings.weight_decay
     )
     average = _Average(module, settings.half_life)
     result = Trained(ema={}, series={"step": [], "loss": [], "learning_rate": []})
-    run = _plain(asdict(settings) | dict(identity or {}))
+    run = asdict(settings) | dict(identity or {})
     del run["accumulation"]
-    if store is not None and (saved := store.load(run, module, optimiser, average.state)) is not None:
-        result.series, result.snapshots = saved.series, saved.snapshots
-        result.wall_time_s, result.resumed_from = saved.wall_time_s, saved.step
+    store = None if checkpoint is None else Store(Path(checkpoint), run, world)
+    if store is not None and (saved := store.load(module, optimiser, average.state)) is not None:
+        result.series, result.snapshots = saved["series"], saved["snapshots"]
+        result.wall_time_s, result.resumed_from = saved["wall_time_s"], saved["step"]
 
     before, clock = result.wall_time_s, time.perf_counter()
     first = result.resumed_from
@@ -277,8 +249,8 @@ def train(
             result.snapshots.append({"step": done, **_snapshot(snapshot, average, snapshot_average)})
         result.wall_time_s = before + time.perf_counter() - clock
         if store is not None and (done % checkpoint_every == 0 or last):
-            saved = Progress(done, result.series, result.snapshots, result.wall_time_s)
-            store.save(run, module, optimiser, average.state, saved)
+            kept = {"series": result.series, "snapshots": result.snapshots, "wall_time_s": result.wall_time_s}
+            store.save(module, optimiser, average.state, {"step": done, **kept})
     result.ema = distributed.unsharded(average.state)
     return result
 
@@ -326,8 +298,3 @@ def _check_sharding(module: nn.Module, world: World) -> None:
 def _stop_unless_finite(what: str, value: float, step: int, samples: Callable[[int], str] | None) -> None:
     if not math.isfinite(value):
         raise TrainingDiverged(what, value, step, samples(step) if samples is not None else "")
-
-
-def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
-    """As it comes back from a checkpoint: tuples as lists."""
-    return {key: list(value) if isinstance(value, tuple) else value for key, value in values.items()}

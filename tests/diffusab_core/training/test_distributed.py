@@ -16,8 +16,7 @@ import torch
 
 from diffusab_core.training import TrainingDiverged
 from diffusab_core.training import world as distributed
-from diffusab_core.training.checkpoints import CheckpointError
-from diffusab_core.training.sharded_checkpoints import ShardedStore
+from diffusab_core.training.state import CheckpointError
 from diffusab_core.training.world import World
 
 ALONE = World()
@@ -176,7 +175,6 @@ def test_a_loss_that_is_nan_in_one_process_stops_both_before_the_weights_change(
 
 def test_what_cannot_be_trained_on_two_processes_is_refused(two):
     for found in two:
-        assert re.match("ValueError: 2 processes cannot share the file .*file.pt", found["file refused"])
         assert re.match("ValueError: the module is not sharded, each of 2 processes", found["whole refused"])
 
 
@@ -186,7 +184,7 @@ def test_what_cannot_be_trained_on_two_processes_is_refused(two):
 
 def test_a_run_of_two_processes_goes_on_with_one(alone, two, folder):
     assert names_in(folder / "of_two") == {"step_00000004", "step_00000008"}
-    resumed = worker.outcome(*worker.run(ALONE, checkpoint=ShardedStore(folder / "of_two")))
+    resumed = worker.outcome(*worker.run(ALONE, checkpoint=folder / "of_two"))
     assert resumed["resumed_from"] == 8
     assert resumed["loss"] == pytest.approx(two[0]["plain"]["loss"], abs=1e-5)
     assert resumed["norms"] == pytest.approx(two[0]["plain"]["norms"][8:], rel=1e-4)
@@ -206,26 +204,26 @@ def test_the_checkpoint_of_another_run_is_refused_by_name(two, tmp_path):
         assert re.match(r"CheckpointError: .*step_00000008 belongs .*\(clip 0\.05 -> 0\.5\)", found["other settings"])
     worker.run_until(10, ALONE, tmp_path)
     with pytest.raises(CheckpointError, match=r"step_00000008 belongs .*\(latents None -> 'se'\)"):
-        worker.run(ALONE, checkpoint=ShardedStore(tmp_path), identity={"latents": "se"})
+        worker.run(ALONE, checkpoint=tmp_path, identity={"latents": "se"})
     with pytest.raises(CheckpointError, match=r"another model: the shape of ema\.\S*bias is \(36,\) there and \(24,\)"):
-        worker.run(ALONE, checkpoint=ShardedStore(tmp_path), model=worker.Small(8))
+        worker.run(ALONE, checkpoint=tmp_path, model=worker.Small(8))
 
 
 def test_resuming_one_process_is_exact_and_keeps_two_checkpoints(alone, tmp_path):
     worker.run_until(10, ALONE, tmp_path)
-    resumed = worker.outcome(*worker.run(ALONE, checkpoint=ShardedStore(tmp_path)))
+    resumed = worker.outcome(*worker.run(ALONE, checkpoint=tmp_path))
     assert resumed["resumed_from"] == 8
     assert resumed["loss"] == alone["loss"]
     assert_same(resumed["weights"], alone["weights"])
     assert_same(resumed["ema"], alone["ema"])
     assert names_in(tmp_path) == {"step_00000008", "step_00000012"}
-    finished = worker.outcome(*worker.run(ALONE, checkpoint=ShardedStore(tmp_path)))
+    finished = worker.outcome(*worker.run(ALONE, checkpoint=tmp_path))
     assert finished["resumed_from"] == 12
     assert_same(finished["weights"], alone["weights"])
 
 
 def test_the_run_s_identity_may_hold_tuples(tmp_path):
-    options = {"checkpoint": ShardedStore(tmp_path), "identity": {"scales": (2, 4), "grid": [(1, 2)]}}
+    options = {"checkpoint": tmp_path, "identity": {"scales": (2, 4), "grid": [(1, 2)]}}
     worker.run(ALONE, **options)
     assert worker.run(ALONE, **options)[1].resumed_from == 12
 
@@ -236,14 +234,14 @@ def test_a_damaged_checkpoint_costs_only_the_steps_since_the_one_before(alone, t
     (tmp_path / "step_00000010.tmp").mkdir()  # what a killed save leaves
     spoil(tmp_path / "step_00000008", damage)
     with pytest.warns(UserWarning, match=r"step_00000008 cannot be read .* going on from the one before it, at step 4"):
-        resumed = worker.outcome(*worker.run(ALONE, checkpoint=ShardedStore(tmp_path)))
+        resumed = worker.outcome(*worker.run(ALONE, checkpoint=tmp_path))
     assert resumed["resumed_from"] == 4
     assert_same(resumed["weights"], alone["weights"])
     assert names_in(tmp_path) == {"step_00000008", "step_00000012"}
     for path in tmp_path.iterdir():
         spoil(path, damage)
     with pytest.raises(CheckpointError, match=r"step_00000012 cannot .*step_00000008 cannot .*start anew"):
-        worker.run(ALONE, checkpoint=ShardedStore(tmp_path))
+        worker.run(ALONE, checkpoint=tmp_path)
 
 
 def spoil(checkpoint: Path, damage: str) -> None:
@@ -266,7 +264,7 @@ def test_a_first_save_that_was_killed_is_no_checkpoint(alone, tmp_path):
     worker.run_until(10, ALONE, tmp_path)
     shutil.rmtree(tmp_path / "step_00000004")
     (tmp_path / "step_00000008").rename(tmp_path / "step_00000008.tmp")
-    found = worker.outcome(*worker.run(ALONE, checkpoint=ShardedStore(tmp_path)))
+    found = worker.outcome(*worker.run(ALONE, checkpoint=tmp_path))
     assert found["resumed_from"] == 0
     assert_same(found["weights"], alone["weights"])
 

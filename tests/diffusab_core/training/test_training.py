@@ -1,4 +1,5 @@
 import math
+import shutil
 from dataclasses import replace
 
 import pytest
@@ -6,8 +7,9 @@ import torch
 from torch import nn
 
 from diffusab_core import training
-from diffusab_core.training import Settings, TrainingDiverged, batch_indices, generator_at, train
-from diffusab_core.training.checkpoints import CheckpointError, FileStore
+from diffusab_core.training import Settings, TrainingDiverged, batch_indices, generator_at, state, train
+from diffusab_core.training.loop import _Average
+from diffusab_core.training.state import CheckpointError
 
 SETTINGS = Settings(steps=12, seed=5, learning_rate=1e-2, warmup=3)
 DATA = torch.randn(20, 4, generator=torch.Generator().manual_seed(0))
@@ -105,7 +107,7 @@ def test_training_lowers_the_loss_and_is_repeatable():
 
 
 def test_resuming_is_exact_to_the_bit(tmp_path):
-    path = tmp_path / "checkpoint.pt"
+    path = tmp_path / "checkpoints"
     expected, expected_trained = run()
 
     class Interrupted(Exception):
@@ -128,42 +130,43 @@ def test_resuming_is_exact_to_the_bit(tmp_path):
     assert_same_state(resumed.state_dict(), expected.state_dict())
     assert_same_state(trained.ema, expected_trained.ema)
     assert trained.series == expected_trained.series
-    # no half-written file is left
-    assert {file.name for file in tmp_path.iterdir()} == {"checkpoint.pt", "checkpoint.pt.previous"}
+    # nothing half-written is left
+    assert {folder.name for folder in path.iterdir()} == {"step_00000010", "step_00000012"}
 
     finished, trained = run(checkpoint=path)  # a finished run is only read back
     assert trained.resumed_from == SETTINGS.steps
     assert_same_state(finished.state_dict(), expected.state_dict())
 
 
+def test_a_failed_save_leaves_what_was_there(tmp_path, monkeypatch):
+    expected, _ = run()
+    write = state.dcp.save
+
+    def full_at_ten(*args, **options):
+        if (tmp_path / "step_00000005").exists():
+            raise OSError(28, "No space left on device")
+        write(*args, **options)
+
+    monkeypatch.setattr(state.dcp, "save", full_at_ten)
+    with pytest.raises(OSError, match="No space"):
+        run(checkpoint=tmp_path, checkpoint_every=5)
+    monkeypatch.undo()
+    resumed, trained = run(checkpoint=tmp_path, checkpoint_every=5)
+    assert trained.resumed_from == 5
+    assert_same_state(resumed.state_dict(), expected.state_dict())
+
+
 def test_other_settings_are_refused_by_name(tmp_path):
-    run(checkpoint=tmp_path / "c.pt")
+    run(checkpoint=tmp_path)
     with pytest.raises(CheckpointError, match=r"learning_rate 0\.01 -> 0\.02"):
-        run(replace(SETTINGS, learning_rate=0.02), checkpoint=tmp_path / "c.pt")
+        run(replace(SETTINGS, learning_rate=0.02), checkpoint=tmp_path)
 
 
 def test_another_identity_is_refused_by_name(tmp_path):
-    run(checkpoint=tmp_path / "c.pt", identity={"method": "se", "scales": (2, 4)})
-    run(checkpoint=tmp_path / "c.pt", identity={"method": "se", "scales": (2, 4)})
+    run(checkpoint=tmp_path, identity={"method": "se", "scales": (2, 4)})
+    run(checkpoint=tmp_path, identity={"method": "se", "scales": (2, 4)})
     with pytest.raises(CheckpointError, match="method 'se' -> 'plain'"):
-        run(checkpoint=tmp_path / "c.pt", identity={"method": "plain", "scales": (2, 4)})
-
-
-def test_a_truncated_checkpoint_costs_only_the_steps_since_the_one_before(tmp_path):
-    path = tmp_path / "c.pt"
-    expected, expected_trained = run()
-    run(checkpoint=path, checkpoint_every=5)  # saves after 5, 10 and 12 steps
-    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-    with pytest.warns(UserWarning, match=r"c\.pt cannot be read .* going on from the one before it, at step 10"):
-        resumed, trained = run(checkpoint=path, checkpoint_every=5)
-    assert trained.resumed_from == 10
-    assert_same_state(resumed.state_dict(), expected.state_dict())
-    assert trained.series == expected_trained.series
-
-
-def test_a_store_is_resumed_like_the_file_it_wraps(tmp_path):
-    run(checkpoint=tmp_path / "c.pt")
-    assert run(checkpoint=FileStore(tmp_path / "c.pt"))[1].resumed_from == SETTINGS.steps
+        run(checkpoint=tmp_path, identity={"method": "plain", "scales": (2, 4)})
 
 
 def test_the_parts_of_a_step_get_the_same_noise_and_are_averaged(tmp_path):
@@ -213,10 +216,9 @@ def test_an_interrupted_run_may_go_on_with_another_number_of_parts(tmp_path):
         return train(model, in_parts(model), settings, progress=False, log_every=1, checkpoint_every=5, **options)
 
     whole = train_layers(SETTINGS)
-    path = tmp_path / "c.pt"
-    train_layers(replace(SETTINGS, accumulation=2), checkpoint=path)
-    path.unlink()  # leaves the checkpoint of step 10
-    resumed = train_layers(replace(SETTINGS, accumulation=4), checkpoint=path)
+    train_layers(replace(SETTINGS, accumulation=2), checkpoint=tmp_path)
+    shutil.rmtree(tmp_path / "step_00000012")  # leaves the checkpoint of step 10
+    resumed = train_layers(replace(SETTINGS, accumulation=4), checkpoint=tmp_path)
     assert resumed.resumed_from == 10
     assert resumed.series["loss"] == pytest.approx(whole.series["loss"], rel=1e-5)
 
@@ -230,10 +232,9 @@ def test_snapshots_are_kept_and_continue_after_a_stop(tmp_path):
     whole = with_snapshots(SETTINGS)
     assert [shot["step"] for shot in whole.snapshots] == [0, 5, 10, 12]
     assert len({tuple(shot["weight"]) for shot in whole.snapshots}) == 4
-    path = tmp_path / "c.pt"
-    with_snapshots(SETTINGS, checkpoint=path, checkpoint_every=7)
-    path.unlink()  # leaves the checkpoint of step 7
-    again = with_snapshots(SETTINGS, checkpoint=path, checkpoint_every=7)
+    with_snapshots(SETTINGS, checkpoint=tmp_path, checkpoint_every=7)
+    shutil.rmtree(tmp_path / "step_00000012")  # leaves the checkpoint of step 7
+    again = with_snapshots(SETTINGS, checkpoint=tmp_path, checkpoint_every=7)
     assert again.resumed_from == 7
     assert again.snapshots == whole.snapshots
 
@@ -304,7 +305,7 @@ def test_average_has_the_stated_half_life_and_holds_buffers():
     model = nn.Linear(1, 1)
     model.register_buffer("count", torch.tensor(0))
     model.register_buffer("moving", torch.tensor(0.0))
-    average = training._Average(model, half_life=10)
+    average = _Average(model, half_life=10)
     start = model.weight.item()
     with torch.no_grad():
         model.weight += 1

@@ -1,0 +1,46 @@
+"""Which data and which random numbers a step gets: functions of the seed and of a number, so that runs resume exactly.
+
+No state of a generator is kept from one step to the next, nor shared between two purposes.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import numpy as np
+import torch
+
+
+@lru_cache(maxsize=2)
+def _epoch_order(length: int, seed: int, epoch: int) -> np.ndarray:
+    return np.random.default_rng([seed, epoch]).permutation(length)
+
+
+def batch_indices(step: int, batch_size: int, length: int, seed: int) -> list[int]:
+    """Dataset indices of one step: consecutive pieces of one random permutation per epoch.
+
+    A batch may run over the end of an epoch into the next; nothing is dropped or seen twice within an epoch.
+    """
+    if batch_size < 1 or length < 1:
+        raise ValueError(f"batch_size and length must be at least 1, got {batch_size} and {length}")
+    places = range(step * batch_size, (step + 1) * batch_size)
+    return [int(_epoch_order(length, seed, place // length)[place % length]) for place in places]
+
+
+def generator_at(seed: int, step: int, device: str | torch.device = "cpu") -> torch.Generator:
+    """The generator of one step's noise, independent between steps; what it draws depends on the kind of device."""
+    return _generator([seed, step], device)
+
+
+def stream(seed: int, purpose: str, index: int) -> torch.Generator:
+    """The generator of one purpose at one place, such as ``"sample"`` and a sample's number.
+
+    It is always on the CPU: what it draws depends on seed, purpose and index alone, and on no device. Two purposes
+    never draw the same numbers.
+    """
+    return _generator([int.from_bytes(purpose.encode(), "little"), seed, index], "cpu")
+
+
+def _generator(entropy: list[int], device: str | torch.device) -> torch.Generator:
+    mixed = int(np.random.SeedSequence(entropy).generate_state(1, np.uint64)[0] >> 1)  # torch takes 63 bits
+    return torch.Generator(device=device).manual_seed(mixed)
