@@ -158,7 +158,7 @@ def ranking(values: dict[str, list[float]]) -> str:
 #
 # While a denoiser trains one sees its loss, and the loss on SE latents may well be the lower one. Is that not the answer?
 #
-# {ref}`chap-latent-diffusion` has split the loss {eq}`eq-rf-split`: the distance of the network from the conditional mean
+# {numref}`chap-latent-diffusion` has split the loss {eq}`eq-rf-split`: the distance of the network from the conditional mean
 # $v(x, t)$, which is what spoils samples, and a rest that no network can remove. The rest is known for Gaussian data, and
 # belongs to the data, not to the network. Take one coefficient $D$ of the latents, with variance $\lambda$, on the scale
 # on which it is diffused. The pair (velocity, state) is a linear image of the pair (data, noise),
@@ -352,7 +352,7 @@ figures.described(
 # and by a steep enough gain it becomes as small as one likes. In the explorer the gain is $g_k = (1+\rho_k)^{-\gamma}$,
 # $\rho_k = \sqrt{u^2+v^2}$, with the latent brought back to unit variance afterwards. **Every position of the slider
 # stands for the same autoencoder followed by a known filter.** Scale equivariance is, in the linear model of
-# {ref}`chap-se`, such a filter.
+# {numref}`chap-se`, such a filter.
 # (The spectra are means over channels. Averaging the variances first raises the mean loss, by Jensen's inequality again, so
 # that the number without gain is a little above that of the table.)
 
@@ -382,7 +382,7 @@ loss_explorer({**spectra, "white data": [1.0] * K}, B)
 # $$ (eq-pays-noise)
 #
 # the least loss *rises* to that of white data, and the latents become the easiest there are to generate: draw noise and
-# stop. The autoencoders of {ref}`chap-kl` with strong KL are on the way there. So a low loss can mean a filter, and a high
+# stop. The autoencoders of {numref}`chap-kl` with strong KL are on the way there. So a low loss can mean a filter, and a high
 # one can mean that there is nothing left to learn.
 
 # %%
@@ -429,7 +429,7 @@ Markdown(
 # %% [markdown]
 # ## One recipe, three autoencoders
 #
-# What is held fixed: the photographs, the crops and their order, the denoiser (DiT-XXS/1 of {ref}`chap-denoiser`, 1.29
+# What is held fixed: the photographs, the crops and their order, the denoiser (DiT-XXS/1 of {numref}`chap-denoiser`, 1.29
 # million parameters), its initial weights for a seed, noise and times, the rate ($10^{-3}$), the steps (600 of 64 latents
 # of 16 × 8 × 8), the sampler and the features that judge. What differs is the autoencoder. A seed is that of the denoiser
 # *and*, for the two fine-tuned arms, of the fine-tuning (`scripts/record_denoisers.py`), so that for those two the spread
@@ -1049,7 +1049,7 @@ Markdown(
 #
 # ## The weight of the KL term, downstream
 #
-# {ref}`chap-kl` left open whether a denoiser is served by KL.
+# {numref}`chap-kl` left open whether a denoiser is served by KL.
 #
 # ```{admonition} In the paper
 # :class: paper
@@ -1074,7 +1074,7 @@ Markdown(
 # diverged. Without these two the smaller denoiser's column still goes up and down.
 # ```
 #
-# Here each weight is a small autoencoder trained from the start (as in {ref}`chap-kl`), with three seeds.
+# Here each weight is a small autoencoder trained from the start (as in {numref}`chap-kl`), with three seeds.
 
 # %% tags=["hide-input"]
 kl_curves = {
@@ -1136,7 +1136,7 @@ Markdown(
 # 33.99 after *twice* the fine-tuning steps, against 25.87 with SE.
 # ```
 #
-# Here the soft penalty stands *alone*, without SE, and CHF draws its share anew in every step ({ref}`chap-chopping`). Each
+# Here the soft penalty stands *alone*, without SE, and CHF draws its share anew in every step ({numref}`chap-chopping`). Each
 # is compared with the control, the same fine-tuning without it.
 
 # %% tags=["hide-input"]
@@ -1345,9 +1345,9 @@ Markdown(
 
 # %% [markdown]
 # The central claim, that scale equivariance makes a latent space in which a denoiser learns better, is **not reproduced
-# at this size**. What is reproduced is the first step: the spectrum falls ({ref}`chap-se`). The loss falls with it, as
+# at this size**. What is reproduced is the first step: the spectrum falls ({numref}`chap-se`). The loss falls with it, as
 # {eq}`eq-pays-spectrum` says it must. The paper's second condition, a decoder that does not amplify high frequencies, did
-# not hold here, and one reading is {eq}`eq-pays-error`: {ref}`chap-price` found that this decoder, fine-tuned with SE for
+# not hold here, and one reading is {eq}`eq-pays-error`: {numref}`chap-price` found that this decoder, fine-tuned with SE for
 # a few hundred steps, amplifies high frequencies more, and the denoiser's share of energy there is no closer to the truth
 # than before. It fits, and it has not been tested.
 #

@@ -353,7 +353,7 @@ Markdown(
 )
 
 # %% [markdown]
-# That is the paper's second finding, and the power law of {ref}`chap-dct` under another name. Note where FreqWarm's
+# That is the paper's second finding, and the power law of {numref}`chap-dct` under another name. Note where FreqWarm's
 # threshold lies, $r_0 = 0.2$ cycles per pixel of the *picture*: at f8 it is more than three times the latent's Nyquist
 # frequency, at the f32 of the paper's models almost thirteen times.
 #

@@ -15,7 +15,7 @@
 # (chap-freqwarm)=
 # # FreqWarm: a curriculum in frequency
 #
-# {ref}`chap-encoder-decoder` went through a diagnosis: decoders need the high frequencies of their latents, and encoders
+# {numref}`chap-encoder-decoder` went through a diagnosis: decoders need the high frequencies of their latents, and encoders
 # are said to hand on too little of them. This chapter is about the prescription. {cite:t}`lai2026toward` leave the
 # autoencoder as it is and change what the *denoiser* is shown: latents of low-passed images first, of whole images later.
 # Here is what that means step by step, whether it feeds what it is meant to feed, and what it does to samples, with the
@@ -501,7 +501,7 @@ Markdown(
 )
 
 # %% [markdown]
-# The jump is not forgetting. {ref}`chap-pays` has shown that the least loss is a functional of the spectrum,
+# The jump is not forgetting. {numref}`chap-pays` has shown that the least loss is a functional of the spectrum,
 # {eq}`eq-pays-spectrum`; whoever changes the data changes it. Removing the fine detail takes variance from the latent's high
 # bands while the scale stays that of whole images, so that the least loss falls; at the switch the variance comes back. On
 # top of it comes what the network has not learned yet, since it has not seen it. And the lesson of that chapter applies: a
@@ -976,7 +976,7 @@ Markdown(
 #   the effect of any early data may wash out; here it has little time to.
 # - **The features** are 32 numbers of a small classifier, applied to pictures of 64 × 64; those of the f16 models, 128 ×
 #   128, are scaled down first, so that what lies beyond 0.25 cycles per pixel hardly counts in them. Fine detail
-#   counts little in them ({ref}`chap-pays`), and fine detail is what this chapter is about.
+#   counts little in them ({numref}`chap-pays`), and fine detail is what this chapter is about.
 # - **A cutoff is relative to the resolution.** 0.2 cycles per pixel of a crop of 64² that was scaled down from a sharp photograph
 #   removes another share of its energy than 0.2 of an ImageNet picture enlarged to 512².
 # - **Three seeds.** The spread holds the denoiser's seed, not that of the autoencoder, of the noise that samples start

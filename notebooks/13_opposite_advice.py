@@ -173,7 +173,7 @@ def signs(differences: list[float]) -> str:
 # the picture loses if a rank is missed altogether, extrapolated from small errors; the relative error is the denoiser's
 # part.
 #
-# **SE** changes the first factor through both of its parts. In the linear model of {ref}`chap-se` a gain $g_k$ of the
+# **SE** changes the first factor through both of its parts. In the linear model of {numref}`chap-se` a gain $g_k$ of the
 # encoder takes $\Lambda_k$ to $g_k^2\Lambda_k$ and the decoder's to $G_k/g_k^2$, so that
 #
 # $$
@@ -221,7 +221,7 @@ def signs(differences: list[float]) -> str:
 # photographs, such as the recorded denoisers saw, whole and without the frequencies beyond a cutoff. Within each
 # autoencoder the encoder is the same for both, and all latents are normalised by the statistics of the whole images', as in
 # training. Latents are the means of posteriors here; in training the posteriors' noise is added to both streams, so least
-# losses differ a little from those of {ref}`chap-pays`.
+# losses differ a little from those of {numref}`chap-pays`.
 
 
 # %%
@@ -464,7 +464,7 @@ Markdown(
 )
 
 # %% [markdown]
-# FreqWarm's authors ask the same question with radial bands ({ref}`chap-encoder-decoder`): what does the reconstruction lose
+# FreqWarm's authors ask the same question with radial bands ({numref}`chap-encoder-decoder`): what does the reconstruction lose
 # without a band of the latent, and what with its phases scrambled? On held-out crops of 64², whose latents are 16 × 16:
 
 # %%
@@ -522,7 +522,7 @@ Markdown(
 # ## Four streams
 #
 # A two-by-two experiment has four kinds of latents: whole and low-passed images through either encoder. Their least losses
-# {eq}`eq-pays-spectrum` tell which is easiest to predict, with the caution of {ref}`chap-pays` that this ranks no samples.
+# {eq}`eq-pays-spectrum` tell which is easiest to predict, with the caution of {numref}`chap-pays` that this ranks no samples.
 # *Within* an autoencoder, though, a comparison of losses is fair once both denoisers see whole images again: the data are
 # the same.
 #
@@ -622,7 +622,7 @@ Markdown(
 # %% [markdown]
 # ## Recorded: two by two
 #
-# The denoisers without FreqWarm are those of {ref}`chap-pays`: DiT-XXS/1, 600 steps of 64 latents, on the control and on
+# The denoisers without FreqWarm are those of {numref}`chap-pays`: DiT-XXS/1, 600 steps of 64 latents, on the control and on
 # SE, three seeds, a seed being that of the denoiser *and* of the fine-tuning. Those with FreqWarm have the same
 # autoencoders, crops, first weights, noise, times and steps; the first 150 steps show latents of images cut at 0.2 cycles
 # per pixel. All are judged alike: 1 024 samples of 40 Euler steps against 8 192 other crops by the
@@ -1044,7 +1044,7 @@ Markdown(
 # ### More channels, harder compression
 #
 # FreqWarm's gains begin, in its paper, where channels are many. The two autoencoders here have 16, at f4. The records of
-# {ref}`chap-freqwarm` are of f8 with 4 and with 64 channels and of the same denoiser with batches of 32. What they say of the
+# {numref}`chap-freqwarm` are of f8 with 4 and with 64 channels and of the same denoiser with batches of 32. What they say of the
 # same effect:
 
 # %% tags=["hide-input"]
@@ -1334,7 +1334,7 @@ Markdown(
 # - **The denoiser**: 1.29 million parameters and 600 steps, far from convergence; a curriculum's effect in the first 600
 #   steps need not be that in the last of 400 000.
 # - **The pictures and features**: 32 × 32 crops of five photographs, and features that look at 64 × 64
-#   enlargements ({ref}`chap-pays` has the list). What the high ranks contribute to pictures hardly reaches those features.
+#   enlargements ({numref}`chap-pays` has the list). What the high ranks contribute to pictures hardly reaches those features.
 # - **Pairs**: three. And the budget {eq}`eq-opposite-budget` is first order, in squared pixels, which are no judge of detail.
 #
 # ### What would

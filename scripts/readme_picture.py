@@ -1,4 +1,4 @@
-"""Draw the README's picture from the package: the landing page's explorer at half of the frequencies, as a PNG."""
+"""Draw the README's picture from the package: the landing page's explorer at 30% of the frequencies, as a PNG."""
 
 import argparse
 import shutil

@@ -124,6 +124,7 @@ def cut_explorer(
     shares: tuple[float, ...] = KEPT_SHARES,
     start: float = 1.0,
     orders: tuple[str, ...] = ("zigzag",),
+    same_waves: bool = False,
 ) -> Explorer:
     r"""The same share of high frequencies cut from a photograph and from its latent.
 
@@ -139,39 +140,50 @@ def cut_explorer(
         start: The share shown first.
         orders: The orders of cutting offered, of :data:`diffusab_core.spectrum.dct.ORDERS`. By axes a share is what is
             kept of both axes together, so each keeps its square root, rounded to whole frequencies.
+        same_waves: Show a third picture: the photograph without the waves that the cut takes from the latent. Of the
+            photograph's block that is :math:`1/f^2` of the share.
     """
     x = image[None]
+    f = autoencoder.compression
     with torch.no_grad():
         z = autoencoder.encode(x).mean  # (1, C, h, w)
 
     @cache
-    def cut(share: float, order: str) -> tuple[go.Image, go.Image, float, float]:
+    def cut(share: float, order: str) -> list[tuple[go.Image, float]]:
         ratio = cut_ratio(share, order)
-        rgb = chop_high_frequencies(x, ratio, block_size * autoencoder.compression, order)
+        found = [chop_high_frequencies(x, ratio, block_size * f, order)]
+        if same_waves:
+            found.append(chop_high_frequencies(x, cut_ratio(share / f**2, order), block_size * f, order))
         with torch.no_grad():
-            decoded = autoencoder.decode(chop_high_frequencies(z, ratio, block_size, order))
-        pictures = figures.image_trace(rgb[0], quality=80), figures.image_trace(decoded[0], quality=80)
-        return *pictures, psnr(rgb, x).item(), psnr(decoded, x).item()
+            found.append(autoencoder.decode(chop_high_frequencies(z, ratio, block_size, order)))
+        decibels = [psnr(picture, x).item() for picture in found]
+        if share == 1:
+            decibels[0] = float("inf")  # nothing is cut, and what the transform rounds is no error
+        return [(figures.image_trace(p[0], quality=80), db) for p, db in zip(found, decibels, strict=True)]
+
+    names = ["photograph", *(["photograph, same waves"] if same_waves else []), "latent, decoded"]
+    styles = [(figures.BLUE, "solid"), *([(figures.GREEN, "dot")] if same_waves else []), (figures.VERMILLION, "dash")]
 
     def draw(share: float, order: str = orders[0]) -> go.Figure:
-        rgb, decoded, rgb_db, latent_db = cut(share, order)
+        pictures = cut(share, order)
         at = shares.index(share)
         titles = [
-            "photograph<br>" + ("uncut" if share == 1 else f"{rgb_db:.1f} dB"),
-            f"decoded from its latent<br>{latent_db:.1f} dB",
+            f"{name}<br>" + ("uncut" if decibel == float("inf") else f"{decibel:.1f} dB")
+            for name, (_, decibel) in zip(names, pictures, strict=True)
         ]
+        columns = len(names)
         fig = make_subplots(
-            2, 2, specs=[[{}, {}], [{"colspan": 2}, None]], row_heights=[0.64, 0.36], vertical_spacing=0.1,
-            horizontal_spacing=0.03, subplot_titles=[*titles, ""],
+            2, columns, specs=[[{}] * columns, [{"colspan": columns}, *[None] * (columns - 1)]],
+            row_heights=[0.64, 0.36], vertical_spacing=0.1, horizontal_spacing=0.03, subplot_titles=[*titles, ""],
         )  # fmt: skip
-        fig.add_trace(rgb, row=1, col=1)
-        fig.add_trace(decoded, row=1, col=2)
-        figures.hide_image_axes(fig, [1, 2])
-        cuts = [i for i, s in enumerate(shares) if s < 1]  # an uncut photograph has infinite PSNR
-        curves = [
-            ("photograph", figures.BLUE, "solid", cuts, [cut(shares[i], order)[2] for i in cuts]),
-            ("latent, decoded", figures.VERMILLION, "dash", range(len(shares)), [cut(s, order)[3] for s in shares]),
-        ]
+        for column, (picture, _) in enumerate(pictures, start=1):
+            fig.add_trace(picture, row=1, col=column)
+        figures.hide_image_axes(fig, range(1, columns + 1))
+        curves = []
+        for i, name in enumerate(names):
+            found = [cut(s, order)[i][1] for s in shares]
+            places = [j for j, decibel in enumerate(found) if decibel < float("inf")]  # uncut: no error at all
+            curves.append((name, *styles[i], places, [found[j] for j in places]))
         for name, color, dash, positions, values in curves:
             fig.add_trace(
                 go.Scatter(x=list(positions), y=[round(v, 2) for v in values], name=name, mode="lines+markers",
@@ -194,7 +206,9 @@ def cut_explorer(
         return figures.described(
             fig,
             "Explorer: on the left a photograph whose high frequencies are cut, on the right the picture decoded from "
-            "its latent with the same share cut. Below, the PSNR of both against the share that is kept.",
+            "its latent with the same share cut"
+            + (", between them the photograph without the waves that the latent loses" if same_waves else "")
+            + ". Below, the PSNR of each against the share that is kept.",
         )
 
     controls = [Control("share", "low frequencies kept", shares, start, "slider", percent)]
@@ -347,8 +361,8 @@ LANDING_SHARES = (1.0, 0.75, 0.5, 0.3, 0.2, 0.1, 0.05)
 
 def landing_explorer() -> Explorer:
     """The landing page's question: what does a photograph lose with its high frequencies, and what does its latent?"""
-    image = photo("coffee")[:, 96:288, 192:384]  # (3, 192, 192), held out from training
-    return cut_explorer(image, autoencoders.load("kl-f4c16"), shares=LANDING_SHARES, start=0.3)
+    image = photo("astronaut")[:, 0:192, 144:336]  # (3, 192, 192)
+    return cut_explorer(image, autoencoders.load("kl-f4c16"), shares=LANDING_SHARES, start=0.3, same_waves=True)
 
 
 def landing_figure() -> go.Figure:
