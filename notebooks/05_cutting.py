@@ -55,32 +55,28 @@ chop = spectrum.chop_high_frequencies
 chop_scene = bands.keep_latent_frequencies
 
 # %% tags=["hide-input"]
-picture = data.photo("coffee")[
-    :, 80:336, 176:432
-]  # (3, 256, 256), never trained on
+picture = data.photo("coffee")[:, 80:336, 176:432]  # (3, 256, 256), held out
 first = autoencoders.load(models[0])
 f = first.compression
+shares = (1.0, 0.75, 0.5, 0.25, 0.1)
+strips = {
+    "photograph,<br>same share": [chop(picture, 1 - s, B * f) for s in shares],
+    "photograph,<br>same scene": [chop_scene(picture, f, 1 - s, B) for s in shares],
+}
 with torch.no_grad():
     z = first.encode(picture[None]).mean
-    shares = (1.0, 0.75, 0.5, 0.25, 0.1)
-    strips = {
-        "photograph,<br>same share": [chop(picture, 1 - s, B * f) for s in shares],
-        "photograph,<br>same scene": [
-            chop_scene(picture, f, 1 - s, B) for s in shares
-        ],
-        "latent,<br>decoded": [first.decode(chop(z, 1 - s, B))[0] for s in shares],
-    }
-
-
-def decibels(shown):
-    return f"{metrics.psnr(shown[None], picture[None]):.1f} dB"
-
-
-titles = [[decibels(shown) for shown in strip] for strip in strips.values()]
-titles[0] = [
-    f"{s:.0%} kept<br>{db}" for s, db in zip(shares, titles[0], strict=True)
+    decoded = [first.decode(chop(z, 1 - s, B))[0] for s in shares]
+strips["latent,<br>decoded"] = decoded
+titles = [
+    [f"{metrics.psnr(shown[None], picture[None]):.1f} dB" for shown in strip]
+    for strip in strips.values()
 ]
-titles[0][0] = "100% kept<br>uncut"
+titles[0] = [
+    "uncut",
+    *(f"{s:.0%}<br>{t}" for s, t in zip(shares[1:], titles[0][1:], strict=True)),
+]
+
+# %% tags=["hide-input"]
 figures.image_grid(
     strips,
     titles,
