@@ -2,7 +2,7 @@ r"""Speed of the Fréchet distance between two sets of features against torchmet
 
 Both get the same features, 50 000 x 2 048 in float32 of either set as FID has them, in batches, and have to deliver the
 distance: means and covariances in float64 included, the network and precision and recall not. Ours is
-:class:`diffusab_core.metrics.frechet.FeatureStatistics`, theirs ``FrechetInceptionDistance`` with a network that
+:class:`diffusab_core.metrics.sets.FeatureStatistics`, theirs ``FrechetInceptionDistance`` with a network that
 returns what it is given. The two results are compared before anything is timed.
 """
 
@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torchmetrics.image.fid import FrechetInceptionDistance
 
-from diffusab_core.metrics.frechet import FeatureStatistics
+from diffusab_core.metrics.sets import FeatureStatistics
 
 SAMPLES, DIMENSIONS = 50_000, 2_048
 BATCH = 500

@@ -64,7 +64,7 @@ from diffusab_book import figures
 from diffusab_book.explorers import denoiser as explore_denoiser
 from diffusab_core.experiments import records
 from diffusab_core.methods import cost as compute, denoising
-from diffusab_core.metrics import offline_features, samples as sample_metrics
+from diffusab_core.metrics import offline, samples as sample_metrics
 from diffusab_core.denoisers import parts
 from diffusab_book.explorers.flow import mosaic
 
@@ -664,7 +664,7 @@ def decode(x):
     return torch.cat([autoencoder.decode(b).clamp(-1, 1) for b in z.split(128)])
 
 
-features = offline_features.offline_features()
+features = offline.offline_features()
 reference = sample_metrics.reference([decode(fresh)], features, progress=False)
 
 
@@ -880,7 +880,7 @@ figures.images(
 )  # fmt: skip
 
 # %% tags=["hide-input"]
-PHOTOS = [offline_features.LABELS.index(name) for name in classes]
+PHOTOS = [offline.LABELS.index(name) for name in classes]
 
 
 @torch.no_grad()

@@ -71,7 +71,7 @@ from diffusab_core.metrics import samples as sample_metrics
 from diffusab_book.explorers.pays import loss_explorer, sampled_energy
 from diffusab_core.flow import least_loss, mean_least_loss
 from diffusab_core.latents import TensorLatents
-from diffusab_core.metrics.offline_features import offline_features
+from diffusab_core.metrics.offline import offline_features
 
 run = records.start(
     "10_pays",

@@ -23,7 +23,7 @@ from diffusab_core.latents.identity import weights_digest
 from diffusab_core.methods import denoising
 from diffusab_core.methods.denoising import Denoising, Sampling
 from diffusab_core.metrics import samples as sample_metrics
-from diffusab_core.metrics.offline_features import OfflineFeatures, offline_features
+from diffusab_core.metrics.offline import OfflineFeatures, offline_features
 
 SHIFTS = (0.25, 0.5, 1.0, 2.0, 4.0)
 

@@ -10,7 +10,6 @@ is started again, and finished runs only write the folder again.
 from __future__ import annotations
 
 import argparse
-import hashlib
 import textwrap
 from dataclasses import asdict, dataclass
 from functools import lru_cache
@@ -22,11 +21,11 @@ from safetensors.torch import save_file
 from torch import Tensor
 from torchvision.transforms.functional import gaussian_blur
 
-from diffusab_core import data, metrics, training
+from diffusab_core import data, files, metrics, training
 from diffusab_core.data.leaves import Leaves
 from diffusab_core.experiments import records
-from diffusab_core.metrics import offline_features
-from diffusab_core.metrics.offline_features import FEATURES, LABELS, SIDE, Classifier, OfflineFeatures, damage_level
+from diffusab_core.metrics import offline
+from diffusab_core.metrics.offline import FEATURES, LABELS, SIDE, Classifier, OfflineFeatures, damage_level
 
 EVALUATION_SEED = 1000  # of everything that numbers in the card are measured on; training seeds stay below
 LEAF_CLASSES = len(LABELS) - len(data.photo_names("train"))
@@ -193,7 +192,7 @@ def card(recipe: Recipe, record: records.RunRecord) -> str:
     paragraphs = textwrap.dedent(f"""\
         A classifier of {m["parameters"]:.0f} parameters, trained by this project, whose {FEATURES} features give
         Fréchet distances where no other network's weights are on the disk. It opens with
-        `diffusab_core.metrics.offline_features.offline_features()`; weights are stored in half precision, with their
+        `diffusab_core.metrics.offline()`; weights are stored in half precision, with their
         SHA-256 beside them.
 
         **This is not Inception.** Its distances are comparable only among themselves: same weights, same number of
@@ -264,12 +263,12 @@ def card(recipe: Recipe, record: records.RunRecord) -> str:
 def write_folder(folder: Path, recipe: Recipe, model: Classifier, run: records.Run) -> records.RunRecord:
     """Half-precision weights and their checksum, measurements of those weights, record and card."""
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / offline_features.FILE
+    path = folder / offline.WEIGHTS.name
     save_file({name: t.half().contiguous() for name, t in model.state_dict().items()}, path)
     path.chmod(0o644)  # made for its owner only
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    (folder / offline_features.CHECKSUM).write_text(f"{digest}  {path.name}\n", encoding="utf-8")
-    stored = offline_features.offline_features(folder)
+    checksum = f"{files.digest_file(path)}  {path.name}\n"
+    (folder / f"{path.name}.sha256").write_text(checksum, encoding="utf-8")
+    stored = offline.offline_features(folder)
     run.metrics["parameters"] = sum(p.numel() for p in stored.parameters())
     run.metrics |= accuracies(stored.network, recipe) | distances(stored)
     record = run.finish()
@@ -282,7 +281,7 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="the first one is written (default: 0)")
     parser.add_argument("--steps", type=int, default=Recipe.steps, help=f"optimiser steps (default: {Recipe.steps})")
-    parser.add_argument("--out", type=Path, default=offline_features.FOLDER, help="folder to write")
+    parser.add_argument("--out", type=Path, default=offline.WEIGHTS.parent, help="folder to write")
     parser.add_argument(
         "--checkpoints", type=Path, default=Path("runs/train_features"), help="folder (default: runs/train_features)"
     )

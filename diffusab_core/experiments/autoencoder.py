@@ -25,8 +25,8 @@ from diffusab_core.experiments.folders import logs, read_back
 from diffusab_core.latents.identity import images_found
 from diffusab_core.methods import finetuning, regularizers
 from diffusab_core.methods.finetuning import Finetuning, LossTerms
-from diffusab_core.metrics import offline_features
 from diffusab_core.metrics.networks import LPIPSDistance
+from diffusab_core.metrics.samples import open_features
 from diffusab_core.training.batches import Batches
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -50,7 +50,7 @@ class Evaluation:
         cuts: Shares of the latent's frequencies to cut.
         lpips_weights: torchvision's AlexNet weights for LPIPS; ``None`` leaves LPIPS out.
         features: Feature network of the reconstruction Fréchet distance, in :data:`FEATURES`; ``"offline"`` is this
-            project's own small one, :mod:`diffusab_core.metrics.offline_features`, which is not Inception.
+            project's own small one, :mod:`diffusab_core.metrics.offline`, which is not Inception.
         features_weights: File or folder of Inception's or DINOv2's weights; ``None``: the caches.
         device: Where to compute.
         seed: Seed of crops.
@@ -91,7 +91,9 @@ def evaluate(settings: Evaluation, size: records.Size = "laptop") -> records.Run
         ValueError: Images or cuts that cannot be used.
     """
     lpips = metrics.lpips_distance("alex", settings.lpips_weights) if settings.lpips_weights is not None else None
-    features = feature_network(settings.features, settings.features_weights, settings.device)
+    features = None
+    if settings.features != "none":
+        features = open_features(settings.features, settings.features_weights, settings.device)
     autoencoder = autoencoders.load(settings.model, device=settings.device)
     made = {"length": settings.samples} if settings.images in ("photos", "leaves") else {}
     if settings.images == "photos":
@@ -124,20 +126,6 @@ def evaluate(settings: Evaluation, size: records.Size = "laptop") -> records.Run
         run.metrics |= found
         run.notes = " ".join(filter(None, (run.notes, note)))
     return run.finish()
-
-
-def feature_network(name: str, weights: str | None, device: str) -> nn.Module | None:
-    """A feature network of :data:`FEATURES` on its device; ``None`` for ``"none"``.
-
-    Raises:
-        MissingWeightsError: Its weights are not on the disk.
-    """
-    if name == "none":
-        return None
-    if name == "offline":
-        return offline_features.offline_features().to(device)
-    load = {"inception": metrics.inception_features, "dinov2": metrics.dinov2_features}[name]
-    return load(weights).to(device)
 
 
 @torch.no_grad()

@@ -17,7 +17,7 @@ from diffusab_core.data.open import WORDS, open_images
 from diffusab_core.data.pixels import center_crop
 from diffusab_core.data.stores import StoredImages
 from diffusab_core.experiments import records
-from diffusab_core.experiments.autoencoder import feature_network, seen
+from diffusab_core.experiments.autoencoder import seen
 from diffusab_core.metrics import samples as sample_metrics
 from diffusab_core.training.world import World
 
@@ -37,7 +37,7 @@ class SampleEvaluation:
             Of ``photos`` and ``leaves`` others are drawn than for the reference: the score of perfect samples.
         reference: What ``open_images`` takes, or a file of statistics that ``cache`` once wrote.
         features: Feature network, in :data:`FEATURES`; ``"offline"`` is this project's own small one,
-            :mod:`diffusab_core.metrics.offline_features`, which is not Inception.
+            :mod:`diffusab_core.metrics.offline`, which is not Inception.
         features_weights: File or folder of Inception's or DINOv2's weights; ``None``: the caches.
         resolution: Side in pixels. ``None``: the first sample's, and all have to be of that size. A number resizes
             samples that are larger. Reference images are resized and cropped to it in either case.
@@ -105,7 +105,7 @@ def evaluate_sample_folder(
             for the network, or a cache or file of statistics of something else.
     """
     world = world or World()
-    features = feature_network(settings.features, settings.features_weights, settings.device)
+    features = sample_metrics.open_features(settings.features, settings.features_weights, settings.device)
     samples, sampling = _open_samples(settings, progress and world.is_main)
     chosen = _choose(len(samples), settings.count, settings.seed)
     resolution = settings.resolution or samples.resolution
@@ -130,7 +130,7 @@ def evaluate_sample_folder(
         if cache is not None:
             raise ValueError(f"{settings.reference} holds statistics already, so there is nothing to cache in {cache}")
         reference = metrics.load_reference(settings.reference)
-        sample_metrics.check_extractor(reference, features)
+        reference.check_network(features)
         there = reference.identity.get("resolution", resolution)
         if there != resolution:
             raise ValueError(f"{settings.reference} is over images of {there} pixels, the samples have {resolution}")

@@ -1,37 +1,91 @@
-r"""Networks trained by others that judge images: LPIPS, Inception and DINOv2.
+r"""Networks trained by others that judge images: LPIPS, Inception, DINOv2 and I3D.
 
-None of their weights come with this package. Each loader looks for them in a file or folder that is named, or in the
-cache folders of torch and of the Hugging Face hub, and otherwise raises :class:`MissingWeightsError` with every place
-it looked at. Nothing is downloaded unless ``download=True`` asks for it, and nothing takes the place of weights that
-are missing. Files are read without running code from them.
+None of their weights come with this package. Each function looks for them in a file or folder that is named
+(``weights=``), or in the caches of torch and of the Hugging Face hub. Nothing is downloaded unless ``download=True``
+asks for it, nothing takes the place of weights that are missing, and files are read without running code from them,
+except I3D's, which is a program: open it from a source you trust. They all raise
 
-Images are ``(N, 3, H, W)`` in [-1, 1] throughout.
+- :class:`MissingWeightsError`, with every place that was looked at, where the weights are not on the disk;
+- :class:`NetworkError` where a file does not hold this network, or images are not what it takes;
+- :class:`MissingPackageError` where the package that builds the network is not installed.
+
+A feature network (:class:`Features`) maps images to features ``(N, D)``. Images are ``(N, 3, H, W)`` in [-1, 1]
+throughout, clips ``(N, 3, T, H, W)``.
 """
 
 from __future__ import annotations
 
-import hashlib
+import importlib
 import io
 import os
 import pickle
 import warnings
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from types import ModuleType
+from typing import NamedTuple, Protocol
 
 import torch
 import torch.nn.functional as F
-from huggingface_hub import try_to_load_from_cache
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from diffusab_core.files import DiffusabError, digest_file, first_line
 
-class MissingWeightsError(FileNotFoundError):
+
+class MissingWeightsError(DiffusabError, FileNotFoundError):
     """Weights that are needed are not on disk; the message says where they were looked for and what to do."""
 
 
+class MissingPackageError(DiffusabError, ModuleNotFoundError):
+    """The package that builds a network is not installed."""
+
+
+class NetworkError(DiffusabError, ValueError):
+    """A file that does not hold the network it should, or images that a network cannot take."""
+
+
+class Features(Protocol):
+    """What is asked of a feature network; a module of your own has to be in evaluation mode.
+
+    One that knows classes has ``class_probabilities(features)`` too: ``(N, D)`` to ``(N, K)``, for the Inception Score.
+
+    Attributes:
+        name: For the names of metrics: ``"inception"`` makes ``frechet_inception``.
+        dimensions: D, how many features an image has.
+        digest: First 8 hex digits of the weights' SHA-256, for run records.
+    """
+
+    name: str
+    dimensions: int
+    digest: str
+
+    def __call__(self, images: Tensor) -> Tensor: ...
+
+
 # ---------------------------------------------------------------------------------------------------------------------
-# Finding and reading weights
+# From the disk to a frozen network
+
+
+class Judge(nn.Module):
+    """A network from a file: never in training mode, also inside a module that is, and never trained.
+
+    Attributes:
+        network: What was built.
+        weights: The file that its weights came from.
+        digest: First 8 hex digits of that file's SHA-256, for run records; in torchvision's own files they are also the
+            end of the name.
+    """
+
+    def __init__(self, network: nn.Module, weights: Path) -> None:
+        super().__init__()
+        self.network, self.weights, self.digest = network, weights, digest_file(weights)[:8]
+        self.eval().requires_grad_(False)
+
+    def train(self, mode: bool = True) -> nn.Module:
+        return super().train(False)
 
 
 def _hub_file(url: str) -> Path:
@@ -39,19 +93,19 @@ def _hub_file(url: str) -> Path:
     return Path(torch.hub.get_dir()) / "checkpoints" / url.rsplit("/", 1)[-1]
 
 
-def _find(what: str, weights: str | os.PathLike | None, names: list[str], cached: list[Path], advice: str) -> Path:
-    """The first file there is: ``weights`` itself, one of ``names`` in the folder ``weights``, else in the caches."""
-    if weights is None:
-        tried = cached
-    else:
-        tried = [Path(weights) / name for name in names] if Path(weights).is_dir() else [Path(weights)]
+def find_weights(what: str, weights: str | os.PathLike | None, cached: list[Path], advice: str) -> Path:
+    """The first file there is: ``weights`` itself, a file named as one of ``cached`` in the folder ``weights``, or,
+    without ``weights``, one of ``cached``."""
+    tried = cached
+    if weights is not None:
+        tried = [Path(weights) / path.name for path in cached] if Path(weights).is_dir() else [Path(weights)]
     for path in tried:
         if path.is_file():
             return path
     raise MissingWeightsError(f"no weights for {what}; looked for {', '.join(map(str, tried))}. {advice}")
 
 
-def _read(path: Path) -> dict[str, Tensor]:
+def read_weights(path: Path) -> dict[str, Tensor]:
     try:
         state = (
             load_file(path)
@@ -59,37 +113,42 @@ def _read(path: Path) -> dict[str, Tensor]:
             else torch.load(path, map_location="cpu", weights_only=True)
         )
     except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError) as error:
-        raise ValueError(f"{path} cannot be read as weights, it may be cut off ({_first_line(error)})") from error
+        raise NetworkError(f"{path} cannot be read as weights, it may be cut off ({first_line(error)})") from error
     if not isinstance(state, dict) or not state:
-        raise ValueError(f"{path} holds {type(state).__name__}, not named weights")
+        raise NetworkError(f"{path} holds {type(state).__name__}, not named weights")
     return state
 
 
-def _first_line(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}".strip().splitlines()[0]
+@contextmanager
+def filling(what: str, path: Path) -> Iterator[None]:
+    """Build a network and fill it from a file. Its random initial weights must not shift the random numbers of a
+    training that is being resumed; libraries' advice to their own authors is not shown."""
+    try:
+        with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    except (RuntimeError, KeyError, TypeError, AttributeError) as error:
+        raise NetworkError(f"{path} does not hold {what} ({first_line(error)})") from error
 
 
-def _needs(package: str, what: str) -> ModuleNotFoundError:
-    return ModuleNotFoundError(f"{what} needs the package {package}: pip install {package}")
+def _package(module: str, what: str) -> ModuleType:
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        package = module.partition(".")[0].replace("_", "-")
+        raise MissingPackageError(f"{what} needs the package {package}: pip install {package}") from error
 
 
-class _Frozen(nn.Module):
-    """A judge: never in training mode, also inside a module that is, and never trained."""
-
-    def train(self, mode: bool = True) -> nn.Module:
-        return super().train(False)
-
-    def _freeze(self) -> None:
-        self.eval()
-        self.requires_grad_(False)
+def to_levels(images: Tensor) -> Tensor:
+    """Images in [-1, 1] as whole numbers from 0 to 255, clamped and rounded as a file of 8 bits does, in float32."""
+    return ((images.float().clamp(-1, 1) + 1) * 127.5).round()
 
 
 # ---------------------------------------------------------------------------------------------------------------------
 # LPIPS
 
 
-@dataclass(frozen=True)
-class _Backbone:
+class _Backbone(NamedTuple):
     title: str
     weights: str  # torchvision's name
     least_side: int  # pixels; smaller images leave a pooling layer nothing
@@ -101,36 +160,26 @@ _BACKBONES = {
 }
 
 
-class LPIPSDistance(_Frozen):
-    r"""The learned perceptual distance of Zhang et al., to be had from :func:`lpips_distance`.
+class LPIPSDistance(Judge):
+    """The learned perceptual distance of Zhang et al., from :func:`lpips_distance`; ``net`` names its backbone."""
 
-    Attributes:
-        net: ``"alex"`` or ``"vgg"``.
-        weights: The file that the backbone came from.
-        digest: First 8 hex digits of that file's SHA-256, for run records; in torchvision's own files they are also
-            the end of the name.
-    """
-
-    def __init__(self, network: nn.Module, net: str, weights: Path, digest: str) -> None:
-        super().__init__()
-        self.network = network
-        self.net, self.weights, self.digest = net, weights, digest
-        self._freeze()
+    def __init__(self, network: nn.Module, weights: Path, net: str) -> None:
+        super().__init__(network, weights)
+        self.net = net
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
         """Distance of each pair, ``(N,)``; differentiable in both, and not clamped, so that it can be a loss.
 
         Raises:
-            ValueError: The shapes differ, are not ``(N, 3, H, W)``, or a side is smaller than the backbone can take.
+            NetworkError: The shapes differ, are not ``(N, 3, H, W)``, or a side is smaller than the backbone can take.
         """
         if x.shape != y.shape or x.ndim != 4 or x.shape[1] != 3:
-            raise ValueError(f"LPIPS compares images (N, 3, H, W), got {tuple(x.shape)} and {tuple(y.shape)}")
-        least = _BACKBONES[self.net].least_side
-        if min(x.shape[-2:]) < least:
+            raise NetworkError(f"LPIPS compares images (N, 3, H, W), got {tuple(x.shape)} and {tuple(y.shape)}")
+        height, width = x.shape[-2:]
+        if min(height, width) < (least := _BACKBONES[self.net].least_side):
             other = "; net='vgg' takes 16" if self.net == "alex" else ""
-            raise ValueError(
-                f"LPIPS with net={self.net!r} needs sides of at least {least} pixels, got "
-                f"{x.shape[-2]} x {x.shape[-1]}{other}"
+            raise NetworkError(
+                f"LPIPS with net={self.net!r} needs sides of at least {least} pixels, got {height} x {width}{other}"
             )
         return self.network(x.float(), y.float()).flatten()
 
@@ -140,95 +189,54 @@ def lpips_distance(
 ) -> LPIPSDistance:
     r"""Open LPIPS: the linear heads (version 0.1) that the package ``lpips`` ships, on a backbone from disk.
 
-    By convention ``"alex"`` is for reporting and ``"vgg"`` for losses.
-
     Args:
-        net: ``"alex"`` or ``"vgg"``.
+        net: ``"alex"``, by convention for reporting, or ``"vgg"``, for losses.
         weights: torchvision's ImageNet weights of that backbone: a file (``.pth`` or ``.safetensors``, with or without
             the classifier), or a folder that holds torchvision's file under its own name. ``None``: torch's hub cache.
         download: Fetch the file into torch's hub cache if it is not there. Only with ``weights=None``.
 
-    Returns:
-        A module on the CPU; see :class:`LPIPSDistance`.
-
-    Raises:
-        MissingWeightsError: The backbone is not on disk, and was not to be or could not be downloaded.
-        ModuleNotFoundError: The package ``lpips`` is not installed.
-        ValueError: An unknown ``net``, or a file that does not hold this backbone.
-
     Source: Zhang et al. 2018, "The Unreasonable Effectiveness of Deep Features as a Perceptual Metric".
     """
     if net not in _BACKBONES:
-        raise ValueError(f"net must be one of {', '.join(_BACKBONES)}, got {net!r}")
+        raise NetworkError(f"net must be one of {', '.join(_BACKBONES)}, got {net!r}")
     if download and weights is not None:
-        raise ValueError(f"download=True fills torch's hub cache, so it cannot go with weights={os.fspath(weights)!r}")
-    try:
-        import lpips
-    except ImportError as error:
-        raise _needs("lpips", "LPIPS") from error
+        raise NetworkError(f"download=True fills torch's cache, so it cannot go with weights={os.fspath(weights)!r}")
+    lpips = _package("lpips", "LPIPS")
     from torchvision.models import get_weight
 
-    backbone = _BACKBONES[net]
-    url = get_weight(backbone.weights).url
+    title, url = _BACKBONES[net].title, get_weight(_BACKBONES[net].weights).url
     cached = _hub_file(url)
     advice = (
         f"Put {cached.name} there (from {url}), name it with weights= (`--perceptual-weights`), allow the download "
         "with download=True, or do without a perceptual loss explicitly: `--perceptual none`"
     )
     if download and not cached.is_file():
-        _download(url, cached, advice)
-    path = _find(f"LPIPS's {backbone.title}", weights, [cached.name], [cached], advice)
-    state = _read(path)
-
-    # Building draws random weights, which must not shift the random numbers of a training that is being resumed.
-    with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # lpips calls torchvision by an argument name that is on its way out
+        cached.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            torch.hub.download_url_to_file(url, str(cached), hash_prefix=cached.stem.rsplit("-", 1)[-1])
+        except (OSError, RuntimeError) as error:  # unreachable, refused, or another file than its name says
+            raise MissingWeightsError(f"{url} could not be downloaded ({first_line(error)}). {advice}") from error
+    path = find_weights(f"LPIPS's {title}", weights, [cached], advice)
+    state = read_weights(path)
+    with filling(f"torchvision's {title}", path):
         network = lpips.LPIPS(net=net, pnet_rand=True, verbose=False)
-    try:
         # lpips cuts torchvision's `features` into slices and keeps their numbers: slice2.3.weight is features.3.weight.
         network.net.load_state_dict({k: state["features." + k.split(".", 1)[1]] for k in network.net.state_dict()})
-    except (KeyError, TypeError, RuntimeError) as error:
-        raise ValueError(f"{path} does not hold torchvision's {backbone.title} ({_first_line(error)})") from error
-    return LPIPSDistance(network, net, path, _digest(path))
-
-
-def _download(url: str, path: Path, advice: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        torch.hub.download_url_to_file(url, str(path), hash_prefix=path.stem.rsplit("-", 1)[-1])
-    except (OSError, RuntimeError) as error:  # unreachable, refused, or another file than its name says
-        raise MissingWeightsError(f"{url} could not be downloaded ({_first_line(error)}). {advice}") from error
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()[:8]
+    return LPIPSDistance(network, path, net)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
 # Inception, for FID
 
 
-class InceptionFeatures(_Frozen):
-    """Images to the 2048 pooled features of FID's Inception, to be had from :func:`inception_features`.
+class InceptionFeatures(Judge):
+    """Images to the 2048 pooled features of FID's Inception, from :func:`inception_features`."""
 
-    Attributes:
-        name: ``"inception"``, for the names of metrics.
-        dimensions: How many features an image has.
-        digest: First 8 hex digits of the weights' SHA-256, for run records.
-    """
-
-    name = "inception"
-    dimensions = 2048
-
-    def __init__(self, network: nn.Module, digest: str) -> None:
-        super().__init__()
-        self.network, self.digest = network, digest
-        self._freeze()
+    name, dimensions = "inception", 2048
 
     def forward(self, images: Tensor) -> Tensor:
         """``(N, 3, H, W)`` to ``(N, 2048)``; images are clamped and rounded to 8 bits, as files are."""
-        return self.network(((images.float().clamp(-1, 1) + 1) * 127.5).round().byte())
+        return self.network(to_levels(images).byte())
 
     def class_probabilities(self, features: Tensor) -> Tensor:
         """Features ``(N, 2048)`` to ``(N, 1008)``, without the last layer's bias, as in the Inception Score."""
@@ -242,55 +250,39 @@ def inception_features(weights: str | os.PathLike | None = None) -> InceptionFea
         weights: The file ``weights-inception-2015-12-05-6726825d.pth`` of the torch-fidelity project, or the folder
             that holds it; ``None``: torch's hub cache. torchvision's Inception is another network.
 
-    Raises:
-        MissingWeightsError: The weights are not on disk.
-        ModuleNotFoundError: ``torchmetrics`` or ``torch-fidelity`` is not installed.
-        ValueError: The file does not hold this network.
-
     Source: Heusel et al. 2017.
     """
-    try:
-        from torch_fidelity.feature_extractor_inceptionv3 import URL_INCEPTION_V3
-        from torchmetrics.image.fid import NoTrainInceptionV3
-    except ImportError as error:
-        raise _needs("torch-fidelity", "FID's Inception") from error
-    cached = _hub_file(URL_INCEPTION_V3)
-    advice = f"Put {cached.name} there (from {URL_INCEPTION_V3}) or name it with weights="
-    path = _find("FID's Inception", weights, [cached.name], [cached], advice)
+    url = _package("torch_fidelity.feature_extractor_inceptionv3", "FID's Inception").URL_INCEPTION_V3
+    fid = _package("torchmetrics.image.fid", "FID's Inception")
+    cached = _hub_file(url)
+    path = find_weights(
+        "FID's Inception", weights, [cached], f"Put {cached.name} there (from {url}) or name it with weights="
+    )
     # The network's own loader runs whatever code a pickle holds, so it gets a copy of tensors already read safely.
     copy = io.BytesIO()
-    torch.save(_read(path), copy)
+    torch.save(read_weights(path), copy)
     copy.seek(0)
-    try:
-        with torch.random.fork_rng(devices=[]):
-            network = NoTrainInceptionV3("inception-v3-compat", ["2048"], copy, antialias=False)
-    except (RuntimeError, TypeError) as error:
-        raise ValueError(f"{path} does not hold FID's Inception ({_first_line(error)})") from error
-    return InceptionFeatures(network, _digest(path))
+    with filling("FID's Inception", path):
+        network = fid.NoTrainInceptionV3("inception-v3-compat", ["2048"], copy, antialias=False)
+    return InceptionFeatures(network, path)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
 # DINOv2, for FDD
 
 
-class DINOv2Features(_Frozen):
-    """Images to the class token of DINOv2, to be had from :func:`dinov2_features`.
-
-    Attributes:
-        name: ``"dinov2"``, for the names of metrics.
-        dimensions: How many features an image has: 1024 for ViT-L.
-        digest: First 8 hex digits of the weights' SHA-256, for run records.
-    """
+class DINOv2Features(Judge):
+    """Images to the class token of DINOv2, 1024 numbers for ViT-L, from :func:`dinov2_features`."""
 
     name = "dinov2"
     side = 224  # pixels, 16 patches of 14
 
-    def __init__(self, network: nn.Module, mean: tuple[float, ...], std: tuple[float, ...], digest: str) -> None:
-        super().__init__()
-        self.network, self.dimensions, self.digest = network, network.num_features, digest
-        self.register_buffer("mean", torch.tensor(mean)[:, None, None], persistent=False)
-        self.register_buffer("std", torch.tensor(std)[:, None, None], persistent=False)
-        self._freeze()
+    def __init__(self, network: nn.Module, weights: Path) -> None:
+        super().__init__(network, weights)
+        self.dimensions = network.num_features
+        for name in ("mean", "std"):
+            colours = torch.tensor(network.pretrained_cfg[name])[:, None, None]
+            self.register_buffer(name, colours, persistent=False)
 
     def forward(self, images: Tensor) -> Tensor:
         """``(N, 3, H, W)`` to ``(N, D)``, D = 1024 for ViT-L; images are resized to 224 x 224, antialiased bicubic."""
@@ -314,36 +306,77 @@ def dinov2_features(
             hub's cache, then torch's.
         model: timm's name; ``vit_large_patch14_dinov2`` is what FDD is reported with.
 
-    Raises:
-        MissingWeightsError: The weights are not on disk.
-        ModuleNotFoundError: ``timm`` is not installed.
-        ValueError: An unknown model, or a file that does not hold it.
-
     Source: Oquab et al. 2024, "DINOv2"; Stein et al. 2023 for the distance.
     """
     if model not in _DINOV2:
-        raise ValueError(f"model must be one of {', '.join(_DINOV2)}, got {model!r}")
-    try:
-        import timm
-    except ImportError as error:
-        raise _needs("timm", "DINOv2") from error
-    repository, meta = f"timm/{model}.lvd142m", f"{_DINOV2[model]}_pretrain.pth"
-    found = try_to_load_from_cache(repository, "model.safetensors")
-    cached = [Path(found)] if isinstance(found, str) else []
-    advice = (
-        f"The hub's cache holds no model.safetensors of {repository} either. " if weights is None and not cached else ""
-    ) + f"Fetch it with `hf download {repository}`, or name a file or folder with weights="
-    cached.append(_hub_file(f"{_DINOV2[model]}/{meta}"))
-    path = _find(f"DINOv2 ({model})", weights, ["model.safetensors", meta], cached, advice)
-    try:
-        with torch.random.fork_rng(devices=[]):
-            network = timm.create_model(
-                model,
-                pretrained=True,
-                pretrained_cfg_overlay={"state_dict": _read(path)},  # comes first in timm, before file, hub and address
-                num_classes=0,
-                img_size=DINOv2Features.side,
-            )
-    except (RuntimeError, KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"{path} does not hold {model} ({_first_line(error)})") from error
-    return DINOv2Features(network, network.pretrained_cfg["mean"], network.pretrained_cfg["std"], _digest(path))
+        raise NetworkError(f"model must be one of {', '.join(_DINOV2)}, got {model!r}")
+    timm = _package("timm", "DINOv2")
+    from huggingface_hub import constants, try_to_load_from_cache
+
+    repository, file = f"timm/{model}.lvd142m", "model.safetensors"
+    found = try_to_load_from_cache(repository, file)
+    folder = f"models--{repository.replace('/', '--')}"  # shown where nothing is found in it
+    hub = Path(found) if isinstance(found, str) else Path(constants.HF_HUB_CACHE, folder, file)
+    advice = f"Fetch it with `hf download {repository}`, or name a file or folder with weights="
+    meta = _hub_file(f"{_DINOV2[model]}_pretrain.pth")
+    path = find_weights(f"DINOv2 ({model})", weights, [hub, meta], advice)
+    given = {"state_dict": read_weights(path)}  # comes first in timm, before file, hub and address
+    with filling(model, path):
+        network = timm.create_model(
+            model, pretrained=True, pretrained_cfg_overlay=given, num_classes=0, img_size=DINOv2Features.side
+        )
+    return DINOv2Features(network, path)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# I3D, for FVD
+
+
+class I3DFeatures(Judge):
+    """Clips to the 400 logits of I3D trained on Kinetics-400, from :func:`video_features`; ``frechet_i3d`` is FVD."""
+
+    name, dimensions = "i3d", 400
+    side = 224  # pixels
+    least_frames = 10  # fewer leave its pooling in time nothing
+
+    def forward(self, clips: Tensor) -> Tensor:
+        """``(N, 3, T, H, W)`` in [-1, 1] to ``(N, 400)``.
+
+        Clips are clamped, and each frame is resized so that its short side has 224 pixels (bilinear, not antialiased,
+        as in StyleGAN-V) and cropped to the centred square. The network is told to rescale and resize nothing.
+
+        Raises:
+            NetworkError: Not ``(N, 3, T, H, W)``, or fewer than 10 frames.
+        """
+        if clips.ndim != 5 or clips.shape[1] != 3:
+            raise NetworkError(f"clips must be (N, 3, T, H, W), got {tuple(clips.shape)}")
+        n, _, t, height, width = clips.shape
+        if t < self.least_frames:
+            raise NetworkError(f"I3D needs clips of at least {self.least_frames} frames, got {t}")
+        side, frames = self.side, clips.float().clamp(-1, 1).transpose(1, 2).flatten(0, 1)  # (N*T, 3, H, W)
+        if min(height, width) != side:
+            size = [max(side, round(length * side / min(height, width))) for length in (height, width)]
+            frames = F.interpolate(frames, size=size, mode="bilinear", align_corners=False)
+        top, left = (frames.shape[-2] - side) // 2, (frames.shape[-1] - side) // 2
+        frames = frames[..., top : top + side, left : left + side]
+        square = frames.unflatten(0, (n, t)).transpose(1, 2).contiguous()  # (N, 3, T, 224, 224)
+        return self.network(square, rescale=False, resize=False, return_features=True)
+
+
+def video_features(weights: str | os.PathLike | None = None) -> I3DFeatures:
+    """Open I3D for FVD, the Fréchet distance over its logits, as the TorchScript file that most later work takes.
+
+    **The real file was not at hand where this package is tested**: the tests call a small TorchScript network of the
+    same convention, so that published values come out is not checked.
+
+    Args:
+        weights: The file ``i3d_torchscript.pt``, or the folder that holds it; ``None``: torch's hub cache.
+
+    Source: Unterthiner et al. 2018 for FVD; Skorokhodov et al. 2022, "StyleGAN-V", for this file.
+    """
+    cached = _hub_file("i3d_torchscript.pt")
+    advice = f"Put {cached.name} there (from https://github.com/universome/fvd-comparison) or name it with weights="
+    path = find_weights("FVD's I3D", weights, [cached], advice)
+    with filling("I3D as TorchScript, it may be cut off", path):
+        network = torch.jit.load(str(path), map_location="cpu")
+    return I3DFeatures(network, path)

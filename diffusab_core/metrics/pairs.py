@@ -1,11 +1,4 @@
-r"""How far a reconstruction or a set of samples is from the real thing.
-
-Pairs of images: :func:`psnr`, :func:`ssim`, LPIPS. Sets of images: Fréchet distances, from
-:mod:`diffusab_core.metrics.frechet`, and what is said of generated samples, from :mod:`diffusab_core.metrics.samples`.
-Spectra:
-:func:`spectrum_distance` and :func:`cut_curve`. The networks behind LPIPS and the Fréchet distances are opened by
-:mod:`diffusab_core.metrics.networks` and :mod:`diffusab_core.metrics.video_features`; the public names of these
-modules are names of this one too.
+r"""A picture beside its original: PSNR, SSIM, LPIPS, and how far their spectra are apart.
 
 Images are nominally in [-1, 1]. What is measured is clamped to that range first: what is saved and looked at is.
 """
@@ -19,56 +12,18 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from diffusab_core.metrics.frechet import Features, FeatureStatistics, frechet_distance, reconstruction_frechet_distance
-from diffusab_core.metrics.manifolds import precision_recall
-from diffusab_core.metrics.networks import (
-    LPIPSDistance,
-    MissingWeightsError,
-    dinov2_features,
-    inception_features,
-    lpips_distance,
-)
-from diffusab_core.metrics.sample_streams import inception_score
-from diffusab_core.metrics.samples import Reference, evaluate_samples, load_reference, reference
-from diffusab_core.metrics.video_features import video_features
+from diffusab_core.metrics.networks import LPIPSDistance
 from diffusab_core.spectrum.dct import chop_high_frequencies, kept_share
 
 if TYPE_CHECKING:
     from diffusab_core.autoencoders import Autoencoder
 
-__all__ = [
-    "CutCurve",
-    "FeatureStatistics",
-    "Features",
-    "LPIPSDistance",
-    "MissingWeightsError",
-    "Reference",
-    "cut_curve",
-    "dinov2_features",
-    "evaluate_samples",
-    "frechet_distance",
-    "inception_features",
-    "inception_score",
-    "load_reference",
-    "lpips_distance",
-    "lpips_per_image",
-    "precision_recall",
-    "psnr",
-    "psnr_per_image",
-    "reconstruction_frechet_distance",
-    "reference",
-    "spectrum_distance",
-    "ssim",
-    "ssim_per_image",
-    "video_features",
-]
-
 # ---------------------------------------------------------------------------------------------------------------------
-# Pairs of images
+# Pictures
 
 
 def psnr(x: Tensor, y: Tensor) -> Tensor:
-    r"""Peak signal-to-noise ratio in dB, averaged over images.
+    r"""Peak signal-to-noise ratio in dB, averaged over images; infinite if a pair is identical.
 
     .. math:: \operatorname{PSNR}(x, y) = \frac1N \sum_{n=1}^{N} -10 \log_{10} \operatorname{mean}\,(x_n - y_n)^2
 
@@ -78,9 +33,6 @@ def psnr(x: Tensor, y: Tensor) -> Tensor:
     Args:
         x: Images :math:`(N, ...)`, nominally in :math:`[-1, 1]`, or one image :math:`(C, H, W)`.
         y: The same shape.
-
-    Returns:
-        A scalar in float32; infinite if a pair is identical.
 
     Raises:
         ValueError: The shapes differ, or there is no image.
@@ -112,15 +64,8 @@ def ssim(x: Tensor, y: Tensor) -> Tensor:
     each colour on its own, the 5 pixels at the border left out. Range, clamping and averaging as :func:`psnr`; clips
     ``(N, C, T, H, W)`` frame by frame.
 
-    Args:
-        x: Images ``(N, C, H, W)``, nominally in [-1, 1], one image ``(C, H, W)``, or clips.
-        y: The same shape.
-
-    Returns:
-        A scalar in float32.
-
     Raises:
-        ValueError: The shapes differ or are none of these, or a side has fewer than 11 pixels.
+        ValueError: The shapes differ or are no images or clips, or a side has fewer than 11 pixels.
 
     Source: Wang et al. 2004, Eq. 13; computed by torchmetrics.
     """
@@ -148,16 +93,8 @@ def ssim_per_image(x: Tensor, y: Tensor) -> Tensor:
 
 @torch.no_grad()
 def lpips_per_image(x: Tensor, y: Tensor, distance: LPIPSDistance) -> Tensor:
-    """LPIPS of each pair, ``(N,)``, of images ``(N, 3, H, W)`` clamped to [-1, 1].
-
-    Args:
-        x: Images.
-        y: The same shape.
-        distance: From :func:`~diffusab_core.metrics.networks.lpips_distance`.
-
-    Raises:
-        ValueError: As :class:`~diffusab_core.metrics.networks.LPIPSDistance`.
-    """
+    """LPIPS of each pair, ``(N,)``, of images ``(N, 3, H, W)`` clamped to [-1, 1]; ``distance`` is from
+    :func:`~diffusab_core.metrics.networks.lpips_distance`."""
     return distance(x.float().clamp(-1, 1), y.float().clamp(-1, 1))
 
 
@@ -177,9 +114,6 @@ def spectrum_distance(profile_a: Tensor, profile_b: Tensor) -> Tensor:
     Args:
         profile_a: ``(B*B,)`` from :func:`diffusab_core.spectrum.frequency_profile`.
         profile_b: The same, over the same block size and by the same statistic.
-
-    Returns:
-        A scalar, at least 0, in decades.
 
     Raises:
         ValueError: The shapes differ, a profile does not start with 1, or an amplitude is zero, negative, NaN or Inf:

@@ -1,89 +1,119 @@
-r"""Generated samples against reference images: Fréchet distance, precision and recall, Inception Score.
+r"""Images through a feature network: samples against a reference, reconstructions against their originals.
 
 :func:`reference` goes through the reference images once and keeps their statistics, in a file if wanted;
-:func:`evaluate_samples` goes through samples once. Both take batches one after the other and keep a mean, a covariance,
-sums of class probabilities and at most 10 000 features, however many images there are. With several ranks each goes
-through its own share.
+:func:`evaluate_samples` goes through samples once. Both take batches one after the other and keep what
+:class:`~diffusab_core.metrics.sets.FeatureStatistics` keeps, however many images there are. Of several ranks each goes
+through its own share, image i of all being on rank i mod size.
 
-A feature extractor is a module with the attributes ``name``, ``dimensions`` and ``digest``, as those of
-:mod:`~diffusab_core.metrics.offline_features`, :mod:`~diffusab_core.metrics.networks` and
-:mod:`~diffusab_core.metrics.video_features` are.
-Numbers over another extractor, another number of samples, or other reference images do not compare.
+Numbers over another network, another number of samples, or other reference images do not compare.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import warnings
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
-from torch import Tensor
+from safetensors.torch import save
+from torch import Tensor, nn
 from tqdm import tqdm
 
-from diffusab_core.metrics import manifolds
-from diffusab_core.metrics.frechet import FeatureStatistics, _extract, frechet_distance
-from diffusab_core.metrics.offline_features import OfflineFeatures
-from diffusab_core.metrics.sample_streams import SPLITS, ClassSums, Subset
+from diffusab_core.files import DiffusabError, differences, first_line, write_bytes
+from diffusab_core.metrics import sets
+from diffusab_core.metrics.networks import Features, Judge, dinov2_features, inception_features, to_levels
+from diffusab_core.metrics.offline import offline_features
+from diffusab_core.metrics.sets import FeatureStatistics, frechet_distance
 from diffusab_core.training.world import World, from_main
 
-SCHEMA = 1
+#: Feature networks of images by name.
+FEATURES = {"offline": offline_features, "inception": inception_features, "dinov2": dinov2_features}
+
+_SCHEMA = 1
 _TENSORS = ("mean", "covariance", "neighbours")
 T = TypeVar("T")
 
 
-class Extractor(Protocol):
-    """What is asked of a feature extractor; see :class:`~diffusab_core.metrics.offline_features.OfflineFeatures`."""
-
-    name: str
-    dimensions: int
-    digest: str
-
-    def __call__(self, images: Tensor) -> Tensor: ...
+class SamplesError(DiffusabError, ValueError):
+    """Samples or reference images that cannot be judged: too few, not what they should be, or damaged statistics."""
 
 
-def quantised(images: Tensor) -> Tensor:
+def open_features(name: str, weights: str | os.PathLike | None = None, device: str | torch.device = "cpu") -> Judge:
+    """A feature network of :data:`FEATURES` on its device; ``weights`` as the function that opens it takes them."""
+    return FEATURES[name](weights).to(device)
+
+
+def quantise(images: Tensor) -> Tensor:
     """Images in [-1, 1] as they come back from a file of 8 bits: clamped and rounded to one of 256 levels."""
-    return ((images.float().clamp(-1, 1) + 1) * 127.5).round() / 127.5 - 1
+    return to_levels(images) / 127.5 - 1
 
 
-def check_enough(count: int, features: Extractor, few: bool, what: str = "samples") -> None:
-    """Refuse a covariance that cannot have full rank.
+def extract(features: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
+    """The features ``(N, D)`` of N images, taken on the network's device.
 
     Raises:
-        ValueError: ``count`` is not above the number of features, and ``few`` does not allow it.
+        ValueError: A module in training mode, or features of another shape.
     """
-    if count <= features.dimensions and not few:
-        raise ValueError(
-            f"{count} {what} are too few for the {features.dimensions} features of {features.name}: the covariance is "
-            f"singular below {features.dimensions + 1}, and the distance compares with nothing; few=True (--few) takes "
-            "it all the same"
+    if isinstance(features, nn.Module):
+        if features.training:
+            raise ValueError(
+                f"the feature network {type(features).__name__} is in training mode, where dropout and batch "
+                "statistics change its features; call .eval() first"
+            )
+        parameter = next(features.parameters(), None)
+        images = images if parameter is None else images.to(parameter.device)
+    found = features(images)
+    if found.ndim != 2 or len(found) != len(images):
+        raise ValueError(f"features of {len(images)} images must be ({len(images)}, D), got {tuple(found.shape)}")
+    return found
+
+
+@torch.no_grad()
+def reconstruction_frechet_distance(
+    images: Tensor | Iterable[Tensor],
+    reconstructions: Tensor | Iterable[Tensor],
+    features: Callable[[Tensor], Tensor],
+    batch_size: int = 32,
+) -> float:
+    r"""Fréchet distance between the features of images and those of their reconstructions, both clamped to [-1, 1].
+
+    The estimate is biased upwards by a finite sample; below about ten images per feature compare it only at equal
+    numbers of images. With no more images than features the covariances are singular, and a warning says so.
+
+    Args:
+        images: ``(N, 3, H, W)`` in [-1, 1], or an iterable of such batches.
+        reconstructions: As many, as a tensor or in batches.
+        features: Images ``(N, 3, H, W)`` to features ``(N, D)``: a function, or a module in evaluation mode.
+        batch_size: Images at a time, where tensors are given.
+
+    Raises:
+        ValueError: Not as many reconstructions as images, fewer than 2 images, or as :func:`extract`.
+    """
+    before, after = FeatureStatistics(), FeatureStatistics()
+    for statistics, stream in ((before, images), (after, reconstructions)):
+        for batch in stream.split(batch_size) if isinstance(stream, Tensor) else stream:
+            statistics.update(extract(features, batch.clamp(-1, 1)))
+    if before.count != after.count:
+        raise ValueError(f"there are {before.count} images and {after.count} reconstructions")
+    if before.count <= (dimensions := len(before.mean())):
+        warnings.warn(
+            f"{before.count} images for {dimensions} features: the covariances are singular, and the Fréchet distance "
+            "compares only with others over the same images",
+            stacklevel=2,
         )
-
-
-def class_probabilities(features: Extractor, found: Tensor) -> Tensor | None:
-    """The classes that an extractor's own network sees, ``(N, K)``, from its features ``(N, D)``.
-
-    Of Inception 1008; ``None`` for an extractor that knows no classes. Of the offline network all 17, and it is a weak
-    judge: it names the class of half of the 64 x 64 leaves (real ones have an Inception Score of 2.8), but is no better
-    than chance for leaves of 32 x 32, where the score says nothing.
-    """
-    if isinstance(features, OfflineFeatures):
-        return features.network.classes(found).softmax(1)
-    known = getattr(features, "class_probabilities", None)
-    return None if known is None else known(found)
+    return before.distance(after)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
 # One pass over images
 
 
-def _on_main(world: World, compute: Callable[[], T]) -> T:
+def on_main(world: World, compute: Callable[[], T]) -> T:
     """What the first process computes, in every process; its error is raised in all, or the others would wait."""
     value, error = None, None
     if world.is_main:
@@ -99,24 +129,26 @@ def _on_main(world: World, compute: Callable[[], T]) -> T:
 
 @torch.no_grad()
 def _pass(
-    images: Iterable[Tensor], features: Extractor, quantise: bool, keep: int, world: World, bar: tqdm
-) -> tuple[FeatureStatistics, Tensor, tuple[float, float] | None]:
-    """Statistics, at most ``keep`` features, and the Inception Score, of all ranks' images."""
-    statistics, subset, classes = FeatureStatistics(), Subset(keep, world), ClassSums(SPLITS, world)
-    with bar:
+    images: Iterable[Tensor], features: Features, quantised: bool, keep: int, world: World, what: str, progress: bool
+) -> FeatureStatistics:
+    """The statistics of all ranks' images."""
+    statistics, classes = FeatureStatistics(keep, world=world), getattr(features, "class_probabilities", None)
+    with tqdm(desc=what, unit="image", disable=not progress or not world.is_main) as bar:
         for batch in images:
-            found = _extract(features, quantised(batch) if quantise else batch)
-            statistics.update(found)
-            subset.add(found)
-            probabilities = class_probabilities(features, found)
-            if probabilities is not None:
-                classes.add(probabilities)
+            found = extract(features, quantise(batch) if quantised else batch)
+            statistics.update(found, None if classes is None else classes(found))
             bar.update(len(batch))
-    return statistics.over_ranks(world), subset.rows(), classes.score()
+    return statistics.over_ranks()
 
 
-def _bar(what: str, progress: bool, world: World) -> tqdm:
-    return tqdm(desc=what, unit="image", disable=not progress or not world.is_main)
+def check_enough(count: int, features: Features, few: bool, what: str = "samples") -> None:
+    """Refuse a covariance that cannot have full rank, unless ``few`` allows it, with a :class:`SamplesError`."""
+    if count <= features.dimensions and not few:
+        raise SamplesError(
+            f"{count} {what} are too few for the {features.dimensions} features of {features.name}: the covariance is "
+            f"singular below {features.dimensions + 1}, and the distance compares with nothing; few=True (--few) takes "
+            "it all the same"
+        )
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -125,11 +157,11 @@ def _bar(what: str, progress: bool, world: World) -> tqdm:
 
 @dataclass(frozen=True, eq=False)
 class Reference:
-    """Statistics of the reference images over one extractor.
+    """Statistics of the reference images over one feature network.
 
     Attributes:
-        extractor: The extractor's ``name``.
-        digest: The extractor's ``digest``, of its weights.
+        extractor: The network's ``name``.
+        digest: The network's ``digest``, of its weights.
         quantised: Whether images were rounded to 8 bits first; samples are treated as the reference was.
         count: How many images.
         mean: ``(D,)`` in float64.
@@ -149,20 +181,15 @@ class Reference:
 
     def save(self, path: str | os.PathLike) -> Path:
         """Write a safetensors file, whole or not at all."""
-        path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        about = {
-            "schema": SCHEMA, "extractor": self.extractor, "digest": self.digest, "quantised": self.quantised,
-            "count": self.count, "identity": dict(self.identity),
-        }  # fmt: skip
+        about = {key: value for key, value in vars(self).items() if key not in _TENSORS} | {"schema": _SCHEMA}
         tensors = {name: getattr(self, name).contiguous() for name in _TENSORS}
-        partial = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-        try:
-            save_file(tensors, partial, {"reference": json.dumps(about, sort_keys=True)})
-            partial.replace(path)
-        finally:
-            partial.unlink(missing_ok=True)
-        return path
+        return write_bytes(path, save(tensors, {"reference": json.dumps(about, sort_keys=True)}))
+
+    def check_network(self, features: Features) -> None:
+        """Refuse another network than that of the statistics, or other weights, with a :class:`SamplesError`."""
+        here = {"extractor": features.name, "digest": features.digest}
+        if different := differences(vars(self), here, here):
+            raise SamplesError(f"the reference statistics are over another network: {different}")
 
 
 def load_reference(path: str | os.PathLike) -> Reference:
@@ -170,7 +197,7 @@ def load_reference(path: str | os.PathLike) -> Reference:
 
     Raises:
         FileNotFoundError: There is no such file.
-        ValueError: It is damaged, or no file of reference statistics.
+        SamplesError: It is damaged, or no file of reference statistics.
     """
     path = Path(path)
     if not path.is_file():
@@ -179,17 +206,16 @@ def load_reference(path: str | os.PathLike) -> Reference:
         with safe_open(path, framework="pt") as file:
             about = json.loads((file.metadata() or {})["reference"])
             tensors = {name: file.get_tensor(name) for name in _TENSORS}
-        if about.pop("schema") != SCHEMA:
+        if about.pop("schema") != _SCHEMA:
             raise ValueError("another version of the format")
         return Reference(**about, **tensors)
     except (SafetensorError, KeyError, TypeError, ValueError) as error:
-        reason = f"{type(error).__name__}: {error}".splitlines()[0]
-        raise ValueError(f"{path} is damaged or holds no reference statistics ({reason})") from error
+        raise SamplesError(f"{path} is damaged or holds no reference statistics ({first_line(error)})") from error
 
 
 def reference(
     images: Iterable[Tensor],
-    features: Extractor,
+    features: Features,
     *,
     neighbours_up_to: int = 10_000,
     quantise: bool = True,
@@ -200,14 +226,13 @@ def reference(
 ) -> Reference:
     """Statistics of reference images, computed once where there is a cache.
 
-    A cache of other images, another extractor, other weights or fewer neighbours is refused, not replaced: it may have
+    A cache of other images, another network, other weights or fewer neighbours is refused, not replaced: it may have
     taken hours. With a fitting cache the images are not looked at, so ``identity`` has to say all that matters about
     them: dataset, number, resolution, crop.
 
     Args:
-        images: Batches ``(N, 3, H, W)`` in [-1, 1], or clips for a video network; consumed one at a time. Of several
-            ranks each gives its own, image i of all being on rank i mod size.
-        features: See the module.
+        images: Batches ``(N, 3, H, W)`` in [-1, 1], or clips for a video network; consumed one at a time.
+        features: The network.
         neighbours_up_to: How many features to keep for precision and recall.
         quantise: Round to 8 bits first, as FID is taken over files of 8 bits; samples are then rounded alike.
         cache: A safetensors file, read if it is there, else written.
@@ -216,26 +241,25 @@ def reference(
         progress: Show a progress bar.
 
     Raises:
-        ValueError: Fewer than 2 images, a cache that does not fit or is damaged, or features of another shape.
+        SamplesError: Fewer than 2 images, or a cache that does not fit or is damaged.
+        ValueError: As :func:`extract`.
     """
     world = world or World()
     identity = json.loads(json.dumps(dict(identity or {})))  # as it comes back from the file
     wanted = {"extractor": features.name, "digest": features.digest, "quantised": quantise, "identity": identity}
     if cache is not None:
-        found = _on_main(world, lambda: _cached(Path(cache), wanted, neighbours_up_to))
+        found = on_main(world, lambda: _cached(Path(cache), wanted, neighbours_up_to))
         if found is not None:
             return found
-    statistics, neighbours, _ = _pass(
-        images, features, quantise, neighbours_up_to, world, _bar("reference", progress, world)
-    )
+    statistics = _pass(images, features, quantise, neighbours_up_to, world, "reference", progress)
     if statistics.count < 2:
-        raise ValueError(f"a reference needs at least 2 images, got {statistics.count}")
+        raise SamplesError(f"a reference needs at least 2 images, got {statistics.count}")
     made = Reference(
         **wanted, count=statistics.count, mean=statistics.mean(), covariance=statistics.covariance(),
-        neighbours=neighbours,
+        neighbours=statistics.subset,
     )  # fmt: skip
     if cache is not None:
-        _on_main(world, lambda: made.save(cache))
+        on_main(world, lambda: made.save(cache))
     return made
 
 
@@ -243,43 +267,23 @@ def _cached(path: Path, wanted: Mapping[str, Any], neighbours_up_to: int) -> Ref
     if not path.exists():
         return None
     found = load_reference(path)
-    there = _flat({name: getattr(found, name) for name in wanted})
-    here = _flat(wanted)
-    different = [
-        f"{name} is {there.get(name, 'not there')!r} there and {here.get(name, 'not given')!r} here"
-        for name in sorted(there.keys() | here.keys())
-        if there.get(name) != here.get(name)
-    ]
+    there = {name: getattr(found, name) for name in wanted}
+    different = [differences(*(known | known.pop("identity") for known in (there, dict(wanted))))]
     if len(found.neighbours) < min(neighbours_up_to, found.count):
-        different.append(f"{len(found.neighbours)} neighbours are kept there and {neighbours_up_to} wanted here")
-    if different:
-        raise ValueError(
-            f"{path} holds other reference statistics: {'; '.join(different)}. Name another file, or remove this one"
-        )
+        different.append(f"neighbours {len(found.neighbours)} -> {neighbours_up_to}")
+    if different := "; ".join(filter(None, different)):
+        raise SamplesError(f"{path} holds other reference statistics: {different}. Name another file, or remove it")
     return found
-
-
-def _flat(values: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in values.items() if name != "identity"} | dict(values["identity"])
 
 
 # ---------------------------------------------------------------------------------------------------------------------
 # Samples
 
 
-def check_extractor(found: Reference, features: Extractor) -> None:
-    """Refuse statistics over another extractor, or the same with other weights, with a ``ValueError``."""
-    for name, there, here in (
-        ("extractor", found.extractor, features.name), ("weights", found.digest, features.digest),
-    ):  # fmt: skip
-        if there != here:
-            raise ValueError(f"the reference statistics are over another {name}: {there!r}, and here it is {here!r}")
-
-
 def evaluate_samples(
     samples: Iterable[Tensor],
     reference: Reference,
-    features: Extractor,
+    features: Features,
     *,
     few: bool = False,
     precision_recall: int = 10_000,
@@ -290,54 +294,48 @@ def evaluate_samples(
     r"""Judge samples against a reference, in one pass and constant memory.
 
     Args:
-        samples: Batches ``(N, 3, H, W)`` in [-1, 1], or clips for a video network; consumed one at a time. Rounded to
-            8 bits first if the reference was. Of several ranks each gives its own.
+        samples: Batches as :func:`reference` takes them, rounded to 8 bits first if the reference was.
         reference: From :func:`reference`.
-        features: The same extractor.
+        features: The same network.
         few: Allow no more samples, or reference images, than features. The covariance is singular then and the distance
             far too high; it may serve to see whether something has gone wrong.
         precision_recall: How many features of each side precision and recall are over, at most; 0 leaves them out.
             Always as many of one side as of the other: of the larger one a random subset.
-        k: Of :func:`~diffusab_core.metrics.manifolds.precision_recall`.
+        k: Of :func:`~diffusab_core.metrics.sets.precision_recall`.
         world: Ranks among which the samples are divided; all of them get the result. ``None``: one process.
         progress: Show a progress bar.
 
     Returns:
         ``frechet_<name>``; ``precision``, ``recall`` and ``precision_recall_samples``, how many there are of each side;
-        ``inception_score`` and ``inception_score_std`` (over 10 splits), if the extractor knows classes and there are
-        at least as many samples as splits; ``samples`` and ``reference_samples``.
+        ``inception_score`` and ``inception_score_std`` (over 10 splits), if the network knows classes and there are at
+        least as many samples as splits; ``samples`` and ``reference_samples``.
 
     Raises:
-        ValueError: Too few samples or reference images, another extractor than the reference's, or samples that the
-            extractor cannot take.
+        SamplesError: Too few samples or reference images, or another network than the reference's.
+        ValueError: As :func:`extract`.
     """
     world = world or World()
-    check_extractor(reference, features)
+    reference.check_network(features)
     check_enough(reference.count, features, few, "reference images")
     if precision_recall and (precision_recall <= k or k < 1):
-        raise ValueError(f"precision and recall need 1 <= k < {precision_recall} samples, got k={k}")
+        raise SamplesError(f"precision and recall need 1 <= k < {precision_recall} samples, got k={k}")
     if precision_recall and not len(reference.neighbours):
-        raise ValueError("the reference was made without features for precision and recall (neighbours_up_to=0)")
-    statistics, mine, score = _pass(
-        samples, features, reference.quantised, precision_recall, world, _bar("samples", progress, world)
-    )
-    check_enough(statistics.count, features, few)
-    if statistics.count < 2:
-        raise ValueError(f"a Fréchet distance needs at least 2 samples, got {statistics.count}")
+        raise SamplesError("the reference was made without features for precision and recall (neighbours_up_to=0)")
+    found = _pass(samples, features, reference.quantised, precision_recall, world, "samples", progress)
+    check_enough(found.count, features, few)
+    if found.count < 2:
+        raise SamplesError(f"a Fréchet distance needs at least 2 samples, got {found.count}")
 
     def judge() -> dict[str, float]:
-        found = {
-            f"frechet_{features.name}": frechet_distance(
-                reference.mean, reference.covariance, statistics.mean(), statistics.covariance()
-            )
-        }
+        gaussians = (reference.mean, reference.covariance, found.mean(), found.covariance())
+        scores = {f"frechet_{features.name}": frechet_distance(*gaussians)}
         if precision_recall:
-            n = min(len(mine), len(reference.neighbours))
-            found["precision"], found["recall"] = manifolds.precision_recall(reference.neighbours[:n], mine[:n], k)
-            found["precision_recall_samples"] = float(n)
-        return found
+            n = min(len(mine := found.subset), len(reference.neighbours))
+            precision, recall = sets.precision_recall(reference.neighbours[:n], mine[:n], k)
+            scores |= {"precision": precision, "recall": recall, "precision_recall_samples": float(n)}
+        return scores
 
-    found = _on_main(world, judge)
-    if score is not None:
-        found["inception_score"], found["inception_score_std"] = score
-    return found | {"samples": float(statistics.count), "reference_samples": float(reference.count)}
+    scores = on_main(world, judge)
+    if found.inception_score is not None:
+        scores |= zip(("inception_score", "inception_score_std"), found.inception_score, strict=True)
+    return scores | {"samples": float(found.count), "reference_samples": float(reference.count)}

@@ -16,8 +16,7 @@ from diffusab_core.data.leaves import Leaves
 from diffusab_core.data.open import open_images
 from diffusab_core.data.pixels import stack
 from diffusab_core.experiments import records
-from diffusab_core.metrics import evaluate_samples, reference
-from diffusab_core.metrics.offline_features import offline_features
+from diffusab_core.metrics import evaluate_samples, offline_features, reference
 
 SAMPLING = {
     "model": "denoiser", "autoencoder": "kl-f8c16", "sampler": "heun", "steps": 20, "guidance": 1.5,
@@ -89,8 +88,8 @@ def test_cached_statistics_give_the_same_and_stand_for_the_images(places, tmp_pa
     assert found[0] == found[1] == found[2]
     assert found[0]["precision_recall_samples"] == 35
     for words, message in (
-        (["--reference-samples", 50], "count is 60 there and 50 here"),
-        (["--resolution", 16], "resolution is 32 there and 16 here"),
+        (["--reference-samples", 50], "count 60 -> 50"),
+        (["--resolution", 16], "resolution 32 -> 16"),
     ):
         done = invoke(places / "samples", places / "real", "--cache", cache, *words, "--precision-recall", 35)
         assert done.exit_code == 1
@@ -108,8 +107,8 @@ def test_other_samples_than_those_cached_are_other_images(places, tmp_path):
     Image.new("RGB", (32, 32)).save(real / "one-more.png")
     done = invoke(places / "samples", real, "--cache", cache)
     assert done.exit_code == 1
-    assert "count is 40 there and 41 here" in done.stderr
-    assert "images_found is '40 (" in done.stderr
+    assert "count 40 -> 41" in done.stderr
+    assert "images_found '40 (" in done.stderr
 
 
 def test_fewer_samples_a_size_and_no_precision_and_recall(places, tmp_path):

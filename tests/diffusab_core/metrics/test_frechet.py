@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from diffusab_core.metrics.frechet import FeatureStatistics, frechet_distance, reconstruction_frechet_distance
+from diffusab_core.metrics import FeatureStatistics, frechet_distance, reconstruction_frechet_distance
 
 
 def gaussian(d, seed, samples=None):
@@ -117,17 +117,14 @@ def statistics(*batches):
 
 
 @settings(max_examples=25, deadline=None)
-@given(cuts=st.lists(st.integers(0, 50), max_size=5), split=st.integers(0, 50))
-def test_neither_cutting_nor_merging_a_stream_matters(cuts, split):
+@given(cuts=st.lists(st.integers(0, 50), max_size=5))
+def test_cutting_a_stream_does_not_matter(cuts):
     x = torch.from_numpy(np.random.default_rng(0).normal(3, 2, (50, 6)))
     edges = sorted({0, 50, *cuts})
-    stream = statistics(*(x[a:b] for a, b in pairwise(edges)))
-    merged = statistics(x[:split])
-    merged.merge(statistics(x[split:]))
-    for found in (stream, merged):
-        assert found.count == 50
-        np.testing.assert_allclose(found.mean(), x.mean(0), rtol=1e-12)
-        np.testing.assert_allclose(found.covariance(), np.cov(x, rowvar=False), rtol=1e-10, atol=1e-12)
+    found = statistics(*(x[a:b] for a, b in pairwise(edges)))
+    assert found.count == 50
+    np.testing.assert_allclose(found.mean(), x.mean(0), rtol=1e-12)
+    np.testing.assert_allclose(found.covariance(), np.cov(x, rowvar=False), rtol=1e-10, atol=1e-12)
 
 
 def test_a_mean_far_from_zero_costs_no_precision():
@@ -213,7 +210,7 @@ def test_any_module_in_evaluation_mode_will_do(images):
 
 @pytest.mark.parametrize("lost", [1, 8])  # a batch cut short, a batch missing
 def test_lost_reconstructions_are_noticed(images, lost):
-    with pytest.raises(ValueError, match=r"differ in batch 2: .*(no images|7, 3, 8, 8)"):
+    with pytest.raises(ValueError, match=f"24 images and {24 - lost} reconstructions"):
         reconstruction_frechet_distance(images, images[:-lost], colour, batch_size=8)
 
 

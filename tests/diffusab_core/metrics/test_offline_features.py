@@ -15,8 +15,12 @@ from torchvision.transforms.functional import gaussian_blur
 from diffusab_core import autoencoders, data, experiments, metrics
 from diffusab_core.data.leaves import Leaves
 from diffusab_core.experiments import records
-from diffusab_core.metrics.frechet import FeatureStatistics
-from diffusab_core.metrics.offline_features import CHECKSUM, FILE, FOLDER, LABELS, offline_features
+from diffusab_core.metrics import FeatureStatistics, offline_features
+from diffusab_core.metrics.offline import LABELS, WEIGHTS
+from diffusab_core.metrics.samples import FEATURES
+
+FOLDER, FILE = WEIGHTS.parent, WEIGHTS.name
+CHECKSUM = FILE + ".sha256"  # as sha256sum writes it
 
 CROPS = 128
 
@@ -199,7 +203,7 @@ def test_one_flipped_bit_is_damage(folder, where):
 @pytest.mark.parametrize("name", [FILE, CHECKSUM])
 def test_a_missing_file_is_named(folder, name):
     (folder / name).unlink()
-    with pytest.raises(metrics.MissingWeightsError, match=f"{name} is missing"):
+    with pytest.raises(metrics.MissingWeightsError, match=f"no weights for the offline features.*{name}"):
         offline_features(folder)
 
 
@@ -213,7 +217,7 @@ def test_whole_files_of_something_else_are_refused(folder, change):
     if change == "no safetensors":
         (folder / FILE).write_bytes(b"weights")
     (folder / CHECKSUM).write_text(f"{hashlib.sha256((folder / FILE).read_bytes()).hexdigest()}  {FILE}\n")
-    with pytest.raises(ValueError, match="does not hold the offline classifier"):
+    with pytest.raises(ValueError, match=rf"{FILE} (does not hold the offline classifier|cannot be read)"):
         offline_features(folder)
 
 
@@ -293,7 +297,7 @@ def test_an_evaluation_takes_a_network_of_others(monkeypatch):
         opened.append(weights)
         return Mean().eval()
 
-    monkeypatch.setattr(metrics, "inception_features", load)
+    monkeypatch.setitem(FEATURES, "inception", load)
     settings = experiments.Evaluation("kl-f4c16", samples=4, resolution=64, cuts=(0.0,), features="inception",
                                       features_weights="folder/weights.pth")  # fmt: skip
     record = experiments.evaluate(settings)

@@ -93,8 +93,8 @@ def test_refusals(folder, tmp_path):
     assert f"{tmp_path}/torch/hub/checkpoints/i3d_torchscript.pt" in str(error.value)
     broken = tmp_path / "i3d_torchscript.pt"
     broken.write_bytes((folder / "i3d_torchscript.pt").read_bytes()[:-500])
-    with pytest.raises(ValueError, match=r"i3d_torchscript\.pt cannot be read as TorchScript"):
+    with pytest.raises(ValueError, match=r"i3d_torchscript\.pt does not hold I3D as TorchScript"):
         video_features(tmp_path)
     torch.save({"a": torch.zeros(1)}, broken)
-    with pytest.raises(ValueError, match=r"i3d_torchscript\.pt cannot be read as TorchScript"):
+    with pytest.raises(ValueError, match=r"i3d_torchscript\.pt does not hold I3D as TorchScript"):
         video_features(broken)
