@@ -26,8 +26,8 @@ from torch import Tensor
 
 from diffusab_core.autoencoders.families import Posterior
 from diffusab_core.latents.encoded import without_high_frequencies
-from diffusab_core.metrics.frechet import frechet_distance
 from diffusab_core.metrics.pairs import psnr_per_image
+from diffusab_core.metrics.sets import frechet_distance
 from diffusab_core.spectrum.bands import band_masks, check_edges, second_moments
 from diffusab_core.spectrum.dct import check_finite, working
 from diffusab_core.spectrum.radial import radial_split
