@@ -14,7 +14,7 @@ from sphinx.application import Sphinx
 from sphinx.environment import BuildEnvironment
 from sphinx.util.nodes import make_refnode
 
-MARKER = "% modules of diffusab_core"
+MARKER = re.compile(r"^% modules of (\w+)(?: (only|without) (.+))?$", re.MULTILINE)
 
 
 def public_modules(package: Path) -> list[str]:
@@ -91,20 +91,20 @@ def resolve(app: Sphinx, env: BuildEnvironment, node: pending_xref, contnode: El
     return make_refnode(app.builder, node["refdoc"], entry.docname, entry.node_id, contnode, f"{place}.{name}")
 
 
-def expand(text: str, package: Path) -> str:
+def expand(text: str, root: Path) -> str:
     """Replace each marker line by one section for each module that it asks for.
 
-    The line ends there, or names modules by patterns: ``% modules of diffusab_core only explore* figures``; or
-    ``without`` instead of ``only``.
+    The line names a package below ``root`` and ends there, or names modules by patterns:
+    ``% modules of diffusab_book only explorers*``; or ``without`` instead of ``only``.
     """
 
     def sections(match: re.Match) -> str:
-        patterns = (match[2] or "").split()
+        patterns = (match[3] or "").split()
         names = [
             name
-            for name in public_modules(package)
-            if any(fnmatch(name.partition(".")[2], pattern) for pattern in patterns) == (match[1] == "only")
+            for name in public_modules(root / match[1])
+            if any(fnmatch(name.partition(".")[2], pattern) for pattern in patterns) == (match[2] == "only")
         ]
         return "\n".join(module_section(name) for name in names)
 
-    return re.sub(rf"^{re.escape(MARKER)}(?: (only|without) (.+))?$", sections, text, flags=re.MULTILINE)
+    return MARKER.sub(sections, text)

@@ -75,8 +75,10 @@ def prepare_output(app: Sphinx) -> None:
 def fill_api_page(app: Sphinx, docname: str, source: list[str]) -> None:
     """Write the sections of the API pages."""
     if docname in ("book/api", "book/api_shown"):
-        book_api.load_package(Path(app.srcdir) / "diffusab_core")
-        source[0] = book_api.expand(source[0], Path(app.srcdir) / "diffusab_core")
+        root = Path(app.srcdir)
+        for package in ("diffusab_core", "diffusab_book"):
+            book_api.load_package(root / package)
+        source[0] = book_api.expand(source[0], root)
 
 
 def keep_local(
