@@ -317,7 +317,7 @@ results.table(results.frame(live), results.FINETUNING, before="before_")
 terms = {"reconstruction": "d(x, Dec(z))", "se": "α d(x̃, Dec(z̃))"}
 losses, styles = {}, {}
 for (name, record), color in zip(live.items(), figures.PALETTE, strict=False):
-    for key in terms.keys() & record.series.keys():
+    for key in [key for key in terms if key in record.series]:
         label = f"{name}: {terms[key]}"
         losses[label] = (record.series["step"], record.series[key])
         styles[label] = {"color": color, "dash": "dash" if key == "se" else "solid"}

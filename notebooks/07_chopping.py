@@ -819,7 +819,6 @@ results.table(
 
 # %% tags=["hide-input"]
 cut_ratios = recorded.record.iloc[0].series["cut_ratio"]
-control = torch.tensor(results.mean_series(recorded, "cut_psnr_db", "plain"))
 shown_arms = {
     "chopping": [n for n in chopped if "axes" not in n],
     "penalising": [n for n in penalised if n != "SE + γ = 0.05"],
@@ -829,15 +828,39 @@ alt = (
     "fine-tuning, against the share cut, mean over seeds: on the left SE and CHF, on "
     "the right SE and the soft penalty. The table below has the numbers."
 )
+
+# %% tags=["hide-input"]
+control = torch.tensor(results.mean_series(recorded, "cut_psnr_db", "plain"))
 how = {"x": [100 * r for r in cut_ratios], "xlabel": "high frequencies cut, %"}
 how |= {"ylabel": "PSNR against plain, dB", "alt": alt, "mode": "lines+markers"}
-sides = []
-for names in shown_arms.values():
-    curves = {}
-    for n in names:
-        own = torch.tensor(results.mean_series(recorded, "cut_psnr_db", n))
-        curves[n] = own - control
-    sides.append(figures.lines(curves, **how))
+colors = (
+    6,
+    0,
+    1,
+    2,
+    3,
+    4,
+    5,
+    2,
+    1,
+)  # plain is grey; the right panel has its own five
+names = dict.fromkeys(shown_arms["chopping"] + shown_arms["penalising"])
+looks = {
+    n: {"color": c, "symbol": i}
+    for i, (n, c) in enumerate(zip(names, colors, strict=True))
+}
+
+# %% tags=["hide-input"]
+gain = {
+    n: torch.tensor(results.mean_series(recorded, "cut_psnr_db", n)) - control
+    for n in names
+}
+sides = [
+    figures.lines(
+        {n: gain[n] for n in side}, styles={n: looks[n] for n in side}, **how
+    )
+    for side in shown_arms.values()
+]
 figures.panels(sides, list(shown_arms), alt)
 
 # %% tags=["hide-input"]
