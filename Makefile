@@ -19,7 +19,7 @@ TORCH_CPU_INDEX := https://download.pytorch.org/whl/cpu
 
 # One thread per process: on small machines several multi-threaded processes slow each other down many times over.
 export OMP_NUM_THREADS ?= 1
-# Keep freed memory for the next tensor (see KEEP_MEMORY in diffusab_core/notebooks.py).
+# Keep freed memory for the next tensor (see KEEP_MEMORY in diffusab_book/chapters.py).
 export MALLOC_TRIM_THRESHOLD_ ?= 4000000000
 export MALLOC_MMAP_THRESHOLD_ ?= 4000000000
 
@@ -36,7 +36,7 @@ $(VENV)/.ready: pyproject.toml constraints.txt scripts/lab_settings.json
 	@echo "Installing the pinned environment into $(VENV) (a few minutes the first time) ..."
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(if $(CPU),$(BIN)/python -m pip install --quiet -c constraints.txt --index-url $(TORCH_CPU_INDEX) torch torchvision,)
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[lab,book,features,dev]'
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[photos,tools,lab,book,features,dev]'
 	@# JupyterLab of this environment only opens the text chapters as notebooks; the user's own settings stay as they are.
 	@mkdir -p $(VENV)/share/jupyter/lab/settings && cp scripts/lab_settings.json $(VENV)/share/jupyter/lab/settings/overrides.json
 	@touch $@
