@@ -686,7 +686,7 @@ compared = dict(near)
 last_f8 = next(name for name in reversed(near) if near[name].compression == 8)
 compared[f"{last_f8}, low-passed"] = aliasing.low_passed(near[last_f8])
 compared[f"{last_f8}, blur-pooled"] = aliasing.blur_pooled(near[last_f8])
-compared["pixel_unshuffle, f8"] = aliasing.PixelUnshuffle(8)
+compared["pixel_unshuffle, f8"] = aliasing.pixel_unshuffle(8)
 in_nyquist = (0.25, 0.5, 0.9, 1.5, 2.5, 4.5)[:: 6 // min(n_gratings, 6)]
 in_nyquist = tuple(sorted({0.25, *in_nyquist, 1.5}))[:n_gratings]
 photographs = data.stack(
@@ -1132,7 +1132,7 @@ Markdown(
 # ```python
 # for phase in (0.0, math.pi / 4, math.pi / 2):
 #     print(phase, aliasing.grating(64, 64, 0, 1 / 8, phase)[::8, ::8].round(decimals=6).unique())
-# print(aliasing.encoder_transfer(aliasing.PixelUnshuffle(8), [1 / 8], angles=(0.0,), size=64))
+# print(aliasing.encoder_transfer(aliasing.pixel_unshuffle(8), [1 / 8], angles=(0.0,), size=64))
 # ```
 #
 # A constant, $\cos\varphi$: the wave has become a brightness that depends on where it stands. Unshuffled, every channel is
@@ -1177,7 +1177,7 @@ Markdown(
 # bands that fold into it, and a cutoff only removes terms.
 #
 # ```python
-# model = aliasing.PixelUnshuffle(8)
+# model = aliasing.pixel_unshuffle(8)
 # a = perturbation.latent_amplitude_by_cutoff(model, crops(near[last_f8]), cutoffs, response_bands).amplitude
 # print((100 * a / a[-1]).round(decimals=1).T)
 # ```

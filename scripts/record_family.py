@@ -24,7 +24,7 @@ import recording
 
 ROOT = Path(__file__).resolve().parents[1]
 TRAIN = ROOT / "scripts" / "train_shipped.py"
-WEIGHTS = ROOT / "diffusab_core" / "weights"
+WEIGHTS = ROOT / "diffusab_core" / "autoencoders" / "weights"
 RESULTS = ROOT / "book" / "results" / "family"
 MEMBERS = (
     "kl-f4c16-beta0", "kl-f4c16-beta1e-6", "kl-f4c16-beta1e-4", "kl-f4c16-beta1e-2", "kl-f4c16-beta1e-1",

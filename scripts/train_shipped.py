@@ -17,11 +17,11 @@ import torch
 from diffusers import AutoencoderKL
 from torch import Tensor
 
-from diffusab_core import data, metrics, spectrum, training
+from diffusab_core import autoencoders, data, metrics, spectrum, training
 from diffusab_core.experiments import records
 from diffusab_core.methods import regularizers
 
-PACKAGE_WEIGHTS = Path(data.__file__).parent / "weights"
+PACKAGE_WEIGHTS = autoencoders.WEIGHTS
 EVALUATION_SEED = 1  # of the fixed crops that every number in a card is measured on; training seeds are free to vary
 
 

@@ -25,10 +25,11 @@ from torch import Tensor
 
 from diffusab_book import figures
 from diffusab_book.explorer import Control, Explorer
+from diffusab_core.autoencoders import Autoencoder
 from diffusab_core.latents.encoded import without_high_frequencies
 from diffusab_core.methods.freqwarm import EVERYTHING, SCHEDULES, FreqWarm
 from diffusab_core.metrics import psnr
-from diffusab_core.metrics.probes import EDGES, EncodesDecodes, fed_energy
+from diffusab_core.metrics.probes import EDGES, fed_energy
 
 R0S = (0.1, 0.2, 0.4)
 SHARES = (0.25, 0.5)
@@ -44,7 +45,7 @@ def shown_steps(steps: int, shares: Sequence[float]) -> tuple[int, ...]:
 
 def curriculum_explorer(
     image: Tensor,
-    autoencoders: Mapping[str, EncodesDecodes],
+    autoencoders: Mapping[str, Autoencoder],
     steps: int = 600,
     r0s: Sequence[float] = R0S,
     shares: Sequence[float] = SHARES,

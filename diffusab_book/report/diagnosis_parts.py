@@ -7,7 +7,7 @@ means.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -72,9 +72,9 @@ class Subject:
             raise ReportError(f"{self.name}: NaN or Inf in images decoded from latents of {tuple(z.shape)}{hint}")
         return y
 
-    def parameters(self) -> Iterator[Tensor]:
-        """One number that says where tensors go; the weights' own precision is this class's business."""
-        yield torch.zeros(1, device=self.device)
+    def place(self, x: Tensor) -> Tensor:
+        """``x`` on the device; the weights' own precision is this class's business."""
+        return x.to(self.device)
 
     @property
     def parameter_count(self) -> int | None:

@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 from diffusab_book.report.report_images import Images, builtin_images, hidden, own_images, refuse_ambiguous
 from diffusab_book.report.report_types import CROPS, DTYPES, Options, Profile, Report, ReportError
-from diffusab_core.autoencoders import Autoencoder, Posterior
+from diffusab_core.autoencoders import Autoencoder, AutoencoderError, Posterior
 from diffusab_core.autoencoders.sources import (
     LatentsFile,
     OwnAutoencoder,
@@ -328,6 +328,8 @@ def explained(model: Source, name: str, what: str, x: Tensor) -> Iterator[None]:
             f"{name}: out of memory on {x.device} with {len(x)} images of {x.shape[-1]} x {x.shape[-1]}; choose "
             "a smaller --batch-size or --resolution, or --dtype bfloat16"
         ) from error
+    except AutoencoderError as error:
+        raise ReportError(str(error)) from error
     except Exception as error:  # somebody's own model may raise anything
         why = blame(error, getattr(model, "file", None))
         raise ReportError(f"{name} cannot {what}: {why}") from error

@@ -1,86 +1,44 @@
 r"""One face over every autoencoder: encode to a posterior, decode, latent shape and normalisation.
 
-:func:`load` opens a model from three places: by the name of a shipped one, from a local folder in diffusers' layout,
-or by the id of a repository on the Hugging Face hub. What differs between diffusers' classes is kept in
-:mod:`diffusab_core.autoencoders.families`, the papers' models in :mod:`diffusab_core.autoencoders.catalogue`; what one
-needs of both can be imported from here.
+What differs between classes is a :class:`~diffusab_core.autoencoders.families.Family`: that of a diffusers class is
+known by its name, that of one's own model is made by :func:`diffusab_core.autoencoders.own.wrap`.
 """
 
 from __future__ import annotations
 
-import difflib
-import json
-import os
-import re
-import warnings
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from itertools import chain
 
-import diffusers
-import torch
-from huggingface_hub import errors as hub_errors
-from huggingface_hub import hf_hub_download
 from torch import Tensor, nn
 
-from diffusab_core.autoencoders import families
-from diffusab_core.autoencoders.catalogue import CATALOGUE, CatalogueEntry, FreqWarmRun, Recipe
-from diffusab_core.autoencoders.families import FAMILIES, AutoencoderError, Family, Posterior, family_of
-
-__all__ = [
-    "CATALOGUE",
-    "FAMILIES",
-    "SHIPPED",
-    "WEIGHTS",
-    "Autoencoder",
-    "AutoencoderError",
-    "CatalogueEntry",
-    "Family",
-    "FreqWarmRun",
-    "Posterior",
-    "Recipe",
-    "load",
-]
-
-WEIGHTS = Path(__file__).parent / "weights"
-
-#: Names of the autoencoders that come with the package.
-SHIPPED = (
-    "kl-f4c16",
-    *(f"kl-{shape}" for shape in ("f4c4", "f8c4", "f8c16", "f8c64", "f16c64", "f16c128", "f16c256")),
-    *(f"kl-f4c16-beta{beta}" for beta in ("0", "1e-6", "1e-4", "1e-2", "1e-1")),
-    # kl-f4c16, fine-tuned 400 steps: plain, with scale equivariance, with chopped high frequencies.
-    *(f"kl-f4c16-{method}" for method in ("ft", "se", "chf")),
-)
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# The face
+from diffusab_core.autoencoders.families import AutoencoderError, Family, Posterior, family_of, shift_and_scale
 
 
 @dataclass(frozen=True)
 class Autoencoder:
-    r"""An autoencoder, whatever its class.
+    r"""An autoencoder, whatever its class: one of diffusers', one's own, or another one changed.
 
     Image autoencoders take images. Video autoencoders take clips, and images as clips of one frame: the time axis of
     a latent is there exactly if it is there in what was encoded or is to be decoded.
 
     Attributes:
         name: What it was loaded as; labels figures.
-        module: The diffusers model, for training and for everything this face does not offer. See
+        module: The model itself, for training and for everything this face does not offer. See
             :mod:`diffusab_core.autoencoders.families` for what its class asks of those who train it.
+        family: How its class is used; ``None``: as the diffusers class of the module.
+
+    Raises:
+        AutoencoderError: No family is given and the module's class is none of diffusers' that are supported.
     """
 
     name: str
     module: nn.Module
+    family: Family = None
 
     def __post_init__(self) -> None:
-        family_of(type(self.module).__name__, self.name)
-
-    @property
-    def family(self) -> Family:
-        return FAMILIES[type(self.module).__name__]
+        if self.family is None:
+            object.__setattr__(self, "family", family_of(type(self.module).__name__, self.name))
 
     @property
     def compression(self) -> int:
@@ -91,6 +49,11 @@ class Autoencoder:
     def latent_channels(self) -> int:
         """Channels of the latent (C)."""
         return self.family.latent_channels(self.module)
+
+    @property
+    def decodes(self) -> bool:
+        """Whether it has a decoder; one's own model may have none."""
+        return self.family.decode is not None
 
     @property
     def takes_clips(self) -> bool:
@@ -166,8 +129,11 @@ class Autoencoder:
         A video autoencoder also takes latents of clips ``(N, C, t, h, w)``, to clips ``(N, 3, T, fh, fw)``.
 
         Raises:
+            AutoencoderError: It has no decoder.
             ValueError: Not a batch of latents of this autoencoder, or not the latents of whole clips.
         """
+        if not self.decodes:
+            raise AutoencoderError(f"{self.name} has no decode(z)")
         clip = z.ndim == 5 and self.takes_clips
         if not (z.ndim == 4 or clip) or z.shape[1] != self.latent_channels:
             c = self.latent_channels
@@ -188,140 +154,55 @@ class Autoencoder:
         Shift and scale are the model's own, numbers or one for each channel, see
         :func:`diffusab_core.autoencoders.families.shift_and_scale`.
         """
-        shift, scale = families.shift_and_scale(self.module, z)
+        shift, scale = shift_and_scale(self.module, z)
         return (z - shift) * scale
 
     def denormalise(self, z: Tensor) -> Tensor:
         """The inverse of :meth:`normalise`, back to what :meth:`decode` takes."""
-        shift, scale = families.shift_and_scale(self.module, z)
+        shift, scale = shift_and_scale(self.module, z)
         return z / scale + shift
 
     def parameters(self) -> Iterator[nn.Parameter]:
         """The module's parameters."""
         return self.module.parameters()
 
+    def place(self, x: Tensor) -> Tensor:
+        """``x`` on the module's device and in its precision; as it is where there are no weights to ask."""
+        weight = next(chain(self.module.parameters(), self.module.buffers()), x)
+        return x.to(weight.device, weight.dtype)
+
     def frozen_for_finetuning(self, up_blocks: int = 0) -> tuple[str, ...]:
-        """See :func:`diffusab_core.autoencoders.families.frozen_for_finetuning`."""
-        return families.frozen_for_finetuning(self.module, up_blocks)
+        """Parameters that the paper's fine-tuning leaves as they are: the end of the decoder.
+
+        They were trained adversarially and paint the texture that FID sees; frozen, they keep it out of the comparison.
+        Frozen are the decoder's last normalisation, its output convolution and the last ``up_blocks`` up blocks
+        (Skorokhodov et al. 2025, App. B and Table 5). Blocks without parameters do not count.
+
+        Args:
+            up_blocks: How many up blocks, counted from the output; Table 5 names 1 (FluxAE), 3 (CMS-AE_I) and 0.
+
+        Returns:
+            Names as in ``module.named_parameters()``, in its order.
+
+        Raises:
+            ValueError: Not that many up blocks.
+        """
+        up = getattr(getattr(self.module, "decoder", None), "up_blocks", ())
+        blocks = [f"decoder.up_blocks.{i}" for i, b in enumerate(up) if next(b.parameters(), None) is not None]
+        if not 0 <= up_blocks <= len(blocks):
+            raise ValueError(f"the decoder has {len(blocks)} up blocks, {up_blocks} of them cannot be frozen")
+        from_output = blocks if self.family.up_blocks_reversed else blocks[::-1]
+        frozen = tuple(f"{name}." for name in (*self.family.last_layers, *from_output[:up_blocks]))
+        return tuple(name for name, _ in self.module.named_parameters() if name.startswith(frozen))
 
     def trainable_count(self, frozen: Collection[str] = ()) -> int:
-        """See :func:`diffusab_core.autoencoders.families.trainable_count`."""
-        return families.trainable_count(self.module, frozen)
+        """Number of parameters (scalars) without those named in ``frozen``.
 
-
-# ---------------------------------------------------------------------------------------------------------------------
-# Loading
-
-_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
-
-
-def load(
-    name_or_path: str | os.PathLike,
-    device: str | torch.device = "cpu",
-    dtype: torch.dtype = torch.float32,
-    *,
-    subfolder: str | None = None,
-) -> Autoencoder:
-    """Open an autoencoder, in evaluation mode.
-
-    Only safetensors are read: pickled weights (``.bin``, ``.ckpt``) can run code and are never opened.
-
-    Args:
-        name_or_path: A name in :data:`SHIPPED`; or a local folder in diffusers' layout (``config.json`` and
-            safetensors); or ``owner/repository`` on the Hugging Face hub. Tried in this order; a folder that has a
-            shipped name is opened as ``./name``.
-        device: Where to put it.
-        dtype: Precision to run it in; the shipped weights are stored in half precision.
-        subfolder: Folder inside a folder or repository that holds a whole pipeline, usually ``"vae"``.
-
-    Raises:
-        AutoencoderError: It cannot be found, read or used; the message says what to do.
-    """
-    text = os.fspath(name_or_path)
-    if text in SHIPPED:
-        if (Path(text) / "config.json").is_file():
-            warnings.warn(
-                f"{text} is the autoencoder that comes with the package; for the folder of that name write ./{text}",
-                stacklevel=2,
-            )
-        return _open_folder(WEIGHTS / text, text, device, dtype)
-    if Path(text).is_dir():
-        folder = Path(text) / subfolder if subfolder else Path(text)
-        return _open_folder(folder, Path(text).resolve().name, device, dtype)
-    if isinstance(name_or_path, str) and _HUB_ID.fullmatch(text):
-        return _open_hub(text, subfolder, device, dtype)
-    close = difflib.get_close_matches(text, SHIPPED, n=1)
-    guess = f" (did you mean {close[0]}?)" if close else ""
-    raise AutoencoderError(
-        f"no autoencoder {text!r}{guess}: it is not a local folder, not the id of a hub repository (owner/name), "
-        f"and not a shipped name ({', '.join(SHIPPED)})"
-    )
-
-
-def _class_name(config: Path, where: str) -> str:
-    try:
-        class_name = json.loads(config.read_text(encoding="utf-8")).get("_class_name")
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError, AttributeError) as error:
-        raise AutoencoderError(f"{where}: config.json cannot be read ({error})") from error
-    family_of(class_name, where)
-    return class_name
-
-
-def _open_folder(folder: Path, name: str, device: str | torch.device, dtype: torch.dtype) -> Autoencoder:
-    if not (folder / "config.json").is_file():
-        inside = sorted(path.parent.name for path in folder.glob("*/config.json"))
-        hint = f"; name one of its subfolders with subfolder=: {', '.join(inside)}" if inside else ""
-        raise AutoencoderError(f"{folder} holds no config.json, so it is not a diffusers model folder{hint}")
-    class_name = _class_name(folder / "config.json", str(folder))
-    if not any(folder.glob("diffusion_pytorch_model*.safetensors")):
-        pickled = next(iter(sorted([*folder.glob("*.bin"), *folder.glob("*.ckpt"), *folder.glob("*.pt")])), None)
-        found = f"only {pickled.name}, and pickled weights are never loaded" if pickled else "no weights"
-        raise AutoencoderError(
-            f"{folder} holds {found}; save the model with save_pretrained(folder, safe_serialization=True)"
-        )
-    return _from_pretrained(class_name, str(folder), name, device, dtype, local_files_only=True)
-
-
-def _open_hub(repository: str, subfolder: str | None, device: str | torch.device, dtype: torch.dtype) -> Autoencoder:
-    try:
-        config = hf_hub_download(repository, "config.json", subfolder=subfolder)
-    except hub_errors.GatedRepoError as error:
-        raise AutoencoderError(
-            f"{repository} asks for its terms to be accepted: do so on its page and log in with `hf auth login`"
-        ) from error
-    except hub_errors.RepositoryNotFoundError as error:
-        raise AutoencoderError(
-            f"no autoencoder {repository!r}: there is no such local folder, and the hub has no public repository of "
-            f"that name (shipped names: {', '.join(SHIPPED)})"
-        ) from error
-    except hub_errors.RemoteEntryNotFoundError as error:
-        raise AutoencoderError(
-            f"{repository} has no {subfolder + '/' if subfolder else ''}config.json; if it holds a whole pipeline, "
-            "name its autoencoder with subfolder='vae'"
-        ) from error
-    except Exception as error:  # what a missing network raises depends on proxies, cache and the hub library's version
-        raise AutoencoderError(
-            f"{repository!r} is neither a local folder nor in the hub's cache, and the hub cannot be reached "
-            f"({type(error).__name__}): connect to the network, give a local folder, or use a shipped name "
-            f"({', '.join(SHIPPED)})"
-        ) from error
-    class_name = _class_name(Path(config), repository)
-    return _from_pretrained(class_name, repository, repository, device, dtype, subfolder=subfolder)
-
-
-def _from_pretrained(
-    class_name: str, source: str, name: str, device: str | torch.device, dtype: torch.dtype, **options: Any
-) -> Autoencoder:
-    options |= {"use_safetensors": True, "low_cpu_mem_usage": False, "torch_dtype": dtype}
-    try:
-        module, info = getattr(diffusers, class_name).from_pretrained(source, output_loading_info=True, **options)
-    except Exception as error:  # diffusers raises OSError, ValueError, RuntimeError, SafetensorError ... for bad files
-        raise AutoencoderError(f"{source}: the weights cannot be loaded ({_first_line(error)})") from error
-    if info["missing_keys"]:  # diffusers would go on with random weights in their place
-        missing = info["missing_keys"]
-        raise AutoencoderError(f"{source}: the weights lack {len(missing)} tensors, the first is {sorted(missing)[0]}")
-    return Autoencoder(name, module.to(device).eval())
-
-
-def _first_line(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}".strip().splitlines()[0]
+        Raises:
+            ValueError: A name in ``frozen`` that the module does not have.
+        """
+        sizes = {name: parameter.numel() for name, parameter in self.module.named_parameters()}
+        unknown = sorted(set(frozen) - sizes.keys())
+        if unknown:
+            raise ValueError(f"the module has no parameter {unknown[0]!r}")
+        return sum(sizes.values()) - sum(sizes[name] for name in set(frozen))

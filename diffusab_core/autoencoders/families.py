@@ -1,7 +1,8 @@
 r"""What differs between diffusers' autoencoder classes, in one small table: :data:`FAMILIES`.
 
 Every entry maps the class to the same few functions, so that :class:`diffusab_core.autoencoders.Autoencoder` can show
-one face. What one has to know before training one of them:
+one face; :mod:`diffusab_core.autoencoders.own` makes an entry for one's own model. What one has to know before
+training one of them:
 
 - ``AutoencoderDC``: a decoder configured with ``batch_norm`` (the released f32c32 ImageNet model) holds BatchNorm
   buffers. In train mode it normalises by the batch and moves them, so fine-tune it in ``eval()`` mode, or average the
@@ -24,12 +25,15 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from diffusab_core.files import DiffusabError
 
-class AutoencoderError(ValueError):
+
+class AutoencoderError(DiffusabError, ValueError):
     """An autoencoder that cannot be found, built or opened; the message says what was tried and what to do."""
 
 
@@ -53,26 +57,26 @@ class Posterior:
 
 @dataclass(frozen=True)
 class Family:
-    """What has to be known about one diffusers class; all functions take the module first.
+    """What has to be known about a class of autoencoders; all functions take the module first.
 
     Attributes:
         encode: Images ``(N, 3, H, W)``, or clips ``(N, 3, T, H, W)`` if the class is for video, to their posterior.
-        decode: Raw latents back to images or clips.
+        decode: Raw latents back to images or clips; ``None`` where one's own model has only an encoder.
         compression: How many times smaller the latent's sides are.
         latent_channels: Channels of the latent.
         temporal_compression: How many frames become one, after the first frame; ``None`` for image autoencoders.
         clip_step: Clips have a multiple of this many frames, plus one; ``None``: the temporal compression.
-        last_layers: The decoder's last normalisation and output convolution.
+        last_layers: The decoder's last normalisation and output convolution, which fine-tuning leaves as they are.
         up_blocks_reversed: The decoder runs its ``up_blocks`` from the last index to the first.
     """
 
     encode: Callable[[nn.Module, Tensor], Posterior]
-    decode: Callable[[nn.Module, Tensor], Tensor]
+    decode: Callable[[nn.Module, Tensor], Tensor] | None
     compression: Callable[[nn.Module], int]
     latent_channels: Callable[[nn.Module], int]
     temporal_compression: Callable[[nn.Module], int] | None = None
     clip_step: Callable[[nn.Module], int] | None = None
-    last_layers: tuple[str, str] = ("decoder.norm_out", "decoder.conv_out")
+    last_layers: tuple[str, ...] = ("decoder.norm_out", "decoder.conv_out")
     up_blocks_reversed: bool = False
 
 
@@ -80,7 +84,8 @@ class Family:
 # Encoding and decoding
 
 
-def _point(z: Tensor) -> Posterior:
+def point(z: Tensor) -> Posterior:
+    """The posterior of a deterministic autoencoder."""
     return Posterior(z, torch.zeros_like(z))
 
 
@@ -134,14 +139,14 @@ FAMILIES: Mapping[str, Family] = MappingProxyType(
             last_layers=("decoder.conv_norm_out", "decoder.conv_out"),
         ),
         "VQModel": Family(
-            encode=lambda module, x: _point(module.encode(x).latents),
+            encode=lambda module, x: point(module.encode(x).latents),
             decode=_decode,
             compression=lambda module: _halvings(module.config.block_out_channels),
             latent_channels=lambda module: module.config.vq_embed_dim or module.config.latent_channels,
             last_layers=("decoder.conv_norm_out", "decoder.conv_out"),
         ),
         "AutoencoderDC": Family(
-            encode=lambda module, x: _point(module.encode(x).latent),
+            encode=lambda module, x: point(module.encode(x).latent),
             decode=_decode,
             compression=lambda module: _halvings(module.config.encoder_block_out_channels),
             latent_channels=lambda module: module.config.latent_channels,
@@ -171,7 +176,7 @@ FAMILIES: Mapping[str, Family] = MappingProxyType(
             clip_step=lambda module: 4,  # its encoder takes four frames at a time and leaves out a rest
         ),
         "AutoencoderKLCosmos": Family(
-            encode=lambda module, x: _point(module.encode(x).latent_dist.mode()),
+            encode=lambda module, x: point(module.encode(x).latent_dist.mode()),
             decode=_decode,
             compression=lambda module: module.config.spatial_compression_ratio,
             latent_channels=lambda module: module.config.latent_channels,
@@ -200,23 +205,31 @@ def shift_and_scale(module: nn.Module, z: Tensor) -> tuple[Tensor | float, Tenso
     r"""Shift and scale that bring raw latents to about zero mean and unit variance, :math:`(z - \text{shift}) \cdot
     \text{scale}`.
 
-    Per channel, scale is ``scaling_factor / latents_std`` and shift ``latents_mean``, from the module's buffers (LTX)
-    or its configuration (Wan; Cosmos, one value for each channel and latent frame). Without these they are the numbers
-    ``scaling_factor`` and ``shift_factor``. What the configuration lacks counts as 1 and 0.
+    Per channel, scale is ``scaling_factor / latents_std`` and shift ``latents_mean``, from the module's configuration
+    (Wan; Cosmos, one value for each channel and latent frame) or the module itself (LTX's buffers, one's own model).
+    Without these they are the numbers ``scaling_factor`` and ``shift_factor``. What is missing counts as 1 and 0.
 
     Args:
-        module: A model of one of the :data:`FAMILIES`.
+        module: Any model.
         z: The latents, :math:`(N, C, h, w)` or :math:`(N, C, t, h, w)`; only their shape, type and device matter.
 
     Raises:
         ValueError: More latent frames than there are statistics for.
     """
-    settings = dict(module.config) | dict(module.named_buffers(recurse=False))
-    factor = settings.get("scaling_factor", 1.0)
-    mean, std = settings.get("latents_mean"), settings.get("latents_std")
+    factor = _setting(module, "scaling_factor", 1.0)
+    mean, std = _setting(module, "latents_mean"), _setting(module, "latents_std")
     if mean is None or std is None:
-        return settings.get("shift_factor") or 0.0, factor
+        return _setting(module, "shift_factor", 0.0), factor
     return _spread(mean, z), factor / _spread(std, z)
+
+
+def _setting(module: nn.Module, name: str, default: float | None = None) -> Any:
+    config = getattr(module, "config", None)
+    if isinstance(config, Mapping) and name in config:  # asking diffusers' modules themselves is deprecated
+        value = config[name]
+    else:
+        value = getattr(config, name, getattr(module, name, None))
+    return default if value is None else value
 
 
 def _spread(values: Tensor | Collection[float], z: Tensor) -> Tensor:
@@ -227,50 +240,3 @@ def _spread(values: Tensor | Collection[float], z: Tensor) -> Tensor:
             f"the model's statistics are for at most {table.shape[1]} latent frames, got {frames}; shorten the clips"
         )
     return table[:, :frames, None, None] if z.ndim == 5 else table[:, :1, None]  # (C, 1 or t, 1, 1) or (C, 1, 1)
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# What fine-tuning freezes
-
-
-def frozen_for_finetuning(module: nn.Module, up_blocks: int = 0) -> tuple[str, ...]:
-    """Parameters that the paper's fine-tuning leaves as they are: the end of the decoder.
-
-    They were trained adversarially and paint the texture that FID sees; frozen, they keep it out of the comparison.
-    Frozen are the decoder's last normalisation, its output convolution and the last ``up_blocks`` up blocks
-    (Skorokhodov et al. 2025, App. B and Table 5). Blocks without parameters do not count.
-
-    Args:
-        module: A model of one of the :data:`FAMILIES`.
-        up_blocks: How many up blocks, counted from the output; Table 5 names 1 (FluxAE), 3 (CMS-AE_I) and 0.
-
-    Returns:
-        Names as in ``module.named_parameters()``, in its order.
-
-    Raises:
-        ValueError: Not that many up blocks.
-    """
-    family = family_of(type(module).__name__, "frozen_for_finetuning")
-    blocks = [
-        f"decoder.up_blocks.{i}"
-        for i, b in enumerate(module.decoder.up_blocks)
-        if next(b.parameters(), None) is not None
-    ]
-    if not 0 <= up_blocks <= len(blocks):
-        raise ValueError(f"the decoder has {len(blocks)} up blocks, {up_blocks} of them cannot be frozen")
-    from_output = blocks if family.up_blocks_reversed else blocks[::-1]
-    frozen = tuple(f"{name}." for name in (*family.last_layers, *from_output[:up_blocks]))
-    return tuple(name for name, _ in module.named_parameters() if name.startswith(frozen))
-
-
-def trainable_count(module: nn.Module, frozen: Collection[str] = ()) -> int:
-    """Number of parameters (scalars) of ``module`` without those named in ``frozen``.
-
-    Raises:
-        ValueError: A name in ``frozen`` that the module does not have.
-    """
-    sizes = {name: parameter.numel() for name, parameter in module.named_parameters()}
-    unknown = sorted(set(frozen) - sizes.keys())
-    if unknown:
-        raise ValueError(f"the module has no parameter {unknown[0]!r}")
-    return sum(sizes.values()) - sum(sizes[name] for name in set(frozen))

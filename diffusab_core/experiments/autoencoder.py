@@ -227,7 +227,7 @@ def finetune(
     with torch.no_grad():
         if settings.kl_weight and not autoencoder.encode(probe[:1].to(settings.device)).std.any():
             raise ValueError(f"{settings.model} is deterministic, its KL is infinite: kl_weight must be 0")
-    run.metrics["trainable_parameters"] = finetuning.freeze(autoencoder.module, settings)
+    run.metrics["trainable_parameters"] = finetuning.freeze(autoencoder, settings)
     dataset = _dataset(settings) if dataset is None else dataset
     batches = Batches(dataset, settings.batch_size, settings.seed, settings.steps, workers)
     with logs(folder) as on_log:

@@ -20,7 +20,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
-from diffusab_core.autoencoders import Autoencoder, sources
+from diffusab_core import autoencoders
+from diffusab_core.autoencoders import Autoencoder
 from diffusab_core.data.open import WORDS, open_images
 from diffusab_core.data.stores import CROPS, StoredImages
 from diffusab_core.latents import encoded as encoding
@@ -35,7 +36,7 @@ class Extraction:
     """What to extract.
 
     Attributes:
-        model: Shipped name, diffusers folder or hub id, as :func:`diffusab_core.autoencoders.sources.open_model` takes
+        model: Shipped name, diffusers folder or hub id, as :func:`diffusab_core.autoencoders.load` takes
             it.
         images: As :func:`diffusab_core.data.open.open_images` takes it.
         resolution: Side of the square images in pixels.
@@ -114,7 +115,7 @@ def extract(
     folder = Path(out)
     if folder.exists() and not (folder / files.INDEX).is_file():
         files.refuse_foreign(folder)
-    autoencoder = sources.open_model(settings.model, settings.device)
+    autoencoder = autoencoders.load(settings.model, settings.device)
     if dataset is None:
         autoencoder.latent_shape(settings.resolution, settings.resolution)  # before any image is looked at
     identity = _identity(settings, autoencoder)

@@ -14,7 +14,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -92,7 +92,7 @@ class Cost:
 
 
 def reconstruction_cost(
-    module: nn.Module,
+    autoencoder: Autoencoder,
     resolution: int,
     scales: tuple[int, ...] = (2, 4),
     batch: int = 1,
@@ -101,11 +101,10 @@ def reconstruction_cost(
 ) -> Cost:
     r"""Count what an autoencoder's reconstruction costs, and what scale equivariance adds to it.
 
-    The module is not run: a copy without weights is, on the meta device.
+    The model is not run: a copy without weights is, on the meta device.
 
     Args:
-        module: A model of one of the :data:`diffusab_core.autoencoders.families.FAMILIES`, with weights or without. A
-            video autoencoder is given images as clips of one frame.
+        autoencoder: With weights or without. A video autoencoder is given images as clips of one frame.
         resolution: Side of the square images in pixels.
         scales: Downsampling scales of the latent.
         batch: Images.
@@ -114,15 +113,14 @@ def reconstruction_cost(
             parameters count by their ``requires_grad`` (:func:`diffusab_core.methods.finetuning.freeze`).
 
     Raises:
-        AutoencoderError: Diffusers' class is not supported.
         ValueError: The compression does not divide the resolution, or a scale not the latent's sides.
 
     Source: Skorokhodov et al. 2025, App. C.6.
     """
     if batch < 1:
         raise ValueError(f"batch must be at least 1, got {batch}")
-    autoencoder = Autoencoder(type(module).__name__, _without_weights(module))
-    like = {"device": "meta", "dtype": next(module.parameters()).dtype}
+    autoencoder = replace(autoencoder, module=_without_weights(autoencoder.module))
+    like = {"device": "meta", "dtype": next(autoencoder.parameters()).dtype}
     x = torch.empty(batch, 3, resolution, resolution, **like)
     z = torch.empty(batch, *autoencoder.latent_shape(resolution, resolution), requires_grad=backward, **like)
     for scale in scales:

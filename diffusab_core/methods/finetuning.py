@@ -17,9 +17,9 @@ from functools import partial
 from typing import Any, Literal, get_args
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from diffusab_core import autoencoders, data, metrics, spectrum, training
+from diffusab_core import data, metrics, spectrum, training
 from diffusab_core.autoencoders import Autoencoder, Posterior
 from diffusab_core.autoencoders.catalogue import Recipe
 from diffusab_core.methods import regularizers
@@ -219,16 +219,17 @@ def _encode(autoencoder: Autoencoder, x: Tensor, settings: Finetuning) -> Poster
         return autoencoder.encode(x)
 
 
-def freeze(module: nn.Module, settings: Finetuning) -> int:
+def freeze(autoencoder: Autoencoder, settings: Finetuning) -> int:
     """Switch off the gradients of what stays as it is; returns the number of parameters left to train."""
-    frozen = set(autoencoders.families.frozen_for_finetuning(module, settings.frozen_up_blocks))
+    module = autoencoder.module
+    frozen = set(autoencoder.frozen_for_finetuning(settings.frozen_up_blocks))
     if settings.decoder_only:
         frozen |= {
             name for name, _ in module.named_parameters() if not name.startswith(("decoder.", "post_quant_conv."))
         }
     for name, parameter in module.named_parameters():
         parameter.requires_grad_(name not in frozen)
-    return autoencoders.families.trainable_count(module, frozen)
+    return autoencoder.trainable_count(frozen)
 
 
 # ---------------------------------------------------------------------------------------------------------------------

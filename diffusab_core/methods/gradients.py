@@ -77,7 +77,7 @@ def term_gradients(
                        kl_weight=float(settings.kl_weight > 0))  # fmt: skip
     module = autoencoder.module
     required = {name: parameter.requires_grad for name, parameter in module.named_parameters()}
-    finetuning.freeze(module, settings)
+    finetuning.freeze(autoencoder, settings)
     trained = [p for name, p in module.named_parameters() if p.requires_grad and name.startswith(part)]
     distance = finetuning.distance_of(settings)
     generator = torch.Generator(settings.device).manual_seed(seed)

@@ -15,7 +15,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -23,8 +23,8 @@ from diffusers.models.downsampling import Downsample2D
 from torch import Tensor, nn
 
 from diffusab_core.autoencoders import Autoencoder
-from diffusab_core.autoencoders.families import Posterior
-from diffusab_core.metrics.probes import check_images, decode, encode_mean, placed
+from diffusab_core.autoencoders.families import Family, Posterior, point
+from diffusab_core.metrics.probes import check_images, decode, encode_mean
 from diffusab_core.spectrum.radial import radial_split
 
 # A response below this share of the grating's power is rounding, and has no spectrum to speak of.
@@ -181,7 +181,7 @@ def encoder_transfer(
     # By frequency: power of gratings, of the response, of it at the prediction, of that beyond Nyquist, of the error.
     sums = torch.zeros(5, len(waves), dtype=torch.float64)
     for start in range(0, len(background), batch_size):
-        batch = placed(autoencoder, background[start : start + batch_size])
+        batch = autoencoder.place(background[start : start + batch_size])
         z = encode_mean(autoencoder, batch)
         decoded = decode(autoencoder, z)
         for i, pairs in enumerate(waves):
@@ -239,74 +239,35 @@ def _power_at(response: Tensor, cycles: tuple[int, int]) -> tuple[float, float]:
 # Encoders to compare with
 
 
-@dataclass(frozen=True)
-class LowPassed:
-    """An autoencoder whose encoder sees low-passed images, so that nothing is left to fold.
+def low_passed(autoencoder: Autoencoder, kind: str = "ideal") -> Autoencoder:
+    """The same whose encoder sees images without what lies beyond the latent's Nyquist frequency, so nothing can fold.
 
-    Attributes:
-        autoencoder: The one that encodes and decodes.
-        radius: In cycles per pixel of the image.
+    Args:
+        autoencoder: The one that encodes and decodes; its Nyquist frequency is 1 / (2 f) cycles per pixel of the image.
         kind: Of mask, see :func:`diffusab_core.spectrum.radial.radial_mask`.
     """
+    radius, family = 0.5 / autoencoder.compression, autoencoder.family
 
-    autoencoder: Autoencoder
-    radius: float
-    kind: str = "ideal"
+    def encode(module: nn.Module, x: Tensor) -> Posterior:
+        return family.encode(module, radial_split(x, radius, kind)[0].to(x.dtype))
 
-    @property
-    def name(self) -> str:
-        return f"{self.autoencoder.name}, low-passed"
-
-    @property
-    def compression(self) -> int:
-        return self.autoencoder.compression
-
-    @property
-    def latent_channels(self) -> int:
-        return self.autoencoder.latent_channels
-
-    def parameters(self):
-        return self.autoencoder.parameters()
-
-    def encode(self, x: Tensor) -> Posterior:
-        return self.autoencoder.encode(radial_split(x, self.radius, self.kind)[0].to(x.dtype))
-
-    def decode(self, z: Tensor) -> Tensor:
-        return self.autoencoder.decode(z)
+    return replace(autoencoder, name=f"{autoencoder.name}, low-passed", family=replace(family, encode=encode))
 
 
-def low_passed(autoencoder: Autoencoder, kind: str = "ideal") -> LowPassed:
-    """The autoencoder on images without what lies beyond the latent's Nyquist frequency, 1 / (2 f) cycles per pixel."""
-    return LowPassed(autoencoder, 0.5 / autoencoder.compression, kind)
-
-
-@dataclass(frozen=True)
-class PixelUnshuffle:
+def pixel_unshuffle(compression: int = 8) -> Autoencoder:
     """The encoder that rearranges f × f pixels into 3 f² channels, and the decoder that puts them back: no weights.
 
     Each channel is the image sampled every f pixels, so whatever lies beyond the latent's Nyquist frequency folds, and
     yet nothing is lost.
-
-    Attributes:
-        compression: f.
     """
-
-    compression: int = 8
-
-    @property
-    def name(self) -> str:
-        return f"pixel-unshuffle-f{self.compression}"
-
-    @property
-    def latent_channels(self) -> int:
-        return 3 * self.compression**2
-
-    def encode(self, x: Tensor) -> Posterior:
-        z = F.pixel_unshuffle(x, self.compression)
-        return Posterior(z, torch.zeros_like(z))
-
-    def decode(self, z: Tensor) -> Tensor:
-        return F.pixel_shuffle(z, self.compression)
+    family = Family(
+        encode=lambda module, x: point(module(x)),
+        decode=lambda module, z: F.pixel_shuffle(z, module.downscale_factor),
+        compression=lambda module: module.downscale_factor,
+        latent_channels=lambda module: 3 * module.downscale_factor**2,
+        last_layers=(),
+    )
+    return Autoencoder(f"pixel-unshuffle-f{compression}", nn.PixelUnshuffle(compression), family)
 
 
 class BlurPool(nn.Module):
@@ -347,4 +308,4 @@ def blur_pooled(autoencoder: Autoencoder, taps: Sequence[float] = (1, 4, 6, 4, 1
         raise ValueError(f"{autoencoder.name}: its encoder has no strided convolution of diffusers' Downsample2D")
     for layer in found:
         layer.conv = BlurPool(layer.conv, taps)  # the layer's own forward() pads before it calls this
-    return Autoencoder(f"{autoencoder.name}, blur-pooled", module)
+    return replace(autoencoder, name=f"{autoencoder.name}, blur-pooled", module=module)

@@ -18,13 +18,12 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from diffusab_core.autoencoders.families import Posterior
+from diffusab_core.autoencoders import Autoencoder
 from diffusab_core.latents.encoded import without_high_frequencies
 from diffusab_core.metrics.pairs import psnr_per_image
 from diffusab_core.metrics.sets import frechet_distance
@@ -37,14 +36,6 @@ WHOLE = math.sqrt(0.5)
 #: Bands in cycles per pixel; each holds frequencies of a latent of 8 x 8 and of larger ones.
 EDGES = (0.0, 0.15, 0.3, 0.45, WHOLE)
 _ROUNDING = 1e-12  # energy below this share of what it is the difference of is none
-
-
-class EncodesDecodes(Protocol):
-    """What is asked of an autoencoder here; :class:`diffusab_core.autoencoders.Autoencoder` is one."""
-
-    def encode(self, x: Tensor) -> Posterior: ...
-
-    def decode(self, z: Tensor) -> Tensor: ...
 
 
 @dataclass(frozen=True)
@@ -111,21 +102,14 @@ def check_images(x: Tensor, batch_size: int) -> Tensor:
     return x
 
 
-def encode_mean(autoencoder: EncodesDecodes, x: Tensor) -> Tensor:
+def encode_mean(autoencoder: Autoencoder, x: Tensor) -> Tensor:
     """Posterior means of a batch, in at least float32, where the autoencoder is."""
-    return working(autoencoder.encode(placed(autoencoder, x)).mean)
+    return working(autoencoder.encode(autoencoder.place(x)).mean)
 
 
-def decode(autoencoder: EncodesDecodes, z: Tensor) -> Tensor:
+def decode(autoencoder: Autoencoder, z: Tensor) -> Tensor:
     """Decoded images of a batch, in at least float32, where the autoencoder is."""
-    return working(autoencoder.decode(placed(autoencoder, z)))
-
-
-def placed(autoencoder: EncodesDecodes, x: Tensor) -> Tensor:
-    """``x`` on the autoencoder's device and in its precision; as it is where there are no weights to ask."""
-    parameters = getattr(autoencoder, "parameters", None)
-    weight = next(iter(parameters()), x) if parameters else x
-    return x.to(weight.device, weight.dtype)
+    return working(autoencoder.decode(autoencoder.place(z)))
 
 
 def _energies(x: Tensor, masks: Tensor) -> Tensor:
@@ -145,7 +129,7 @@ def _batches(x: Tensor, batch_size: int) -> Iterator[tuple[int, Tensor]]:
 
 @torch.no_grad()
 def reconstructions_by_part(
-    autoencoder: EncodesDecodes, z: Tensor, radius: float, kind: str = "ideal", order: int = 2
+    autoencoder: Autoencoder, z: Tensor, radius: float, kind: str = "ideal", order: int = 2
 ) -> Parts:
     r"""Images decoded from :math:`Z_\text{low}`, :math:`Z_\text{high}` and :math:`Z`.
 
@@ -167,7 +151,7 @@ def reconstructions_by_part(
 
 @torch.no_grad()
 def decoder_dependence(
-    autoencoder: EncodesDecodes, x: Tensor, edges: Sequence[float], generator_seed: int = 0, batch_size: int = 8
+    autoencoder: Autoencoder, x: Tensor, edges: Sequence[float], generator_seed: int = 0, batch_size: int = 8
 ) -> BandDependence:
     r"""How much a reconstruction loses with each band of the latent.
 
@@ -252,7 +236,7 @@ def rgb_energy_by_band(x: Tensor, edges: Sequence[float], batch_size: int = 32) 
 
 @torch.no_grad()
 def latent_amplitude_by_cutoff(
-    autoencoder: EncodesDecodes,
+    autoencoder: Autoencoder,
     x: Tensor,
     radii: Sequence[float],
     edges: Sequence[float],
@@ -290,7 +274,7 @@ def latent_amplitude_by_cutoff(
     total = torch.zeros(len(radii), len(edges) - 1, dtype=torch.float64)
     moments, positions = 0.0, 0  # of the unfiltered latents, by channel: sums and sums of squares
     for _, batch in _batches(x, batch_size):
-        batch = placed(autoencoder, batch)
+        batch = autoencoder.place(batch)
         if normalise:
             z = encode_mean(autoencoder, batch).double().transpose(0, 1).flatten(1)  # (C, n h w)
             moments = moments + torch.stack([z.sum(1), z.square().sum(1)])
@@ -313,7 +297,7 @@ def latent_amplitude_by_cutoff(
 
 @torch.no_grad()
 def encoder_perturbation(
-    autoencoder: EncodesDecodes,
+    autoencoder: Autoencoder,
     x: Tensor,
     edges: Sequence[float],
     latent_edges: Sequence[float] | None = None,
@@ -347,7 +331,7 @@ def encoder_perturbation(
     changed = torch.zeros(len(edges) - 1, len(latent_edges) - 1, dtype=torch.float64)
     energy = torch.zeros(len(latent_edges) - 1, dtype=torch.float64)
     for _, batch in _batches(x, batch_size):
-        batch = working(placed(autoencoder, batch))
+        batch = working(autoencoder.place(batch))
         z = encode_mean(autoencoder, batch)
         masks = band_masks(*z.shape[-2:], latent_edges, "latent")
         energy += _energies(z, masks)
@@ -364,7 +348,7 @@ def encoder_perturbation(
 
 @torch.no_grad()
 def fed_energy(
-    autoencoder: EncodesDecodes,
+    autoencoder: Autoencoder,
     x: Tensor,
     radii: Sequence[float],
     edges: Sequence[float] = EDGES,

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from diffusab_book.explorers.curriculum import curriculum_explorer, shown_steps
-from diffusab_core.autoencoders.families import Posterior
+from diffusab_core.autoencoders import Posterior, wrap
 from diffusab_core.latents import LatentsError
 from diffusab_core.methods.freqwarm import EVERYTHING, FreqWarm
 from diffusab_core.metrics.probes import fed_energy
@@ -29,6 +29,10 @@ class Normed(Strided):
         return super().features(x / x.std((-3, -2, -1), keepdim=True))
 
 
+def face(model):
+    return wrap(model, "by hand", probe=64)
+
+
 @pytest.fixture(scope="module")
 def noise():
     return torch.randn(64, 3, 64, 64, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
@@ -42,8 +46,8 @@ def test_steps_of_the_explorer_hold_both_sides_of_every_switch():
 @pytest.fixture(scope="module")
 def explorer(noise):
     return curriculum_explorer(
-        noise[0, :, :32, :32].clamp(-1, 1).float(), {"a": Fine(), "b": FineNormed()}, steps=40, r0s=(0.1, 0.2),
-        edges=(0, 0.25, EVERYTHING),
+        noise[0, :, :32, :32].clamp(-1, 1).float(), {"a": face(Fine()), "b": face(FineNormed())}, steps=40,
+        r0s=(0.1, 0.2), edges=(0, 0.25, EVERYTHING),
     )  # fmt: skip
 
 
@@ -71,7 +75,7 @@ def test_explorer_shows_the_cutoff_of_the_curriculum(explorer):
 
 def test_explorer_shows_the_energies_of_the_step(explorer, noise):
     x = noise[:1, :, :32, :32].clamp(-1, 1).float()
-    now, whole = fed_energy(Fine(), x, [0.1, math.inf], edges=(0, 0.25, EVERYTHING))
+    now, whole = fed_energy(face(Fine()), x, [0.1, math.inf], edges=(0, 0.25, EVERYTHING))
     drawn = explorer.draw(step=0, r0=0.1)
     assert list(drawn.data[3].y) == pytest.approx((now / whole).tolist(), abs=1e-3)
     after = explorer.draw(step=39, r0=0.1)
@@ -110,6 +114,6 @@ def test_what_cannot_be_explored_is_refused(noise):
     with pytest.raises(ValueError, match="at least one autoencoder"):
         curriculum_explorer(image, {})
     with pytest.raises(ValueError, match=r"from 1 to 9 of 10 steps.*\(1\.0,\)"):
-        curriculum_explorer(image, {"a": Fine()}, steps=10, shares=(1.0,))
+        curriculum_explorer(image, {"a": face(Fine())}, steps=10, shares=(1.0,))
     with pytest.raises(LatentsError, match=r"0\.9"):
-        curriculum_explorer(image, {"a": Fine()}, r0s=(0.9,))
+        curriculum_explorer(image, {"a": face(Fine())}, r0s=(0.9,))

@@ -174,7 +174,6 @@ def test_missing_lpips_weights_are_said_and_not_replaced(monkeypatch, own):
 @pytest.mark.parametrize(
     ("name", "said"),
     [
-        ("Clips", "gives latents with a time axis"),
         ("EncodeOnly", r"has no decode\(z\)"),
         ("WrongSize", r"decodes \(2, 3, 32, 32\) to \(2, 3, 16, 16\), not to \(2, 3, 32, 32\)"),
     ],

@@ -17,7 +17,7 @@ from diffusab_book.report.diagnosis_types import Plan
 from diffusab_book.report.report_types import ReportError
 from diffusab_core import data, metrics
 from diffusab_core.autoencoders import Posterior
-from diffusab_core.metrics.aliasing import PixelUnshuffle
+from diffusab_core.metrics.aliasing import pixel_unshuffle
 from diffusab_core.spectrum import block_dct, radial_split, zigzag_order
 
 PLAN = Plan()
@@ -138,7 +138,7 @@ def test_no_grating_folds_in_the_identity(identity, x):
 
 
 def test_gratings_fold_in_pixel_unshuffling_and_nothing_is_lost(x):
-    response = grating_response(subject(PixelUnshuffle(4)), x, PLAN, batch_size=2)
+    response = grating_response(subject(pixel_unshuffle(4)), x, PLAN, batch_size=2)
     assert response.latent_nyquist == 0.125
     beyond = [share == 1 for share in response.beyond_nyquist]
     assert any(beyond)

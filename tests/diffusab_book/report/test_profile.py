@@ -11,10 +11,8 @@ import subprocess
 import sys
 import tarfile
 from pathlib import Path
-from types import SimpleNamespace
 
 import datasets
-import numpy as np
 import pytest
 import torch
 from diffusers import AutoencoderKL
@@ -26,8 +24,8 @@ from diffusab_book.cli import app
 from diffusab_book.report import report, report_images, report_output
 from diffusab_book.report.report_types import Options, ReportError
 from diffusab_core import autoencoders, data
-from diffusab_core.autoencoders import Posterior, sources
-from diffusab_core.autoencoders.sources import SourceError, as_posterior, open_factory, open_latents, open_model
+from diffusab_core.autoencoders import sources
+from diffusab_core.autoencoders.sources import SourceError, open_latents
 from diffusab_core.data.leaves import Leaves
 from diffusab_core.experiments import records
 from diffusab_core.spectrum import STATISTICS, frequency_profile, high_frequency_energy_ratio
@@ -285,58 +283,6 @@ def test_shards_that_cannot_be_used_are_one_line(elsewhere, latents):
 # ---------------------------------------------------------------------------------------------------------------------
 # What people bring along
 
-MEAN, STD = torch.ones(1, 2, 4, 4), torch.full((1, 2, 4, 4), 0.5)
-
-
-@pytest.mark.parametrize(
-    ("output", "std"),
-    [
-        (MEAN, 0),
-        (Posterior(MEAN, STD), 0.5),
-        (SimpleNamespace(latent_dist=SimpleNamespace(mean=MEAN, std=STD)), 0.5),
-        (SimpleNamespace(latent=MEAN), 0),
-        (SimpleNamespace(latents=MEAN), 0),
-    ],
-    ids=["tensor", "posterior", "latent_dist", "latent", "latents"],
-)
-def test_what_encode_may_return(output, std):
-    posterior = as_posterior(output)
-    assert torch.equal(posterior.mean, MEAN)
-    assert torch.equal(posterior.std, torch.full_like(MEAN, std))
-
-
-@pytest.mark.parametrize("output", [None, (MEAN, STD), {"latent": MEAN}, np.ones((1, 2, 4, 4))])
-def test_what_encode_may_not_return(output):
-    with pytest.raises(SourceError, match=r"encode\(x\) must return"):
-        as_posterior(output)
-
-
-def test_own_model_has_the_face_of_an_autoencoder(code):
-    model = open_factory(f"{code(MODEL)}:build", probe=32)
-    assert (model.compression, model.latent_channels, model.latent_shape(32, 64)) == (4, 3, (3, 8, 16))
-    z = model.encode(torch.zeros(2, 3, 32, 32)).mean
-    assert model.decode(z).shape == (2, 3, 32, 32)
-    assert model.normalise(z + 1).mean() == 2
-    torch.testing.assert_close(model.denormalise(model.normalise(z + 1)), z + 1)
-    assert not model.module.training
-    with pytest.raises(ValueError, match="multiples of 4"):
-        model.latent_shape(30, 32)
-
-
-def test_own_object_needs_no_module_no_decode_and_may_import_its_neighbours(code):
-    code("FACTOR = 2\n", "diffusab_test_neighbour.py")
-    path = code(
-        "class Half:\n"
-        "    def encode(self, x):\n"
-        "        import diffusab_test_neighbour as n\n"
-        "        return x[:, :, None, :: n.FACTOR, :: n.FACTOR]\n"
-    )
-    model = open_factory(f"{path}:Half", probe=16)
-    assert (model.compression, model.latent_shape(16, 16)) == (2, (3, 1, 8, 8))
-    assert list(model.parameters()) == []
-    with pytest.raises(SourceError, match="no decode"):
-        model.decode(torch.zeros(1, 3, 1, 8, 8))
-
 
 @pytest.mark.parametrize(
     ("source", "said"),
@@ -364,15 +310,7 @@ def test_own_code_that_does_not_work(code, tmp_path, source, said):
 @pytest.mark.parametrize("spec", ["own.py", "nowhere/own.py:build", "own.txt:build", ":build", "own.py:build()"])
 def test_factory_that_is_not_file_and_function(tmp_path, spec):
     out = tmp_path / "out"
-    assert_fails(run("--model", spec, "--out", out, *QUICK), out, f"--model {spec!r}")
-
-
-def test_hub_id_takes_a_subfolder(monkeypatch, folder):
-    asked = []
-    monkeypatch.setattr(autoencoders, "load", lambda name, *_, subfolder=None: asked.append((name, subfolder)))
-    open_model("owner/name:vae")
-    open_model("owner/name")
-    assert asked == [("owner/name", "vae"), ("owner/name", None)]
+    assert_fails(run("--model", spec, "--out", out, *QUICK), out, f"{spec!r}")
 
 
 class Payload:
@@ -530,7 +468,7 @@ def test_models_of_one_name_are_told_apart(tmp_path, latents):
     [
         ([], "nothing to profile"),
         (["no-such-model"], "no autoencoder 'no-such-model'"),
-        (["own.py:build"], "give it as --model own.py:function"),
+        (["own.py:build"], "give it as own.py:function"),
         (["vae.safetensors"], "single file"),
         (["kl-f4c16", "--statistic", "mode"], "--statistic 'mode' is unknown; choose one of mean_ratio, median_ratio"),
         (["kl-f4c16", "--posterior", "mode"], "--posterior 'mode'"),

@@ -8,8 +8,16 @@ from diffusers import AutoencoderKL
 from huggingface_hub import errors as hub_errors
 
 from diffusab_core import data, metrics
-from diffusab_core.autoencoders import CATALOGUE, SHIPPED, WEIGHTS, Autoencoder, AutoencoderError, Posterior, load
-from diffusab_core.autoencoders import face as autoencoders
+from diffusab_core.autoencoders import (
+    CATALOGUE,
+    SHIPPED,
+    WEIGHTS,
+    Autoencoder,
+    AutoencoderError,
+    Posterior,
+    load,
+    opening,
+)
 from diffusab_core.experiments import records
 
 SMALL = {
@@ -187,7 +195,7 @@ def test_what_the_hub_says_is_explained_in_one_line(monkeypatch, kind, message):
     def fails(*args, **kwargs):
         raise hub_error(kind)
 
-    monkeypatch.setattr(autoencoders, "hf_hub_download", fails)
+    monkeypatch.setattr(opening, "hf_hub_download", fails)
     with pytest.raises(AutoencoderError, match=message) as caught:
         load("somebody/some-vae")
     assert "somebody/some-vae" in str(caught.value)
@@ -204,8 +212,8 @@ def test_a_hub_repository_is_opened_by_its_class(monkeypatch, folder):
             return AutoencoderKL.from_pretrained(folder, **(options | {"subfolder": None}))
 
     Stub.__name__ = "AutoencoderKL"
-    monkeypatch.setattr(autoencoders, "hf_hub_download", lambda *a, **k: str(folder / "config.json"))
-    monkeypatch.setattr(autoencoders.diffusers, "AutoencoderKL", Stub)
+    monkeypatch.setattr(opening, "hf_hub_download", lambda *a, **k: str(folder / "config.json"))
+    monkeypatch.setattr(opening.diffusers, "AutoencoderKL", Stub)
     autoencoder = load("somebody/some-vae", subfolder="vae")
     assert (autoencoder.name, autoencoder.latent_channels) == ("somebody/some-vae", 5)
     assert seen["source"] == "somebody/some-vae"

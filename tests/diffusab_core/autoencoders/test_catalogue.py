@@ -127,7 +127,7 @@ def test_freqwarm_runs_are_those_of_the_paper_and_their_commands_parse():
     extract, baseline, warm = runs["LTX-AE"].commands("owner/name:vae", "photographs", 1000, 250)
     assert warm.startswith(baseline.replace(" baseline ", " freqwarm "))
     for command in (extract, baseline, warm):
-        words = command.split("diffusab_core " if "torchrun" in command else "diffusab ")[1].split()
+        words = command.split("diffusab_book " if "torchrun" in command else "diffusab ")[1].split()
         found = typer.main.get_command(app).commands[words[0]]
         found.make_context(words[0], words[1:])  # raises on an option that is not there
     with torch.device("meta"):

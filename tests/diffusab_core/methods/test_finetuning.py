@@ -83,7 +83,7 @@ def test_batches_are_a_function_of_the_step(workers):
 )
 def test_each_method_has_its_terms_and_moves_the_encoder(settings, names):
     autoencoder = autoencoders.load("kl-f4c16")
-    finetuning.freeze(autoencoder.module, settings)
+    finetuning.freeze(autoencoder, settings)
     x = data.stack(data.Photos(settings.resolution, "train", length=2), range(2))
     generator = torch.Generator().manual_seed(0)
     terms = finetuning.loss_terms(autoencoder, x, settings, finetuning.distance_of(settings), generator)

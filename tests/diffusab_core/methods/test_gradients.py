@@ -32,7 +32,7 @@ def test_a_small_step_changes_both_terms_as_the_formulas_say(settings, autoencod
     stepped = copy.deepcopy(autoencoder)
     stepped.module.double()
     x = X.double()
-    finetuning.freeze(stepped.module, unit)
+    finetuning.freeze(stepped, unit)
     trained = [p for p in stepped.module.parameters() if p.requires_grad]
     distance = finetuning.distance_of(unit)
 
@@ -95,7 +95,7 @@ def test_batches_are_averaged_as_gradients_not_as_norms(autoencoder):
     settings = Finetuning(method="chf", chf_fixed=True)
     found = term_gradients(autoencoder, [X[:2], X[2:]], settings, seed=5)
     model, generator = copy.deepcopy(autoencoder), torch.Generator().manual_seed(5)
-    finetuning.freeze(model.module, settings)
+    finetuning.freeze(model, settings)
     for half in (X[:2], X[2:]):
         terms = finetuning.loss_terms(model, half, settings, finetuning.distance_of(settings), generator)
         terms["reconstruction"].backward()

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from diffusab_core import autoencoders
-from diffusab_core.autoencoders.families import Posterior
+from diffusab_core.autoencoders import Posterior, wrap
 from diffusab_core.metrics import aliasing
 from diffusab_core.metrics.aliasing import encoder_transfer, folded_frequency, grating
 from diffusab_core.spectrum.radial import radial_split
@@ -31,6 +31,11 @@ class Subsampling:
 
     def decode(self, z):
         return z.repeat_interleave(self.compression, -1).repeat_interleave(self.compression, -2)
+
+
+def face(model, **options):
+    """A hand-made model as an autoencoder."""
+    return wrap(model, "by hand", probe=64, **options)
 
 
 # --- gratings and folding
@@ -85,7 +90,7 @@ FREQUENCIES = (1 / 32, 3 / 32, 1 / 8, 5 / 32, 1 / 4, 11 / 32, 1 / 2)  # Nyquist 
 
 @pytest.mark.parametrize("offset", [0, 2])
 def test_plain_subsampling_folds_everything_beyond_nyquist(offset):
-    transfer = encoder_transfer(Subsampling(4, offset=offset), FREQUENCIES, angles=(0, 90), size=32)
+    transfer = encoder_transfer(face(Subsampling(4, offset=offset)), FREQUENCIES, angles=(0, 90), size=32)
     beyond = torch.tensor(FREQUENCIES) > 1 / 8
     torch.testing.assert_close(transfer.frequencies, torch.tensor(FREQUENCIES).double())
     torch.testing.assert_close(transfer.gain, torch.ones(7).double(), atol=1e-5, rtol=0)
@@ -98,13 +103,13 @@ def test_plain_subsampling_folds_everything_beyond_nyquist(offset):
 
 @pytest.mark.parametrize("angle", [0.0, 30.0, 45.0, 90.0, 135.0])
 def test_the_prediction_holds_in_every_direction(angle):
-    transfer = encoder_transfer(Subsampling(4), (1 / 16, 0.3, 0.45), angles=(angle,), size=64)
+    transfer = encoder_transfer(face(Subsampling(4)), (1 / 16, 0.3, 0.45), angles=(angle,), size=64)
     torch.testing.assert_close(transfer.gain, torch.ones(3).double(), atol=1e-5, rtol=0)
     assert transfer.spread_share.max() < 1e-5
 
 
 def test_an_anti_aliased_encoder_folds_nothing():
-    transfer = encoder_transfer(Subsampling(4, anti_aliased=True), FREQUENCIES, angles=(0, 90), size=32)
+    transfer = encoder_transfer(face(Subsampling(4, anti_aliased=True)), FREQUENCIES, angles=(0, 90), size=32)
     below = torch.tensor(FREQUENCIES) < 1 / 8
     torch.testing.assert_close(transfer.gain[below], torch.ones(2).double(), atol=1e-5, rtol=0)
     assert transfer.gain[~below].max() < 1e-10
@@ -114,7 +119,7 @@ def test_an_anti_aliased_encoder_folds_nothing():
 
 
 def test_folding_alone_is_not_loss():
-    transfer = encoder_transfer(aliasing.PixelUnshuffle(4), FREQUENCIES, angles=(0, 45), size=32)
+    transfer = encoder_transfer(aliasing.pixel_unshuffle(4), FREQUENCIES, angles=(0, 45), size=32)
     beyond = transfer.beyond_nyquist == 1
     assert beyond.any()
     torch.testing.assert_close(transfer.gain, torch.ones(7).double(), atol=1e-5, rtol=0)
@@ -124,8 +129,10 @@ def test_folding_alone_is_not_loss():
 
 def test_a_linear_encoder_responds_alike_on_any_background():
     background = torch.rand(3, 3, 32, 32, generator=torch.Generator().manual_seed(0)) * 2 - 1
-    plain = encoder_transfer(Subsampling(4), FREQUENCIES, size=32, angles=(0,))
-    pairs = encoder_transfer(Subsampling(4), FREQUENCIES, size=32, angles=(0,), background=background, batch_size=2)
+    plain = encoder_transfer(face(Subsampling(4)), FREQUENCIES, size=32, angles=(0,))
+    pairs = encoder_transfer(
+        face(Subsampling(4)), FREQUENCIES, size=32, angles=(0,), background=background, batch_size=2
+    )
     torch.testing.assert_close(pairs.gain, plain.gain, atol=1e-4, rtol=0)
     torch.testing.assert_close(pairs.reconstruction_error, plain.reconstruction_error, atol=1e-4, rtol=0)
     assert pairs.spread_share.max() < 1e-4
@@ -136,13 +143,15 @@ def test_what_arrives_elsewhere_is_spread_and_not_folded():
         def encode(self, x):
             return super().encode(x**2)  # a wave of frequency f becomes one of 2f, and a constant
 
-    transfer = encoder_transfer(Squaring(4), (1 / 32, 5 / 32), angles=(0,), size=32)
+    transfer = encoder_transfer(face(Squaring(4)), (1 / 32, 5 / 32), angles=(0,), size=32)
     assert transfer.spread_share.min() > 0.999
     assert transfer.gain.max() < 1e-6
 
 
 def test_a_partial_band_of_angles_is_counted():
-    transfer = encoder_transfer(Subsampling(4), (0.14,), angles=(0, 45), size=128)  # at 45 degrees: 0.099 on each axis
+    transfer = encoder_transfer(
+        face(Subsampling(4)), (0.14,), angles=(0, 45), size=128
+    )  # at 45 degrees: 0.099 on each axis
     assert transfer.beyond_nyquist.item() == 0.5
     assert transfer.folded_share.item() == pytest.approx(0.5, abs=1e-5)
     assert transfer.straight_share.item() == pytest.approx(0.5, abs=1e-5)
@@ -219,4 +228,4 @@ def test_blur_pooling_refuses():
 def test_bad_input_is_refused(options, message):
     arguments = {"frequencies": (0.25,), "size": 32} | options
     with pytest.raises(ValueError, match=message):
-        encoder_transfer(Subsampling(4), **arguments)
+        encoder_transfer(face(Subsampling(4)), **arguments)

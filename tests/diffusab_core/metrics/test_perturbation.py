@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from diffusab_core import autoencoders, data
-from diffusab_core.autoencoders.families import Posterior
+from diffusab_core.autoencoders import Posterior, wrap
 from diffusab_core.metrics import probes as perturbation
 from diffusab_core.metrics import psnr
-from diffusab_core.metrics.aliasing import PixelUnshuffle, grating
+from diffusab_core.metrics.aliasing import grating, pixel_unshuffle
 from diffusab_core.spectrum.radial import band_pass, radial_split
 
 EDGES = (0, 0.1, 0.2, 0.35, math.sqrt(0.5))
@@ -45,6 +45,11 @@ class Subsampling(Identity):
         return z.repeat_interleave(self.compression, -1).repeat_interleave(self.compression, -2)
 
 
+def face(model, **options):
+    """A hand-made model as an autoencoder."""
+    return wrap(model, "by hand", probe=64, **options)
+
+
 def images(n=3, side=32, seed=0):
     return torch.rand(n, 3, side, side, generator=torch.Generator().manual_seed(seed)) * 1.6 - 0.8
 
@@ -59,7 +64,7 @@ def wave(fx, side=32, amplitude=0.5):
 @pytest.mark.parametrize("kind", ["ideal", "butterworth", "gaussian"])
 def test_a_linear_decoder_maps_parts_to_parts(kind):
     x = images()
-    parts = perturbation.reconstructions_by_part(Identity(2.0), 2 * x, 0.2, kind)
+    parts = perturbation.reconstructions_by_part(face(Identity(2.0)), 2 * x, 0.2, kind)
     low, high = radial_split(x, 0.2, kind)
     for part, expected in ((parts.low, low), (parts.high, high), (parts.whole, x)):
         torch.testing.assert_close(part, expected, atol=1e-6, rtol=0)
@@ -107,17 +112,17 @@ def test_most_energy_of_photographs_lies_low():
 
 def test_amplitude_of_white_noise_is_known():
     noise = torch.randn(32, 3, 32, 32, generator=torch.Generator().manual_seed(0))
-    response = perturbation.latent_amplitude_by_cutoff(Identity(3.0), noise, (INF,), EDGES)
+    response = perturbation.latent_amplitude_by_cutoff(face(Identity(3.0)), noise, (INF,), EDGES)
     expected = 3 * math.sqrt(math.pi) / 2  # mean of a Rayleigh variable
     torch.testing.assert_close(response.amplitude, torch.full((1, 4), expected).double(), rtol=0.02, atol=0)
-    unit = perturbation.latent_amplitude_by_cutoff(Identity(3.0), noise, (INF,), EDGES, normalise=True)
+    unit = perturbation.latent_amplitude_by_cutoff(face(Identity(3.0)), noise, (INF,), EDGES, normalise=True)
     torch.testing.assert_close(unit.amplitude, torch.full((1, 4), math.sqrt(math.pi) / 2).double(), rtol=0.02, atol=0)
 
 
 def test_a_cutoff_removes_the_bands_beyond_it_and_no_other():
     x = images()
     radii = (0.0, 0.1, 0.2, math.sqrt(0.5), INF)
-    response = perturbation.latent_amplitude_by_cutoff(Identity(), x, radii, EDGES, batch_size=2)
+    response = perturbation.latent_amplitude_by_cutoff(face(Identity()), x, radii, EDGES, batch_size=2)
     assert response.radii == radii
     whole = response.amplitude[-1]
     assert (whole > 0.1).all()
@@ -128,7 +133,7 @@ def test_a_cutoff_removes_the_bands_beyond_it_and_no_other():
 
 def test_folding_raises_amplitude_where_the_latent_has_no_business():
     """Plain subsampling by 2: 3/8 cycles per pixel arrives at 1/4 of the latent, and is gone with the low-pass."""
-    response = perturbation.latent_amplitude_by_cutoff(Subsampling(), wave(3 / 8), (0.25, INF), EDGES)
+    response = perturbation.latent_amplitude_by_cutoff(face(Subsampling()), wave(3 / 8), (0.25, INF), EDGES)
     assert response.amplitude[0].max() < 1e-5
     assert response.amplitude[1].argmax() == 2  # the band from 0.2 to 0.35
     assert response.amplitude[1, 2] > 0.1
@@ -137,33 +142,37 @@ def test_folding_raises_amplitude_where_the_latent_has_no_business():
 def test_normalised_amplitudes_do_not_depend_on_the_unit_or_the_batches():
     x = images(5) + 0.3
     one, other = (
-        perturbation.latent_amplitude_by_cutoff(Identity(factor), x, (0.2, INF), EDGES, batch_size=b, normalise=True)
+        perturbation.latent_amplitude_by_cutoff(
+            face(Identity(factor)), x, (0.2, INF), EDGES, batch_size=b, normalise=True
+        )
         for factor, b in ((1.0, 5), (7.0, 2))
     )
     torch.testing.assert_close(one.amplitude, other.amplitude, rtol=1e-5, atol=1e-6)
-    soft = perturbation.latent_amplitude_by_cutoff(Identity(), x, (0.2, INF), EDGES, kind="gaussian")
+    soft = perturbation.latent_amplitude_by_cutoff(face(Identity()), x, (0.2, INF), EDGES, kind="gaussian")
     assert (soft.amplitude[0, 2:] > 0.001).all()  # a soft mask lets something through
     with pytest.raises(ValueError, match="latents of all images are constant"):
-        perturbation.latent_amplitude_by_cutoff(Identity(), torch.zeros(2, 3, 32, 32), (INF,), EDGES, normalise=True)
+        perturbation.latent_amplitude_by_cutoff(
+            face(Identity()), torch.zeros(2, 3, 32, 32), (INF,), EDGES, normalise=True
+        )
 
 
 # --- bands removed and replaced
 
 
 def test_encoder_perturbation_of_an_identity_is_the_diagonal():
-    change = perturbation.encoder_perturbation(Identity(5.0), images() + 0.2, EDGES, batch_size=2)
+    change = perturbation.encoder_perturbation(face(Identity(5.0)), images() + 0.2, EDGES, batch_size=2)
     torch.testing.assert_close(change, torch.eye(4).double(), atol=1e-5, rtol=0)
 
 
 def test_encoder_perturbation_finds_what_folds():
     x = wave(1 / 8) + wave(3 / 8)  # on every second pixel they are one wave, of 1/4 cycles per latent pixel
-    change = perturbation.encoder_perturbation(Subsampling(), x, (0, 0.25, 0.5), (0.2, 0.3))
+    change = perturbation.encoder_perturbation(face(Subsampling()), x, (0, 0.25, 0.5), (0.2, 0.3))
     torch.testing.assert_close(change, torch.full((2, 1), 0.5).double(), atol=1e-5, rtol=0)
 
 
 def test_decoder_dependence_of_an_identity_is_the_energy_of_the_band():
     x = images(4)
-    dependence = perturbation.decoder_dependence(Identity(), x, EDGES, batch_size=3)
+    dependence = perturbation.decoder_dependence(face(Identity()), x, EDGES, batch_size=3)
     for band, (low, high) in enumerate(pairwise(EDGES)):
         gone = band_pass(x - x.mean((-2, -1), keepdim=True), low, high)
         assert dependence.psnr_without[band].item() == pytest.approx(psnr(x - gone, x).item(), abs=0.01)
@@ -181,7 +190,7 @@ def test_phase_noise_keeps_the_energy_and_the_mean():
             return z
 
     x = images(2) + 0.1
-    perturbation.decoder_dependence(Watching(), x, (0.1, 0.35))
+    perturbation.decoder_dependence(face(Watching()), x, (0.1, 0.35))
     whole, without, noised = kept
     torch.testing.assert_close(whole, x)
     for changed in (without, noised):
@@ -196,7 +205,7 @@ def test_phase_noise_keeps_the_energy_and_the_mean():
 def test_phase_noise_is_a_function_of_seed_and_index():
     x = images(4)
     first, again, other = (
-        perturbation.decoder_dependence(Identity(), x, EDGES, seed, batch_size).psnr_noised
+        perturbation.decoder_dependence(face(Identity()), x, EDGES, seed, batch_size).psnr_noised
         for seed, batch_size in ((0, 4), (0, 1), (1, 4))
     )
     torch.testing.assert_close(first, again, atol=1e-4, rtol=0)
@@ -206,7 +215,7 @@ def test_phase_noise_is_a_function_of_seed_and_index():
 def test_unshuffled_latents_lose_at_every_band():
     """Folding is no loss, but each latent band then carries waves of several frequencies of the image."""
     x = images(2)
-    dependence = perturbation.decoder_dependence(PixelUnshuffle(4), x, (0, 0.3, math.sqrt(0.5)))
+    dependence = perturbation.decoder_dependence(pixel_unshuffle(4), x, (0, 0.3, math.sqrt(0.5)))
     assert dependence.psnr_whole > 100
     assert dependence.psnr_without.max() < 20
 
@@ -243,7 +252,7 @@ def test_cuda_equals_cpu():
 
 
 def test_bad_input_is_refused():
-    x, identity = images(1), Identity()
+    x, identity = images(1), face(Identity())
     with pytest.raises(ValueError, match=r"images must have shape \(N, 3, H, W\) .* got \(3, 32, 32\)"):
         perturbation.rgb_energy_by_band(x[0], EDGES)
     with pytest.raises(ValueError, match="at least 1, got 0"):
@@ -259,6 +268,6 @@ def test_bad_input_is_refused():
         with pytest.raises(ValueError, match="radii must be cutoffs of 0 or more"):
             perturbation.latent_amplitude_by_cutoff(identity, x, radii, EDGES)
     with pytest.raises(ValueError, match=r"no frequency of the latent, 4 x 4, lies in the band from 0 to 0\.1 cycles"):
-        perturbation.latent_amplitude_by_cutoff(Subsampling(compression=8), x, (INF,), EDGES)
+        perturbation.latent_amplitude_by_cutoff(face(Subsampling(compression=8)), x, (INF,), EDGES)
     with pytest.raises(ValueError, match="no frequency of the images, 8 x 8, lies in the band"):
         perturbation.rgb_energy_by_band(images(1, 8), EDGES)

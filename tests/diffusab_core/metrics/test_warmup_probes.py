@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from diffusab_core import data
-from diffusab_core.autoencoders.families import Posterior
+from diffusab_core.autoencoders import Posterior, wrap
 from diffusab_core.metrics.probes import EDGES, WHOLE, exposure, fed_energy
 from diffusab_core.spectrum.bands import band_masks, ranked, second_moments
 from diffusab_core.spectrum.radial import radial_split
@@ -29,6 +29,10 @@ class Normed(Strided):
         return super().features(x / x.std((-3, -2, -1), keepdim=True))
 
 
+def face(model):
+    return wrap(model, "by hand", dtype=torch.float64, probe=64)
+
+
 @pytest.fixture(scope="module")
 def noise():
     return torch.randn(64, 3, 64, 64, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
@@ -36,7 +40,7 @@ def noise():
 
 def test_normalised_latents_have_unit_energy_in_all(noise):
     """Parseval: the mean over all frequencies of whole images' energy is the variance, which is one."""
-    energy = fed_energy(Strided(), noise, [math.inf])[0]
+    energy = fed_energy(face(Strided()), noise, [math.inf])[0]
     counts = band_masks(8, 8, EDGES, "latent").flatten(1).sum(1)
     z = Strided().encode(noise).mean
     z = (z - z.mean((0, 2, 3), keepdim=True)) / z.std((0, 2, 3), keepdim=True, correction=0)
@@ -45,7 +49,8 @@ def test_normalised_latents_have_unit_energy_in_all(noise):
 
 
 def test_a_linear_encoder_never_gains_energy_and_a_normalised_one_does(noise):
-    linear, normed = (fed_energy(e, noise, [0.2, math.inf], edges=(0, WHOLE)) for e in (Strided(), Normed()))
+    encoders = face(Strided()), face(Normed())
+    linear, normed = (fed_energy(e, noise, [0.2, math.inf], edges=(0, WHOLE)) for e in encoders)
     kept = math.pi * 0.2**2  # of white noise, the share of frequencies within the radius
     assert linear[0] / linear[1] < 0.6
     assert normed[0] / normed[1] == pytest.approx(((linear[0] / linear[1]) / kept).item(), rel=0.05)
@@ -57,16 +62,18 @@ def test_scale_and_offset_of_channels_do_not_matter(noise):
         def features(self, x):
             return super().features(x) * torch.tensor([5.0, 0.1])[:, None, None] + 3
 
-    torch.testing.assert_close(fed_energy(Scaled(), noise, [0.1, 0.3]), fed_energy(Strided(), noise, [0.1, 0.3]))
+    scaled, plain = (fed_energy(face(e), noise, [0.1, 0.3]) for e in (Scaled(), Strided()))
+    torch.testing.assert_close(scaled, plain)
 
 
 def test_batches_do_not_matter(noise):
     few = noise[:10]
-    torch.testing.assert_close(fed_energy(Strided(), few, [0.2], batch_size=3), fed_energy(Strided(), few, [0.2]))
+    in_batches = fed_energy(face(Strided()), few, [0.2], batch_size=3)
+    torch.testing.assert_close(in_batches, fed_energy(face(Strided()), few, [0.2]))
 
 
 def test_everything_is_the_whole_image(noise):
-    whole, all_frequencies = fed_energy(Strided(), noise[:8], [math.inf, WHOLE])
+    whole, all_frequencies = fed_energy(face(Strided()), noise[:8], [math.inf, WHOLE])
     torch.testing.assert_close(whole, all_frequencies)
 
 
@@ -83,7 +90,7 @@ def test_everything_is_the_whole_image(noise):
 def test_what_cannot_be_measured_is_refused(noise, change, message):
     given = {"x": noise[:2], "radii": [0.2]} | change
     with pytest.raises(ValueError, match=message):
-        fed_energy(Strided(), **given)
+        fed_energy(face(Strided()), **given)
 
 
 def coefficients(seed, n=4000, scale=1.0):

@@ -1,0 +1,218 @@
+r"""One's own autoencoder behind the common face: a module at hand, or one that a function in a Python file builds.
+
+It needs ``encode(x)``: images ``(N, 3, H, W)`` in [-1, 1] to latents ``(N, C, h, w)``, in one of the forms that
+:func:`as_posterior` takes. It may have
+
+- ``decode(z)``, where decoding is wanted: a tensor or something with ``.sample``;
+- ``scaling_factor`` and ``shift_factor``, on its ``config`` or on itself, for the normalisation;
+- ``last_layers``, names of the decoder's layers that fine-tuning leaves as they are (none without it), and
+  ``decoder.up_blocks`` if some of these are to be frozen too.
+
+Latents ``(N, C, 1, h, w)`` lose their time axis, and ``decode`` gets it back.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import sys
+import traceback
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from diffusab_core.autoencoders.face import Autoencoder
+from diffusab_core.autoencoders.families import AutoencoderError, Family, Posterior, point
+
+#: ``path/to/file.py:function``.
+FACTORY = re.compile(r"(?P<file>.+\.py):(?P<function>[^:/\\]*)")
+
+
+class Held(nn.Module):
+    """Any object as a module without parameters, so that it has a device and a precision."""
+
+    def __init__(self, held: Any) -> None:
+        super().__init__()
+        self.held = held
+        self.register_buffer("place", torch.zeros(()), persistent=False)
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            return getattr(super().__getattribute__("held"), name)
+
+
+def wrap(
+    module: Any,
+    name: str,
+    device: str | torch.device = "cpu",
+    dtype: torch.dtype = torch.float32,
+    *,
+    probe: int = 256,
+    file: Path | None = None,
+) -> Autoencoder:
+    """Your own model as an autoencoder; its compression is found by encoding one image of noise.
+
+    Args:
+        module: An ``nn.Module``, which is moved to the device and precision and put into evaluation mode, or any other
+            object, which has to look after that itself; see the top of this module for what it must offer.
+        name: Labels figures.
+        device: Where to put it.
+        dtype: Precision to run it in.
+        probe: Side of the probe image in pixels.
+        file: The Python file that it comes from; what goes wrong inside it is reported with a line of that file.
+
+    Raises:
+        AutoencoderError: It is no autoencoder.
+    """
+    if not callable(getattr(module, "encode", None)):
+        raise AutoencoderError(f"{name} must be an autoencoder with encode(x), got {_kind(module)}")
+    module = (module if isinstance(module, nn.Module) else Held(module)).to(device=device, dtype=dtype).eval()
+
+    def run(model: nn.Module, what: str, x: Tensor) -> Any:
+        try:
+            return getattr(model, what)(x)
+        except torch.OutOfMemoryError:
+            raise
+        except Exception as error:
+            thing = "images" if what == "encode" else "latents"
+            raise AutoencoderError(
+                f"{name} cannot {what} {thing} of shape {tuple(x.shape)}: {blame(error, file)}"
+            ) from error
+
+    def encode(model: nn.Module, x: Tensor) -> Posterior:
+        posterior = as_posterior(run(model, "encode", x), name)
+        if posterior.mean.ndim != 5:
+            return posterior
+        return Posterior(posterior.mean.squeeze(2), posterior.std.squeeze(2))
+
+    def decode(model: nn.Module, z: Tensor) -> Tensor:
+        output = run(model, "decode", z.unsqueeze(2) if with_time else z)
+        images = output if isinstance(output, Tensor) else getattr(output, "sample", None)
+        if not isinstance(images, Tensor):
+            raise AutoencoderError(
+                f"{name}: decode(z) must return a tensor or something with a tensor .sample, got {_kind(output)}"
+            )
+        return images
+
+    noise = torch.rand(1, 3, probe, probe, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    with torch.no_grad():
+        mean = as_posterior(run(module, "encode", noise.to(device, dtype)), name).mean
+    with_time = mean.ndim == 5
+    compression, channels = _compression(mean, probe, name), mean.shape[1]
+    family = Family(
+        encode=encode,
+        decode=decode if callable(getattr(module, "decode", None)) else None,
+        compression=lambda _: compression,
+        latent_channels=lambda _: channels,
+        last_layers=tuple(getattr(module, "last_layers", ())),
+    )
+    return Autoencoder(name, module, family)
+
+
+def build(
+    spec: str, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32, probe: int = 256
+) -> Autoencoder:
+    """Call a function in a Python file, without arguments, and :func:`wrap` the model that it returns.
+
+    The file's folder is put on the import path, as Python does for a script.
+
+    Args:
+        spec: ``path/to/file.py:function``.
+        device: Where to put it.
+        dtype: Precision to run it in.
+        probe: Side of the probe image in pixels.
+
+    Raises:
+        AutoencoderError: No such file or function, an exception in it, or a result that is no autoencoder.
+    """
+    found = FACTORY.fullmatch(spec)
+    if not found or not found["function"].isidentifier():
+        raise AutoencoderError(f"{spec!r} is not of the form file.py:function")
+    path, function = Path(found["file"]).resolve(), found["function"]
+    if not path.is_file():
+        raise AutoencoderError(f"{spec!r}: there is no file {found['file']}")
+    make = getattr(_import(path), function, None)
+    if not callable(make):
+        raise AutoencoderError(f"{path} has no function {function!r}")
+    try:
+        module = make()
+    except (Exception, SystemExit) as error:
+        raise AutoencoderError(f"{spec} failed: {blame(error, path)}") from error
+    return wrap(module, f"{path.stem}:{function}", device, dtype, probe=probe, file=path)
+
+
+def as_posterior(output: Any, name: str = "the model") -> Posterior:
+    """What an ``encode`` returned, as a :class:`diffusab_core.autoencoders.families.Posterior`.
+
+    Taken are a tensor (then the posterior is a point), something with tensors ``mean`` and ``std`` (a ``Posterior`` or
+    diffusers' distribution), and a diffusers output: ``.latent_dist``, ``.latent`` or ``.latents``.
+
+    Raises:
+        AutoencoderError: Anything else; a tuple, say, does not tell a mean from a log-variance.
+    """
+    if isinstance(output, Tensor):
+        return point(output)
+    if hasattr(output, "latent_dist"):
+        return as_posterior(output.latent_dist, name)
+    for field in ("latent", "latents"):
+        if isinstance(getattr(output, field, None), Tensor):
+            return point(getattr(output, field))
+    mean, std = getattr(output, "mean", None), getattr(output, "std", None)
+    if isinstance(mean, Tensor) and isinstance(std, Tensor):
+        return Posterior(mean, std)
+    raise AutoencoderError(
+        f"{name}: encode(x) must return a tensor, something with tensors .mean and .std, or a diffusers output "
+        f"(.latent_dist, .latent), got {_kind(output)}"
+    )
+
+
+def blame(error: BaseException, path: Path | None = None) -> str:
+    """An exception in one line, with the last line of ``path`` that it passed through."""
+    frames = traceback.extract_tb(error.__traceback__)
+    lines = [frame.lineno for frame in frames if path is not None and Path(frame.filename) == path]
+    where = f" (line {lines[-1]} of {path.name})" if lines else ""
+    return " ".join(f"{type(error).__name__}: {error}".split()) + where
+
+
+def _import(path: Path) -> ModuleType:
+    folder = str(path.parent)
+    if folder not in sys.path:  # stays there: models may import on first use
+        sys.path.insert(0, folder)
+    name = f"_diffusab_own_{path.stem}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # dataclasses look their module up there
+    try:
+        spec.loader.exec_module(module)
+    except (Exception, SystemExit) as error:
+        del sys.modules[name]
+        raise AutoencoderError(f"{path} cannot be imported: {blame(error, path)}") from error
+    return module
+
+
+def _kind(value: Any) -> str:
+    if isinstance(value, (tuple, list)):
+        return f"a {type(value).__name__} of {len(value)}"
+    return f"a {type(value).__name__}" if value is not None else "None"
+
+
+def _compression(latent: Tensor, probe: int, name: str) -> int:
+    shape = tuple(latent.shape)
+    times = shape[2:-2]
+    if latent.ndim not in (4, 5) or shape[0] != 1 or times not in ((), (1,)) or not latent.is_floating_point():
+        raise AutoencoderError(
+            f"{name}: encode(x) of one image must give floats (1, C, h, w) or (1, C, 1, h, w), got shape {shape}, "
+            f"{latent.dtype}"
+        )
+    height, width = shape[-2:]
+    if height != width or not height or probe % height:
+        raise AutoencoderError(
+            f"{name} maps {probe} x {probe} pixels to a latent of {height} x {width}; both sides must shrink by one "
+            "whole factor, so choose a --resolution that the model divides evenly"
+        )
+    return probe // height
