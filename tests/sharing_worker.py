@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
@@ -13,6 +14,9 @@ import torch.distributed as dist
 from PIL import Image
 
 from diffusab_core.data import open_images
+from diffusab_core.latents import encoded
+from diffusab_core.latents.cache import open_cache
+from diffusab_core.methods.freqwarm import low_passed_cache
 from diffusab_core.training.world import World
 
 
@@ -47,3 +51,19 @@ def open_folder(world: World, folder: Path) -> dict[str, Any]:
         "targets": images.targets,
         "sum": sum(image.double().sum().item() for image, _ in images),
     }
+
+
+def low_pass(world: World, folder: Path, radius: float, seconds: float) -> int:
+    """How many batches a process encodes of a second cache, each of which takes some seconds."""
+    encode, calls = encoded.encode, 0
+
+    def slow(*arguments: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        time.sleep(seconds)
+        return encode(*arguments)
+
+    encoded.encode = slow
+    cache = low_passed_cache(open_cache(folder), radius, world=world)
+    assert cache.encoded == len(cache)
+    return calls

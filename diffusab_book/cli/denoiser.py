@@ -118,10 +118,7 @@ def train(
                 about = images_identity(dataset) | {"autoencoder": latents}
                 found = EncodedLatents(open_model(latents, world.device), dataset, precision=precision, identity=about)
             if plan is not None:
-                if world.is_main:
-                    warmed(found, plan, device=str(world.device))  # extracts what the others then find there
-                distributed.barrier(world)
-                found = warmed(found, plan, device=str(world.device))
+                found = warmed(found, plan, device=str(world.device), world=world)
             done = experiments.train_denoiser(settings, found, out, world=world, checkpoint_every=checkpoint_every)
             if world.is_main:
                 m, loss = done.record.metrics, done.record.series["loss"]

@@ -23,15 +23,14 @@ from diffusab_book.report.report_images import Images, builtin_images, hidden, o
 from diffusab_book.report.report_types import CROPS, DTYPES, Options, Profile, Report, ReportError
 from diffusab_core.autoencoders import Autoencoder, AutoencoderError, Posterior
 from diffusab_core.autoencoders.sources import (
-    LatentsFile,
     OwnAutoencoder,
     blame,
     open_factory,
-    open_latents,
     open_model,
 )
 from diffusab_core.data import resize_to, rgb01, stack
 from diffusab_core.experiments import records
+from diffusab_core.latents.file import LatentsFile, open_latents
 from diffusab_core.spectrum import STATISTICS, ProfileAccumulator, high_frequency_share
 
 Source = Autoencoder | OwnAutoencoder | LatentsFile
@@ -122,7 +121,7 @@ def measure(
     Args:
         models: Shipped names, diffusers folders, hub ids.
         factories: ``file.py:function``, see :func:`~diffusab_core.autoencoders.sources.open_factory`.
-        latents: Safetensors files, see :func:`~diffusab_core.autoencoders.sources.open_latents`.
+        latents: Safetensors files, see :func:`~diffusab_core.latents.file.open_latents`.
         latents_key: Which tensor of those files.
         images: Anything that :func:`~diffusab_core.data.open.open_images` opens: a folder of images, shards, a table;
             ``None`` takes the built-in held-out photographs.

@@ -1,91 +1,25 @@
 """What a denoiser is trained on: posteriors of latents, encoded on the fly or cached."""
 
-from diffusab_core.latents.base import (
-    STATISTICS_SAMPLES,
-    Latents,
-    TensorLatents,
-    channel_statistics,
-    check_labels,
-    spread,
-)
-from diffusab_core.latents.cache import (
-    LatentCache,
-    open_cache,
-)
-from diffusab_core.latents.encoded import (
-    PRECISIONS,
-    EncodedLatents,
-    check_low_pass,
-    check_precision,
-    encode,
-    latent_shape,
-    without_high_frequencies,
-)
-from diffusab_core.latents.extraction import (
-    Extraction,
-    extract,
-)
-from diffusab_core.latents.files import (
-    DTYPES,
-    INDEX,
-    CacheError,
-    check_shard,
-    file_name,
-    read_index,
-    refuse_foreign,
-    refuse_other,
-    sha256,
-    sole_writer,
-    write_index,
-    write_shard,
-)
-from diffusab_core.latents.identity import (
-    LatentsError,
-    images_found,
-    images_identity,
-    item_name,
-    names_of,
-    parts,
-    tensors_digest,
-    weights_digest,
-)
+from diffusab_core.latents.base import Latents, TensorLatents, channel_statistics
+from diffusab_core.latents.cache import CacheError, LatentCache, open_cache
+from diffusab_core.latents.encoded import EncodedLatents, encode
+from diffusab_core.latents.extraction import Extraction, extract
+from diffusab_core.latents.file import LatentsFile, open_latents
+from diffusab_core.latents.identity import LatentsError, weights_digest
 
 __all__ = [
-    "DTYPES",
-    "INDEX",
-    "PRECISIONS",
-    "STATISTICS_SAMPLES",
     "CacheError",
     "EncodedLatents",
     "Extraction",
     "LatentCache",
     "Latents",
     "LatentsError",
+    "LatentsFile",
     "TensorLatents",
     "channel_statistics",
-    "check_labels",
-    "check_low_pass",
-    "check_precision",
-    "check_shard",
     "encode",
     "extract",
-    "file_name",
-    "images_found",
-    "images_identity",
-    "item_name",
-    "latent_shape",
-    "names_of",
     "open_cache",
-    "parts",
-    "read_index",
-    "refuse_foreign",
-    "refuse_other",
-    "sha256",
-    "sole_writer",
-    "spread",
-    "tensors_digest",
+    "open_latents",
     "weights_digest",
-    "without_high_frequencies",
-    "write_index",
-    "write_shard",
 ]

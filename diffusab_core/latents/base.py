@@ -20,7 +20,8 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from diffusab_core.latents.identity import LatentsError, tensors_digest
+from diffusab_core.files import digest_tensors
+from diffusab_core.latents.identity import LatentsError
 from diffusab_core.training import generator_at
 
 #: How many posterior samples the statistics of a channel are taken over, where there are as many.
@@ -89,24 +90,15 @@ class Latents:
             raise IndexError(f"item {outside} is outside {self._count} latents")
         if flipped is None or not any(flipped):
             return self._read(indices, False)
-        if len(flipped) != len(indices):
-            raise ValueError(f"flipped says {len(flipped)} things of {len(indices)} items")
         if not self.flips:
             raise LatentsError("these latents were stored without those of the mirrored images; extract with flips")
         if all(flipped):
             return self._read(indices, True)
-        mirrored = torch.tensor([bool(flip) for flip in flipped])
-        plain = self._read([i for i, flip in zip(indices, flipped, strict=True) if not flip], False)
-        other = self._read([i for i, flip in zip(indices, flipped, strict=True) if flip], True)
-        joined = []
-        for a, b in zip(plain, other, strict=True):
-            if a is None:
-                joined.append(None)
-                continue
-            whole = a.new_empty(len(indices), *a.shape[1:])
-            whole[~mirrored], whole[mirrored] = a, b
-            joined.append(whole)
-        return tuple(joined)
+        pairs = list(zip(indices, flipped, strict=True))
+        plain, other = (self._read([i for i, flip in pairs if bool(flip) == want], want) for want in (False, True))
+        # Where each item's row is in the plain ones followed by the mirrored ones.
+        rows = torch.tensor([bool(flip) for flip in flipped]).argsort(stable=True).argsort()
+        return tuple(None if a is None else torch.cat([a, b])[rows] for a, b in zip(plain, other, strict=True))
 
     # -- Normalisation
 
@@ -171,24 +163,17 @@ def channel_statistics(
     """
     indices = spread(len(latents), samples)
     total = torch.zeros(2, latents.shape[0], dtype=torch.float64)
-    for z in tqdm(
-        _samples(latents, indices),
-        total=-(-len(indices) // _CHUNK),
-        desc="statistics",
-        unit="batch",
-        disable=None if progress is None else not progress,
-        leave=False,
-    ):
+    hide = None if progress is None else not progress
+    for z in tqdm(_samples(latents, indices), "statistics", -(-len(indices) // _CHUNK), unit="batch", disable=hide):
         z = z.double().transpose(0, 1).flatten(1)  # (C, n * positions)
         total += torch.stack([z.sum(1), z.square().sum(1)])
     mean, square = total / (len(indices) * np.prod(latents.shape[1:]))
     std = (square - mean.square()).clamp_min(0).sqrt()
     constant = torch.nonzero(std <= 1e-7 * mean.abs().clamp_min(1e-30)).flatten().tolist()
     if constant:
-        raise LatentsError(
-            f"channel {constant[0]} of the latents is {mean[constant[0]].item():.6g} everywhere in {len(indices)} "
-            "samples, so it cannot be normalised"
-        )
+        k = constant[0]
+        raise LatentsError(f"channel {k} of the latents is {mean[k].item():.6g} everywhere in {len(indices)} samples, "
+                           "so it cannot be normalised")  # fmt: skip
     return mean.float(), std.float()
 
 
@@ -232,12 +217,8 @@ class TensorLatents(Latents):
         if mean.ndim not in (4, 5):
             raise LatentsError(f"latents are (N, C, h, w) or (N, C, t, h, w), got shape {tuple(mean.shape)}")
         pairs = [(mean, std)] + ([flipped] if flipped is not None else [])
-        self._pairs = [
-            (m.detach().float().cpu(), torch.zeros_like(m, dtype=torch.float32, device="cpu"))
-            if s is None
-            else (m.detach().float().cpu(), s.detach().float().cpu())
-            for m, s in pairs
-        ]
+        pairs = [(m, torch.zeros_like(m) if s is None else s) for m, s in pairs]
+        self._pairs = [(m.detach().float().cpu(), s.detach().float().cpu()) for m, s in pairs]
         wrong = next((tuple(t.shape) for pair in self._pairs for t in pair if t.shape != mean.shape), None)
         if wrong is not None:
             raise LatentsError(f"all of these tensors must have the shape of the mean {tuple(mean.shape)}, got {wrong}")
@@ -249,7 +230,7 @@ class TensorLatents(Latents):
         check_labels(self._labels, len(class_names))
         if identity is None:
             held = [t for pair in self._pairs for t in pair] + ([] if self._labels is None else [self._labels])
-            identity = {"tensors": tensors_digest(held), "count": len(mean)}
+            identity = {"tensors": digest_tensors(held), "count": len(mean)}
         super().__init__(len(mean), mean.shape[1:], class_names, identity, flips=flipped is not None)
 
     def _read(self, indices: Sequence[int], flipped: bool) -> tuple[Tensor, Tensor, Tensor | None]:

@@ -1,15 +1,17 @@
 """Encoding a dataset once, into a cache of latents that :class:`~diffusab_core.latents.cache.LatentCache` reads.
 
-A shard is written under another name, flushed to the disk and renamed, and only then entered in the index with its
-SHA-256. So an extraction that is killed goes on after the last whole shard, and ends with the same bytes.
+A shard is written whole or not at all, and only then entered in the index with its SHA-256. So an extraction that is
+killed goes on after the last whole shard, and ends with the same bytes. Under torchrun the processes share the shards,
+and meet after each round of them, so that none waits for another longer than a shard takes.
 """
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -24,11 +26,12 @@ from diffusab_core import autoencoders
 from diffusab_core.autoencoders import Autoencoder
 from diffusab_core.data.open import WORDS, open_images
 from diffusab_core.data.stores import CROPS, StoredImages
-from diffusab_core.latents import encoded as encoding
-from diffusab_core.latents import files
+from diffusab_core.latents import cache as caches
+from diffusab_core.latents import encoded
 from diffusab_core.latents.base import STATISTICS_SAMPLES, channel_statistics, check_labels
 from diffusab_core.latents.cache import LatentCache
 from diffusab_core.latents.identity import LatentsError, images_identity, item_name, names_of, parts, weights_digest
+from diffusab_core.training.world import World, barrier, from_main, gather
 
 
 @dataclass(frozen=True)
@@ -36,8 +39,7 @@ class Extraction:
     """What to extract.
 
     Attributes:
-        model: Shipped name, diffusers folder or hub id, as :func:`diffusab_core.autoencoders.load` takes
-            it.
+        model: Shipped name, diffusers folder or hub id, as :func:`diffusab_core.autoencoders.load` takes it.
         images: As :func:`diffusab_core.data.open.open_images` takes it.
         resolution: Side of the square images in pixels.
         crop: ``"center"`` or ``"random"``, one random crop of each image; of no concern to ``photos`` and ``leaves``.
@@ -52,6 +54,9 @@ class Extraction:
         shard_size: Latents in a shard.
         low_pass: Radius in cycles per pixel beyond which images lose their frequencies before they are encoded, after
             cropping; ``None``: whole images.
+
+    Raises:
+        LatentsError: A value is outside its range.
     """
 
     model: str
@@ -73,10 +78,10 @@ class Extraction:
             value = getattr(self, name)
             if value is not None and value < least:
                 raise LatentsError(f"{name} must be at least {least}, got {value}")
-        for name, choices in (("crop", CROPS), ("dtype", files.DTYPES), ("precision", encoding.PRECISIONS)):
+        for name, choices in (("crop", CROPS), ("dtype", caches.DTYPES), ("precision", encoded.PRECISIONS)):
             if getattr(self, name) not in choices:
                 raise LatentsError(f"{name} is one of {', '.join(choices)}, got {getattr(self, name)!r}")
-        encoding.check_low_pass(self.low_pass)
+        encoded.check_low_pass(self.low_pass)
 
 
 def extract(
@@ -87,6 +92,7 @@ def extract(
     batch_size: int = 16,
     workers: int = 0,
     progress: bool = True,
+    world: World | None = None,
 ) -> LatentCache:
     """Encode a dataset into a cache.
 
@@ -96,44 +102,67 @@ def extract(
     Args:
         settings: What to extract.
         out: Folder of the cache; new, empty, or one that the same settings have begun.
-        dataset: What to encode, map-style, by default what ``settings.images`` opens. Items as in
-            :class:`~diffusab_core.latents.encoded.EncodedLatents`, so clips, too; ``settings.images`` then only names
-            it.
+        dataset: What to encode, map-style, by default what ``settings.images`` opens. Items are those of
+            :class:`~diffusab_core.latents.encoded.EncodedLatents`, so clips, too; ``settings.images`` only names it.
         batch_size: Images encoded at a time.
         workers: Processes that read images ahead; 0 reads in this one.
         progress: Show progress bars.
+        world: Processes that all make this call, to share the shards; the cache is the same. ``None``: this one alone.
 
     Raises:
         AutoencoderError: The model cannot be opened.
         CacheError: ``out`` cannot be written to, holds other files or latents of other settings (every difference is
             named), or a damaged shard.
+        ImagesError: Images that cannot be opened or used.
         LatentsError: A latent is not finite, beyond the range of the stored type, or not of the shape of the others.
-        ValueError: Images that cannot be opened or used.
     """
     if batch_size < 1 or workers < 0:
         raise LatentsError(f"batch_size must be at least 1 and workers at least 0, got {batch_size} and {workers}")
-    folder = Path(out)
-    if folder.exists() and not (folder / files.INDEX).is_file():
-        files.refuse_foreign(folder)
+    world, folder = world or World(), Path(out)
+    if folder.exists() and not (folder / caches.INDEX).is_file():
+        caches.refuse_foreign(folder)
     autoencoder = autoencoders.load(settings.model, settings.device)
     if dataset is None:
         autoencoder.latent_shape(settings.resolution, settings.resolution)  # before any image is looked at
-    identity = _identity(settings, autoencoder)
-    if (folder / files.INDEX).is_file():
-        index = files.read_index(folder)
-        files.refuse_other(folder, index["identity"] | {"shard_size": index["shard_size"]},
-                      identity | {"shard_size": settings.shard_size})  # fmt: skip
+    identity = _identify(settings, autoencoder)
+    if (folder / caches.INDEX).is_file():
+        index = caches.read_index(folder)
+        caches.refuse_other(folder, index["identity"] | {"shard_size": index["shard_size"]},
+                            identity | {"shard_size": settings.shard_size})  # fmt: skip
         if index["complete"] and all((folder / shard["file"]).exists() for shard in index["shards"]):
             return LatentCache(folder)
-    images = _images(settings, progress) if dataset is None else dataset
-    with files.sole_writer(folder):
-        encoded, seconds = _encode_all(settings, folder, autoencoder, images, identity, batch_size, workers, progress)
+    barrier(world)  # every process has seen what was there before one writes
+    images = _open_images(settings, progress, world) if dataset is None else dataset
+    with caches.sole_writer(folder) if world.is_main else contextlib.nullcontext():
+        begun = _go_on(folder, _begin(settings, autoencoder, images, identity)) if world.is_main else {}
+        index = from_main(begun, world)
+        start, before = time.perf_counter(), sum(shard["items"] for shard in index["shards"])
+        bar = tqdm(desc="encoding", unit="image", total=index["count"], disable=not (progress and world.is_main),
+                   initial=before)  # fmt: skip
+        done = {shard["file"] for shard in index["shards"]}
+        todo = [k for k in range(-(-index["count"] // index["shard_size"])) if caches.name_shard(k) not in done]
+        mine = _encode_shards(settings, autoencoder, images, index, todo[world.rank :: world.size], batch_size, workers)
+        with bar:
+            for _ in range(0, len(todo), world.size):  # a round: one shard for each process, if there is one left
+                shard = next(mine, None)
+                found = None if shard is None else caches.write_shard(folder, *shard)
+                index["shards"] += [entry for entry in gather(found, world) if entry is not None]
+                index["shards"].sort(key=lambda entry: entry["file"])
+                if world.is_main:
+                    caches.write_index(folder, index)
+                bar.update(sum(shard["items"] for shard in index["shards"]) - bar.n)
+        seconds = time.perf_counter() - start
+        if world.is_main:
+            mean, std = channel_statistics(LatentCache(folder, finished=False), progress=None if progress else False)
+            whole = index | {"complete": True, "channel_mean": mean.tolist(), "channel_std": std.tolist()}
+            caches.write_index(folder, whole)
+    barrier(world)
     cache = LatentCache(folder)
-    cache.encoded, cache.seconds = encoded, seconds
+    cache.encoded, cache.seconds = len(cache) - before, seconds
     return cache
 
 
-def _identity(settings: Extraction, autoencoder: Autoencoder) -> dict[str, Any]:
+def _identify(settings: Extraction, autoencoder: Autoencoder) -> dict[str, Any]:
     chosen = asdict(settings)
     for name in ("device", "shard_size", *(() if settings.low_pass else ("low_pass",))):
         del chosen[name]
@@ -143,98 +172,19 @@ def _identity(settings: Extraction, autoencoder: Autoencoder) -> dict[str, Any]:
     return {"autoencoder": chosen.pop("model"), "weights": weights_digest(autoencoder), **chosen}
 
 
-def _images(settings: Extraction, progress: bool) -> Dataset:
+def _open_images(settings: Extraction, progress: bool, world: World) -> Dataset:
     endless = settings.images in WORDS
     if endless and settings.samples is None:
         raise LatentsError(f"{settings.images} are endless: say with samples how many of them")
     length = {"length": settings.samples} if endless else {}
     found = open_images(settings.images, settings.resolution, settings.crop, settings.seed, settings.labels,
-                               progress=progress, **length)  # fmt: skip
+                        progress=progress, world=world, **length)  # fmt: skip
     if isinstance(found, StoredImages) and settings.samples is not None and settings.samples < len(found):
         # The first ones of a folder of classes would be one class.
         some = np.random.default_rng(settings.seed).permutation(len(found))[: settings.samples]
         skipped, found = found.skipped, found.pick(sorted(some.tolist()))
         found.skipped = skipped
     return found
-
-
-def _encode_all(
-    settings: Extraction,
-    folder: Path,
-    autoencoder: Autoencoder,
-    images: Dataset,
-    identity: dict[str, Any],
-    batch_size: int,
-    workers: int,
-    progress: bool,
-) -> tuple[int, float]:
-    """Write the shards that are not there, the index after each of them, and at last the statistics.
-
-    Returns:
-        How many images were encoded, and the seconds that took.
-    """
-    index = _begin(settings, autoencoder, images, identity)
-    if (folder / files.INDEX).is_file():
-        before = files.read_index(folder)
-        files.refuse_other(folder, before["identity"], dict.fromkeys(before["identity"]) | index["identity"])
-        files.refuse_other(folder, before, {name: index[name] for name in ("shape", "tensors", "class_names")})
-        index = before | {"complete": False}
-        index["shards"] = [shard for shard in index["shards"] if (folder / shard["file"]).exists()]
-        for shard in index["shards"]:
-            files.check_shard(folder, index, shard)
-    else:
-        files.write_index(folder, index)  # says from the start what the shards beside it are
-    start = time.perf_counter()
-    size, count = index["shard_size"], index["count"]
-    done = {shard["file"] for shard in index["shards"]}
-    todo = [k for k in range(-(-count // size)) if files.file_name(k) not in done]
-    batches = {
-        k: [
-            list(range(i, min(i + batch_size, (k + 1) * size, count)))
-            for i in range(k * size, min((k + 1) * size, count), batch_size)
-        ]
-        for k in todo
-    }
-    loader = DataLoader(
-        _Items(images, tuple(index["image_shape"])),
-        batch_sampler=[batch for k in todo for batch in batches[k]],
-        collate_fn=_together,
-        num_workers=workers,
-        generator=torch.Generator(),  # a loader draws a seed for its workers, by default from the global state
-    )
-    stream = iter(loader)
-    bar = tqdm(desc="encoding", unit="image", total=count, disable=not progress,
-               initial=sum(shard["items"] for shard in index["shards"]))  # fmt: skip
-    with bar:
-        for k in todo:
-            tensors = _empty(index, min(size, count - k * size))
-            for batch in batches[k]:
-                x, labels = _next(stream)
-                names = [item_name(images, i) for i in batch]
-                rows = slice(batch[0] - k * size, batch[-1] + 1 - k * size)
-                for ending in ("", "_flipped") if index["flips"] else ("",):
-                    seen = encoding.without_high_frequencies(x.flip(-1) if ending else x, settings.low_pass)
-                    posterior = encoding.encode(autoencoder, seen, settings.precision, names)
-                    _store(tensors, "mean" + ending, rows, posterior.mean, names)
-                    if "std" in tensors:
-                        _store(tensors, "std" + ending, rows, posterior.std, names)
-                    elif posterior.std.any():
-                        odd = names[int(posterior.std.flatten(1).any(1).nonzero()[0])]
-                        raise LatentsError(
-                            f"{settings.model} is deterministic for {item_name(images, 0)}, not for {odd}"
-                        )
-                if "labels" in tensors:
-                    check_labels(labels, len(index["class_names"]), f"{names[0]} to {names[-1]}")
-                    tensors["labels"][rows] = labels
-                bar.update(len(batch))
-            index["shards"].append(files.write_shard(folder, k, tensors))
-            index["shards"].sort(key=lambda shard: shard["file"])
-            files.write_index(folder, index)
-    seconds = time.perf_counter() - start
-    whole = LatentCache(folder, finished=False)
-    mean, std = channel_statistics(whole, progress=None if progress else False)
-    files.write_index(folder, index | {"complete": True, "channel_mean": mean.tolist(), "channel_std": std.tolist()})
-    return sum(len(batch) for k in todo for batch in batches[k]), seconds
 
 
 def _begin(settings: Extraction, autoencoder: Autoencoder, images: Dataset, identity: dict[str, Any]) -> dict[str, Any]:
@@ -244,8 +194,8 @@ def _begin(settings: Extraction, autoencoder: Autoencoder, images: Dataset, iden
     image, label = parts(images[0])
     if settings.labels and label is None:
         raise LatentsError("labels were asked for, and the dataset's items have none")
-    shape = encoding.latent_shape(autoencoder, image)
-    gaussian = bool(encoding.encode(autoencoder, image[None], settings.precision, [item_name(images, 0)]).std.any())
+    shape = encoded.latent_shape(autoencoder, image)
+    gaussian = bool(encoded.encode(autoencoder, image[None], settings.precision, [item_name(images, 0)]).std.any())
     tensors = ["mean", "std"] if gaussian else ["mean"]
     tensors += [f"{name}_flipped" for name in tensors] if settings.flips else []
     tensors += ["labels"] if settings.labels else []
@@ -253,8 +203,8 @@ def _begin(settings: Extraction, autoencoder: Autoencoder, images: Dataset, iden
     found = {name: value for name, value in images_identity(images).items() if name not in identity}
     found["count"] = len(images)
     return {
-        "format": files.FORMAT,
-        "version": files.FORMAT_VERSION,
+        "format": caches.FORMAT,
+        "version": caches.FORMAT_VERSION,
         "complete": False,
         "identity": identity | found,
         "count": len(images),
@@ -271,6 +221,66 @@ def _begin(settings: Extraction, autoencoder: Autoencoder, images: Dataset, iden
         "statistics_samples": min(len(images), STATISTICS_SAMPLES),
         "versions": {"diffusab_core": importlib.metadata.version("diffusab_core"), "torch": torch.__version__},
     }
+
+
+def _go_on(folder: Path, index: dict[str, Any]) -> dict[str, Any]:
+    """The index that lies in the folder, with the shards that are still there; else this one, written down."""
+    if not (folder / caches.INDEX).is_file():
+        caches.write_index(folder, index)  # says from the start what the shards beside it are
+        return index
+    before = caches.read_index(folder)
+    caches.refuse_other(folder, before["identity"], dict.fromkeys(before["identity"]) | index["identity"])
+    caches.refuse_other(folder, before, {name: index[name] for name in ("shape", "tensors", "class_names")})
+    shards = [shard for shard in before["shards"] if (folder / shard["file"]).exists()]
+    for shard in shards:
+        caches.check_shard(folder, before, shard)
+    return before | {"complete": False, "shards": shards}
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Encoding
+
+
+def _encode_shards(
+    settings: Extraction, autoencoder: Autoencoder, images: Dataset, index: dict[str, Any], shards: Sequence[int],
+    batch_size: int, workers: int,
+) -> Iterator[tuple[int, dict[str, Tensor]]]:  # fmt: skip
+    """Number and tensors of each of these shards; images are read ahead over their borders."""
+    size, count = index["shard_size"], index["count"]
+    dtype, shape = caches.DTYPES[index["dtype"]][0], index["shape"]
+    ranges = {k: range(k * size, min((k + 1) * size, count)) for k in shards}
+    batches = {k: [items[i : i + batch_size] for i in range(0, len(items), batch_size)] for k, items in ranges.items()}
+    loader = DataLoader(
+        _Items(images, tuple(index["image_shape"])),
+        batch_sampler=[batch for k in shards for batch in batches[k]],
+        collate_fn=_put_together,
+        num_workers=workers,
+        generator=torch.Generator(),  # a loader draws a seed for its workers, by default from the global state
+    )
+    stream = iter(loader)
+    for k in shards:
+        tensors = {name: torch.empty(len(ranges[k]), *shape, dtype=dtype) for name in index["tensors"]}
+        if "labels" in tensors:
+            tensors["labels"] = torch.empty(len(ranges[k]), dtype=torch.int64)
+        for batch in batches[k]:
+            found = next(stream)
+            if isinstance(found, Exception):
+                raise found
+            (x, labels), names = found, [item_name(images, i) for i in batch]
+            rows = slice(batch[0] - k * size, batch[-1] + 1 - k * size)
+            for ending in ("", "_flipped") if index["flips"] else ("",):
+                seen = encoded.without_high_frequencies(x.flip(-1) if ending else x, settings.low_pass)
+                posterior = encoded.encode(autoencoder, seen, settings.precision, names)
+                _store(tensors, "mean" + ending, rows, posterior.mean, names)
+                if "std" in tensors:
+                    _store(tensors, "std" + ending, rows, posterior.std, names)
+                elif posterior.std.any():
+                    odd = names[int(posterior.std.flatten(1).any(1).nonzero()[0])]
+                    raise LatentsError(f"{settings.model} is deterministic for {item_name(images, 0)}, not for {odd}")
+            if "labels" in tensors:
+                check_labels(labels, len(index["class_names"]), f"{names[0]} to {names[-1]}")
+                tensors["labels"][rows] = labels
+        yield k, tensors
 
 
 class _Items(Dataset):
@@ -290,29 +300,12 @@ class _Items(Dataset):
         return image, label
 
 
-def _together(items: list[Any]) -> tuple[Tensor, Tensor | None] | Exception:
+def _put_together(items: list[Any]) -> tuple[Tensor, Tensor | None] | Exception:
     wrong = next((item for item in items if isinstance(item, Exception)), None)
     if wrong is not None:
         return wrong
     labels = [label for _, label in items]
     return torch.stack([image for image, _ in items]), None if None in labels else torch.tensor(labels)
-
-
-def _next(stream: Iterator[Any]) -> tuple[Tensor, Tensor | None]:
-    found = next(stream)
-    if isinstance(found, Exception):
-        raise found
-    return found
-
-
-def _empty(index: Mapping[str, Any], items: int) -> dict[str, Tensor]:
-    dtype = files.DTYPES[index["dtype"]][0]
-    return {
-        name: torch.empty(items, dtype=torch.int64)
-        if name == "labels"
-        else torch.empty(items, *index["shape"], dtype=dtype)
-        for name in index["tensors"]
-    }
 
 
 def _store(tensors: dict[str, Tensor], name: str, rows: slice, values: Tensor, names: Sequence[str]) -> None:

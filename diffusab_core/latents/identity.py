@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from diffusab_core.autoencoders import Autoencoder
-from diffusab_core.data import Photos
 from diffusab_core.data.leaves import Leaves
+from diffusab_core.data.photos import Photos
 from diffusab_core.data.stores import ImageFolder, StoredImages
+from diffusab_core.files import DiffusabError, digest_tensors
 
 
-class LatentsError(ValueError):
+class LatentsError(DiffusabError, ValueError):
     """Latents that cannot be made, read or used; the message says which and why."""
 
 
@@ -75,7 +75,7 @@ def images_found(dataset: Dataset) -> str:
             digest.update(f"{path.stat().st_size}\0".encode())
         short = digest.hexdigest()[:8]
     else:
-        short = tensors_digest([parts(dataset[i])[0] for i in (0, len(dataset) - 1)])[:8]
+        short = digest_tensors([parts(dataset[i])[0] for i in (0, len(dataset) - 1)])[:8]
     return f"{len(dataset)} ({short})"
 
 
@@ -88,14 +88,5 @@ def weights_digest(autoencoder: Autoencoder | nn.Module) -> str:
     if not state:
         raise LatentsError(f"{autoencoder.name} has no weights that can be told apart")
     digest = hashlib.sha256("\0".join(name for name, _ in state).encode())
-    digest.update(tensors_digest([value for _, value in state]).encode())
+    digest.update(digest_tensors([value for _, value in state]).encode())
     return digest.hexdigest()[:16]
-
-
-def tensors_digest(tensors: Iterable[Tensor]) -> str:
-    """SHA-256 of types, shapes and bytes."""
-    digest = hashlib.sha256()
-    for value in tensors:
-        digest.update(f"{value.dtype} {tuple(value.shape)}\0".encode())
-        digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
-    return digest.hexdigest()

@@ -1,7 +1,7 @@
-r"""FreqWarm: what a denoiser is fed at step :math:`k`, latents of low-passed images first and of whole ones later.
+r"""FreqWarm: a denoiser is fed latents of low-passed images first, and of whole ones later.
 
-The autoencoder and the loss stay as they are. At step k the denoiser sees the latents of images whose frequencies
-beyond the cutoff :math:`r(k)` are removed before they are encoded,
+The autoencoder and the loss stay as they are. At step :math:`k` the denoiser sees the latents of images whose
+frequencies beyond the cutoff :math:`r(k)` are removed before they are encoded,
 
 .. math:: z_k = E\bigl(F^{-1}(M_{r(k)} \cdot F(x))\bigr), \qquad M_r(f) = [\, |f| \le r \,],
 
@@ -24,10 +24,16 @@ from dataclasses import asdict, dataclass
 
 from torch import Tensor
 
-from diffusab_core.latents import Latents, LatentsError
+from diffusab_core.files import differences
+from diffusab_core.latents.base import Latents
 from diffusab_core.latents.cache import LatentCache
 from diffusab_core.latents.encoded import EncodedLatents
 from diffusab_core.latents.extraction import Extraction, extract
+from diffusab_core.latents.identity import LatentsError
+from diffusab_core.training.world import World
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The cutoff of a step
 
 #: Beyond this radius there are no frequencies: the corner of the spectrum, in cycles per pixel.
 EVERYTHING = math.sqrt(0.5)
@@ -67,13 +73,15 @@ class FreqWarm:
 
     def cutoff(self, step: int) -> float:
         """The radius at a step (from 0), in cycles per pixel; infinite from ``warmup_steps`` on."""
-        if step < 0:
-            raise LatentsError(f"steps count from 0, got {step}")
         if step >= self.warmup_steps:
             return math.inf
         u = step / self.warmup_steps
         share = {"hard": 0.0, "linear": u, "cosine": (1 - math.cos(math.pi * u)) / 2}[self.schedule]
         return self.r0 + (EVERYTHING - self.r0) * share
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The latents of a step
 
 
 class WarmedLatents(Latents):
@@ -105,9 +113,8 @@ class WarmedLatents(Latents):
                 raise LatentsError(f"no latents of images cut at {curriculum.r0} cycles per pixel or below were given, "
                                    f"only at {', '.join(f'{r:g}' for r in self.low_passed) or 'none'}")  # fmt: skip
             about["radii"] = list(self.low_passed)
-        super().__init__(
-            len(whole), whole.shape, whole.class_names, whole.identity | {"curriculum": about}, whole.flips
-        )
+        identity = whole.identity | {"curriculum": about}
+        super().__init__(len(whole), whole.shape, whole.class_names, identity, whole.flips)
 
     @property
     def statistics(self) -> tuple[Tensor, Tensor]:
@@ -138,42 +145,20 @@ def _check_same(whole: Latents, other: Latents, radius: float) -> None:
     if found != radius:
         cut = f"cut at {found}" if found is not None else "not cut"
         raise LatentsError(f"latents of images cut at {radius} cycles per pixel were expected, these are {cut}")
-    a, b = dict(whole.identity), {k: v for k, v in other.identity.items() if k != "low_pass"}
-    a |= {"shape": whole.shape, "flips": whole.flips, "classes": whole.class_names, "count": len(whole)}
-    b |= {"shape": other.shape, "flips": other.flips, "classes": other.class_names, "count": len(other)}
-    different = [f"{k} {a.get(k)!r} and {b.get(k)!r}" for k in {**a, **b} if a.get(k) != b.get(k)]
-    if different:
-        raise LatentsError(f"the latents of whole and of low-passed images are not of the same: {'; '.join(different)}")
+    a, b = (
+        {name: value for name, value in latents.identity.items() if name != "low_pass"}
+        | {"shape": latents.shape, "flips": latents.flips, "classes": latents.class_names, "count": len(latents)}
+        for latents in (whole, other)
+    )
+    if different := differences(a, b, word="and"):
+        raise LatentsError(f"the latents of whole and of low-passed images are not of the same: {different}")
 
 
-def low_passed_cache(cache: LatentCache, radius: float, *, device: str = "cpu", batch_size: int = 16) -> LatentCache:
-    """The cache of the same images low-passed, beside the given one; extracted first unless it is there.
-
-    Args:
-        cache: Of the whole images, from :func:`~diffusab_core.latents.extraction.extract` on images that it opened
-            itself.
-        radius: In cycles per pixel.
-        device: Where to encode.
-        batch_size: Images encoded at a time.
-
-    Raises:
-        LatentsError: The cache does not say all that is needed to make another like it.
-        ValueError: As :func:`~diffusab_core.latents.extraction.extract`.
-    """
-    found = cache.identity
-    names = ("images", "resolution", "crop", "samples", "flips", "labels", "seed", "precision", "dtype")
-    missing = [name for name in ("autoencoder", *names) if name not in found]
-    if missing:
-        raise LatentsError(f"{cache.path} does not say its {missing[0]}: extract the low-passed latents by hand")
-    images = found["images"]
-    settings = Extraction(
-        found["autoencoder"], device=device, shard_size=cache.index["shard_size"], low_pass=radius,
-        **{name: found[name] for name in names} | {"images": images if isinstance(images, str) else tuple(images)},
-    )  # fmt: skip
-    return extract(settings, cache.path.with_name(f"{cache.path.name}-low{radius:g}"), batch_size=batch_size)
+# ---------------------------------------------------------------------------------------------------------------------
+# From any latents
 
 
-def warmed(latents: Latents, curriculum: FreqWarm, *, device: str = "cpu") -> WarmedLatents:
+def warmed(latents: Latents, curriculum: FreqWarm, *, device: str = "cpu", world: World | None = None) -> WarmedLatents:
     """A curriculum on any latents: on the fly where they are encoded when asked for, from two caches where stored.
 
     Args:
@@ -181,6 +166,7 @@ def warmed(latents: Latents, curriculum: FreqWarm, *, device: str = "cpu") -> Wa
         curriculum: The cutoff of each step. From caches only ``"hard"`` is what it says; other schedules would need a
             cache for each radius (:class:`WarmedLatents` takes them).
         device: Where the second cache is encoded.
+        world: Processes that all make this call, to share the encoding.
 
     Raises:
         LatentsError: A schedule that widens on a cache, or a cache that another cannot be made from.
@@ -193,4 +179,34 @@ def warmed(latents: Latents, curriculum: FreqWarm, *, device: str = "cpu") -> Wa
         )
     if not isinstance(latents, LatentCache):
         raise LatentsError(f"a {type(latents).__name__} does not know its images: give latents of low-passed ones, too")
-    return WarmedLatents(latents, curriculum, {curriculum.r0: low_passed_cache(latents, curriculum.r0, device=device)})
+    low = low_passed_cache(latents, curriculum.r0, device=device, world=world)
+    return WarmedLatents(latents, curriculum, {curriculum.r0: low})
+
+
+def low_passed_cache(
+    cache: LatentCache, radius: float, *, device: str = "cpu", batch_size: int = 16, world: World | None = None
+) -> LatentCache:
+    """The cache of the same images low-passed, beside the given one; extracted first unless it is there.
+
+    Args:
+        cache: Of the whole images; :func:`~diffusab_core.latents.extraction.extract` has opened them itself.
+        radius: In cycles per pixel.
+        device: Where to encode.
+        batch_size: Images encoded at a time.
+        world: Processes that all make this call, to share the encoding.
+
+    Raises:
+        LatentsError: The cache does not say all that is needed to make another like it.
+        ImagesError: As :func:`~diffusab_core.latents.extraction.extract`.
+    """
+    found = cache.identity
+    names = ("images", "resolution", "crop", "samples", "flips", "labels", "seed", "precision", "dtype")
+    missing = [name for name in ("autoencoder", *names) if name not in found]
+    if missing:
+        raise LatentsError(f"{cache.path} does not say its {missing[0]}: extract the low-passed latents by hand")
+    chosen = {name: tuple(found[name]) if isinstance(found[name], list) else found[name] for name in names}
+    settings = Extraction(
+        found["autoencoder"], device=device, shard_size=cache.index["shard_size"], low_pass=radius, **chosen
+    )
+    folder = cache.path.with_name(f"{cache.path.name}-low{radius:g}")
+    return extract(settings, folder, batch_size=batch_size, world=world)

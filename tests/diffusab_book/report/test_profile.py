@@ -24,10 +24,9 @@ from diffusab_book.cli import app
 from diffusab_book.report import report, report_images, report_output
 from diffusab_book.report.report_types import Options, ReportError
 from diffusab_core import autoencoders, data
-from diffusab_core.autoencoders import sources
-from diffusab_core.autoencoders.sources import SourceError, open_latents
 from diffusab_core.data.leaves import Leaves
 from diffusab_core.experiments import records
+from diffusab_core.latents import open_latents
 from diffusab_core.spectrum import STATISTICS, frequency_profile, high_frequency_energy_ratio
 
 QUICK = ["--resolution", "64", "--samples", "6", "--batch-size", "4", "--device", "cpu"]
@@ -170,7 +169,7 @@ def test_factory_is_a_model_like_any_other(code, photos):
 
 def test_latents_of_a_file_are_read_up_to_the_number_of_samples(latents):
     (model,) = report.measure(latents=[str(latents)], options=SMALL).models
-    z = sources.open_latents(latents).read(0, 6)
+    z = open_latents(latents).read(0, 6)
     assert (model.kind, model.items) == ("latents", 6)
     torch.testing.assert_close(
         torch.tensor(model.profiles["ratio_of_means"], dtype=torch.float32), frequency_profile(z), rtol=1e-4, atol=0
@@ -339,26 +338,6 @@ def test_folder_with_pickled_weights_only_is_refused(tmp_path, folder):
     (tmp_path / "old" / "diffusion_pytorch_model.bin").write_bytes(pickle.dumps(Payload(tmp_path / "trace")))
     assert_fails(run(tmp_path / "old", "--out", out, *QUICK), out, "pickled weights are never loaded")
     assert not (tmp_path / "trace").exists()
-
-
-def test_latents_files_that_cannot_be_used(tmp_path, latents):
-    save_file({"a": torch.zeros(1, 1, 8, 8), "b": torch.zeros(1, 1, 8, 8)}, tmp_path / "two.safetensors")
-    save_file({"a": torch.zeros(2, 8, 8)}, tmp_path / "flat.safetensors")
-    save_file({"a": torch.zeros(2, 1, 8, 8, dtype=torch.int64)}, tmp_path / "int.safetensors")
-    save_file({"a": torch.zeros(0, 1, 8, 8)}, tmp_path / "none.safetensors")
-    (tmp_path / "cut.safetensors").write_bytes(latents.read_bytes()[:200])
-    for name, key, said in [
-        ("nowhere.safetensors", None, "there is no file"),
-        ("two.safetensors", None, "holds 2 tensors, name one with --latents-key: a, b"),
-        ("two.safetensors", "c", "has no tensor 'c'; it has a, b"),
-        ("flat.safetensors", None, r"shape \(2, 8, 8\)"),
-        ("int.safetensors", None, "is I64"),
-        ("none.safetensors", None, r"\(0, 1, 8, 8\)"),
-        ("cut.safetensors", None, "cannot be read as safetensors"),
-    ]:
-        with pytest.raises(SourceError, match=said):
-            open_latents(tmp_path / name, key)
-    assert open_latents(tmp_path / "two.safetensors", "b").key == "b"
 
 
 # ---------------------------------------------------------------------------------------------------------------------

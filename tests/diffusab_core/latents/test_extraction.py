@@ -9,20 +9,21 @@ import diffusers
 import numpy as np
 import pytest
 import torch
+from diffusab_core.latents.files import CacheError
 from PIL import Image
 from safetensors.torch import load_file
 from small_extraction import SMALL
 
-from diffusab_core import autoencoders
+from diffusab_core import autoencoders, files
 from diffusab_core.data import Photos
+from diffusab_core.data import open as opening
 from diffusab_core.data.leaves import Leaves, leaf_clip
 from diffusab_core.latents import LatentsError, TensorLatents, extraction
+from diffusab_core.latents import cache as caches
 from diffusab_core.latents import encoded as encoding
-from diffusab_core.latents import files as latent_files
-from diffusab_core.latents.cache import LatentCache, open_cache
+from diffusab_core.latents.cache import CacheError, LatentCache, open_cache
 from diffusab_core.latents.encoded import EncodedLatents
 from diffusab_core.latents.extraction import extract
-from diffusab_core.latents.files import CacheError
 
 
 @pytest.fixture(scope="module")
@@ -70,9 +71,9 @@ def test_a_cache_equals_encoding_on_the_fly(finished, autoencoder, leaves, tmp_p
 
 
 def test_shards_are_plain_safetensors_in_the_order_of_the_items(finished):
-    files = sorted(finished.glob("*.safetensors"))
-    assert [len(load_file(file)["mean"]) for file in files] == [8, 8, 6]
-    whole = {name: torch.cat([load_file(file)[name] for file in files]) for name in load_file(files[0])}
+    shards = sorted(finished.glob("*.safetensors"))
+    assert [len(load_file(file)["mean"]) for file in shards] == [8, 8, 6]
+    whole = {name: torch.cat([load_file(file)[name] for file in shards]) for name in load_file(shards[0])}
     assert whole.keys() == {"mean", "std", "mean_flipped", "std_flipped", "labels"}
     assert whole["mean"].dtype == torch.float16
     mean, std, y = LatentCache(finished).posterior(range(22), [True] * 22)
@@ -195,7 +196,7 @@ class Killed(BaseException):
 
 
 def test_killed_at_any_moment_of_writing_it_ends_with_the_same_bytes(finished, tmp_path, monkeypatch):
-    flush, calls = latent_files._flush, 0
+    flush, calls = files.flush, 0
 
     def kill_at(number):
         def counting(path):
@@ -210,11 +211,11 @@ def test_killed_at_any_moment_of_writing_it_ends_with_the_same_bytes(finished, t
     # Two flushes an index or a shard: 3 shards, an index before, after each and at the end make 16.
     for number in range(1, 17):
         folder, calls = tmp_path / str(number), 0
-        monkeypatch.setattr(latent_files, "_flush", kill_at(number))
+        monkeypatch.setattr(files, "flush", kill_at(number))
         with pytest.raises(Killed):
             extract(SMALL, folder, batch_size=4, progress=False)
-        monkeypatch.setattr(latent_files, "_flush", flush)
-        whole = len(latent_files.read_index(folder)["shards"]) if (folder / "latents.json").exists() else 0
+        monkeypatch.setattr(files, "flush", flush)
+        whole = len(caches.read_index(folder)["shards"]) if (folder / "latents.json").exists() else 0
         if number <= 14:
             with pytest.raises(CacheError, match=r"unfinished|no latent cache"):
                 LatentCache(folder)
@@ -231,7 +232,7 @@ def test_an_image_that_fails_half_way_costs_one_shard(finished, tmp_path, monkey
                 raise OSError("the disk went away")
             return super().__getitem__(index)
 
-    monkeypatch.setattr(extraction.shards, "Leaves", Fails)
+    monkeypatch.setattr(opening, "Leaves", Fails)
     with pytest.raises(OSError, match="the disk went away"):
         extract(SMALL, tmp_path / "c", batch_size=4, progress=False)
     monkeypatch.undo()
@@ -245,7 +246,7 @@ def test_an_image_that_fails_half_way_costs_one_shard(finished, tmp_path, monkey
 def test_a_finished_cache_is_only_read(finished, monkeypatch):
     before = {path: path.stat().st_mtime_ns for path in finished.iterdir()}
     monkeypatch.setattr(encoding, "encode", None)
-    monkeypatch.setattr(extraction.shards, "open_images", None)
+    monkeypatch.setattr(extraction, "open_images", None)
     assert extract(SMALL, finished).encoded == 0
     assert {path: path.stat().st_mtime_ns for path in finished.iterdir()} == before
 
@@ -260,7 +261,7 @@ def test_a_deleted_shard_is_made_anew(cache, finished):
 
 def test_two_processes_do_not_write_one_cache(tmp_path):
     with (
-        latent_files.sole_writer(tmp_path / "c"),
+        caches.sole_writer(tmp_path / "c"),
         pytest.raises(CacheError, match="another process is extracting into"),
     ):
         extract(SMALL, tmp_path / "c", progress=False)

@@ -1,18 +1,20 @@
 """How a cache of latents is read: damage is found and named, another cache is refused, and only rows are loaded."""
 
 import pickle
+import resource
 import tracemalloc
+from dataclasses import replace
 
 import pytest
 import torch
+from diffusab_core.latents.files import CacheError
 from safetensors.torch import load_file, save_file
 from small_extraction import SMALL
 
 from diffusab_core import autoencoders
-from diffusab_core.latents import files as latent_files
-from diffusab_core.latents.cache import LatentCache, open_cache
+from diffusab_core.latents import cache as caches
+from diffusab_core.latents.cache import CacheError, LatentCache, open_cache
 from diffusab_core.latents.extraction import extract
-from diffusab_core.latents.files import CacheError
 from diffusab_core.latents.identity import weights_digest
 
 
@@ -63,9 +65,9 @@ def test_a_shard_of_another_layout_is_refused_even_if_it_has_the_right_size(cach
     tensors = load_file(path)
     save_file({name: t.view(torch.bfloat16) if t.dtype == torch.float16 else t for name, t in tensors.items()}, path)
     path.write_bytes(path.read_bytes().ljust((cache / "shard-00001.safetensors").stat().st_size, b"\0"))
-    index = latent_files.read_index(cache)
+    index = caches.read_index(cache)
     index["shards"][0]["bytes"] = path.stat().st_size
-    latent_files.write_index(cache, index)
+    caches.write_index(cache, index)
     with pytest.raises(CacheError, match=r"shard-00000\.safetensors is damaged: its header says .*BF16.* instead of"):
         open_cache(cache)
 
@@ -111,17 +113,32 @@ def test_a_cache_of_another_autoencoder_is_refused_on_opening(finished, autoenco
 # Memory
 
 
+def test_more_shards_than_files_may_be_open(tmp_path):
+    """ImageNet has 1252 shards, and a batch touches most of them."""
+    settings = replace(SMALL, samples=150, shard_size=1, labels=False, flips=False)
+    opened = extract(settings, tmp_path / "c", progress=False)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with (tmp_path / "c" / "latents.json").open() as file:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (file.fileno() + 50, hard))
+    try:
+        mean, _, _ = opened.posterior(range(150))
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    shards = sorted((tmp_path / "c").glob("*.safetensors"))
+    assert torch.equal(mean, torch.cat([load_file(shard)["mean"] for shard in shards]).float())
+
+
 def test_reading_a_few_rows_reads_a_few_rows(tmp_path):
-    shape, index = (16, 32, 32), {"format": latent_files.FORMAT, "version": 1, "complete": True, "count": 1024}
+    shape, index = (16, 32, 32), {"format": caches.FORMAT, "version": 1, "complete": True, "count": 1024}
     index |= {"shape": list(shape), "dtype": "float16", "flips": False, "class_names": [], "tensors": ["mean", "std"]}
     index |= {"shard_size": 512, "shards": [], "skipped": [], "skipped_count": 0, "identity": {}}
     index |= {"channel_mean": [0.0] * 16, "channel_std": [1.0] * 16}
-    latent_files.write_index(tmp_path, index)
+    caches.write_index(tmp_path, index)
     rows = torch.arange(1024).half()[:, None, None, None].expand(-1, *shape)
     for k in range(2):
         part = rows[512 * k : 512 * (k + 1)].contiguous()
-        index["shards"].append(latent_files.write_shard(tmp_path, k, {"mean": part, "std": part.clone()}))
-    latent_files.write_index(tmp_path, index)
+        index["shards"].append(caches.write_shard(tmp_path, k, {"mean": part, "std": part.clone()}))
+    caches.write_index(tmp_path, index)
     tracemalloc.start()
     try:
         cache = open_cache(tmp_path)

@@ -2,9 +2,9 @@
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
-from diffusab_core import latents
-from diffusab_core.latents import LatentsError, TensorLatents, spread
+from diffusab_core.latents import LatentsError, TensorLatents, base, open_latents
 
 # ---------------------------------------------------------------------------------------------------------------------
 # Statistics and normalisation
@@ -29,14 +29,14 @@ def test_statistics_are_over_2048_items_spread_over_all():
     mean[::2] = torch.tensor([3.0, 5.0])  # every other one: exactly those that an even spread takes
     found = TensorLatents(mean)
     assert (found.channel_mean.item(), found.channel_std.item()) == (4.0, 1.0)
-    assert spread(10, 4) == [0, 2, 5, 7]
-    assert spread(3, 2048) == [0, 1, 2]
+    assert base.spread(10, 4) == [0, 2, 5, 7]
+    assert base.spread(3, 2048) == [0, 1, 2]
 
 
 def test_noise_of_an_item_does_not_depend_on_how_many_there_are():
     mean, std = torch.zeros(2100, 2, 1, 1), torch.ones(2100, 2, 1, 1)
-    (some,) = latents._samples(TensorLatents(mean, std), [5, 2000])
-    more = torch.cat(list(latents._samples(TensorLatents(mean, std), list(range(2100)))))
+    (some,) = base._samples(TensorLatents(mean, std), [5, 2000])
+    more = torch.cat(list(base._samples(TensorLatents(mean, std), list(range(2100)))))
     assert torch.equal(some, more[[5, 2000]])
     assert abs(more.std().item() - 1) < 0.05
 
@@ -96,3 +96,34 @@ def test_what_cannot_be_given_is_refused():
         TensorLatents(mean, labels=torch.zeros(5, dtype=torch.long))
     with pytest.raises(LatentsError, match="the dataset is empty"):
         TensorLatents(mean[:0])
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# From a file
+
+
+def test_latents_files_that_cannot_be_used(tmp_path):
+    save_file({"a": torch.zeros(1, 1, 8, 8), "b": torch.zeros(1, 1, 8, 8)}, tmp_path / "two.safetensors")
+    save_file({"a": torch.zeros(2, 8, 8)}, tmp_path / "flat.safetensors")
+    save_file({"a": torch.zeros(2, 1, 8, 8, dtype=torch.int64)}, tmp_path / "int.safetensors")
+    save_file({"a": torch.zeros(0, 1, 8, 8)}, tmp_path / "none.safetensors")
+    whole = torch.randn(3, 2, 4, 4)
+    save_file({"z": whole}, tmp_path / "whole.safetensors")
+    (tmp_path / "cut.safetensors").write_bytes((tmp_path / "whole.safetensors").read_bytes()[:200])
+    (tmp_path / "z.pt").touch()
+    for name, key, said in [
+        ("nowhere.safetensors", None, "there is no file"),
+        ("two.safetensors", None, "holds 2 tensors, name one with --latents-key: a, b"),
+        ("two.safetensors", "c", "has no tensor 'c'; it has a, b"),
+        ("flat.safetensors", None, r"shape \(2, 8, 8\)"),
+        ("int.safetensors", None, "is I64"),
+        ("none.safetensors", None, r"\(0, 1, 8, 8\)"),
+        ("z.pt", None, "is a pickle"),
+        ("cut.safetensors", None, "cannot be read as safetensors"),
+    ]:
+        with pytest.raises(LatentsError, match=said):
+            open_latents(tmp_path / name, key)
+    assert open_latents(tmp_path / "two.safetensors", "b").key == "b"
+    found = open_latents(tmp_path / "whole.safetensors")
+    assert (found.name, found.shape) == ("whole", (3, 2, 4, 4))
+    assert torch.equal(found.read(1, 3), whole[1:])

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import shutil
 import signal
 import subprocess
 import sys
@@ -9,6 +10,7 @@ import time
 from dataclasses import replace
 
 import pytest
+import sharing_worker
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -142,6 +144,20 @@ def test_a_widening_schedule_on_caches_never_shows_more_than_it_promises(cache):
     assert set(radii) == {0.15, 0.3, 0.5, math.inf}
     assert all(r <= latents.curriculum.cutoff(k) for k, r in enumerate(radii))
     assert all(latents.at(k) is levels[r] for k, r in enumerate(radii[:8]))
+
+
+def test_processes_share_the_second_cache_and_none_waits_long_for_another(tmp_path):
+    whole = extract(Extraction("kl-f8c4", "photos", 16, samples=24, shard_size=2), tmp_path / "whole", progress=False)
+    # One process alone would need more than the 12 s that the other one waits for at most.
+    calls = sharing_worker.run(sharing_worker.low_pass, tmp_path, whole.path, 0.2, 1.2, timeout_s=12)
+    assert calls == [7, 6]  # 12 shards, and the first process looks at one image before
+    alone = shutil.copytree(whole.path, tmp_path / "alone")
+    low_passed_cache(open_cache(alone), 0.2)
+    made, expected = (
+        {path.name: path.read_bytes() for path in tmp_path.joinpath(name).iterdir()}
+        for name in ("whole-low0.2", "alone-low0.2")
+    )
+    assert made == expected
 
 
 def test_latents_that_do_not_belong_together_are_refused(cache, tmp_path):
