@@ -1,4 +1,4 @@
-"""Names of the report until it has moved: what it opens stands in :mod:`diffusab_core.autoencoders.opening` and ``own``."""
+"""Names of the report until it has moved; what it opens stands in ``opening`` and ``own``."""
 
 from __future__ import annotations
 

@@ -9,7 +9,6 @@ import diffusers
 import numpy as np
 import pytest
 import torch
-from diffusab_core.latents.files import CacheError
 from PIL import Image
 from safetensors.torch import load_file
 from small_extraction import SMALL

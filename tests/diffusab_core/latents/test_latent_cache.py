@@ -7,7 +7,6 @@ from dataclasses import replace
 
 import pytest
 import torch
-from diffusab_core.latents.files import CacheError
 from safetensors.torch import load_file, save_file
 from small_extraction import SMALL
 
