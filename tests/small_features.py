@@ -9,6 +9,7 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
+from diffusab_core.experiments.samples import claim_folder
 from diffusab_core.metrics import evaluate_samples, reference
 from diffusab_core.training.world import World
 
@@ -53,6 +54,8 @@ def on_one_rank(rank, size, folder, counts):
     for cause in (
         lambda: known([], toy, world=world, cache=folder / "cache.safetensors", identity={"images": "b"}),
         lambda: quiet([] if rank else [pictures(3, 1)], ref, toy, world=world),
+        lambda: claim_folder(folder / "samples", {"seed": 0}, world),  # no error
+        lambda: claim_folder(folder / "samples", {"seed": 1}, world),
     ):
         try:
             cause()

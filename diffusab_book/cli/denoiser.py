@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -187,6 +186,7 @@ def sample(
     from diffusab_core import experiments
     from diffusab_core.autoencoders.sources import open_model
     from diffusab_core.denoisers import DenoiserError, prediction_of
+    from diffusab_core.experiments.samples import claim_folder
     from diffusab_core.methods import denoising
     from diffusab_core.training import world as distributed
 
@@ -206,8 +206,7 @@ def sample(
             about = denoising.described(sampling, model.num_classes, prediction_of(model.model)) | {
                 "model": str(denoiser), "autoencoder": name, "denoiser_digest": experiments.digest_of(model),
             }  # fmt: skip
-            pictures = _prepare(out, about, world.is_main)
-            distributed.barrier(world)
+            pictures = claim_folder(out, about, world)
 
             def there(places: range) -> bool:
                 return all((pictures / f"{place:06d}.png").is_file() for place in places)
@@ -236,24 +235,6 @@ def _class(label: str | None, names: tuple[str, ...]) -> int | None:
     if label.lstrip("-").isdigit():
         return int(label)  # whether there is such a class, sampling checks
     raise ValueError(f"no class {label!r}: this denoiser has {', '.join(names[:20]) or 'no classes'}")
-
-
-def _prepare(out: Path, about: dict[str, Any], writes: bool) -> Path:
-    """The folder for pictures; refused when it holds samples of another kind."""
-    from diffusab_core.experiments.samples import PICTURES, SAMPLES_FILE
-
-    file = out / SAMPLES_FILE
-    if file.is_file():
-        found = json.loads(file.read_text(encoding="utf-8"))
-        different = [f"{k} {found.get(k)!r} -> {v!r}" for k, v in about.items() if found.get(k) != v]
-        if different:
-            raise ValueError(f"{out} holds other samples ({'; '.join(different)}); name another folder")
-    elif writes:
-        if out.exists() and (not out.is_dir() or any(out.iterdir())):
-            raise ValueError(f"{out} exists and holds no samples of this command; name another folder")
-        (out / PICTURES).mkdir(parents=True, exist_ok=True)
-        file.write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
-    return out / PICTURES
 
 
 def _write_pictures(folder: Path, places: range, images: Any) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from diffusab_core.experiments import records
+from diffusab_core.files import differences
 from diffusab_core.training.state import CheckpointError
 
 
@@ -36,10 +37,9 @@ def read_back(folder: Path, run: records.Run) -> records.RunRecord:
     record = records.read(folder / "record.json")
     wanted = records.RunRecord.model_validate_json(run.finish().model_dump_json())  # tuples as lists
     if wanted.identity != record.identity:
-        found = record.parameters
-        different = [f"{k} {found.get(k)!r} -> {v!r}" for k, v in wanted.parameters.items() if found.get(k) != v]
+        chosen = wanted.parameters.keys() - {"device"}
+        different = differences(record.parameters, wanted.parameters, sorted(chosen)) or "another size"
         raise CheckpointError(
-            f"{folder} holds a finished run with other settings ({'; '.join(different) or 'another size'}); name "
-            "another folder, or move it away"
+            f"{folder} holds a finished run with other settings ({different}); name another folder, or move it away"
         )
     return record

@@ -8,7 +8,6 @@ are written and when they are read, so a record on disk is a complete one.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import importlib.metadata
 import json
 import math
@@ -22,7 +21,9 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError, field_validator, model_validator
+
+from diffusab_core.files import DiffusabError, digest_json, write_text
 
 SCHEMA_VERSION = 1
 #: Where the book keeps the records that its chapters draw beside what they compute.
@@ -33,7 +34,7 @@ Size = Literal["smoke", "laptop", "gpu", "paper"]
 Name = Annotated[str, Field(min_length=1)]
 
 
-class RecordError(ValueError):
+class RecordError(DiffusabError, ValueError):
     """A record that is not valid, with the file and the field that is wrong."""
 
 
@@ -56,15 +57,15 @@ class RunRecord(BaseModel):
         notes: What a reader has to know to read the numbers rightly.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True, ser_json_inf_nan="strings")
+    model_config = ConfigDict(extra="forbid", frozen=True)
 
     schema_version: Literal[1] = SCHEMA_VERSION
     experiment: Name
     parameters: dict[str, Any]
     seed: int
     size: Size
-    metrics: dict[str, float]
-    series: dict[str, list[float]] = Field(default_factory=dict)
+    metrics: dict[str, FiniteFloat]
+    series: dict[str, list[FiniteFloat]] = Field(default_factory=dict)
     data: Name
     device: Name
     versions: dict[str, str]
@@ -72,23 +73,6 @@ class RunRecord(BaseModel):
     wall_time_s: Annotated[float, Field(ge=0)]
     started: datetime
     notes: str = ""
-
-    @field_validator("metrics")
-    @classmethod
-    def _finite_metrics(cls, metrics: dict[str, float]) -> dict[str, float]:
-        for name, value in metrics.items():
-            if not math.isfinite(value):
-                raise ValueError(f"metric {name!r} is {value}, a record holds finite numbers only")
-        return metrics
-
-    @field_validator("series")
-    @classmethod
-    def _finite_series(cls, series: dict[str, list[float]]) -> dict[str, list[float]]:
-        for name, values in series.items():
-            bad = next((i for i, value in enumerate(values) if not math.isfinite(value)), None)
-            if bad is not None:
-                raise ValueError(f"series {name!r} holds {values[bad]} at position {bad}")
-        return series
 
     @field_validator("parameters")
     @classmethod
@@ -108,24 +92,17 @@ class RunRecord(BaseModel):
 
     @property
     def identity(self) -> str:
-        """The run's identity: a hash of experiment, parameters, seed, size and record schema (12 hex digits).
+        """The run's identity: a hash of experiment, parameters, seed and size (12 hex digits).
 
-        Device, versions and results are left out: the same run on another machine has the same identity.
+        The device, which some parameters name, is left out as versions and results are: the same run on another machine
+        has the same identity.
         """
-        key = [self.experiment, self.parameters, self.seed, self.size, self.schema_version]
-        return hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:12]
+        chosen = {name: value for name, value in self.parameters.items() if name != "device"}
+        return digest_json([self.experiment, chosen, self.seed, self.size])[:12]
 
     def write(self, path: str | os.PathLike) -> Path:
-        """Write the record as JSON, atomically: a file under its final name is always a whole record."""
-        path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-        try:
-            partial.write_text(self.model_dump_json(indent=2) + "\n", encoding="utf-8")
-            partial.replace(path)
-        finally:
-            partial.unlink(missing_ok=True)
-        return path
+        """Write the record as JSON: a file under its final name is always a whole record."""
+        return write_text(path, self.model_dump_json(indent=2) + "\n")
 
 
 def read(path: str | os.PathLike) -> RunRecord:

@@ -1,31 +1,91 @@
-"""Judging a folder of samples, wherever they come from: what ``diffusab evaluate-samples`` runs."""
+"""Folders of samples: claimed for drawing, and judged, wherever they come from.
+
+``diffusab sample`` and ``diffusab evaluate-samples`` run this.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Subset
 
-from diffusab_core import metrics
 from diffusab_core.data.open import WORDS, open_images
 from diffusab_core.data.pixels import center_crop
 from diffusab_core.data.stores import StoredImages
 from diffusab_core.experiments import records
 from diffusab_core.experiments.autoencoder import seen
-from diffusab_core.metrics import samples as sample_metrics
+from diffusab_core.files import differences, first_line, write_json
+from diffusab_core.metrics.networks import Features
+from diffusab_core.metrics.samples import (
+    FEATURES,
+    Reference,
+    SamplesError,
+    check_enough,
+    evaluate_samples,
+    load_reference,
+    on_main,
+    open_features,
+    reference,
+)
 from diffusab_core.training.world import World
 
-#: Feature networks by name.
-FEATURES = ("offline", "inception", "dinov2")
 #: What `diffusab sample` says about the samples that it writes, and where it puts them.
 SAMPLES_FILE, PICTURES = "samples.json", "images"
 _PICTURE_ENDINGS = {".png", ".jpg", ".jpeg", ".webp"}
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The folder
+
+
+def claim_folder(out: Path, about: Mapping[str, Any], world: World) -> Path:
+    """The folder for pictures below ``out``, which :data:`SAMPLES_FILE` says are drawn as ``about`` has it.
+
+    The main process alone looks and writes; all have to call this. The description is written first and whole, so that
+    the same samples can go on wherever they were cut off.
+
+    Raises:
+        SamplesError: ``out`` holds other samples, or something else; in every process.
+    """
+
+    def claim() -> Path:
+        found = _read_about(out)
+        if found is None:
+            # Without a file in it, a folder is what an earlier start left that was cut off at once.
+            if out.exists() and (not out.is_dir() or any(p.is_file() and p != unnamed for p in out.rglob("*"))):
+                raise SamplesError(f"{out} exists and holds no samples of this command; name another folder")
+            write_json(out / SAMPLES_FILE, dict(about), alone=True)
+        elif different := differences(found, about, about):
+            raise SamplesError(f"{out} holds other samples ({different}); name another folder")
+        (out / PICTURES).mkdir(exist_ok=True)
+        return out / PICTURES
+
+    unnamed = out / f"{SAMPLES_FILE}.tmp"  # as files.writing leaves it when it is killed
+    return on_main(world, claim)
+
+
+def _read_about(folder: Path) -> dict[str, Any] | None:
+    """What a folder says about its samples, if anything."""
+    file = folder / SAMPLES_FILE
+    if not file.is_file():
+        return None
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise SamplesError(f"{file} is no JSON ({first_line(error)})") from error
+    if not isinstance(found, dict):
+        raise SamplesError(f"{file} holds a {type(found).__name__}, not names and values")
+    return found
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Judging
 
 
 @dataclass(frozen=True)
@@ -70,13 +130,13 @@ class SampleEvaluation:
         for name in ("resolution", "count", "reference_count", "batch_size", "k"):
             value = getattr(self, name)
             if value is not None and value < 1:
-                raise ValueError(f"{name} must be at least 1, got {value}")
+                raise SamplesError(f"{name} must be at least 1, got {value}")
         if self.precision_recall < 0:
-            raise ValueError(f"precision_recall must be at least 0, got {self.precision_recall}")
+            raise SamplesError(f"precision_recall must be at least 0, got {self.precision_recall}")
         if self.features not in FEATURES:
-            raise ValueError(f"features must be one of {', '.join(FEATURES)}, got {self.features!r}")
+            raise SamplesError(f"features must be one of {', '.join(FEATURES)}, got {self.features!r}")
         if self.features_weights is not None and self.features == "offline":
-            raise ValueError("features_weights are for inception or dinov2, not for features='offline'")
+            raise SamplesError("features_weights are for inception or dinov2, not for features='offline'")
 
 
 def evaluate_sample_folder(
@@ -88,7 +148,7 @@ def evaluate_sample_folder(
     progress: bool = True,
     size: records.Size = "laptop",
 ) -> records.RunRecord:
-    """Compare samples with reference images: see :func:`diffusab_core.metrics.samples.evaluate_samples`.
+    """Compare samples with reference images: see :func:`~diffusab_core.metrics.samples.evaluate_samples`.
 
     Args:
         settings: What to compare.
@@ -101,15 +161,15 @@ def evaluate_sample_folder(
     Raises:
         MissingWeightsError: The network's weights are not on disk.
         FileNotFoundError: There are no such samples or reference images.
-        ValueError: No samples, a broken one or one of another size, fewer or more than ``samples.json`` says, too few
+        SamplesError: No samples, a broken one or one of another size, fewer or more than ``samples.json`` says, too few
             for the network, or a cache or file of statistics of something else.
     """
     world = world or World()
-    features = sample_metrics.open_features(settings.features, settings.features_weights, settings.device)
+    features = open_features(settings.features, settings.features_weights, settings.device)
     samples, sampling = _open_samples(settings, progress and world.is_main)
     chosen = _choose(len(samples), settings.count, settings.seed)
     resolution = settings.resolution or samples.resolution
-    sample_metrics.check_enough(len(chosen), features, settings.few)
+    check_enough(len(chosen), features, settings.few)
     judge = {
         "resolution": resolution,
         "features_weights": settings.features_weights and Path(settings.features_weights).name,  # wherever it lies
@@ -128,41 +188,43 @@ def evaluate_sample_folder(
 
     if settings.reference.endswith(".safetensors"):
         if cache is not None:
-            raise ValueError(f"{settings.reference} holds statistics already, so there is nothing to cache in {cache}")
-        reference = metrics.load_reference(settings.reference)
-        reference.check_network(features)
-        there = reference.identity.get("resolution", resolution)
+            raise SamplesError(
+                f"{settings.reference} holds statistics already, so there is nothing to cache in {cache}"
+            )
+        known = load_reference(settings.reference)
+        known.check_network(features)
+        there = known.identity.get("resolution", resolution)
         if there != resolution:
-            raise ValueError(f"{settings.reference} is over images of {there} pixels, the samples have {resolution}")
+            raise SamplesError(f"{settings.reference} is over images of {there} pixels, the samples have {resolution}")
     else:
         images = _open_reference(settings, resolution, len(chosen), progress and world.is_main)
         indices = _choose(len(images), settings.reference_count, settings.seed)
-        sample_metrics.check_enough(len(indices), features, settings.few, "reference images")
+        check_enough(len(indices), features, settings.few, "reference images")
         identity = {
             "images": settings.reference if settings.reference in WORDS else Path(settings.reference).name,
             "count": len(indices), "resolution": resolution, "seed": settings.seed,
         }  # fmt: skip
-        reference = sample_metrics.reference(
+        known = reference(
             batches(images, indices), features, neighbours_up_to=settings.precision_recall, cache=cache,
             identity=identity | seen(images), world=world, progress=progress,
         )  # fmt: skip
-    found = sample_metrics.evaluate_samples(
-        batches(samples, chosen), reference, features, few=settings.few, precision_recall=settings.precision_recall,
+    found = evaluate_samples(
+        batches(samples, chosen), known, features, few=settings.few, precision_recall=settings.precision_recall,
         k=settings.k, world=world, progress=progress,
     )  # fmt: skip
     run.metrics = found
-    run.notes = _notes(settings, reference, features, found)
+    run.notes = _notes(settings, known, features, found)
     return run.finish()
 
 
-def _notes(settings: SampleEvaluation, reference: metrics.Reference, features: nn.Module, found: dict) -> str:
+def _notes(settings: SampleEvaluation, known: Reference, features: Features, found: dict[str, float]) -> str:
     notes = [
         f"features: {features.name}, {features.dimensions} numbers, weights {features.digest}, in single precision;",
-        f"{found['samples']:.0f} samples against {reference.count} reference images, both rounded to 8 bits.",
+        f"{found['samples']:.0f} samples against {known.count} reference images, both rounded to 8 bits.",
     ]
     if settings.features == "offline":
         notes.append("The offline network is not Inception: compare with numbers over the same network only.")
-    if min(found["samples"], reference.count) <= features.dimensions:
+    if min(found["samples"], known.count) <= features.dimensions:
         notes.append("Too few images for the number of features: the distance compares with nothing.")
     return " ".join(notes)
 
@@ -185,7 +247,7 @@ class _Samples(Dataset):
         self.images, self.resize = images, resolution is not None
         height, width = images.pixels(0).shape[:2]
         if not self.resize and height != width:
-            raise ValueError(
+            raise SamplesError(
                 f"{images.place(0)}: {width} x {height} pixels, not a square; --resolution crops and resizes samples"
             )
         self.resolution = resolution or height
@@ -197,12 +259,12 @@ class _Samples(Dataset):
         pixels, side = self.images.pixels(index), self.resolution
         height, width = pixels.shape[:2]
         if not self.resize and (height, width) != (side, side):
-            raise ValueError(
+            raise SamplesError(
                 f"{self.images.place(index)}: {width} x {height} pixels, the first sample has {side} x {side}; "
                 "--resolution crops and resizes all samples to one size"
             )
         if min(height, width) < side:
-            raise ValueError(f"{self.images.place(index)}: {width} x {height} pixels, smaller than {side}")
+            raise SamplesError(f"{self.images.place(index)}: {width} x {height} pixels, smaller than {side}")
         return center_crop(pixels, side)
 
 
@@ -210,7 +272,7 @@ def _open_samples(settings: SampleEvaluation, progress: bool) -> tuple[Any, dict
     """The samples, with ``len`` and ``resolution``, and what is known about how they were drawn."""
     if settings.samples in WORDS:
         if settings.resolution is None or settings.count is None:
-            raise ValueError(
+            raise SamplesError(
                 f"{settings.samples} have no size and no end of their own: give --resolution and --samples"
             )
         # Another seed than the reference's, or they would be the same images.
@@ -219,16 +281,16 @@ def _open_samples(settings: SampleEvaluation, progress: bool) -> tuple[Any, dict
     images = open_images(place, 1, check="header", progress=progress)
     broken = [skip for skip in images.skipped if Path(skip.name).suffix.lower() in _PICTURE_ENDINGS]
     if broken:
-        raise ValueError(
+        raise SamplesError(
             f"{len(broken)} samples cannot be read, the first is {Path(place) / broken[0].name}: {broken[0].reason}"
         )
     # A hidden file is a picture that was still being written when somebody stopped it.
     images = images.pick([i for i in range(len(images)) if not images.name(i).rpartition("/")[2].startswith(".")])
     if not len(images):
-        raise ValueError(f"no usable image in {place}")
+        raise SamplesError(f"no usable image in {place}")
     expected = len(images) if sampling is None or settings.count is not None else sampling.get("count", len(images))
     if len(images) != expected:
-        raise ValueError(
+        raise SamplesError(
             f"{place} holds {len(images)} images, {SAMPLES_FILE} says {expected}: finish sampling, or take fewer with "
             "--samples"
         )
@@ -237,17 +299,9 @@ def _open_samples(settings: SampleEvaluation, progress: bool) -> tuple[Any, dict
 
 def _described(samples: str) -> tuple[str, dict[str, Any] | None]:
     """Where the pictures are, and what ``samples.json`` says about them, if there is one."""
-    file = Path(samples) / SAMPLES_FILE
-    if not file.is_file():
-        return samples, None
-    try:
-        found = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{file} is no JSON ({error})") from error
-    if not isinstance(found, dict):
-        raise ValueError(f"{file} holds a {type(found).__name__}, not names and values")
+    found = _read_about(Path(samples))
     pictures = Path(samples) / PICTURES
-    return str(pictures) if pictures.is_dir() else samples, found
+    return (str(pictures) if found is not None and pictures.is_dir() else samples), found
 
 
 def _open_reference(settings: SampleEvaluation, resolution: int, samples: int, progress: bool) -> Dataset:

@@ -323,6 +323,7 @@ def test_two_processes_find_what_one_finds(tmp_path):
         torch.testing.assert_close(neighbours, ref.neighbours)
         assert "images None -> 'b'" in errors[0]  # on every rank, or the others would wait
         assert "3 samples are too few" in errors[1]  # of the first rank; the second has none
+        assert "samples holds other samples (seed 0 -> 1)" in errors[2]
     torch.testing.assert_close(load_reference(tmp_path / "cache.safetensors").mean, ref.mean)
 
 
