@@ -157,7 +157,7 @@ def pretrain(plan: Plan, places: Places, leaves: Tensor) -> Path:
         data=IMAGES, device=places.device,
     )  # fmt: skip
     images = Mixture(leaves, plan, plan.base_steps * plan.base_batch, settings.seed)
-    batches = Batches(images, plan.base_batch, settings.seed, plan.base_steps, places.workers)
+    batches = Batches(images, plan.base_batch, settings.seed, plan.base_steps, places.workers, places.device)
     trained = training.train(
         autoencoder.module.train(), experiments.loss_of(autoencoder, settings, mse_and_l1, batches), rule,
         checkpoint=folder / "training" / "checkpoints", identity=asdict(plan) | {"precision": settings.precision},

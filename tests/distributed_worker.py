@@ -11,6 +11,7 @@ import signal
 import sys
 import time
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
 import torch
@@ -18,7 +19,7 @@ import torch.distributed.checkpoint as dcp
 from torch import nn
 
 from diffusab_core import training
-from diffusab_core.training import Settings, state, train
+from diffusab_core.training import Settings, loop, state, train
 from diffusab_core.training import world as distributed
 from diffusab_core.training.state import CheckpointError
 from diffusab_core.training.world import World
@@ -26,6 +27,7 @@ from diffusab_core.training.world import World
 SETTINGS = Settings(steps=12, seed=3, learning_rate=1e-2, warmup=2, clip=0.05, ema_half_life=4)
 EVERY = 4  # steps between checkpoints
 BATCH = 8
+TIMEOUT = timedelta(seconds=15)  # of the world
 DATA = torch.randn(24, 5, 6, generator=torch.Generator().manual_seed(0))
 
 
@@ -125,7 +127,7 @@ def outcome(model, trained, norms) -> dict:
     return {
         "loss": trained.series["loss"],
         "mae": trained.series["mae"],
-        "norms": norms,
+        "norms": [norm.item() for norm in norms],
         "weights": distributed.unsharded(model.state_dict()),
         "ema": trained.ema,
         "resumed_from": trained.resumed_from,
@@ -140,6 +142,16 @@ def compare(folder: Path, world: World) -> None:
     """All that needs no process to be killed, in one launch."""
     found = {"plain": outcome(*run(world))}
     found["accumulated"] = outcome(*run(world, replace(SETTINGS, accumulation=2)))
+    loop._reads_late = lambda device: True  # as on CUDA
+    found["late"] = outcome(*run(world, log_every=4, checkpoint=folder / "late"))
+    model = Small()
+    distributed.shard(model, world, model.blocks)
+    with_nan = {"loss_of": lambda m: denoising(m, bad_part=1), "log_every": 6}
+    found["late nan"] = _error(lambda: run(world, model=model, **with_nan))
+    found["weights at late nan"] = distributed.unsharded(model.state_dict())
+    loop._reads_late = lambda device: False
+    found["on main"] = on_main(world)
+    found["alone"] = _error(lambda: train(Small(), denoising(None), SETTINGS, checkpoint=folder / "alone"))
     found["whole refused"] = _error(lambda: run(world, model=Small()))
 
     model = Small()
@@ -166,6 +178,23 @@ def compare(folder: Path, world: World) -> None:
     torch.save(found, folder / f"rank{world.rank}.pt")
 
 
+def on_main(world: World) -> list:
+    """What each process got of work that takes longer than the world's timeout, and of work that fails."""
+
+    def work() -> str:
+        time.sleep(2 * TIMEOUT.total_seconds())
+        return f"by process {world.rank}"
+
+    def miss() -> None:
+        raise FileNotFoundError(2, "No such file or directory")
+
+    return [
+        distributed.on_main(world, work),
+        _error(lambda: distributed.on_main(world, miss)),
+        _error(lambda: distributed.on_main(world, lambda: 1 // 0)),
+    ]
+
+
 def clipping(world: World) -> dict:
     """One gradient (3, 4) in pieces of norms 3 and 4, clipped to norm 4.5: below 5, above each piece's own norm."""
     module = nn.Linear(1, 2, bias=False)
@@ -175,13 +204,13 @@ def clipping(world: World) -> dict:
     own = distributed.local(module.weight.grad).clone()
     norm = distributed.clip_gradients(module.parameters(), 4.5)
     clipped = distributed.unsharded({"gradient": module.weight.grad})["gradient"]
-    return {"own": own, "norm": norm, "clipped": clipped}
+    return {"own": own, "norm": norm.item(), "clipped": clipped}
 
 
 def _error(call) -> str:
     try:
         call()
-    except (training.TrainingDiverged, CheckpointError, ValueError) as error:
+    except (training.TrainingDiverged, CheckpointError, ValueError, OSError, ArithmeticError) as error:
         return f"{type(error).__name__}: {error}"
     return "nothing raised"
 
@@ -249,5 +278,5 @@ def hold(folder: Path, world: World) -> None:
 if __name__ == "__main__":
     signal.alarm(900)  # ends a process that nothing else ended
     torch.set_num_threads(1)
-    with distributed.world("cpu") as this_world:
+    with distributed.world("cpu", TIMEOUT) as this_world:
         {"compare": compare, "recover": recover}[sys.argv[1]](Path(sys.argv[2]), this_world)

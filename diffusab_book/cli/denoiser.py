@@ -172,7 +172,7 @@ def sample(
     label: Annotated[
         str | None, typer.Option(help="Class of all samples, by name or number. [default: all classes in turn]")
     ] = None,
-    batch_size: Annotated[int, typer.Option(help="Samples at a time; another one draws other samples.")] = 64,
+    batch_size: Annotated[int, typer.Option(help="Samples at a time.")] = 64,
     precision: Annotated[str, typer.Option(help="fp32, or bf16 autocast.")] = "fp32",
     device: Annotated[str, typer.Option(help="auto, cuda, mps or cpu.")] = "auto",
     seed: Annotated[int, typer.Option(help="Seed of the noise.")] = 0,

@@ -229,7 +229,7 @@ def finetune(
             raise ValueError(f"{settings.model} is deterministic, its KL is infinite: kl_weight must be 0")
     run.metrics["trainable_parameters"] = finetuning.freeze(autoencoder, settings)
     dataset = _dataset(settings) if dataset is None else dataset
-    batches = Batches(dataset, settings.batch_size, settings.seed, settings.steps, workers)
+    batches = Batches(dataset, settings.batch_size, settings.seed, settings.steps, workers, settings.device)
     with logs(folder) as on_log:
         trained = training.train(
             autoencoder.module.train(),

@@ -24,7 +24,7 @@ from diffusab_core.latents import Latents
 from diffusab_core.latents.identity import weights_digest
 from diffusab_core.methods import denoising
 from diffusab_core.methods.denoising import Denoising, Sampling
-from diffusab_core.training.world import World, shard
+from diffusab_core.training.world import World, alone, shard
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,7 @@ def train_denoiser(
         CheckpointError: ``out`` holds another run; the message names the differences.
         ValueError: Latents that do not fit, or snapshots in several processes.
     """
-    world = World(device=torch.device(settings.device)) if world is None else world
+    world = alone(settings.device) if world is None else world
     if snapshot is not None and world.size > 1:
         raise ValueError(f"snapshots are taken in one process only, this run has {world.size}")
     if settings.flips and not latents.flips:

@@ -9,7 +9,7 @@ and the network is trained to predict :math:`\varepsilon` at steps that are draw
 time :math:`t = n / N`, so that data is at t = 0 and noise at t = 1, as in :mod:`diffusab_core.flow`, whose functions
 those of this module mirror. Unlike there, a little of the data is left at t = 1: :math:`\bar\alpha_N = 0.0047`.
 
-The arithmetic is that of diffusers' schedulers, which count steps from 0: theirs is n - 1.
+Sampling is diffusers' schedulers, which count steps from 0: theirs is n - 1.
 
 Sources: Ho et al. 2020; Rombach et al. 2022 (the betas); Bao et al. 2023 (their use in U-ViT); Song et al. 2021 (DDIM);
 Lu et al. 2022 (DPM-Solver++).
@@ -23,7 +23,6 @@ from functools import lru_cache
 from typing import Literal, get_args
 
 import torch
-from diffusers import DDPMScheduler, DPMSolverMultistepScheduler
 from torch import Tensor
 from tqdm.auto import tqdm
 
@@ -71,8 +70,10 @@ SCHEDULE = Schedule()
 
 
 @lru_cache
-def _ddpm(schedule: Schedule) -> DDPMScheduler:
-    return DDPMScheduler(**schedule.config)
+def _kept(schedule: Schedule, device: torch.device) -> Tensor:
+    r""":math:`\bar\alpha_n` of n from 1 to N, ``(N,)``; kept, as a copy to a GPU waits for the GPU."""
+    roots = torch.linspace(schedule.first_beta**0.5, schedule.last_beta**0.5, schedule.steps, device="cpu")
+    return (1 - roots.square()).cumprod(0).to(device)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -114,7 +115,8 @@ def interpolate(x: Tensor, noise: Tensor, t: Tensor, schedule: Schedule = SCHEDU
             raise ValueError(
                 f"times must be n/{schedule.steps} with n from 1 to {schedule.steps}, got {t[wrong][0].item():.6g}"
             )
-    return _ddpm(schedule).add_noise(x, noise, steps - 1)
+    kept = _kept(schedule, x.device)[steps - 1].to(x.dtype).reshape(-1, *(1,) * (x.ndim - 1))
+    return kept.sqrt() * x + (1 - kept).sqrt() * noise
 
 
 def target(x: Tensor, noise: Tensor) -> Tensor:
@@ -181,6 +183,8 @@ def sample(
     if method not in METHODS:
         raise ValueError(f"unknown sampling method {method!r}, choose one of {', '.join(METHODS)}")
     grid = sampling_steps(steps, schedule)
+    from diffusers import DPMSolverMultistepScheduler  # here, so that nothing else of this package loads diffusers
+
     solver = DPMSolverMultistepScheduler(
         **schedule.config, algorithm_type="dpmsolver++", solver_order=2 if method == "dpm++" else 1,
         final_sigmas_type="zero",

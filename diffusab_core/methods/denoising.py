@@ -16,7 +16,7 @@ Sources: Skorokhodov et al. 2025, Appendix B; Bao et al. 2023 (U-ViT).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -28,6 +28,8 @@ from diffusab_core import denoisers, flow, training
 from diffusab_core.flow import ddpm as noise_prediction
 from diffusab_core.latents import Latents
 from diffusab_core.latents.encoded import check_precision
+from diffusab_core.training.batches import ReadAhead
+from diffusab_core.training.order import stream
 
 
 @dataclass(frozen=True)
@@ -114,6 +116,11 @@ class Denoising:
         _ = self.training  # refuses what the loop cannot use
 
     @property
+    def prediction(self) -> denoisers.Prediction:
+        """What the denoiser predicts."""
+        return denoisers.parse(self.denoiser)[0].prediction
+
+    @property
     def training(self) -> training.Settings:
         """The part that the training loop takes."""
         names = {f.name for f in fields(training.Settings)} & {f.name for f in fields(self)}
@@ -140,42 +147,71 @@ def build(settings: Denoising, latents: Latents) -> denoisers.DiT | denoisers.UV
     return model
 
 
-def loss_of(model: nn.Module, latents: Latents, settings: Denoising) -> training.LossFn:
-    """The loss of a step as :func:`diffusab_core.training.train` takes it.
+def draw_inputs(
+    latents: Latents, settings: Denoising, step: int, part: tuple[int, int] = (0, 1)
+) -> tuple[Tensor, Tensor, Tensor, Tensor | None, bool]:
+    """What the loss of a step is computed on, on the CPU: a function of seed and step, whatever the device.
 
-    Which latents, their posterior noise, mirroring, dropped labels, times and noise are functions of seed and step
-    for the whole batch; a part takes its slice of them. So the loss does not depend on the number of parts.
+    A part has its rows of the batch: each row has a stream of its own, and no draw is shared with the sampler.
+
+    Args:
+        latents: What is trained on.
+        settings: See :class:`Denoising`.
+        step: From 0.
+        part: Its index, and how many parts the batch is cut into.
+
+    Returns:
+        Normalised posterior samples x and noise, ``(N, *shape)``; times ``(N,)``; classes ``(N,)``, some of them "no
+        class", or ``None``; and whether there is an auxiliary pass, one coin for the whole step.
+
+    Raises:
+        ValueError: Parts of unequal size.
     """
-    device = torch.device(settings.device)
-    predicts_noise = denoisers.prediction_of(model) == "noise"
-    path = noise_prediction if predicts_noise else flow
+    n, (index, parts) = settings.batch_size, part
+    if n % parts:
+        raise ValueError(f"a batch of {n} cannot be cut into {parts} equal parts (processes x accumulation)")
+    rows = slice(index * n // parts, (index + 1) * n // parts)
+
+    def uniform(purpose: str, count: int = n) -> Tensor:
+        return torch.rand(count, generator=stream(settings.seed, purpose, step))
+
+    clock = stream(settings.seed, "time", step)
+    if settings.prediction == "noise":
+        t = noise_prediction.training_times(n, clock)[rows]
+    else:
+        t = flow.logit_normal_times(n, settings.time_location, settings.time_scale, clock)[rows]
+    draws = torch.stack([
+        torch.randn(2, *latents.shape, generator=stream(settings.seed, "noise", step * n + row))
+        for row in range(n)[rows]
+    ])  # fmt: skip
+    flipped = (uniform("flip")[rows] < 0.5).tolist() if settings.flips else None
+    places = training.batch_indices(step, n, len(latents), settings.seed)[rows]
+    mean, std, y = latents.at(step).posterior(places, flipped)
+    x = latents.normalise(mean + std * draws[:, 0])
+    if y is not None:
+        y = torch.where(uniform("label")[rows] < settings.label_dropout, latents.num_classes, y)
+    # One coin for the step: under sharding all processes must run the same number of forward passes.
+    twice = uniform("self-conditioning", 1).item() < settings.self_conditioning
+    return x, draws[:, 1].contiguous(), t, y, twice
+
+
+def loss_of(model: nn.Module, latents: Latents, settings: Denoising) -> training.LossFn:
+    """The loss of a step as :func:`diffusab_core.training.train` takes it, on what :func:`draw_inputs` draws.
+
+    For a GPU the inputs of the next steps are drawn and copied while it computes. The loop's generator is not used.
+    """
+    device, each = torch.device(settings.device), settings.accumulation
+    path = noise_prediction if settings.prediction == "noise" else flow
+
+    def following(key: tuple[int, int, int]) -> tuple[int, int, int] | None:
+        step, index, parts = key
+        step, index = (step, index + 1) if (index + 1) % each else (step + 1, index + 1 - each)
+        return (step, index, parts) if step < settings.steps else None
+
+    inputs = ReadAhead(lambda key: draw_inputs(latents, settings, key[0], key[1:]), following, device)
 
     def loss(step: int, generator: torch.Generator, part: tuple[int, int] = (0, 1)) -> Tensor:
-        n, (index, parts) = settings.batch_size, part
-        if n % parts:
-            raise ValueError(f"a batch of {n} cannot be cut into {parts} equal parts (processes x accumulation)")
-        rows = slice(index * n // parts, (index + 1) * n // parts)
-
-        def uniform() -> Tensor:
-            return torch.rand(n, generator=generator, device=generator.device)[rows]
-
-        def normal() -> Tensor:
-            return torch.randn(n, *latents.shape, generator=generator, device=generator.device)[rows].to(device)
-
-        if predicts_noise:
-            t = noise_prediction.training_times(n, generator)[rows].to(device)
-        else:
-            t = flow.logit_normal_times(n, settings.time_location, settings.time_scale, generator)[rows].to(device)
-        posterior_noise, noise = normal(), normal()
-        flipped = uniform() < 0.5 if settings.flips else None
-        dropped = (uniform() < settings.label_dropout).to(device)
-        # One coin for the step: under sharding all processes must run the same number of forward passes.
-        twice = torch.rand(1, generator=generator, device=generator.device).item() < settings.self_conditioning
-
-        places = training.batch_indices(step, n, len(latents), settings.seed)[rows]
-        mean, std, y = latents.at(step).posterior(places, None if flipped is None else flipped.tolist())
-        x = latents.normalise(mean.to(device) + std.to(device) * posterior_noise)
-        y = None if y is None else torch.where(dropped, latents.num_classes, y.to(device))
+        x, noise, t, y, twice = inputs((step, *part))
         x_t = path.interpolate(x, noise, t)
         with torch.autocast(device.type, torch.bfloat16, enabled=settings.precision == "bf16"):
             hint = None
@@ -205,7 +241,7 @@ class Sampling:
         guidance: Scale of classifier-free guidance; 1 is none.
         guidance_interval: First and last time at which to guide.
         labels: Class of every sample; ``None``: all classes in turn, or none for a model without any.
-        batch_size: Samples at a time; part of what is drawn, as every batch has its own noise.
+        batch_size: Samples at a time; changes them by rounding only.
         seed: Seed of the noise.
         precision: ``"fp32"``, or ``"bf16"`` autocast.
 
@@ -278,6 +314,11 @@ def labels_of(settings: Sampling, num_classes: int, places: range) -> Tensor | N
     return torch.tensor([place % num_classes for place in places])
 
 
+def draw_noise(seed: int, places: Sequence[int], shape: tuple[int, ...]) -> Tensor:
+    """What samples start from, ``(N, *shape)`` on the CPU; each from its own stream of the seed and its place."""
+    return torch.stack([torch.randn(shape, generator=stream(seed, "sample", place)) for place in places])
+
+
 @torch.no_grad()
 def sample_batches(
     model: nn.Module,
@@ -292,8 +333,8 @@ def sample_batches(
 ) -> Iterator[tuple[range, Tensor, Tensor | None]]:
     """Normalised latents, batch by batch: places of the samples, ``(N, *shape)``, and their classes.
 
-    A sample depends on the seed, the batch size and its place alone; of several processes, each draws every
-    ``size``-th batch.
+    A sample's noise is a function of the seed and its place: on other devices, at other batch sizes or with other
+    numbers of processes samples differ by rounding only. Of several processes, each draws every ``size``-th batch.
 
     Args:
         model: In evaluation mode; its device is used.
@@ -316,8 +357,7 @@ def sample_batches(
         places = range(batch * settings.batch_size, min(settings.samples, (batch + 1) * settings.batch_size))
         if skip is not None and skip(places):
             continue
-        generator = training.generator_at(settings.seed, batch, device)
-        noise = torch.randn(settings.batch_size, *shape, generator=generator, device=device)[: len(places)]
+        noise = draw_noise(settings.seed, places, shape).to(device)
         y = labels_of(settings, num_classes, places)
         y = None if y is None else y.to(device)
         network = flow.guided(

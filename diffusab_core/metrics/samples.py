@@ -29,7 +29,7 @@ from diffusab_core.metrics import sets
 from diffusab_core.metrics.networks import Features, Judge, dinov2_features, inception_features, to_levels
 from diffusab_core.metrics.offline import offline_features
 from diffusab_core.metrics.sets import FeatureStatistics, frechet_distance
-from diffusab_core.training.world import World, from_main
+from diffusab_core.training.world import World, on_main
 
 #: Feature networks of images by name.
 FEATURES = {"offline": offline_features, "inception": inception_features, "dinov2": dinov2_features}
@@ -111,20 +111,6 @@ def reconstruction_frechet_distance(
 
 # ---------------------------------------------------------------------------------------------------------------------
 # One pass over images
-
-
-def on_main(world: World, compute: Callable[[], T]) -> T:
-    """What the first process computes, in every process; its error is raised in all, or the others would wait."""
-    value, error = None, None
-    if world.is_main:
-        try:
-            value = compute()
-        except (ValueError, OSError) as raised:
-            error = raised
-    value, error = from_main((value, error), world)
-    if error is not None:
-        raise error
-    return value
 
 
 @torch.no_grad()

@@ -1,9 +1,11 @@
-"""Batches of a dataset as a function of the step: what makes a training run resumable at any step."""
+"""Batches as functions of the step: what makes a run resumable at any step, made ahead while a GPU computes."""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 import torch
@@ -12,9 +14,56 @@ from torch.utils.data import DataLoader, Dataset
 
 from diffusab_core.training.order import batch_indices
 
+Key = TypeVar("Key", bound=Hashable)
+
+
+class ReadAhead(Generic[Key]):
+    """``make(key)`` on a device; for CUDA the next ones are made in a thread and copied from pinned memory meanwhile.
+
+    Args:
+        make: Returns a tuple of tensors on the CPU and other values, the same for the same key whenever it is called.
+        following: The key that will be asked for after another, or ``None`` after the last. Any other key may be asked
+            for too, and is then waited for.
+        device: Where the tensors are wanted.
+        depth: How many are made ahead.
+    """
+
+    def __init__(
+        self,
+        make: Callable[[Key], tuple],
+        following: Callable[[Key], Key | None],
+        device: str | torch.device = "cpu",
+        depth: int = 2,
+    ) -> None:
+        self.make, self.following, self.device, self.depth = make, following, torch.device(device), depth
+        # On a CPU a thread would only compete with the training for the cores.
+        self._pool = ThreadPoolExecutor(1, "read-ahead") if self.device.type == "cuda" else None
+        self._made: dict[Key, Future[tuple]] = {}
+
+    def __call__(self, key: Key) -> tuple:
+        if self._pool is None:
+            return self._on_device(key)
+        wanted: list[Key] = [key]
+        while len(wanted) <= self.depth and (after := self.following(wanted[-1])) is not None:
+            wanted.append(after)
+        for other in self._made.keys() - set(wanted):
+            self._made.pop(other).cancel()
+        for one in wanted:
+            if one not in self._made:
+                self._made[one] = self._pool.submit(self._on_device, one)
+        return self._made.pop(key).result()
+
+    def _on_device(self, key: Key) -> tuple:
+        return tuple(self._moved(value) if isinstance(value, Tensor) else value for value in self.make(key))
+
+    def _moved(self, tensor: Tensor) -> Tensor:
+        if self.device.type != "cuda":
+            return tensor.to(self.device)
+        return tensor.pin_memory().to(self.device, non_blocking=True)
+
 
 class Batches:
-    """Batches of images, each a pure function of ``(seed, step)``, read ahead by worker processes if wanted.
+    """Batches of images, each a pure function of ``(seed, step)``, read ahead for a GPU or by worker processes.
 
     Every epoch is a new permutation. A dataset that draws random crops from its own ``seed`` attribute (photographs,
     folders, shards) is given another seed in each epoch, so that a small folder shows new crops every time.
@@ -25,15 +74,25 @@ class Batches:
         seed: Seed of the order, and of the crops from the second epoch on.
         steps: Steps in all.
         workers: Processes that read ahead; 0 reads in this one.
+        device: Where the images are wanted.
     """
 
-    def __init__(self, dataset: Dataset, batch_size: int, seed: int, steps: int, workers: int = 0) -> None:
+    def __init__(
+        self,
+        dataset: Dataset,
+        batch_size: int,
+        seed: int,
+        steps: int,
+        workers: int = 0,
+        device: str | torch.device = "cpu",
+    ) -> None:
         if len(dataset) < 1:
             raise ValueError("the dataset is empty")
         self._epochs = _Epochs(dataset)
         self.dataset, self.batch_size, self.seed, self.steps, self.workers = dataset, batch_size, seed, steps, workers
         self._stream: Iterator[Tensor] | None = None
         self._next = -1
+        self._ahead = ReadAhead(self._read, lambda step: step + 1 if step + 1 < steps else None, device)
 
     def places(self, step: int) -> list[tuple[int, int]]:
         """Epoch and index of every item of a step."""
@@ -45,14 +104,16 @@ class Batches:
         """The images of a step, ``(batch_size, 3, H, W)``."""
         if not 0 <= step < self.steps:
             raise IndexError(f"step {step} is outside a run of {self.steps} steps")
+        return self._ahead(step)[0]
+
+    def _read(self, step: int) -> tuple[Tensor]:
         if not self.workers:
-            return torch.stack([self._epochs[place] for place in self.places(step)])
+            return (torch.stack([self._epochs[place] for place in self.places(step)]),)
         if self._stream is None or step != self._next:
-            order = (self.places(later) for later in range(step, self.steps))
-            loader = DataLoader(self._epochs, batch_sampler=list(order), num_workers=self.workers)
-            self._stream = iter(loader)
+            order = [self.places(later) for later in range(step, self.steps)]
+            self._stream = iter(DataLoader(self._epochs, batch_sampler=order, num_workers=self.workers))
         self._next = step + 1
-        return next(self._stream)
+        return (next(self._stream),)
 
     def describe(self, step: int) -> str:
         """The items of a step in words, for messages."""
@@ -67,7 +128,7 @@ class _Epochs(Dataset):
         self.dataset = dataset
         self._current = (0, dataset)
 
-    def __getitem__(self, place: tuple[int, int]) -> Tensor:
+    def __getitem__(self, place: tuple[int, int]) -> Any:
         epoch, index = place
         if epoch != self._current[0]:
             self._current = (epoch, self._in_epoch(epoch))

@@ -25,6 +25,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from diffusab_core.files import DiffusabError
 from diffusab_core.training import world as distributed
 from diffusab_core.training.order import generator_at
 from diffusab_core.training.state import Store
@@ -35,7 +36,7 @@ from diffusab_core.training.world import World
 LossFn = Callable[..., Tensor | tuple[Tensor, dict[str, Tensor]]]
 
 
-class TrainingDiverged(RuntimeError):
+class TrainingDiverged(DiffusabError, RuntimeError):
     """The loss or the gradient was not finite; the weights are those before ``step``."""
 
     def __init__(self, what: str, value: float, step: int, samples: str = "") -> None:
@@ -141,6 +142,42 @@ class _Average:
                 kept.copy_(new)
 
 
+def _reads_late(device: torch.device) -> bool:
+    """Whether reading a number waits for the device, so that losses are looked at now and then only."""
+    return device.type == "cuda"
+
+
+class _Watch:
+    """Stops a run whose loss or gradient norm is not finite, with the weights as they were before that step.
+
+    Numbers that are read late are looked at by the device itself: from the first bad step on the optimiser's kernel
+    changes nothing (``found_inf``, PyTorch's hook for scaled gradients, which the fused one has).
+    """
+
+    def __init__(self, optimiser: torch.optim.Optimizer, late: bool, samples: Callable[[int], str] | None) -> None:
+        self.optimiser, self.late, self.samples = optimiser, late, samples
+        self.unread: list[tuple[int, Tensor, Tensor]] = []
+
+    def add(self, step: int, loss: Tensor, norm: Tensor) -> None:
+        """Take notice of a step before the optimiser makes it."""
+        self.unread.append((step, loss.float(), norm.float()))
+        if not self.late:
+            return self.read()
+        bad = (~(loss.isfinite() & norm.isfinite())).float()
+        self.optimiser.found_inf = torch.maximum(getattr(self.optimiser, "found_inf", bad), bad)
+
+    def read(self) -> None:
+        """Raise :class:`TrainingDiverged` if a step since the last call was bad."""
+        if not self.unread:
+            return
+        values = torch.stack([torch.stack(pair) for _, *pair in self.unread]).tolist()  # one wait for all
+        for (step, *_), pair in zip(self.unread, values, strict=True):
+            for what, value in zip(("the loss", "the gradient norm"), pair, strict=True):
+                if not math.isfinite(value):
+                    raise TrainingDiverged(what, value, step, "" if self.samples is None else self.samples(step))
+        self.unread.clear()
+
+
 def train(
     module: nn.Module,
     loss_fn: LossFn,
@@ -169,9 +206,8 @@ def train(
 
     Args:
         module: What is trained; on its device already, and sharded (:func:`diffusab_core.training.world.shard`) if
-            there
-            are several processes. Compile it in place (``module.compile()``), or the names in ``ema`` and checkpoints
-            begin with ``_orig_mod.``.
+            there are several processes. Compile it in place (``module.compile()``), or the names in ``ema`` and
+            checkpoints begin with ``_orig_mod.``.
         loss_fn: ``loss_fn(step, generator)`` returns the loss, or the loss and a dictionary of scalars. All of its
             randomness has to come from the generator and from the step, or a resumed run will differ. Where there are
             several parts it is called once for each as ``loss_fn(step, generator, part=(index, parts))`` and returns
@@ -179,7 +215,7 @@ def train(
             what the whole batch needs and takes its share. All parts have to use the same parameters: a layer that is
             left out at random has to be left out in all of them, or processes wait for each other for ever.
         settings: See :class:`Settings`.
-        world: This process among those of the run; ``None`` for one process.
+        world: This process among those of the run; ``None`` for one process, refused under torchrun.
         checkpoint: Folder to save to and, if there is a checkpoint in it, to resume from; every process names the
             same. ``None`` saves nothing.
         checkpoint_every: Steps between checkpoints; the end is always saved.
@@ -196,19 +232,22 @@ def train(
         progress: Show a progress bar.
 
     Raises:
-        TrainingDiverged: The loss or gradient is NaN or infinite, in any part; raised in every process before the
-            weights change. The newest checkpoint is then the last good one.
+        TrainingDiverged: The loss or gradient is NaN or infinite, in any part; raised in every process. The weights
+            are those before that step, and the newest checkpoint is the last good one. On CUDA it is raised at the next
+            entry of the curves, snapshot or checkpoint, as looking at every loss would wait for the GPU.
         ValueError: ``module`` has nothing to train, or is not sharded although there are several processes.
         CheckpointError: The checkpoint belongs to another run, or cannot be read and there is none before it.
     """
     parameters = [p for p in module.parameters() if p.requires_grad]
     if not parameters:
         raise ValueError("no parameter of the module requires a gradient, there is nothing to train")
-    world = World(device=parameters[0].device) if world is None else world
+    world = distributed.alone(parameters[0].device) if world is None else world
     _check_sharding(module, world)
     optimiser = torch.optim.AdamW(
-        parameters, lr=settings.learning_rate, betas=settings.betas, weight_decay=settings.weight_decay
-    )
+        parameters, lr=settings.learning_rate, betas=settings.betas, weight_decay=settings.weight_decay,
+        fused=_reads_late(world.device) or None,
+    )  # fmt: skip
+    watch = _Watch(optimiser, _reads_late(world.device), samples)
     average = _Average(module, settings.half_life)
     result = Trained(ema={}, series={"step": [], "loss": [], "learning_rate": []})
     run = asdict(settings) | dict(identity or {})
@@ -222,14 +261,12 @@ def train(
     first = result.resumed_from
     if snapshot is not None and not result.snapshots:
         result.snapshots.append({"step": 0, **_snapshot(snapshot, average, snapshot_average)})
-    shown = progress and world.is_main
+    intervals, shown = (log_every, snapshot_every, checkpoint_every), progress and world.is_main
     bar = tqdm(range(first, settings.steps), initial=first, total=settings.steps, unit="step", disable=not shown)
     for step in bar:
         optimiser.zero_grad(set_to_none=True)
         loss, scalars = _backward(module, loss_fn, step, settings, world)
-        _stop_unless_finite("the loss", loss, step, samples)
-        norm = distributed.clip_gradients(parameters, settings.clip)
-        _stop_unless_finite("the gradient norm", norm, step, samples)
+        watch.add(step, loss, distributed.clip_gradients(parameters, settings.clip))
         rate = learning_rate(step, settings)
         for group in optimiser.param_groups:
             group["lr"] = rate
@@ -237,18 +274,20 @@ def train(
         average.update(module)
 
         done = step + 1
-        last = done == settings.steps
-        if done % log_every == 0 or last:
-            values = {"loss": loss, "learning_rate": rate} | _means(scalars, world)
+        logs, shows, saves = (done % every == 0 or done == settings.steps for every in intervals)
+        if logs or shows or saves:
+            watch.read()
+        if logs:
+            values = {"loss": loss.item(), "learning_rate": rate} | _means(scalars, world)
             for name, value in {"step": float(done), **values}.items():
                 result.series.setdefault(name, []).append(value)
             bar.set_postfix({name: f"{value:.4g}" for name, value in values.items()})
             if on_log is not None and world.is_main:
                 on_log(done, values)
-        if snapshot is not None and (done % snapshot_every == 0 or last):
+        if snapshot is not None and shows:
             result.snapshots.append({"step": done, **_snapshot(snapshot, average, snapshot_average)})
         result.wall_time_s = before + time.perf_counter() - clock
-        if store is not None and (done % checkpoint_every == 0 or last):
+        if store is not None and saves:
             kept = {"series": result.series, "snapshots": result.snapshots, "wall_time_s": result.wall_time_s}
             store.save(module, optimiser, average.state, {"step": done, **kept})
     result.ema = distributed.unsharded(average.state)
@@ -261,7 +300,7 @@ def _snapshot(snapshot: Callable[..., dict[str, Any]], average: _Average, averag
 
 def _backward(
     module: nn.Module, loss_fn: LossFn, step: int, settings: Settings, world: World
-) -> tuple[float, list[dict[str, Tensor]]]:
+) -> tuple[Tensor, list[dict[str, Tensor]]]:
     """Leave the gradient of one step; returns the loss of the whole batch and the scalars of this process's parts."""
     number = settings.accumulation
     parts, own = number * world.size, range(world.rank * number, (world.rank + 1) * number)
@@ -274,7 +313,7 @@ def _backward(
         (loss / number).backward()
         losses.append(loss.detach())
         scalars.append(named)
-    return distributed.mean(torch.stack(losses).mean(), world).item(), scalars
+    return distributed.mean(torch.stack(losses).mean(), world), scalars
 
 
 def _means(scalars: list[dict[str, Tensor]], world: World) -> dict[str, float]:
@@ -293,8 +332,3 @@ def _check_sharding(module: nn.Module, world: World) -> None:
         raise ValueError(
             f"the module is not sharded, each of {world.size} processes would train its own: shard it first"
         )
-
-
-def _stop_unless_finite(what: str, value: float, step: int, samples: Callable[[int], str] | None) -> None:
-    if not math.isfinite(value):
-        raise TrainingDiverged(what, value, step, samples(step) if samples is not None else "")

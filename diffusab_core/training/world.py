@@ -12,9 +12,10 @@ environment then: by default the restarted processes meet in the store of the de
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Any, TypeVar
 
 import torch
@@ -25,7 +26,18 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.distributed.tensor import DTensor
 
+from diffusab_core.files import DiffusabError, first_line
+
 T = TypeVar("T")
+
+#: How long a process waits for the others, unless :func:`world` is told otherwise.
+TIMEOUT = timedelta(minutes=30)
+#: How long the others wait for the first one's long work.
+PATIENCE = timedelta(days=7)
+
+
+class WorldError(DiffusabError, ValueError):
+    """Processes that do not make a world, or work that several processes cannot share."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +65,7 @@ class World:
 
 
 @contextmanager
-def world(device: str | torch.device = "auto") -> Iterator[World]:
+def world(device: str | torch.device = "auto", timeout: timedelta = TIMEOUT) -> Iterator[World]:
     """The world that torchrun describes in the environment; one process without it.
 
     Opens a process group of gloo on a CPU or NCCL on CUDA where there are several processes, and closes it after. A
@@ -62,9 +74,10 @@ def world(device: str | torch.device = "auto") -> Iterator[World]:
     Args:
         device: ``"auto"`` is CUDA where there is one, else MPS (one process only), else the CPU. With several
             processes ``"cuda"`` is the GPU of the process's local rank.
+        timeout: How long a process waits for the others before all give up; see :func:`on_main` for long work.
 
     Raises:
-        ValueError: The environment is incomplete, has more processes than the machine GPUs, or the device cannot be
+        WorldError: The environment is incomplete, has more processes than the machine GPUs, or the device cannot be
             used by several processes.
     """
     rank, size, local_rank = _environment()
@@ -74,10 +87,23 @@ def world(device: str | torch.device = "auto") -> Iterator[World]:
     opens = size > 1 and not dist.is_initialized()
     if opens:
         options: dict[str, Any] = {"device_id": chosen} if chosen.type == "cuda" else {}
-        dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo", rank=rank, world_size=size, **options)
+        backend = "nccl" if chosen.type == "cuda" else "gloo"
+        dist.init_process_group(backend, rank=rank, world_size=size, timeout=timeout, **options)
     yield World(rank, size, chosen)
     if opens:  # not after an exception: others may not have got here, and closing waits for them
         dist.destroy_process_group()
+
+
+def alone(device: str | torch.device = "cpu") -> World:
+    """The world of work that one process does.
+
+    Raises:
+        WorldError: torchrun has started several, each of which would do it and write over the others' files.
+    """
+    _, size, _ = _environment()
+    if size > 1:
+        raise WorldError(f"this is work of one process, and torchrun started {size}: run it without torchrun")
+    return World(device=torch.device(device))
 
 
 def _environment() -> tuple[int, int, int]:
@@ -86,7 +112,7 @@ def _environment() -> tuple[int, int, int]:
     if len(missing) == len(names):
         return 0, 1, 0
     if missing:
-        raise ValueError(f"of torchrun's variables {', '.join(names)} the environment lacks {', '.join(missing)}")
+        raise WorldError(f"of torchrun's variables {', '.join(names)} the environment lacks {', '.join(missing)}")
     rank, size, local_rank = (int(os.environ[name]) for name in names)
     return rank, size, local_rank
 
@@ -98,10 +124,10 @@ def _device(device: str | torch.device, size: int, local_rank: int) -> torch.dev
     device = torch.device(device)
     if device.type == "cuda" and device.index is None:
         if local_rank >= torch.cuda.device_count():
-            raise ValueError(f"local rank {local_rank} has no GPU, this machine has {torch.cuda.device_count()}")
+            raise WorldError(f"local rank {local_rank} has no GPU, this machine has {torch.cuda.device_count()}")
         return torch.device("cuda", local_rank)
     if size > 1 and (device.type not in ("cpu", "cuda") or device.index is not None):
-        raise ValueError(f"{size} processes cannot share the device {str(device)!r}, name cpu or cuda")
+        raise WorldError(f"{size} processes cannot share the device {str(device)!r}, name cpu or cuda")
     return device
 
 
@@ -152,7 +178,7 @@ def reduce_gradients(module: nn.Module, now: bool) -> None:
 
 
 @torch.no_grad()
-def clip_gradients(parameters: Iterable[nn.Parameter], limit: float) -> float:
+def clip_gradients(parameters: Iterable[nn.Parameter], limit: float) -> Tensor:
     """Scale gradients down to the norm ``limit``; returns the norm that they had.
 
     It is the norm of the whole gradient. Of sharded parameters every process has a piece only: clipped by the norm of
@@ -162,7 +188,7 @@ def clip_gradients(parameters: Iterable[nn.Parameter], limit: float) -> float:
     norm = nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
     norm = norm.full_tensor() if isinstance(norm, DTensor) else norm
     nn.utils.clip_grads_with_norm_(parameters, limit, norm)
-    return norm.item()
+    return norm
 
 
 @torch.no_grad()
@@ -216,3 +242,28 @@ def gather(value: T, world: World) -> list[T]:
         values = [None] * world.size
         dist.all_gather_object(values, value)
     return values
+
+
+def on_main(world: World, compute: Callable[[], T]) -> T:
+    """What process 0 computes, in every process, however long it takes: any plain value.
+
+    The others wait in a group of their own, as that of the world gives up after its timeout.
+
+    Raises:
+        Exception: What was raised in process 0, in all of them, or they would wait for ever; in the others a
+            :class:`WorldError` stands for anything but a ``ValueError`` or ``OSError``.
+    """
+    if world.size == 1:
+        return compute()
+    patient = dist.new_group(backend="gloo", timeout=PATIENCE)
+    value = error = None
+    try:
+        value = compute() if world.is_main else None
+    except Exception as raised:
+        error = raised
+    told = error if error is None or isinstance(error, ValueError | OSError) else WorldError(first_line(error))
+    sent: list[Any] = [value, told]
+    dist.broadcast_object_list(sent, src=0, group=patient, device=torch.device("cpu"))
+    if (error := error or sent[1]) is not None:
+        raise error
+    return sent[0]

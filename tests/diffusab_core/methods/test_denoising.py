@@ -1,6 +1,7 @@
 """The loss of a denoiser's training and the drawing of samples, against what they are by definition."""
 
 import math
+from contextlib import nullcontext
 from dataclasses import asdict, replace
 
 import numpy as np
@@ -12,6 +13,7 @@ from diffusab_core import denoisers, experiments, flow, training
 from diffusab_core.latents import TensorLatents
 from diffusab_core.methods import denoising
 from diffusab_core.methods.denoising import Denoising, Sampling
+from diffusab_core.training.batches import ReadAhead
 
 CLASSES, SHAPE = 3, (2, 4, 4)
 SETTINGS = Denoising(denoiser="DiT-XXS/2", steps=100, batch_size=8, seed=4)
@@ -108,6 +110,31 @@ def test_the_loss_is_a_function_of_seed_and_step():
     assert len(set(losses.values())) == 6
     torch.rand(7)  # the global stream is no part of it
     assert loss_at(model, data, replace(SETTINGS, seed=1), 50).item() == losses[1, 50]
+
+
+def test_nothing_is_read_back_from_the_device_within_a_step(monkeypatch):
+    """Meta tensors hold no numbers: whatever looks at one raises. On a GPU it would wait for the device."""
+    monkeypatch.setattr(torch, "autocast", lambda *a, **k: nullcontext())  # knows no meta device
+    settings = replace(SETTINGS, device="meta", self_conditioning=1.0, label_dropout=0.5)
+    for model, chosen in ((tiny().to("meta"), settings), (LinearNoise().to("meta"), replace(NOISE, device="meta"))):
+        loss = loss_at(model, latents(std=0.3), chosen)
+        loss.backward()
+        assert loss.device.type == "meta"
+
+
+def test_inputs_that_are_drawn_ahead_are_the_same(monkeypatch):
+    data, model, settings = latents(std=0.3), tiny(), replace(SETTINGS, accumulation=2, steps=6)
+    keys = [(step, (index, 4)) for step in range(6) for index in (2, 3)]
+    wanted = [loss_at(model, data, settings, step, part=part).item() for step, part in keys]
+    drawn_for, draw = [], denoising.draw_inputs
+    monkeypatch.setattr(denoising, "draw_inputs", lambda d, s, step, part: drawn_for.append((step, part))
+                        or draw(d, s, step, part))  # fmt: skip
+    monkeypatch.setattr(ReadAhead, "_moved", lambda self, tensor: tensor)
+    settings = replace(settings, device="cuda")  # only a word here: nothing is moved
+    monkeypatch.setattr(torch, "autocast", lambda *a, **k: nullcontext())
+    loss = denoising.loss_of(model, data, settings)
+    assert [loss(step, None, part=part).item() for step, part in keys] == wanted
+    assert drawn_for == keys  # each once, in the order of the training
 
 
 def test_a_batch_that_does_not_divide_is_refused():
@@ -430,6 +457,30 @@ def test_samples_do_not_depend_on_the_number_of_processes(model, size):
     assert_same_samples(dict(sorted(together.items())), alone)
 
 
+@pytest.mark.parametrize("guidance", [1.0, 2.0])
+def test_samples_agree_at_any_batch_size_and_number_of_processes(model, guidance):
+    settings = replace(SAMPLING, guidance=guidance, steps=12)
+    wanted = drawn(model, settings)
+    for batch_size, size in ((1, 1), (3, 2), (10, 1), (64, 3)):
+        found = {}
+        for rank in range(size):
+            found |= drawn(model, replace(settings, batch_size=batch_size), rank=rank, size=size)
+        assert found.keys() == wanted.keys()
+        for place, (x, y) in wanted.items():
+            torch.testing.assert_close(found[place][0], x, rtol=0, atol=1e-4)
+            assert found[place][1] == y
+
+
+def test_no_sample_starts_from_noise_that_was_trained_on():
+    data, settings = latents(), replace(SETTINGS, batch_size=4, steps=3)
+    started = denoising.draw_noise(settings.seed, range(12), SHAPE)
+    for step in range(3):
+        _, noise, *_ = denoising.draw_inputs(data, settings, step)
+        assert torch.cdist(noise.flatten(1), started.flatten(1)).min() > 1
+    first = torch.randn(4, *SHAPE, generator=training.generator_at(settings.seed, 0))  # of the loop, for other losses
+    assert torch.cdist(first.flatten(1), started.flatten(1)).min() > 1
+
+
 def test_samples_do_not_depend_on_how_many_there_are(model):
     assert_same_samples(drawn(model, replace(SAMPLING, samples=8)), {k: v for k, v in drawn(model).items() if k < 8})
 
@@ -445,7 +496,7 @@ def test_samples_follow_the_seed_and_differ_from_one_another(model):
 def test_sampling_is_euler_s_method_with_the_activations_handed_on(model):
     settings = replace(SAMPLING, samples=4, shift=2.0)
     found = drawn(model, settings)
-    x, hint = torch.randn(4, *SHAPE, generator=training.generator_at(settings.seed, 0)), None
+    x, hint = denoising.draw_noise(settings.seed, range(4), SHAPE), None
     y = torch.tensor([0, 1, 2, 0])
     with torch.no_grad():
         for t, following in ((1.0, 0.8), (0.8, 0.5), (0.5, 0.0)):  # the odds of 2/3 and 1/3, doubled
@@ -457,7 +508,7 @@ def test_sampling_is_euler_s_method_with_the_activations_handed_on(model):
 def test_guidance_keeps_the_activations_of_its_branches_apart(model):
     settings = replace(SAMPLING, samples=4, guidance=3.0, guidance_interval=(0.3, 0.9))
     found = drawn(model, settings)
-    x, hints = torch.randn(4, *SHAPE, generator=training.generator_at(settings.seed, 0)), [None, None]
+    x, hints = denoising.draw_noise(settings.seed, range(4), SHAPE), [None, None]
     y = torch.tensor([0, 1, 2, 0])
     with torch.no_grad():
         for t in (1.0, 2 / 3, 1 / 3):
@@ -558,7 +609,7 @@ def test_noise_prediction_is_sampled_with_guidance():
     """For a prediction that is constant, guidance shifts it by a constant, and DDIM in one step is a line."""
     settings = replace(SAMPLING, samples=4, steps=1, method="ddim", guidance=3.0)
     found = drawn(LinearNoise(), settings)
-    noise = torch.randn(4, *SHAPE, generator=training.generator_at(settings.seed, 0))
+    noise = denoising.draw_noise(settings.seed, range(4), SHAPE)
     w = torch.tensor([0.0, 0.1, 0.2, 0.0])  # the model's w_y; without a class it predicts 0
     expected = (noise - (1 - KEPT[-1]).sqrt() * 3 * w[:, None, None, None]) / KEPT[-1].sqrt()
     torch.testing.assert_close(torch.stack([x for x, _ in found.values()]), expected, rtol=1e-3, atol=1e-3)

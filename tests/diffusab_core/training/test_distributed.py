@@ -173,8 +173,27 @@ def test_a_loss_that_is_nan_in_one_process_stops_both_before_the_weights_change(
     assert [found["logged"] for found in two] == [[1, 2, 3], []]  # one process logs
 
 
+def test_numbers_that_are_read_late_change_nothing(two):
+    for found in two:
+        assert found["late"]["loss"] == pytest.approx(found["plain"]["loss"][3::4], rel=1e-4)
+        assert_same(found["late"]["ema"], found["plain"]["ema"], rtol=1e-3, atol=1e-3)
+        assert re.match("TrainingDiverged: the loss is nan at step 3", found["late nan"])
+        assert_same(found["weights at late nan"], found["weights at nan"], rtol=1e-3, atol=1e-4)
+
+
+def test_long_work_of_the_first_process_outlasts_the_world_s_timeout(two):
+    done, missing, broken = zip(*(found["on main"] for found in two), strict=True)
+    assert done == ("by process 0", "by process 0")
+    assert missing == ("FileNotFoundError: [Errno 2] No such file or directory",) * 2
+    assert broken == (
+        "ZeroDivisionError: integer division or modulo by zero",
+        "WorldError: ZeroDivisionError: integer division or modulo by zero",
+    )
+
+
 def test_what_cannot_be_trained_on_two_processes_is_refused(two):
     for found in two:
+        assert re.match("WorldError: this is work of one process, and torchrun started 2: ", found["alone"])
         assert re.match("ValueError: the module is not sharded, each of 2 processes", found["whole refused"])
 
 

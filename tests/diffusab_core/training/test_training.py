@@ -1,14 +1,19 @@
 import math
 import shutil
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
 import torch
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from diffusab_core import training
-from diffusab_core.training import Settings, TrainingDiverged, batch_indices, generator_at, state, train
+from diffusab_core.training import Settings, TrainingDiverged, batch_indices, generator_at, loop, state, train
+from diffusab_core.training.batches import Batches, ReadAhead
 from diffusab_core.training.loop import _Average
+from diffusab_core.training.order import stream
 from diffusab_core.training.state import CheckpointError
 
 SETTINGS = Settings(steps=12, seed=5, learning_rate=1e-2, warmup=3)
@@ -340,3 +345,146 @@ def test_clipping_bounds_the_gradient(monkeypatch):
     )
     run(replace(SETTINGS, clip=0.01))
     assert norms == pytest.approx([0.01] * SETTINGS.steps, rel=1e-3)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Where reading a number waits for the device
+
+
+@pytest.fixture
+def late(monkeypatch):
+    """The loop as on CUDA: the fused optimiser leaves bad steps out, and numbers are read now and then."""
+    monkeypatch.setattr(loop, "_reads_late", lambda device: True)
+
+
+class Reads(TorchDispatchMode):
+    """Counts how often a number is read out of a tensor."""
+
+    count = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.count += func is torch.ops.aten._local_scalar_dense.default
+        return func(*args, **(kwargs or {}))
+
+
+def test_numbers_are_read_at_log_intervals_only(late):
+    settings = replace(SETTINGS, steps=40)
+    with Reads() as once:
+        model = network()
+        train(model, denoising(model), settings, log_every=40, progress=False)
+    with Reads() as often:
+        model = network()
+        train(model, denoising(model), settings, log_every=10, progress=False)
+    each = once.count
+    assert 0 < each <= 4  # loss and scalars of the one entry
+    assert often.count == 4 * each
+
+
+def test_reading_late_changes_no_result(monkeypatch):
+    model, trained = run()
+    monkeypatch.setattr(loop, "_reads_late", lambda device: True)
+    other, again = run()
+    assert again.series["loss"] == pytest.approx(trained.series["loss"], rel=1e-4)
+    for name in ("0.weight", "1.weight", "3.weight", "3.bias"):  # what precedes a batch norm's mean has no gradient
+        torch.testing.assert_close(other.state_dict()[name], model.state_dict()[name], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_a_bad_loss_that_is_read_late_leaves_the_weights_before_it(late, tmp_path, bad):
+    def loss_of(model):
+        inner = denoising(model)
+        return lambda step, generator: inner(step, generator)[0] * (bad if step == 2 else 1)
+
+    model = network()
+    with pytest.raises(TrainingDiverged, match=f"the loss is {bad} at step 2, on items of 2"):
+        train(model, loss_of(model), SETTINGS, progress=False, log_every=6, checkpoint=tmp_path, checkpoint_every=4,
+              samples=lambda step: f"items of {step}")  # fmt: skip
+    assert not list(tmp_path.iterdir())
+    assert_parameters_after_two_steps(model)
+
+
+def test_a_bad_gradient_that_is_read_late_leaves_the_weights_before_it(late):
+    def loss_of(model):
+        inner = denoising(model)
+        return lambda step, generator: (
+            inner(step, generator)[0] + ((model[0].weight.sum() * 0).sqrt() if step == 2 else 0)
+        )
+
+    model = network()
+    with pytest.raises(TrainingDiverged, match=r"gradient norm is .* at step 2"):
+        train(model, loss_of(model), SETTINGS, progress=False)
+    assert_parameters_after_two_steps(model)
+
+
+def test_resuming_is_exact_where_numbers_are_read_late(late, tmp_path):
+    expected, _ = run()
+    run(checkpoint=tmp_path, checkpoint_every=5)
+    shutil.rmtree(tmp_path / "step_00000012")
+    resumed, trained = run(checkpoint=tmp_path, checkpoint_every=5)
+    assert trained.resumed_from == 10
+    assert_same_state(resumed.state_dict(), expected.state_dict())
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Reading ahead
+
+
+def ahead_of(make, steps=6):
+    """As for CUDA, with a thread, but nothing is moved."""
+    ahead = ReadAhead(make, lambda step: step + 1 if step + 1 < steps else None)
+    ahead._pool = ThreadPoolExecutor(1)
+    return ahead
+
+
+def test_what_comes_next_is_made_meanwhile():
+    made, waits = [], threading.Event()
+
+    def make(step):
+        made.append(step)
+        if step == 2:
+            waits.set()
+        return torch.tensor(step), "as it is"
+
+    ahead = ahead_of(make)
+    assert ahead(0) == (torch.tensor(0), "as it is")
+    assert waits.wait(60)  # steps 1 and 2 are made without being asked for
+    assert [ahead(step)[0].item() for step in range(1, 6)] == [1, 2, 3, 4, 5]
+    assert made == [0, 1, 2, 3, 4, 5]
+    assert ahead(1)[0].item() == 1  # any other step is made when asked for
+
+
+def test_an_error_ahead_is_raised_when_its_turn_comes():
+    def make(step):
+        if step == 2:
+            raise ValueError("item 2 is broken")
+        return (torch.tensor(step),)
+
+    ahead = ahead_of(make)
+    assert [ahead(step)[0].item() for step in (0, 1)] == [0, 1]
+    with pytest.raises(ValueError, match="item 2 is broken"):
+        ahead(2)
+
+
+def test_batches_read_ahead_are_those_read_in_turn():
+    images = [torch.full((3, 2, 2), float(i)) for i in range(7)]
+    plain, ahead = (Batches(images, 3, seed=1, steps=6) for _ in range(2))
+    ahead._ahead._pool = ThreadPoolExecutor(1)
+    assert all(torch.equal(plain(step), ahead(step)) for step in (0, 1, 2, 3, 4, 5, 2))
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Streams
+
+
+def test_streams_are_functions_of_seed_purpose_and_index():
+    keys = [(seed, purpose, index) for seed in (0, 1) for purpose in ("sample", "noise") for index in (0, 1)]
+    numbers = [tuple(torch.randn(4, generator=stream(*key)).tolist()) for key in keys]
+    of_steps = [tuple(torch.randn(4, generator=generator_at(s, k)).tolist()) for s in (0, 1) for k in (0, 1)]
+    assert len({*numbers, *of_steps}) == 12
+    assert numbers[-1] == tuple(torch.randn(4, generator=stream(1, "noise", 1)).tolist())
+
+
+def test_the_streams_of_fine_tuning_stay_as_they_are():
+    """Recorded fine-tunings are repeatable bit for bit."""
+    assert torch.randint(10**6, (3,), generator=generator_at(5, 7)).tolist() == [639455, 705168, 678088]
+    assert batch_indices(3, 4, 10, seed=5) == [4, 2, 5, 0]
