@@ -16,7 +16,7 @@ import warnings
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -36,7 +36,6 @@ FEATURES = {"offline": offline_features, "inception": inception_features, "dinov
 
 _SCHEMA = 1
 _TENSORS = ("mean", "covariance", "neighbours")
-T = TypeVar("T")
 
 
 class SamplesError(DiffusabError, ValueError):
