@@ -7,7 +7,7 @@ Each function takes a frozen dataclass and returns a run record. What is trained
 from __future__ import annotations
 
 import os
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from diffusab_core.autoencoders import Autoencoder
 from diffusab_core.data.open import open_images
 from diffusab_core.data.stores import StoredImages
 from diffusab_core.experiments import records
-from diffusab_core.experiments.folders import logs, read_back
+from diffusab_core.experiments.folders import logs, read_back, without_device
 from diffusab_core.latents.identity import images_found
 from diffusab_core.methods import finetuning, regularizers
 from diffusab_core.methods.finetuning import Finetuning, LossTerms
@@ -103,7 +103,7 @@ def evaluate(settings: Evaluation, size: records.Size = "laptop") -> records.Run
     judge = {"lpips_weights": lpips.weights.name if lpips is not None else None}  # wherever the file lies
     judge["features_weights"] = Path(settings.features_weights).name if settings.features_weights is not None else None
     run = records.start(
-        "evaluate-autoencoder", parameters=asdict(settings) | judge, seed=settings.seed, size=size,
+        "evaluate-autoencoder", parameters=without_device(settings) | judge, seed=settings.seed, size=size,
         data=f"{len(x)} images of {settings.resolution} x {settings.resolution} of {settings.images}",
         device=settings.device,
     )  # fmt: skip
@@ -213,8 +213,9 @@ def finetune(
     lpips = distance.keywords["perceptual"] if isinstance(distance, partial) else None
     autoencoder = autoencoders.load(settings.model, device=settings.device)
     probe = data.stack(data.Photos(128, "test", seed=0, length=64), range(64)) if probe is None else probe
+    parameters = without_device(settings)
     run = records.start(
-        "finetune-autoencoder", parameters=asdict(settings), seed=settings.seed, size=size, data=settings.images,
+        "finetune-autoencoder", parameters=parameters, seed=settings.seed, size=size, data=settings.images,
         device=settings.device,
     )  # fmt: skip
     run.notes = f"perceptual loss: {in_words(lpips)}."
@@ -223,6 +224,8 @@ def finetune(
         record = read_back(folder, run)
         return Finetuned(autoencoders.load(str(folder), device=settings.device), record)
 
+    if folder is not None and not hasattr(autoencoder.module, "save_pretrained"):
+        raise ValueError(f"{autoencoder.name} has no save_pretrained(folder), so the result could not be kept")
     autoencoder.latent_shape(settings.resolution, settings.resolution)  # refuses a size before anything runs
     with torch.no_grad():
         if settings.kl_weight and not autoencoder.encode(probe[:1].to(settings.device)).std.any():
@@ -237,7 +240,7 @@ def finetune(
             settings.training,
             checkpoint=folder / "training" / "checkpoints" if folder else None,
             checkpoint_every=checkpoint_every,
-            identity=asdict(settings) | seen(dataset) | ({"lpips": lpips.digest} if lpips is not None else {}),
+            identity=parameters | seen(dataset) | ({"lpips": lpips.digest} if lpips is not None else {}),
             log_every=log_every,
             on_log=on_log,
             snapshot=partial(finetuning.examine, autoencoder, probe, settings.block_size),

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from diffusab_core.experiments import records
 from diffusab_core.files import differences
@@ -28,8 +30,15 @@ def logs(folder: Path | None) -> Iterator[Callable[[int, dict[str, float]], None
         yield log
 
 
+def without_device(settings: Any) -> dict[str, Any]:
+    """A dataclass of settings as what a run is: where it is computed may change, and is said by its record."""
+    chosen = asdict(settings)
+    del chosen["device"]
+    return chosen
+
+
 def read_back(folder: Path, run: records.Run) -> records.RunRecord:
-    """The record of the finished run in a folder.
+    """The record of the finished run in a folder, whatever device it ran on.
 
     Raises:
         CheckpointError: It is that of another run; the message names the differences.

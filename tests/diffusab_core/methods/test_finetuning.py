@@ -1,6 +1,7 @@
 """Fine-tuning: what each method changes, exact resume, faults, and a result that plain diffusers opens."""
 
 import hashlib
+import json
 import math
 from dataclasses import replace
 
@@ -182,6 +183,36 @@ def test_a_run_that_was_cut_off_ends_as_if_it_had_not_been(tmp_path, monkeypatch
     resumed = finetune(SETTINGS, tmp_path, checkpoint_every=2, **QUICK)
     assert_same(whole, resumed)
     assert whole.record.series["loss"] == resumed.record.series["loss"]
+
+
+def test_a_run_goes_on_and_is_read_back_on_another_device(tmp_path, monkeypatch):
+    """The device is no part of a run: "cpu:0" is another one by name, and the same by its numbers."""
+    elsewhere = replace(SETTINGS, device="cpu:0")
+    whole = finetune(SETTINGS, **QUICK)
+    monkeypatch.setattr(finetuning, "loss_terms", cut_off_at(4))
+    with pytest.raises(KeyboardInterrupt):
+        finetune(SETTINGS, tmp_path, checkpoint_every=2, **QUICK)
+    monkeypatch.undo()
+    resumed = finetune(elsewhere, tmp_path, checkpoint_every=2, **QUICK)
+    assert_same(whole, resumed)
+    assert_same(whole, finetune(SETTINGS, tmp_path, **QUICK))  # read back
+    assert whole.record.identity == resumed.record.identity
+    record = json.loads((tmp_path / "record.json").read_text())  # records of before name a device
+    record["parameters"]["device"] = "cuda"
+    (tmp_path / "record.json").write_text(json.dumps(record))
+    assert_same(whole, finetune(SETTINGS, tmp_path, **QUICK))
+
+
+def test_an_evaluation_is_the_same_run_on_another_device():
+    settings = experiments.Evaluation("kl-f4c16", samples=1, resolution=32, cuts=(0.5,), features="none")
+    here, there = (experiments.evaluate(replace(settings, device=d)).identity for d in ("cpu", "cpu:0"))
+    assert here == there
+
+
+def test_a_model_that_cannot_be_kept_is_refused_before_it_is_trained(tmp_path):
+    (tmp_path / "own.py").write_text("class build:\n    def encode(self, x):\n        return x\n")
+    with pytest.raises(ValueError, match="own:build has no save_pretrained"):
+        finetune(replace(SETTINGS, model=f"{tmp_path / 'own.py'}:build"), tmp_path / "out", **QUICK)
 
 
 def test_a_planted_nan_names_step_and_samples_and_leaves_the_checkpoint(tmp_path, monkeypatch):
