@@ -22,9 +22,10 @@ import pickle
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from types import ModuleType
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 import torch
 import torch.nn.functional as F
@@ -40,7 +41,7 @@ class MissingWeightsError(DiffusabError, FileNotFoundError):
 
 
 class MissingPackageError(DiffusabError, ModuleNotFoundError):
-    """The package that builds a network is not installed."""
+    """The package that builds a network is not installed; the message says how to install it."""
 
 
 class NetworkError(DiffusabError, ValueError):
@@ -94,24 +95,21 @@ def _hub_file(url: str) -> Path:
 
 
 def find_weights(what: str, weights: str | os.PathLike | None, cached: list[Path], advice: str) -> Path:
-    """The first file there is: ``weights`` itself, a file named as one of ``cached`` in the folder ``weights``, or,
-    without ``weights``, one of ``cached``."""
+    """``weights`` itself, a file named as one of ``cached`` in the folder ``weights``; without ``weights``, one of
+    ``cached``."""
     tried = cached
     if weights is not None:
         tried = [Path(weights) / path.name for path in cached] if Path(weights).is_dir() else [Path(weights)]
-    for path in tried:
-        if path.is_file():
-            return path
+    found = next(filter(Path.is_file, tried), None)
+    if found is not None:
+        return found
     raise MissingWeightsError(f"no weights for {what}; looked for {', '.join(map(str, tried))}. {advice}")
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
+    load = load_file if path.suffix == ".safetensors" else partial(torch.load, map_location="cpu", weights_only=True)
     try:
-        state = (
-            load_file(path)
-            if path.suffix == ".safetensors"
-            else torch.load(path, map_location="cpu", weights_only=True)
-        )
+        state = load(path)
     except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError) as error:
         raise NetworkError(f"{path} cannot be read as weights, it may be cut off ({first_line(error)})") from error
     if not isinstance(state, dict) or not state:
@@ -148,15 +146,11 @@ def to_levels(images: Tensor) -> Tensor:
 # LPIPS
 
 
-class _Backbone(NamedTuple):
-    title: str
-    weights: str  # torchvision's name
-    least_side: int  # pixels; smaller images leave a pooling layer nothing
-
-
+# Of each backbone its title, torchvision's name of its weights, and the least side of an image in pixels: a smaller one
+# leaves a pooling layer nothing.
 _BACKBONES = {
-    "alex": _Backbone("AlexNet", "AlexNet_Weights.IMAGENET1K_V1", 31),
-    "vgg": _Backbone("VGG-16", "VGG16_Weights.IMAGENET1K_V1", 16),
+    "alex": ("AlexNet", "AlexNet_Weights.IMAGENET1K_V1", 31),
+    "vgg": ("VGG-16", "VGG16_Weights.IMAGENET1K_V1", 16),
 }
 
 
@@ -176,11 +170,9 @@ class LPIPSDistance(Judge):
         if x.shape != y.shape or x.ndim != 4 or x.shape[1] != 3:
             raise NetworkError(f"LPIPS compares images (N, 3, H, W), got {tuple(x.shape)} and {tuple(y.shape)}")
         height, width = x.shape[-2:]
-        if min(height, width) < (least := _BACKBONES[self.net].least_side):
-            other = "; net='vgg' takes 16" if self.net == "alex" else ""
-            raise NetworkError(
-                f"LPIPS with net={self.net!r} needs sides of at least {least} pixels, got {height} x {width}{other}"
-            )
+        if min(height, width) < (least := _BACKBONES[self.net][2]):
+            sides = ", ".join(f"{net!r} {side}" for net, (_, _, side) in _BACKBONES.items())
+            raise NetworkError(f"LPIPS needs sides of at least {least} pixels ({sides}), got {height} x {width}")
         return self.network(x.float(), y.float()).flatten()
 
 
@@ -204,7 +196,8 @@ def lpips_distance(
     lpips = _package("lpips", "LPIPS")
     from torchvision.models import get_weight
 
-    title, url = _BACKBONES[net].title, get_weight(_BACKBONES[net].weights).url
+    title, name, _ = _BACKBONES[net]
+    url = get_weight(name).url
     cached = _hub_file(url)
     advice = (
         f"Put {cached.name} there (from {url}), name it with weights= (`--perceptual-weights`), allow the download "
@@ -254,10 +247,7 @@ def inception_features(weights: str | os.PathLike | None = None) -> InceptionFea
     """
     url = _package("torch_fidelity.feature_extractor_inceptionv3", "FID's Inception").URL_INCEPTION_V3
     fid = _package("torchmetrics.image.fid", "FID's Inception")
-    cached = _hub_file(url)
-    path = find_weights(
-        "FID's Inception", weights, [cached], f"Put {cached.name} there (from {url}) or name it with weights="
-    )
+    path = find_weights("FID's Inception", weights, [_hub_file(url)], f"It comes from {url}; or name it with weights=")
     # The network's own loader runs whatever code a pickle holds, so it gets a copy of tensors already read safely.
     copy = io.BytesIO()
     torch.save(read_weights(path), copy)
@@ -374,9 +364,8 @@ def video_features(weights: str | os.PathLike | None = None) -> I3DFeatures:
 
     Source: Unterthiner et al. 2018 for FVD; Skorokhodov et al. 2022, "StyleGAN-V", for this file.
     """
-    cached = _hub_file("i3d_torchscript.pt")
-    advice = f"Put {cached.name} there (from https://github.com/universome/fvd-comparison) or name it with weights="
-    path = find_weights("FVD's I3D", weights, [cached], advice)
+    advice = "It comes from https://github.com/universome/fvd-comparison; or name it with weights="
+    path = find_weights("FVD's I3D", weights, [_hub_file("i3d_torchscript.pt")], advice)
     with filling("I3D as TorchScript, it may be cut off", path):
         network = torch.jit.load(str(path), map_location="cpu")
     return I3DFeatures(network, path)

@@ -43,7 +43,7 @@ class SamplesError(DiffusabError, ValueError):
 
 
 def open_features(name: str, weights: str | os.PathLike | None = None, device: str | torch.device = "cpu") -> Judge:
-    """A feature network of :data:`FEATURES` on its device; ``weights`` as the function that opens it takes them."""
+    """A network of :data:`FEATURES` on its device; ``weights`` as the function that opens it takes them."""
     return FEATURES[name](weights).to(device)
 
 
@@ -73,6 +73,24 @@ def extract(features: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
 
 
 @torch.no_grad()
+def _pass(
+    images: Iterable[Tensor],
+    features: Callable[[Tensor], Tensor],
+    quantised: bool = False,
+    keep: int = 0,
+    world: World | None = None,
+    bar: str | None = None,
+) -> FeatureStatistics:
+    """The statistics of all ranks' images, behind a progress bar of that name."""
+    statistics, classes = FeatureStatistics(keep, world=world), getattr(features, "class_probabilities", None)
+    with tqdm(desc=bar, unit="image", disable=bar is None or not statistics.world.is_main) as bar:
+        for batch in images:
+            found = extract(features, quantise(batch) if quantised else batch)
+            statistics.update(found, None if classes is None else classes(found))
+            bar.update(len(batch))
+    return statistics.over_ranks()
+
+
 def reconstruction_frechet_distance(
     images: Tensor | Iterable[Tensor],
     reconstructions: Tensor | Iterable[Tensor],
@@ -93,10 +111,8 @@ def reconstruction_frechet_distance(
     Raises:
         ValueError: Not as many reconstructions as images, fewer than 2 images, or as :func:`extract`.
     """
-    before, after = FeatureStatistics(), FeatureStatistics()
-    for statistics, stream in ((before, images), (after, reconstructions)):
-        for batch in stream.split(batch_size) if isinstance(stream, Tensor) else stream:
-            statistics.update(extract(features, batch.clamp(-1, 1)))
+    streams = (x.split(batch_size) if isinstance(x, Tensor) else x for x in (images, reconstructions))
+    before, after = (_pass((x.clamp(-1, 1) for x in stream), features) for stream in streams)
     if before.count != after.count:
         raise ValueError(f"there are {before.count} images and {after.count} reconstructions")
     if before.count <= (dimensions := len(before.mean())):
@@ -106,24 +122,6 @@ def reconstruction_frechet_distance(
             stacklevel=2,
         )
     return before.distance(after)
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# One pass over images
-
-
-@torch.no_grad()
-def _pass(
-    images: Iterable[Tensor], features: Features, quantised: bool, keep: int, world: World, what: str, progress: bool
-) -> FeatureStatistics:
-    """The statistics of all ranks' images."""
-    statistics, classes = FeatureStatistics(keep, world=world), getattr(features, "class_probabilities", None)
-    with tqdm(desc=what, unit="image", disable=not progress or not world.is_main) as bar:
-        for batch in images:
-            found = extract(features, quantise(batch) if quantised else batch)
-            statistics.update(found, None if classes is None else classes(found))
-            bar.update(len(batch))
-    return statistics.over_ranks()
 
 
 def check_enough(count: int, features: Features, few: bool, what: str = "samples") -> None:
@@ -236,7 +234,7 @@ def reference(
         found = on_main(world, lambda: _cached(Path(cache), wanted, neighbours_up_to))
         if found is not None:
             return found
-    statistics = _pass(images, features, quantise, neighbours_up_to, world, "reference", progress)
+    statistics = _pass(images, features, quantise, neighbours_up_to, world, "reference" if progress else None)
     if statistics.count < 2:
         raise SamplesError(f"a reference needs at least 2 images, got {statistics.count}")
     made = Reference(
@@ -306,7 +304,7 @@ def evaluate_samples(
         raise SamplesError(f"precision and recall need 1 <= k < {precision_recall} samples, got k={k}")
     if precision_recall and not len(reference.neighbours):
         raise SamplesError("the reference was made without features for precision and recall (neighbours_up_to=0)")
-    found = _pass(samples, features, reference.quantised, precision_recall, world, "samples", progress)
+    found = _pass(samples, features, reference.quantised, precision_recall, world, "samples" if progress else None)
     check_enough(found.count, features, few)
     if found.count < 2:
         raise SamplesError(f"a Fréchet distance needs at least 2 samples, got {found.count}")
