@@ -91,13 +91,14 @@ def record(arm: str, seed: int, weights: Path) -> bool:
         return False
     trained = records.read(folder / "record.json")
     x = data.stack(data.Photos(RESOLUTION, "test", seed=0, length=N_IMAGES), range(N_IMAGES))
-    with records.recorded(
-        out, "cut-curves", seed=seed, size="laptop",
+    run = records.start(
+        "cut-curves", seed=seed, size="laptop",
         parameters={"arm": arm, "trained_run": trained.identity, "block_size": BLOCK, "resolution": RESOLUTION},
         data=f"{N_IMAGES} crops of {RESOLUTION}² and {LARGE[0]} of {LARGE[1]}² of held-out photographs",
-    ) as run:  # fmt: skip
-        measure(autoencoders.load(str(folder)), x, run)
-        run.metrics["training_steps"] = trained.parameters["steps"]
+    )  # fmt: skip
+    measure(autoencoders.load(str(folder)), x, run)
+    run.metrics["training_steps"] = trained.parameters["steps"]
+    run.finish().write(out)
     return True
 
 

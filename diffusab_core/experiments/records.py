@@ -15,10 +15,10 @@ import os
 import platform
 import subprocess
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError, field_validator, model_validator
@@ -28,9 +28,9 @@ from diffusab_core.files import DiffusabError, digest_json, write_text
 SCHEMA_VERSION = 1
 #: Where the book keeps the records that its chapters draw beside what they compute.
 RESULTS = Path(__file__).resolve().parents[2] / "book" / "results"
-SIZES = ("smoke", "laptop", "gpu", "paper")
 
 Size = Literal["smoke", "laptop", "gpu", "paper"]
+SIZES = get_args(Size)
 Name = Annotated[str, Field(min_length=1)]
 
 
@@ -205,28 +205,25 @@ def versions() -> dict[str, str]:
     return found
 
 
-def git_revision(folder: str | os.PathLike | None = None) -> str | None:
-    """Commit hash of the checkout that holds this package (or ``folder``), ``-dirty`` appended when it has changes."""
-    folder = Path(folder) if folder is not None else Path(__file__).parents[1]
+def git_revision() -> str | None:
+    """Commit of the checkout that holds this package, ``-dirty`` appended when it has changes; ``None`` outside one."""
 
     def git(*args: str) -> str:
-        done = subprocess.run(["git", "-C", str(folder), *args], capture_output=True, text=True, check=True, timeout=20)
-        return done.stdout.strip()
+        command = ["git", "-C", str(Path(__file__).parent), *args]
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=20).stdout.strip()
 
     try:
-        # An installed package may lie inside somebody else's checkout; only our own counts.
-        git("ls-files", "--error-unmatch", str(Path(__file__)) if folder == Path(__file__).parents[1] else ".")
+        git("ls-files", "--error-unmatch", Path(__file__).name)  # an installed package may lie in another's checkout
         return git("rev-parse", "HEAD") + ("-dirty" if git("status", "--porcelain", "--untracked-files=no") else "")
     except (OSError, subprocess.SubprocessError):
         return None
 
 
 class Run:
-    """What :func:`start` hands out: collect metrics and series, then ``finish()`` makes the record."""
+    """What :func:`start` hands out: collect metrics, series and notes, then ``finish()`` makes the record."""
 
     def __init__(self, **fixed: Any) -> None:
-        self._fixed = fixed
-        self._clock = time.perf_counter()
+        self._fixed, self._clock = fixed, time.perf_counter()
         self.metrics: dict[str, float] = {}
         self.series: dict[str, list[float]] = {}
         self.notes: str = ""
@@ -269,11 +266,3 @@ def start(
         git_revision=git_revision(),
         started=datetime.now(UTC),
     )
-
-
-@contextlib.contextmanager
-def recorded(path: str | os.PathLike, experiment: str, **kwargs: Any) -> Iterator[Run]:
-    """:func:`start` as a context: the record is written when the block ends well, and nothing when it raises."""
-    run = start(experiment, **kwargs)
-    yield run
-    run.finish().write(path)

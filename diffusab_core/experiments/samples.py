@@ -160,7 +160,7 @@ def evaluate_sample_folder(
 
     Raises:
         MissingWeightsError: The network's weights are not on disk.
-        FileNotFoundError: There are no such samples or reference images.
+        ImagesError: There are no such samples or reference images.
         SamplesError: No samples, a broken one or one of another size, fewer or more than ``samples.json`` says, too few
             for the network, or a cache or file of statistics of something else.
     """
@@ -241,16 +241,11 @@ def _choose(length: int, count: int | None, seed: int) -> list[int]:
 
 
 class _Samples(Dataset):
-    """Stored samples as they are: of one size, or resized because that was asked for."""
+    """Stored samples: all of the first one's size, or cropped and resized where a resolution was asked for."""
 
     def __init__(self, images: StoredImages, resolution: int | None) -> None:
-        self.images, self.resize = images, resolution is not None
-        height, width = images.pixels(0).shape[:2]
-        if not self.resize and height != width:
-            raise SamplesError(
-                f"{images.place(0)}: {width} x {height} pixels, not a square; --resolution crops and resizes samples"
-            )
-        self.resolution = resolution or height
+        self.images, self.exact = images, resolution is None
+        self.resolution = resolution or min(images.pixels(0).shape[:2])
 
     def __len__(self) -> int:
         return len(self.images)
@@ -258,13 +253,11 @@ class _Samples(Dataset):
     def __getitem__(self, index: int) -> Tensor:
         pixels, side = self.images.pixels(index), self.resolution
         height, width = pixels.shape[:2]
-        if not self.resize and (height, width) != (side, side):
+        if self.exact and (height, width) != (side, side):
             raise SamplesError(
-                f"{self.images.place(index)}: {width} x {height} pixels, the first sample has {side} x {side}; "
-                "--resolution crops and resizes all samples to one size"
+                f"{self.images.place(index)}: {width} x {height} pixels and not {side} x {side}, the square in the "
+                "first sample; --resolution crops and resizes all samples to one size"
             )
-        if min(height, width) < side:
-            raise SamplesError(f"{self.images.place(index)}: {width} x {height} pixels, smaller than {side}")
         return center_crop(pixels, side)
 
 
@@ -272,18 +265,15 @@ def _open_samples(settings: SampleEvaluation, progress: bool) -> tuple[Any, dict
     """The samples, with ``len`` and ``resolution``, and what is known about how they were drawn."""
     if settings.samples in WORDS:
         if settings.resolution is None or settings.count is None:
-            raise SamplesError(
-                f"{settings.samples} have no size and no end of their own: give --resolution and --samples"
-            )
+            raise SamplesError(f"{settings.samples} have neither size nor end: give --resolution and --samples")
         # Another seed than the reference's, or they would be the same images.
         return open_images(settings.samples, settings.resolution, seed=settings.seed + 1, length=settings.count), None
     place, sampling = _described(settings.samples)
-    images = open_images(place, 1, check="header", progress=progress)
+    images = open_images(place, settings.resolution or 1, check="header", progress=progress)
     broken = [skip for skip in images.skipped if Path(skip.name).suffix.lower() in _PICTURE_ENDINGS]
     if broken:
-        raise SamplesError(
-            f"{len(broken)} samples cannot be read, the first is {Path(place) / broken[0].name}: {broken[0].reason}"
-        )
+        first = f"{Path(place) / broken[0].name}: {broken[0].reason}"
+        raise SamplesError(f"{len(broken)} samples cannot be used, the first is {first}")
     # A hidden file is a picture that was still being written when somebody stopped it.
     images = images.pick([i for i in range(len(images)) if not images.name(i).rpartition("/")[2].startswith(".")])
     if not len(images):

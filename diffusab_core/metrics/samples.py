@@ -179,12 +179,11 @@ def load_reference(path: str | os.PathLike) -> Reference:
     """Read what :meth:`Reference.save` wrote.
 
     Raises:
-        FileNotFoundError: There is no such file.
-        SamplesError: It is damaged, or no file of reference statistics.
+        SamplesError: There is no such file, it is damaged, or no file of reference statistics.
     """
     path = Path(path)
     if not path.is_file():
-        raise FileNotFoundError(f"there is no file of reference statistics {path}")
+        raise SamplesError(f"there is no file of reference statistics {path}")
     try:
         with safe_open(path, framework="pt") as file:
             about = json.loads((file.metadata() or {})["reference"])

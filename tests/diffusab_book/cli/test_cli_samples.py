@@ -144,15 +144,15 @@ def bad(places: Path, root: Path, fault: str) -> tuple[list[object], str]:
         return [folder, real, "--reference-samples", 9], "9 reference images are too few for the 32 features"
     if fault == "another size":
         Image.new("RGB", (16, 48)).save(folder / "zz.png")
-        return [folder, real], f"{folder / 'zz.png'}: 16 x 48 pixels, the first sample has 32 x 32; --resolution"
+        return [folder, real], f"{folder / 'zz.png'}: 16 x 48 pixels and not 32 x 32"
     if fault == "not square":
         Image.new("RGB", (64, 48)).save(folder / "000000.png")
-        return [folder, real], "64 x 48 pixels, not a square; --resolution"
+        return [folder, real], "64 x 48 pixels and not 48 x 48"
     if fault == "too small":
-        return [folder, real, "--resolution", 64], "32 x 32 pixels, smaller than 64"
+        return [folder, real, "--resolution", 64], "32 x 32 pixels, smaller than the resolution 64"
     if fault == "cut off":
         (folder / "000003.png").write_bytes(b"")
-        return [folder, real], "1 samples cannot be read, the first is " + str(folder / "000003.png")
+        return [folder, real], "1 samples cannot be used, the first is " + str(folder / "000003.png")
     if fault == "half a picture":
         noise = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
         Image.fromarray(noise).save(folder / "000003.png")
@@ -183,7 +183,7 @@ def bad(places: Path, root: Path, fault: str) -> tuple[list[object], str]:
         (root / "x.safetensors").write_text("x")
         return [folder, root / "x.safetensors"], "x.safetensors is damaged or holds no reference statistics"
     assert fault == "endless"
-    return ["leaves", real], "leaves have no size and no end of their own: give --resolution and --samples"
+    return ["leaves", real], "leaves have neither size nor end: give --resolution and --samples"
 
 
 @pytest.mark.parametrize(

@@ -92,17 +92,6 @@ def test_broken_file_names_file_and_field(tmp_path):
         records.read(path)
 
 
-def test_failed_run_writes_nothing(tmp_path):
-    path = tmp_path / "record.json"
-    kwargs = {"parameters": {}, "seed": 0, "size": "smoke", "data": "none"}
-    with pytest.raises(RuntimeError), records.recorded(path, "demo", **kwargs):
-        raise RuntimeError("the run failed")
-    assert list(tmp_path.iterdir()) == []
-    with records.recorded(path, "demo", **kwargs) as run:
-        run.metrics["x"] = 1.0
-    assert records.read(path).metrics == {"x": 1.0}
-
-
 def test_mean_and_spread():
     assert records.mean_and_spread([1.0, 2.0, 3.0]) == (2.0, 1.0)
     mean, spread = records.mean_and_spread([4.0])
