@@ -29,11 +29,10 @@ from diffusab_core.metrics.samples import (
     check_enough,
     evaluate_samples,
     load_reference,
-    on_main,
     open_features,
     reference,
 )
-from diffusab_core.training.world import World
+from diffusab_core.training.world import World, on_main
 
 #: What `diffusab sample` says about the samples that it writes, and where it puts them.
 SAMPLES_FILE, PICTURES = "samples.json", "images"
