@@ -13,10 +13,48 @@ from torch.utils.data import Dataset
 
 from diffusab_core.autoencoders import Autoencoder, Posterior
 from diffusab_core.latents.base import Latents, check_labels
-from diffusab_core.latents.identity import LatentsError, images_identity, item_name, names_of, parts, weights_digest
+from diffusab_core.latents.identity import LatentsError, images_identity, parts, weights_digest
 from diffusab_core.spectrum.radial import radial_split
 
 PRECISIONS = ("fp32", "bf16")
+
+
+class ImageBatches(Dataset):
+    """Batches of a dataset by the places of their items: ``(n, 3, H, W)`` or ``(n, 3, T, H, W)``, and class numbers.
+
+    Items are an image or a clip, or a pair of it and its class number, all of the shape of the first.
+    """
+
+    def __init__(self, dataset: Dataset) -> None:
+        if len(dataset) < 1:
+            raise LatentsError("there are no images: the dataset is empty")
+        self.dataset = dataset
+        image, label = parts(dataset[0])
+        self.shape, self.labelled = tuple(image.shape), label is not None
+
+    def __getitem__(self, places: Sequence[int]) -> tuple[Tensor, Tensor | None]:
+        items = [parts(self.dataset[i]) for i in places]
+        for i, (image, _) in zip(places, items, strict=True):
+            if image.shape != self.shape:
+                raise LatentsError(f"{self.name(i)} has shape {tuple(image.shape)}, the first one {self.shape}")
+        labels = torch.tensor([label for _, label in items]) if self.labelled else None
+        return torch.stack([image for image, _ in items]), labels
+
+    def name(self, index: int) -> str:
+        """What an item is called, for messages."""
+        name = getattr(self.dataset, "name", None) or getattr(self.dataset, "source", None)
+        return f"item {index} ({name(index)})" if callable(name) else f"item {index}"
+
+    def class_names(self) -> tuple[str, ...]:
+        """Names of the classes; none without labels.
+
+        Raises:
+            LatentsError: They are not known.
+        """
+        names = getattr(self.dataset, "classes", None) or getattr(self.dataset, "class_names", None)
+        if self.labelled and not names:
+            raise LatentsError(f"the {type(self.dataset).__name__} has labels and no names for them; give class_names")
+        return tuple(map(str, names)) if self.labelled else ()
 
 
 class EncodedLatents(Latents):
@@ -24,11 +62,10 @@ class EncodedLatents(Latents):
 
     Args:
         autoencoder: On its device, in evaluation mode.
-        dataset: Map-style; items are an image ``(3, H, W)`` or a clip ``(3, T, H, W)``, or a pair of it and its class
-            number; all of one size.
+        dataset: Map-style; for its items see :class:`ImageBatches`.
         batch_size: Images encoded at a time.
         precision: ``"fp32"``, or ``"bf16"`` for autocast.
-        class_names: Names of the classes, where the dataset has labels and neither ``classes`` nor ``class_names``.
+        class_names: Names of the classes, where the dataset does not know them; ``()`` passes labels over.
         identity: Entries of the identity that are known better than
             :func:`~diffusab_core.latents.identity.images_identity` finds them.
         low_pass: Radius in cycles per pixel beyond which images lose their frequencies before they are encoded
@@ -54,16 +91,14 @@ class EncodedLatents(Latents):
             raise LatentsError(f"batch_size must be at least 1, got {batch_size}")
         check_precision(precision)
         check_low_pass(low_pass)
-        if len(dataset) < 1:
-            raise LatentsError("there are no latents: the dataset is empty")
-        image, label = parts(dataset[0])
-        shape = latent_shape(autoencoder, image)
-        names = names_of(dataset, class_names) if label is not None else ()
+        self.images = ImageBatches(dataset)
+        shape = latent_shape(autoencoder, self.images.shape)
+        names = self.images.class_names() if class_names is None else class_names
         made = {"autoencoder": autoencoder.name, "weights": weights_digest(autoencoder), **images_identity(dataset)}
         made |= {"precision": precision, "count": len(dataset), **(identity or {})}
+        made |= {} if low_pass is None else {"low_pass": low_pass}
         super().__init__(len(dataset), shape, names, made, flips=True)
-        self.identity |= {} if low_pass is None else {"low_pass": low_pass}
-        self.autoencoder, self.dataset, self.batch_size, self.precision = autoencoder, dataset, batch_size, precision
+        self.autoencoder, self.batch_size, self.precision = autoencoder, batch_size, precision
         self.low_pass = low_pass
 
     def low_passed(self, radius: float) -> EncodedLatents:
@@ -74,21 +109,26 @@ class EncodedLatents(Latents):
         other.identity = self.identity | {"low_pass": radius}
         return other
 
+    def encode(self, x: Tensor, flipped: bool, places: Sequence[int]) -> Posterior:
+        """The posterior of these images, or of their mirror images, after the low-pass."""
+        x = without_high_frequencies(x.flip(-1) if flipped else x, self.low_pass)
+        return encode(self.autoencoder, x, self.precision, [self.images.name(i) for i in places])
+
+    def check_labels(self, labels: Tensor | None, places: Sequence[int]) -> Tensor | None:
+        """Class numbers of a batch, ``None`` without names for them; a :class:`LatentsError` names a wrong one."""
+        if not self.num_classes:
+            return None
+        check_labels(labels, self.num_classes, f"{self.images.name(places[0])} to {self.images.name(places[-1])}")
+        return labels
+
     def _read(self, indices: Sequence[int], flipped: bool) -> tuple[Tensor, Tensor, Tensor | None]:
-        means, stds, labels = [torch.empty(0, *self.shape)], [torch.empty(0, *self.shape)], []
+        found = []
         for start in range(0, len(indices), self.batch_size):
             some = indices[start : start + self.batch_size]
-            items = [parts(self.dataset[i]) for i in some]
-            x = torch.stack([image for image, _ in items])
-            names = [item_name(self.dataset, i) for i in some]
-            x = without_high_frequencies(x.flip(-1) if flipped else x, self.low_pass)
-            posterior = encode(self.autoencoder, x, self.precision, names)
-            means.append(posterior.mean)
-            stds.append(posterior.std)
-            labels += [label for _, label in items]
-        found = torch.tensor(labels, dtype=torch.long) if self.num_classes else None
-        check_labels(found, self.num_classes)
-        return torch.cat(means), torch.cat(stds), found
+            x, labels = self.images[some]
+            posterior = self.encode(x, flipped, some)
+            found.append((posterior.mean, posterior.std, self.check_labels(labels, some)))
+        return tuple(None if a[0] is None else torch.cat(a) for a in zip(*found, strict=True))
 
 
 def check_precision(precision: str) -> None:
@@ -108,18 +148,16 @@ def without_high_frequencies(x: Tensor, radius: float | None) -> Tensor:
     return x if radius is None else radial_split(x, radius)[0].to(x.dtype)
 
 
-def latent_shape(autoencoder: Autoencoder, image: Tensor) -> tuple[int, ...]:
-    """Shape of the latent of an image ``(3, H, W)`` or of a clip ``(3, T, H, W)``.
+def latent_shape(autoencoder: Autoencoder, image: Sequence[int]) -> tuple[int, ...]:
+    """Shape of the latent of an image of shape ``(3, H, W)`` or of a clip of shape ``(3, T, H, W)``.
 
     Raises:
         LatentsError: It is neither.
         ValueError: The autoencoder does not take it.
     """
-    if image.ndim not in (3, 4) or image.shape[0] != 3:
-        raise LatentsError(f"items must be images (3, H, W) or clips (3, T, H, W), got shape {tuple(image.shape)}")
-    if image.ndim == 3:
-        return tuple(autoencoder.latent_shape(*image.shape[1:]))
-    return tuple(autoencoder.latent_shape(*image.shape[2:], frames=image.shape[1]))
+    if len(image) not in (3, 4) or image[0] != 3:
+        raise LatentsError(f"items must be images (3, H, W) or clips (3, T, H, W), got shape {tuple(image)}")
+    return autoencoder.latent_shape(*image[-2:], frames=image[1] if len(image) == 4 else None)
 
 
 @torch.no_grad()

@@ -28,9 +28,10 @@ from diffusab_core.data.open import WORDS, open_images
 from diffusab_core.data.stores import CROPS, StoredImages
 from diffusab_core.latents import cache as caches
 from diffusab_core.latents import encoded
-from diffusab_core.latents.base import STATISTICS_SAMPLES, channel_statistics, check_labels
+from diffusab_core.latents.base import STATISTICS_SAMPLES, channel_statistics
 from diffusab_core.latents.cache import LatentCache
-from diffusab_core.latents.identity import LatentsError, images_identity, item_name, names_of, parts, weights_digest
+from diffusab_core.latents.encoded import EncodedLatents, ImageBatches
+from diffusab_core.latents.identity import LatentsError, weights_digest
 from diffusab_core.training.world import World, barrier, from_main, gather
 
 
@@ -124,24 +125,29 @@ def extract(
     autoencoder = autoencoders.load(settings.model, settings.device)
     if dataset is None:
         autoencoder.latent_shape(settings.resolution, settings.resolution)  # before any image is looked at
-    identity = _identify(settings, autoencoder)
+    wanted = _identify(settings, autoencoder)
     if (folder / caches.INDEX).is_file():
         index = caches.read_index(folder)
         caches.refuse_other(folder, index["identity"] | {"shard_size": index["shard_size"]},
-                            identity | {"shard_size": settings.shard_size})  # fmt: skip
+                            wanted | {"shard_size": settings.shard_size})  # fmt: skip
         if index["complete"] and all((folder / shard["file"]).exists() for shard in index["shards"]):
             return LatentCache(folder)
     barrier(world)  # every process has seen what was there before one writes
     images = _open_images(settings, progress, world) if dataset is None else dataset
     with caches.sole_writer(folder) if world.is_main else contextlib.nullcontext():
-        begun = _go_on(folder, _begin(settings, autoencoder, images, identity)) if world.is_main else {}
-        index = from_main(begun, world)
+        source = EncodedLatents(
+            autoencoder, images, precision=settings.precision, class_names=None if settings.labels else (),
+            identity=wanted, low_pass=settings.low_pass,
+        )  # fmt: skip
+        if settings.labels and not source.num_classes:
+            raise LatentsError("labels were asked for, and the dataset's items have none")
+        index = from_main(_go_on(folder, _begin(settings, source)) if world.is_main else {}, world)
         start, before = time.perf_counter(), sum(shard["items"] for shard in index["shards"])
         bar = tqdm(desc="encoding", unit="image", total=index["count"], disable=not (progress and world.is_main),
                    initial=before)  # fmt: skip
         done = {shard["file"] for shard in index["shards"]}
         todo = [k for k in range(-(-index["count"] // index["shard_size"])) if caches.name_shard(k) not in done]
-        mine = _encode_shards(settings, autoencoder, images, index, todo[world.rank :: world.size], batch_size, workers)
+        mine = _encode_shards(source, index, todo[world.rank :: world.size], batch_size, workers)
         with bar:
             for _ in range(0, len(todo), world.size):  # a round: one shard for each process, if there is one left
                 shard = next(mine, None)
@@ -187,38 +193,30 @@ def _open_images(settings: Extraction, progress: bool, world: World) -> Dataset:
     return found
 
 
-def _begin(settings: Extraction, autoencoder: Autoencoder, images: Dataset, identity: dict[str, Any]) -> dict[str, Any]:
+def _begin(settings: Extraction, source: EncodedLatents) -> dict[str, Any]:
     """The index of a cache without shards."""
-    if len(images) < 1:
-        raise LatentsError("there are no images: the dataset is empty")
-    image, label = parts(images[0])
-    if settings.labels and label is None:
-        raise LatentsError("labels were asked for, and the dataset's items have none")
-    shape = encoded.latent_shape(autoencoder, image)
-    gaussian = bool(encoded.encode(autoencoder, image[None], settings.precision, [item_name(images, 0)]).std.any())
+    gaussian = bool(source.encode(source.images[[0]][0], False, [0]).std.any())
     tensors = ["mean", "std"] if gaussian else ["mean"]
     tensors += [f"{name}_flipped" for name in tensors] if settings.flips else []
     tensors += ["labels"] if settings.labels else []
-    skipped = getattr(images, "skipped", ())
-    found = {name: value for name, value in images_identity(images).items() if name not in identity}
-    found["count"] = len(images)
+    skipped = getattr(source.images.dataset, "skipped", ())
     return {
         "format": caches.FORMAT,
         "version": caches.FORMAT_VERSION,
         "complete": False,
-        "identity": identity | found,
-        "count": len(images),
-        "shape": list(shape),
-        "image_shape": list(image.shape),
+        "identity": source.identity,
+        "count": len(source),
+        "shape": list(source.shape),
+        "image_shape": list(source.images.shape),
         "dtype": settings.dtype,
         "flips": settings.flips,
-        "class_names": list(names_of(images)) if settings.labels else [],
+        "class_names": list(source.class_names),
         "tensors": tensors,
         "shard_size": settings.shard_size,
         "shards": [],
         "skipped": [[skip.name, skip.reason] for skip in skipped[:20]],
         "skipped_count": len(skipped),
-        "statistics_samples": min(len(images), STATISTICS_SAMPLES),
+        "statistics_samples": min(len(source), STATISTICS_SAMPLES),
         "versions": {"diffusab_core": importlib.metadata.version("diffusab_core"), "torch": torch.__version__},
     }
 
@@ -242,80 +240,62 @@ def _go_on(folder: Path, index: dict[str, Any]) -> dict[str, Any]:
 
 
 def _encode_shards(
-    settings: Extraction, autoencoder: Autoencoder, images: Dataset, index: dict[str, Any], shards: Sequence[int],
-    batch_size: int, workers: int,
-) -> Iterator[tuple[int, dict[str, Tensor]]]:  # fmt: skip
+    source: EncodedLatents, index: dict[str, Any], shards: Sequence[int], batch_size: int, workers: int
+) -> Iterator[tuple[int, dict[str, Tensor]]]:
     """Number and tensors of each of these shards; images are read ahead over their borders."""
-    size, count = index["shard_size"], index["count"]
-    dtype, shape = caches.DTYPES[index["dtype"]][0], index["shape"]
-    ranges = {k: range(k * size, min((k + 1) * size, count)) for k in shards}
-    batches = {k: [items[i : i + batch_size] for i in range(0, len(items), batch_size)] for k, items in ranges.items()}
+    size, count, dtype = index["shard_size"], index["count"], caches.DTYPES[index["dtype"]][0]
+    items = {k: range(k * size, min((k + 1) * size, count)) for k in shards}
+    batches = {k: [all_[i : i + batch_size] for i in range(0, len(all_), batch_size)] for k, all_ in items.items()}
     loader = DataLoader(
-        _Items(images, tuple(index["image_shape"])),
-        batch_sampler=[batch for k in shards for batch in batches[k]],
-        collate_fn=_put_together,
+        _Reading(source.images),
+        sampler=[batch for k in shards for batch in batches[k]],
+        batch_size=None,
         num_workers=workers,
         generator=torch.Generator(),  # a loader draws a seed for its workers, by default from the global state
     )
     stream = iter(loader)
     for k in shards:
-        tensors = {name: torch.empty(len(ranges[k]), *shape, dtype=dtype) for name in index["tensors"]}
-        if "labels" in tensors:
-            tensors["labels"] = torch.empty(len(ranges[k]), dtype=torch.int64)
+        tensors = {name: torch.empty(len(items[k]), *index["shape"], dtype=dtype) for name in index["tensors"]}
+        if source.num_classes:
+            tensors["labels"] = torch.empty(len(items[k]), dtype=torch.int64)
         for batch in batches[k]:
             found = next(stream)
             if isinstance(found, Exception):
                 raise found
-            (x, labels), names = found, [item_name(images, i) for i in batch]
-            rows = slice(batch[0] - k * size, batch[-1] + 1 - k * size)
+            rows, names = slice(batch[0] - k * size, batch[-1] + 1 - k * size), [source.images.name(i) for i in batch]
             for ending in ("", "_flipped") if index["flips"] else ("",):
-                seen = encoded.without_high_frequencies(x.flip(-1) if ending else x, settings.low_pass)
-                posterior = encoded.encode(autoencoder, seen, settings.precision, names)
-                _store(tensors, "mean" + ending, rows, posterior.mean, names)
+                posterior = source.encode(found[0], bool(ending), batch)
+                _store(tensors["mean" + ending], "mean", rows, posterior.mean, names)
                 if "std" in tensors:
-                    _store(tensors, "std" + ending, rows, posterior.std, names)
+                    _store(tensors["std" + ending], "std", rows, posterior.std, names)
                 elif posterior.std.any():
-                    odd = names[int(posterior.std.flatten(1).any(1).nonzero()[0])]
-                    raise LatentsError(f"{settings.model} is deterministic for {item_name(images, 0)}, not for {odd}")
-            if "labels" in tensors:
-                check_labels(labels, len(index["class_names"]), f"{names[0]} to {names[-1]}")
-                tensors["labels"][rows] = labels
+                    odd, first = names[int(posterior.std.flatten(1).any(1).nonzero()[0])], source.images.name(0)
+                    raise LatentsError(f"{source.autoencoder.name} is deterministic for {first}, not for {odd}")
+            if source.num_classes:
+                tensors["labels"][rows] = source.check_labels(found[1], batch)
         yield k, tensors
 
 
-class _Items(Dataset):
-    """Items for a data loader; an error is returned and not raised, because a worker's would come as its traceback."""
+class _Reading(Dataset):
+    """Batches for a data loader; an error is returned, because one raised in a worker would come as its traceback."""
 
-    def __init__(self, images: Dataset, shape: tuple[int, ...]) -> None:
-        self.images, self.shape = images, shape
+    def __init__(self, images: ImageBatches) -> None:
+        self.images = images
 
-    def __getitem__(self, index: int) -> tuple[Tensor, int | None] | Exception:
+    def __getitem__(self, places: Sequence[int]) -> tuple[Tensor, Tensor | None] | Exception:
         try:
-            image, label = parts(self.images[index])
+            return self.images[places]
         except (ValueError, OSError) as error:
             return error
-        if image.shape != self.shape:
-            name = item_name(self.images, index)
-            return LatentsError(f"{name} has shape {tuple(image.shape)}, the first one {self.shape}")
-        return image, label
 
 
-def _put_together(items: list[Any]) -> tuple[Tensor, Tensor | None] | Exception:
-    wrong = next((item for item in items if isinstance(item, Exception)), None)
-    if wrong is not None:
-        return wrong
-    labels = [label for _, label in items]
-    return torch.stack([image for image, _ in items]), None if None in labels else torch.tensor(labels)
-
-
-def _store(tensors: dict[str, Tensor], name: str, rows: slice, values: Tensor, names: Sequence[str]) -> None:
-    target = tensors[name]
+def _store(target: Tensor, what: str, rows: slice, values: Tensor, names: Sequence[str]) -> None:
     largest = values.abs().flatten(1).amax(1)  # (n,)
     limit = torch.finfo(target.dtype).max
     beyond = torch.nonzero(largest > limit).flatten().tolist()
     if beyond:
         raise LatentsError(
-            f"the {name.split('_')[0]} of the latent of {names[beyond[0]]} reaches {largest[beyond[0]].item():.6g}, "
-            f"beyond {limit:.6g}, the largest {str(target.dtype).removeprefix('torch.')}; store float32"
+            f"the {what} of the latent of {names[beyond[0]]} reaches {largest[beyond[0]].item():.6g}, beyond "
+            f"{limit:.6g}, the largest {str(target.dtype).removeprefix('torch.')}; store float32"
         )
     target[rows] = values.to(target.dtype)

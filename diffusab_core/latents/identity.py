@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
 from typing import Any
 
 from torch import Tensor, nn
@@ -27,24 +26,6 @@ def parts(item: Any) -> tuple[Tensor, int | None]:
     if isinstance(item, tuple | list) and len(item) == 2 and isinstance(item[0], Tensor):
         return item[0], int(item[1])
     raise LatentsError(f"items must be images or pairs of an image and its class number, got a {type(item).__name__}")
-
-
-def item_name(dataset: Dataset, index: int) -> str:
-    """What an item is called, for messages."""
-    name = getattr(dataset, "name", None) or getattr(dataset, "source", None)
-    return f"item {index} ({name(index)})" if callable(name) else f"item {index}"
-
-
-def names_of(dataset: Dataset, given: Sequence[str] | None = None) -> tuple[str, ...]:
-    """Names of a labelled dataset's classes.
-
-    Raises:
-        LatentsError: They are not known.
-    """
-    names = given or getattr(dataset, "classes", None) or getattr(dataset, "class_names", None)
-    if not names:
-        raise LatentsError(f"the {type(dataset).__name__} has labels and no names for them; give class_names")
-    return tuple(map(str, names))
 
 
 def images_identity(dataset: Dataset) -> dict[str, Any]:

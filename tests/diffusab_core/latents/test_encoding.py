@@ -76,7 +76,7 @@ def test_labels_without_names_and_odd_items_are_refused(autoencoder):
     with pytest.raises(LatentsError, match="list has labels and no names"):
         EncodedLatents(autoencoder, [(image, 0)])
     named = EncodedLatents(autoencoder, [(image, 0), (image, 2)], class_names=["a", "b"])
-    with pytest.raises(LatentsError, match=r"class 2 of these latents is outside 0 \.\.\. 1"):
+    with pytest.raises(LatentsError, match=r"class 2 of item 0 to item 1 is outside 0 \.\.\. 1"):
         named.posterior([0, 1])
     with pytest.raises(LatentsError, match="items must be images"):
         EncodedLatents(autoencoder, [{"image": image}])
