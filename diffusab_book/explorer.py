@@ -52,7 +52,8 @@ class Explorer:
     Args:
         draw: Called with one keyword per control; returns a figure. Figures for different values must have the same
             traces in the same order; what differs may be any trace property, annotations and axis ranges.
-        controls: The controls, exactly one of them a slider.
+        controls: The controls, exactly one of them a slider. A menu with one entry is left out, so ``draw`` needs a
+            default for it.
     """
 
     def __init__(self, draw: Callable[..., go.Figure], controls: Sequence[Control]) -> None:
@@ -60,7 +61,7 @@ class Explorer:
         if len(sliders) != 1:
             raise ValueError(f"an explorer has exactly one slider, got {[c.name for c in sliders]}")
         self.draw = draw
-        self.controls = tuple(controls)
+        self.controls = tuple(c for c in controls if c.kind == "slider" or len(c.options) > 1)
         self.slider = sliders[0]
 
     @property
@@ -161,12 +162,12 @@ class Explorer:
                 entries.append({"label": label, "method": "restyle", "args": [{"visible": visible}]})
             buttons.append((entries, control.options.index(control.default)))
         if buttons:
+            top = fig.layout.margin.t or 48
             fig.update_layout(updatemenus=[
                 {"buttons": entries, "active": active, "x": i * 0.5, "xanchor": "left", "y": 1.0, "yanchor": "bottom",
-                 "pad": {"b": 48}, "showactive": True}
+                 "pad": {"b": max(48, top - 10)}, "showactive": True}
                 for i, (entries, active) in enumerate(buttons)
             ])  # fmt: skip
-            top = fig.layout.margin.t or 48
             fig.update_layout(margin_t=top + 56, height=(fig.layout.height or 450) + 56)
         fig.update_layout(margin_b=(fig.layout.margin.b or 48) + 76, height=(fig.layout.height or 450) + 76)
         return fig

@@ -7,7 +7,6 @@ re-colours text and grid with the page's theme. Alt text travels in ``figure.lay
 from __future__ import annotations
 
 import base64
-import copy
 import io
 import math
 from collections.abc import Mapping, Sequence
@@ -19,7 +18,6 @@ import plotly.io as pio
 import torch
 from einops import rearrange
 from PIL import Image
-from plotly.subplots import make_subplots
 
 from diffusab_core.spectrum import block_idct, zigzag_order
 
@@ -56,7 +54,12 @@ pio.renderers.default = "plotly_mimetype"
 
 
 def described(fig: go.Figure, alt: str) -> go.Figure:
-    """The figure with its alt text, which says what a reader who cannot see it has to know."""
+    """The figure with its alt text, which says what a reader who cannot see it has to know.
+
+    Without one it is a part of :func:`panels`; the book's build refuses a published figure that has none.
+    """
+    if not alt:
+        return fig
     if len(alt) < 20:
         raise ValueError(f"alt text {alt!r} says too little; describe what the figure shows")
     fig.update_layout(meta={"alt": " ".join(alt.split())})
@@ -91,6 +94,12 @@ def image_trace(image: torch.Tensor, name: str = "", quality: int | None = 88) -
     return go.Image(source=data_uri(to_uint8(image), quality), name=name, hoverinfo="skip")
 
 
+def picture(image: torch.Tensor, quality: int | None = 80) -> go.Figure:
+    """One image without axes, as a part of :func:`panels`."""
+    fig = go.Figure(image_trace(image, quality=quality))
+    return fig.update_xaxes(visible=False, constrain="domain").update_yaxes(visible=False, constrain="domain")
+
+
 def hide_image_axes(fig: go.Figure, columns: Sequence[int], row: int = 1) -> go.Figure:
     """No ticks and no grid around images; pixels stay square."""
     for column in columns:
@@ -101,13 +110,7 @@ def hide_image_axes(fig: go.Figure, columns: Sequence[int], row: int = 1) -> go.
 
 def images(tensors: Sequence[torch.Tensor], titles: Sequence[str], alt: str, height: int = 260) -> go.Figure:
     """Images side by side, each with a title above it."""
-    fig = make_subplots(1, len(tensors), subplot_titles=list(titles), horizontal_spacing=0.02)
-    for column, tensor in enumerate(tensors, start=1):
-        fig.add_trace(image_trace(tensor), row=1, col=column)
-    hide_image_axes(fig, range(1, len(tensors) + 1))
-    fig.update_layout(height=height, margin={"l": 4, "r": 4, "t": 36, "b": 4})
-    fig.update_annotations(font_size=12)
-    return described(fig, alt)
+    return panels([picture(tensor, quality=88) for tensor in tensors], titles, alt, height=height)
 
 
 def image_grid(
@@ -129,27 +132,38 @@ def image_grid(
     Raises:
         ValueError: Rows or titles of different lengths.
     """
-    per_row = [list(titles)] + [[""] * len(titles)] * (len(rows) - 1) if isinstance(titles[0], str) else list(titles)
+    per_row = [titles, *[[""] * len(titles)] * (len(rows) - 1)] if isinstance(titles[0], str) else titles
     columns = len(per_row[0])
     if len(per_row) != len(rows) or {len(row) for row in (*rows.values(), *per_row)} != {columns}:
         raise ValueError(
             f"rows of {[len(row) for row in rows.values()]} images with rows of {[len(row) for row in per_row]} titles"
         )
-    above = max(title.count("<br>") + bool(title) for row in per_row[1:] or [[""]] for title in row)
-    height = height or 24 + len(rows) * (640 // max(columns, 4) + 18 * above) + 18 * per_row[0][0].count("<br>")
-    fig = make_subplots(
-        len(rows), columns, subplot_titles=[title or " " for row in per_row for title in row], row_titles=list(rows),
-        horizontal_spacing=0.01, vertical_spacing=(6 + 18 * above) / height if len(rows) > 1 else 0,
-    )  # fmt: skip
-    for row, tensors in enumerate(rows.values(), start=1):
-        for column, tensor in enumerate(tensors, start=1):
-            fig.add_trace(image_trace(_shrink(tensor, size), quality=75), row, column)
-        hide_image_axes(fig, range(1, columns + 1), row=row)
-    fig.update_annotations(font_size=12)
-    for label in fig.layout.annotations[-len(rows) :]:  # row titles come last, and stand at the right
-        label.update(x=-0.005, xanchor="right", textangle=-90)
-    fig.update_layout(height=height, margin={"l": 28, "r": 4, "t": 40, "b": 4})
-    return described(fig, alt)
+    parts = [picture(_shrink(tensor, size), quality=75) for tensors in rows.values() for tensor in tensors]
+    height = height or 36 + len(rows) * (640 // max(columns, 4) + (8 if isinstance(titles[0], str) else 42))
+    fig = panels(parts, [title for row in per_row for title in row], alt, columns, height)
+    fig.update_layout(margin_l=28)
+    for i, name in enumerate(rows):
+        low, high = fig.layout[f"yaxis{i * columns + 1 if i else ''}"].domain
+        fig.add_annotation(
+            text=name, x=-0.005, xanchor="right", xref="paper", y=(low + high) / 2, yref="paper", yanchor="middle",
+            textangle=-90, showarrow=False, font={"size": 12},
+        )  # fmt: skip
+    return fig
+
+
+def mosaic(images: torch.Tensor, columns: int, gap: int = 2) -> torch.Tensor:
+    """Images ``(N, 3, H, W)`` in [-1, 1] as one, row by row, with white lines of ``gap`` pixels between them.
+
+    Raises:
+        ValueError: Not a batch of RGB images, or one that does not fill its rows.
+    """
+    if images.ndim != 4 or images.shape[1] != 3:
+        raise ValueError(f"a mosaic is made of images (N, 3, H, W), got shape {tuple(images.shape)}")
+    if columns < 1 or len(images) == 0 or len(images) % columns:
+        raise ValueError(f"{len(images)} images do not fill rows of {columns}")
+    framed = torch.nn.functional.pad(images, (0, gap, 0, gap), value=1.0)
+    joined = rearrange(framed, "(r c) k h w -> k (r h) (c w)", c=columns)
+    return joined[:, : joined.shape[1] - gap, : joined.shape[2] - gap]
 
 
 def _shrink(image: torch.Tensor, size: int) -> torch.Tensor:
@@ -167,7 +181,7 @@ def _shrink(image: torch.Tensor, size: int) -> torch.Tensor:
 def lines(
     series: Mapping[str, Any],
     *,
-    alt: str,
+    alt: str = "",
     x: Any = None,
     xlabel: str = "",
     ylabel: str = "",
@@ -183,7 +197,7 @@ def lines(
 
     Args:
         series: For each name its values (a tensor, an array or a list), or a pair ``(x, y)`` as a tuple.
-        alt: What a reader who cannot see the figure has to know.
+        alt: What a reader who cannot see the figure has to know; empty for a part of :func:`panels`.
         x: Places of all series that have none of their own; 0, 1, 2, … when None.
         xlabel: Title of the horizontal axis.
         ylabel: Title of the vertical axis.
@@ -243,7 +257,7 @@ def points(series: Mapping[str, Any], **options: Any) -> go.Figure:
 def bars(
     groups: Mapping[str, Mapping[str, float | tuple[float, float, float]]],
     *,
-    alt: str,
+    alt: str = "",
     xlabel: str = "",
     ylabel: str = "",
     log_y: bool = False,
@@ -258,7 +272,8 @@ def bars(
         error = {"array": [h - m for h, m in zip(high, middle, strict=True)], "thickness": 1.5, "width": 3}
         error["arrayminus"] = [m - lo for lo, m in zip(low, middle, strict=True)]
         fig.add_bar(
-            x=list(bars_of), y=middle, name=name, marker={"color": PALETTE[i % len(PALETTE)]}, legendgroup=name,
+            x=list(bars_of), y=middle, name=name, legendgroup=name,
+            marker={"color": PALETTE[i % len(PALETTE)], "pattern": {"shape": ("", "/", ".", "x")[i % 4]}},
             error_y=error if any(isinstance(v, tuple) for v in bars_of.values()) else None,
             hovertemplate="%{x}: %{y:.4g}<extra>" + name + "</extra>",
         )  # fmt: skip
@@ -271,7 +286,7 @@ def bars(
 def heatmap(
     z: Any,
     *,
-    alt: str,
+    alt: str = "",
     x: Any = None,
     y: Any = None,
     xlabel: str = "",
@@ -357,59 +372,87 @@ def panels(
     columns: int | None = None,
     height: int | None = None,
     share_y: bool = False,
+    wide: bool = False,
+    widths: Sequence[float] | None = None,
+    heights: Sequence[float] | None = None,
 ) -> go.Figure:
     """Several figures side by side, each with a title above it; a name that returns shares its entry in the legend.
 
     Args:
-        figs: What :func:`lines` and its friends return.
+        figs: What :func:`lines`, :func:`picture` and their friends return.
         titles: One for each.
         alt: Of the whole.
         columns: In one row; all when None.
         height: In pixels; that of the highest, for each row, when None.
         share_y: One vertical axis for each row, labelled at the left.
+        wide: The last figure has a row of its own, below the others.
+        widths: Of the columns, as shares of the whole.
+        heights: Of the rows, as shares of the whole.
     """
-    columns = columns or len(figs)
-    rows = -(-len(figs) // columns)
-    fig = make_subplots(
-        rows, columns, subplot_titles=list(titles), shared_yaxes=share_y,
-        horizontal_spacing=(0.04 if share_y else 0.14 if columns == 2 else 0.3 / columns),
-        vertical_spacing=0.3 / rows,
-    )  # fmt: skip
-    fig.update_annotations(font_size=13)
+    above = len(figs) - wide
+    columns = columns or above
+    rows = -(-above // columns) + wide
+    pictures = [all(trace.type == "image" for trace in one.data) for one in figs]
     # A panel with a single line has no legend of its own; its name is an entry only if another panel has it too.
-    legend = {
-        t.name for one in figs if one.layout.showlegend is not False for t in one.data if t.showlegend is not False
+    named = {
+        trace.name
+        for one in figs
+        if one.layout.showlegend is not False
+        for trace in one.data
+        if trace.type in ("scatter", "bar") and trace.name and trace.showlegend is not False
     }
-    seen = set()
-    for i, one in enumerate(figs):
-        row, column = i // columns + 1, i % columns + 1
-        number = str(i + 1) if i else ""
+    beside = wide and not any(trace.name in named for one in figs[:-1] for trace in one.data)  # beside the wide one
+    lower = "".join(titles[columns:])
+    margin = {"t": 40 + 16 * ("<br>" in "".join(titles[:columns])) + 44 * bool(named and not beside)}
+    margin |= {"b": 4 if pictures[-1] else 48} | ({"l": 8, "r": 12} if pictures[0] and not wide else {})
+    height = height or rows * max(one.layout.height or 360 for one in figs)
+    inside = height - margin["t"] - margin["b"]
+    between = 8 + 18 * bool(lower or beside) + 16 * ("<br>" in lower) + 58 * (not pictures[columns - 1])
+    gap = 0.03 if share_y else 0.015 if all(pictures[1:columns]) else 0.14 if columns == 2 else 0.3 / columns
+    across, down = _domains(columns, widths, gap), _domains(rows, heights and heights[::-1], between / inside)
+    layout: dict[str, Any] = {"annotations": [], "shapes": []}
+    data, seen, heatmaps = [], set(), [i for i, one in enumerate(figs) if one.data and one.data[0].type == "heatmap"]
+    for i, (one, title) in enumerate(zip(figs, titles, strict=True)):
+        n, last = str(i + 1) if i else "", wide and i == above
+        x_domain, low, high = [0, 1] if last else across[i % columns], *down[-1 - (rows - 1 if last else i // columns)]
+        layout[f"xaxis{n}"] = {"anchor": f"y{n}", "domain": x_domain, **one.layout.xaxis.to_plotly_json()}
+        layout[f"yaxis{n}"] = {"anchor": f"x{n}", "domain": [low, high], **one.layout.yaxis.to_plotly_json()}
+        if one.layout.yaxis.scaleanchor:
+            layout[f"yaxis{n}"]["scaleanchor"] = f"x{n}"
+        if share_y and i % columns:
+            first = str(i - i % columns + 1) if i >= columns else ""
+            layout[f"yaxis{n}"] |= {"matches": f"y{first}", "showticklabels": False, "title": None}
+        note = {"text": title or " ", "x": sum(x_domain) / 2, "y": high, "xref": "paper", "yref": "paper"}
+        note |= {"xanchor": "center", "yanchor": "bottom", "showarrow": False}
+        layout["annotations"].insert(i, note | {"font": {"size": 13 if len(figs) < 6 else 12}})
         for trace in one.data:
-            added = copy.deepcopy(trace)
-            if added.type == "heatmap":
-                added.showscale = column == columns
-            elif added.type != "image" and added.showlegend is not False:
-                added.showlegend = added.name in legend - seen
-                seen |= {added.name} & legend
-            fig.add_trace(added, row, column)
-        own = {way: one.layout[f"{way}axis"].to_plotly_json() for way in "xy"}
-        if own["y"].get("scaleanchor"):
-            own["y"]["scaleanchor"] = f"x{number}"
-        if share_y and column > 1:
-            own["y"].pop("title", None)
-        for way, axis in own.items():
-            fig.layout[f"{way}axis{number}"].update(axis)
+            added = trace.to_plotly_json() | {"xaxis": f"x{n}", "yaxis": f"y{n}"}
+            if added["type"] == "heatmap":
+                added["showscale"] = i == heatmaps[-1]
+            elif added.get("name") and added.get("showlegend", True):
+                added["showlegend"] = added["name"] in named - seen
+                seen.add(added["name"])
+            data.append(added)
         for kind in ("shapes", "annotations"):
-            for item in one.layout[kind]:
-                item = item.to_plotly_json()
-                refs = {f"{w}ref": item[f"{w}ref"].replace(w, f"{w}{number}", 1) for w in "xy" if item.get(f"{w}ref")}
-                getattr(fig, f"add_{kind[:-1]}")(**{**item, **refs})
-    each = max(one.layout.height or 360 for one in figs)
-    # A legend needs more room above titles than above a single plot.
-    fig.update_layout(height=height or rows * each, margin_t=84 if seen else 40)
-    if seen:
-        fig.update_layout(legend_y=1.0 + 34 / (rows * each - 96))
-    return described(fig, alt)
+            for item in (item.to_plotly_json() for item in one.layout[kind]):
+                refs = {f"{w}ref": item[f"{w}ref"].replace(w, f"{w}{n}", 1) for w in "xy" if item.get(f"{w}ref")}
+                layout[kind].append(item | refs)
+        layout |= {"barmode": one.layout.barmode} if one.layout.barmode else {}
+    if named:
+        layout["legend"] = (
+            {"y": down[0][1], "x": 1, "xanchor": "right"} if beside else {"y": 1 + (margin["t"] - 50) / inside}
+        )
+    return described(go.Figure(data=data, layout=layout | {"height": height, "margin": margin}), alt)
+
+
+def _domains(count: int, shares: Sequence[float] | None, gap: float) -> list[list[float]]:
+    """Stretches of [0, 1] with gaps between them."""
+    shares = shares or [1.0] * count
+    room, start, found = (1 - gap * (count - 1)) / sum(shares), 0.0, []
+    for share in shares:
+        found.append([start, start + share * room])
+        start = found[-1][1] + gap
+    return found
 
 
 def numbers(values: Any) -> list:
@@ -459,62 +502,48 @@ def basis_functions(block_size: int = 8) -> go.Figure:
     """
     units = torch.eye(block_size**2).reshape(-1, 1, 1, block_size, block_size)  # one coefficient each, (B², 1, 1, B, B)
     tiles = block_idct(units)  # (B², B, B)
+    limit = tiles.abs().max().item()
     tiles = torch.nn.functional.pad(tiles, (0, 1, 0, 1), value=float("nan"))
-    mosaic = rearrange(tiles, "(u v) i j -> (u i) (v j)", u=block_size)[:-1, :-1]
-    limit = float(np.nanmax(np.abs(mosaic.numpy())))
-    fig = go.Figure(
-        go.Heatmap(
-            z=np.where(np.isnan(mosaic), None, mosaic.numpy().round(3)),
-            colorscale=DIVERGING, zmin=-limit, zmax=limit, hoverinfo="skip",
-            colorbar={"title": "value", "thickness": 12},
-        )
+    together = rearrange(tiles, "(u v) i j -> (u i) (v j)", u=block_size)[:-1, :-1]
+    fig = heatmap(
+        together, limits=(-limit, limit), colorscale=DIVERGING, label="value", height=460,
+        xlabel="v, horizontal frequency", ylabel="u, vertical frequency",
+        alt=f"A mosaic of the {block_size**2} cosine patterns of a {block_size} by {block_size} block. The top left "
+        "one is flat; towards the right they oscillate faster horizontally, downwards faster vertically.",
     )  # fmt: skip
-    ticks = {"tickvals": [i * (block_size + 1) + block_size / 2 - 0.5 for i in range(block_size)]}
-    ticks |= {"ticktext": [str(i) for i in range(block_size)], "showgrid": False, "zeroline": False}
-    fig.update_xaxes(title="v, horizontal frequency", constrain="domain", **ticks)
-    fig.update_yaxes(title="u, vertical frequency", autorange="reversed", scaleanchor="x", constrain="domain", **ticks)
-    fig.update_layout(height=460)
-    return described(
-        fig,
-        f"A mosaic of the {block_size**2} cosine patterns of a {block_size} by {block_size} block. The top left one is "
-        "flat; towards the right they oscillate faster horizontally, downwards faster vertically.",
-    )
+    ticks = [i * (block_size + 1) + block_size / 2 - 0.5 for i in range(block_size)]
+    ticks = {"tickvals": ticks, "ticktext": [str(i) for i in range(block_size)]}
+    return fig.update_traces(hoverinfo="skip", hovertemplate=None).update_xaxes(**ticks).update_yaxes(**ticks)
 
 
 def zigzag_path(block_size: int = 8, cut_from: int | None = None) -> go.Figure:
     """The zigzag walk over a block of coefficients, with ranks; ranks from ``cut_from`` on are marked as cut."""
     order = zigzag_order(block_size)
-    u, v = (order // block_size).tolist(), (order % block_size).tolist()
     cut_from = block_size**2 if cut_from is None else cut_from
-    rank = list(range(block_size**2))
-    fig = go.Figure(
-        go.Scatter(
-            x=v, y=u, mode="lines+markers+text", text=[str(i) for i in rank],
-            textfont={"size": 10, "color": "white"}, line={"color": GREY, "width": 1.5},
-            marker={
-                "size": 24,
-                "color": [BLUE if i < cut_from else VERMILLION for i in rank],
-                "symbol": ["circle" if i < cut_from else "square" for i in rank],
-            },
-            hovertemplate="rank %{text}: u = %{y}, v = %{x}<extra></extra>",
-        )
+    kept = [rank < cut_from for rank in range(block_size**2)]
+    walk = {
+        "mode": "lines+markers+text", "dash": "solid", "width": 1.5, "color": GREY, "size": 24,
+        "text": [str(rank) for rank in range(block_size**2)], "textfont": {"size": 10, "color": "white"},
+        "hovertemplate": "rank %{text}: u = %{y}, v = %{x}<extra></extra>",
+    }  # fmt: skip
+    fig = lines(
+        {"rank": (order % block_size, order // block_size)}, styles={"rank": walk}, height=460,
+        xlabel="v, horizontal frequency", ylabel="u, vertical frequency",
+        alt=f"The JPEG zigzag order on a {block_size} by {block_size} block: from the flat coefficient at the top left "
+        f"along anti-diagonals to the finest at the bottom right, ranks 0 to {block_size**2 - 1}"
+        + (f", of which the first {cut_from} are kept." if cut_from < block_size**2 else "."),
     )  # fmt: skip
-    fig.update_xaxes(title="v, horizontal frequency", side="top", dtick=1, showgrid=False, zeroline=False,
-                     range=[-0.6, block_size - 0.4], constrain="domain")  # fmt: skip
-    fig.update_yaxes(title="u, vertical frequency", dtick=1, showgrid=False, zeroline=False, scaleanchor="x",
-                     range=[block_size - 0.4, -0.6], constrain="domain")  # fmt: skip
-    fig.update_layout(height=460, margin={"t": 60, "b": 16})
-    kept = f", of which the first {cut_from} are kept" if cut_from < block_size**2 else ""
-    return described(
-        fig,
-        f"The JPEG zigzag order on a {block_size} by {block_size} block: from the flat coefficient at the top left "
-        f"along anti-diagonals to the finest at the bottom right, ranks 0 to {block_size**2 - 1}{kept}.",
-    )
+    colors, symbols = [BLUE if k else VERMILLION for k in kept], ["circle" if k else "square" for k in kept]
+    fig.update_traces(marker={"color": colors, "symbol": symbols})
+    plain = {"dtick": 1, "showgrid": False, "zeroline": False, "constrain": "domain"}
+    fig.update_xaxes(side="top", range=[-0.6, block_size - 0.4], **plain)
+    fig.update_yaxes(scaleanchor="x", range=[block_size - 0.4, -0.6], **plain)
+    return fig.update_layout(margin={"t": 60, "b": 16})
 
 
 def profiles(
     curves: Mapping[str, Any],
-    alt: str,
+    alt: str = "",
     ylabel: str = "|D| relative to D₀₀",
     title: str = "",
     height: int = 380,
@@ -550,22 +579,14 @@ def over_seeds(
         height: In pixels.
         log_y: Logarithmic vertical axis.
     """
-    fig = go.Figure()
-    places = list(dict.fromkeys(place for series in values.values() for place in series))
-    for i, (name, series) in enumerate(values.items()):
-        color, symbol = PALETTE[i % len(PALETTE)], i
-        where = [place for place, runs in series.items() for _ in runs]
-        runs = [value for place in series.values() for value in place]
-        means = [sum(place) / len(place) for place in series.values()]
-        line = {"color": color, "dash": DASHES[i % len(DASHES)], "width": 1.5}
-        hover = "%{x}: %{y:.3g}<extra>" + name + "</extra>"
-        fig.add_scatter(x=list(series), y=means, mode="lines", line=line, name=name, legendgroup=name, hoverinfo="skip")
-        marker = {"color": color, "symbol": symbol, "size": 8, "opacity": 0.75}
-        fig.add_scatter(
-            x=where, y=runs, mode="markers", marker=marker, name=name, legendgroup=name, showlegend=False,
-            hovertemplate=hover,
-        )  # fmt: skip
-    fig.update_xaxes(title=xlabel, type="category", categoryorder="array", categoryarray=places)
-    fig.update_yaxes(title=ylabel, **(DECADES if log_y else {}))
-    fig.update_layout(height=height)
-    return described(fig, alt)
+    series, styles = {}, {}
+    for i, (name, of_name) in enumerate(values.items()):
+        where = [place for place, runs in of_name.items() for _ in runs]
+        series[name] = (list(of_name), [sum(runs) / len(runs) for runs in of_name.values()])
+        series[f"{name}: runs"] = (where, [value for runs in of_name.values() for value in runs])
+        look = {"color": i, "symbol": i, "legendgroup": name, "dash": DASHES[i % len(DASHES)], "width": 1.5}
+        styles[name] = {**look, "hovertemplate": None, "hoverinfo": "skip"}
+        styles[f"{name}: runs"] = {**look, "mode": "markers", "opacity": 0.75, "showlegend": False}
+    fig = lines(series, alt=alt, xlabel=xlabel, ylabel=ylabel, height=height, log_y=log_y, styles=styles)
+    places = list(dict.fromkeys(place for of_name in values.values() for place in of_name))
+    return fig.update_xaxes(type="category", categoryorder="array", categoryarray=places)

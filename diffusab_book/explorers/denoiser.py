@@ -11,12 +11,10 @@ from functools import cache
 
 import plotly.graph_objects as go
 import torch
-from plotly.subplots import make_subplots
 from torch import Tensor, nn
 
 from diffusab_book import figures
 from diffusab_book.explorer import Control, Explorer
-from diffusab_book.explorers.flow import mosaic
 from diffusab_core import denoisers, flow
 
 
@@ -91,28 +89,25 @@ def trajectory_explorer(
     walks = {scale: record_walk(model, noise, steps, y, scale) for scale in guidances}
 
     @cache
-    def pictures(step: int, scale: float) -> tuple[go.Image, ...]:
+    def pictures(step: int, scale: float) -> list[go.Figure]:
         with torch.no_grad():
-            decoded = [decode(kept[step]) for kept in walks[scale]]
-        return tuple(figures.image_trace(mosaic(images, columns), quality=60) for images in decoded)
+            return [figures.picture(figures.mosaic(decode(kept[step]), columns), 60) for kept in walks[scale]]
 
     def draw(step: int, guidance: float = guidances[0]) -> go.Figure:
-        titles = [f"state at t = {times[step]:.2f}", "predicted clean latent"]
-        fig = make_subplots(1, 2, horizontal_spacing=0.03, subplot_titles=titles)
-        for column, picture in enumerate(pictures(step, guidance), start=1):
-            fig.add_trace(picture, row=1, col=column)
-        figures.hide_image_axes(fig, [1, 2])
-        fig.update_layout(height=380, margin={"l": 4, "r": 4, "t": 40, "b": 4}).update_annotations(font_size=12)
-        return figures.described(
-            fig,
+        return figures.panels(
+            pictures(step, guidance),
+            [f"state at t = {times[step]:.2f}", "predicted clean latent"],
             "Explorer over the steps of sampling: on the left a mosaic of decoded states that begins as the picture of "
             "noise, on the right the decoded predictions of the clean latents, which begin as blurs in the colours "
             "of their class and gain contrast, layout and then detail. At the last step both are the same.",
+            height=380,
         )
 
-    controls = [Control("step", "step", shown, shown[len(shown) // 2], "slider", str)]
-    if len(guidances) > 1:
-        controls.append(
-            Control("guidance", "guidance:", tuple(guidances), guidances[0], "menu", lambda scale: f"{scale:g}")
-        )
-    return Explorer(draw, controls)
+    scales = tuple(guidances)
+    return Explorer(
+        draw,
+        [
+            Control("step", "step", shown, shown[len(shown) // 2], "slider"),
+            Control("guidance", "guidance:", scales, scales[0], "menu", lambda scale: f"{scale:g}"),
+        ],
+    )

@@ -11,12 +11,11 @@ from functools import cache
 
 import plotly.graph_objects as go
 import torch
-from einops import rearrange
-from plotly.subplots import make_subplots
 from torch import Tensor
 
 from diffusab_book import figures
 from diffusab_book.explorer import Control, Explorer
+from diffusab_book.figures import mosaic
 from diffusab_core import flow
 
 TIMES = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1, 0.0)
@@ -44,21 +43,6 @@ def states_at(trajectory: Tensor, t: float) -> Tensor:
     position = (1 - t) * steps
     before = min(int(position), steps - 1)
     return torch.lerp(trajectory[before], trajectory[before + 1], position - before)
-
-
-def mosaic(images: Tensor, columns: int, gap: int = 2) -> Tensor:
-    """Images ``(N, 3, H, W)`` in [-1, 1] as one, row by row, with white lines of ``gap`` pixels between them.
-
-    Raises:
-        ValueError: Not a batch of RGB images, or one that does not fill its rows.
-    """
-    if images.ndim != 4 or images.shape[1] != 3:
-        raise ValueError(f"a mosaic is made of images (N, 3, H, W), got shape {tuple(images.shape)}")
-    if columns < 1 or len(images) == 0 or len(images) % columns:
-        raise ValueError(f"{len(images)} images do not fill rows of {columns}")
-    framed = torch.nn.functional.pad(images, (0, gap, 0, gap), value=1.0)
-    joined = rearrange(framed, "(r c) k h w -> k (r h) (c w)", c=columns)
-    return joined[:, : joined.shape[1] - gap, : joined.shape[2] - gap]
 
 
 def path_line(trajectory: Tensor) -> tuple[list[float | None], list[float | None]]:
@@ -94,30 +78,25 @@ def flow_explorer(
     walks = {k: flow.sample(model, noise, k, trajectory=True) for k in steps}  # (k + 1, N, 2) each
     data_x, data_y = _rounded(data)
     limit = 1.05 * max(data.abs().max().item(), noise.abs().quantile(0.99).item())  # a far outlier may start outside
+    looks = {
+        "data": {"mode": "markers", "size": 4, "color": figures.GREY, "opacity": 0.5},
+        "paths": {"color": figures.ORANGE, "width": 1, "dash": "solid"},
+        "samples on their way": {"mode": "markers", "size": 6, "color": figures.BLUE},
+    }
+    looks = {name: {**look, "symbol": 0, "hovertemplate": None, "hoverinfo": "skip"} for name, look in looks.items()}
 
     def draw(t: float, steps: int) -> go.Figure:
         now_x, now_y = _rounded(states_at(walks[steps], t))
         line_x, line_y = path_line(walks[steps][:, :paths])
-        fig = go.Figure(
-            [
-                go.Scatter(x=data_x, y=data_y, mode="markers", name="data", hoverinfo="skip",
-                           marker={"size": 4, "color": figures.GREY, "opacity": 0.5}),
-                go.Scatter(x=line_x, y=line_y, mode="lines", name="paths", hoverinfo="skip",
-                           line={"color": figures.ORANGE, "width": 1}),
-                go.Scatter(x=now_x, y=now_y, mode="markers", name="samples on their way", hoverinfo="skip",
-                           marker={"size": 6, "color": figures.BLUE}),
-            ]
-        )  # fmt: skip
-        axis = {"range": [-limit, limit], "zeroline": False, "constrain": "domain"}
-        fig.update_xaxes(**axis)
-        fig.update_yaxes(scaleanchor="x", **axis)
-        fig.update_layout(height=500, margin={"l": 36, "r": 8, "t": 40, "b": 28}, legend_itemsizing="constant")
-        return figures.described(
-            fig,
+        series = {"data": (data_x, data_y), "paths": (line_x, line_y), "samples on their way": (now_x, now_y)}
+        fig = figures.lines(series, styles=looks, height=500, alt=(
             "Explorer over time: at t = 1 the blue points are a round cloud of noise, and as t falls to 0 they move "
             "along curved orange paths onto the grey points of the data. With few steps the paths have corners and "
-            "many points miss.",
-        )
+            "many points miss."
+        ))  # fmt: skip
+        axis = {"range": [-limit, limit], "zeroline": False, "constrain": "domain"}
+        fig.update_xaxes(**axis).update_yaxes(scaleanchor="x", **axis)
+        return fig.update_layout(margin={"l": 36, "r": 8, "b": 28}, legend_itemsizing="constant")
 
     return Explorer(
         draw,
@@ -153,26 +132,20 @@ def sampling_explorer(
     walk = flow.sample(model, noise, steps, trajectory=True)  # (steps + 1, N, C, h, w)
 
     @cache
-    def pictures(t: float) -> tuple[go.Image, go.Image]:
+    def pictures(t: float) -> list[go.Figure]:
         state = states_at(walk, t)
         with torch.no_grad():
             estimate = state - t * model(state, state.new_full((len(state),), t))
-            both = decode(state), decode(estimate)
-        return tuple(figures.image_trace(mosaic(images, columns), quality=60) for images in both)
+            return [figures.picture(mosaic(decode(z), columns), 60) for z in (state, estimate)]
 
     def draw(t: float) -> go.Figure:
-        titles = ["state, decoded", "estimate of the clean latent, decoded"]
-        fig = make_subplots(1, 2, horizontal_spacing=0.03, subplot_titles=titles)
-        for column, picture in enumerate(pictures(t), start=1):
-            fig.add_trace(picture, row=1, col=column)
-        figures.hide_image_axes(fig, [1, 2])
-        fig.update_layout(height=360, margin={"l": 4, "r": 4, "t": 40, "b": 4})
-        fig.update_annotations(font_size=12)
-        return figures.described(
-            fig,
+        return figures.panels(
+            pictures(t),
+            ["state, decoded", "estimate of the clean latent, decoded"],
             "Explorer over time: on the left a mosaic of decoded latents that begins as noise at t = 1, on the right "
             "the decoded estimate of the clean latents, which begins as a dull blur and gains contrast and layout, "
             "then detail, as t falls to 0.",
+            height=360,
         )
 
     return Explorer(draw, [Control("t", "time t", times, times[0], "slider", lambda t: f"{t:g}")])

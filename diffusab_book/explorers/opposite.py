@@ -12,7 +12,6 @@ from collections.abc import Mapping
 from functools import cache
 
 import plotly.graph_objects as go
-from plotly.subplots import make_subplots
 from torch import Tensor
 
 from diffusab_book import figures
@@ -48,44 +47,28 @@ def warmup_explorer(
     top = max(e.ratio.max().item() for by_radius in found.values() for e in by_radius.values())
 
     @cache
-    def picture(radius: float) -> go.Image:
-        return figures.image_trace(radial_split(image, radius)[0], quality=80)
+    def picture(radius: float) -> go.Figure:
+        return figures.picture(radial_split(image, radius)[0])
 
     def draw(r0: float) -> go.Figure:
-        high = {name: by_radius[r0].warm[half:].sum() / by_radius[r0].energy[half:].sum()
-                for name, by_radius in found.items()}  # fmt: skip
-        said = ", ".join(f"{name} × {value:.2f}" for name, value in high.items())
-        fig = make_subplots(
-            2, 2, specs=[[{}, {}], [{"colspan": 2}, None]], column_widths=[0.36, 0.64], vertical_spacing=0.2,
-            horizontal_spacing=0.14, row_heights=[0.55, 0.45],
-            subplot_titles=[f"r₀ = {r0:g}", "energy, low-passed / whole",
-                            f"distance over energy<br>energy, upper half: {said}"],
-        )  # fmt: skip
-        fig.add_trace(picture(r0), row=1, col=1)
-        figures.hide_image_axes(fig, [1])
-        for i, (name, by_radius) in enumerate(found.items()):
-            shown = by_radius[r0]
-            style = {"color": figures.PALETTE[i], "dash": figures.DASHES[i], "width": 2}
-            for values, row, column in ((shown.ratio, 1, 2), (shown.distance, 2, 1)):
-                line = go.Scatter(
-                    y=[float(f"{v:.4g}") for v in values.tolist()], name=name, legendgroup=name, mode="lines",
-                    line=style, showlegend=row == 1, hovertemplate="rank %{x}: %{y:.3g}<extra>" + name + "</extra>",
-                )  # fmt: skip
-                fig.add_trace(line, row, column)
-        for row, column in ((1, 2), (2, 1)):
-            fig.add_vline(x=half - 0.5, line={"color": figures.GREY, "dash": "dot", "width": 1}, row=row, col=column)
-            fig.update_xaxes(title="zigzag rank", title_standoff=4, row=row, col=column)
-        fig.add_hline(y=1, line={"color": figures.GREY, "width": 1}, row=1, col=2)
-        fig.update_yaxes(range=[0, max(1.1, 1.05 * top)], row=1, col=2)
-        fig.update_yaxes(range=[-0.02, 1.02], row=2, col=1)
-        fig.update_layout(height=560, margin={"t": 84, "l": 44, "r": 12}, legend={"y": 1.06, "x": 0})
-        fig.update_annotations(font_size=13)
-        return figures.described(
-            fig,
+        shown = {name: by_radius[r0] for name, by_radius in found.items()}
+        high = (f"{name} × {e.warm[half:].sum() / e.energy[half:].sum():.2f}" for name, e in shown.items())
+        ratio, distance = (
+            figures.mark(
+                figures.lines({name: getattr(e, of) for name, e in shown.items()}, xlabel="zigzag rank"), x=half - 0.5
+            )
+            for of in ("ratio", "distance")
+        )
+        figures.mark(ratio, y=1).update_yaxes(range=[0, max(1.1, 1.05 * top)])
+        return figures.panels(
+            [picture(r0), ratio, distance.update_yaxes(range=[-0.02, 1.02])],
+            [f"r₀ = {r0:g}", "energy, low-passed / whole",
+             f"distance over energy<br>energy, upper half: {', '.join(high)}"],
             "Explorer over the cutoff: a low-passed photograph, and by zigzag rank the energy of low-passed images' "
             "latents over that of whole ones and the distance of the two distributions, for each autoencoder. The last "
             "title gives the ratio of the energies of the upper half of the ranks.",
-        )
+            height=560, wide=True, widths=[0.36, 0.64], heights=[0.55, 0.45],
+        )  # fmt: skip
 
     return Explorer(draw, [Control("r0", "cutoff r₀, cycles per pixel", cutoffs[0], start, "slider",
                                    lambda r: f"{r:.3g}" if r < math.inf else "none")])  # fmt: skip

@@ -15,7 +15,6 @@ from collections.abc import Mapping, Sequence
 
 import plotly.graph_objects as go
 import torch
-from plotly.subplots import make_subplots
 
 from diffusab_book import figures
 from diffusab_book.explorer import Control, Explorer
@@ -25,7 +24,6 @@ from diffusab_core.spectrum.bands import radii
 __all__ = ["TILTS", "loss_explorer", "radii", "sampled_energy", "tilted"]
 
 TILTS = tuple(i / 8 for i in range(-8, 9))
-_TIMES = tuple(i / 50 for i in range(51))
 
 
 def loss_explorer(
@@ -57,47 +55,38 @@ def loss_explorer(
     extremes = [tilted(e, tilt, block_size) for e in plain.values() for tilt in (tilts[0], 0.0, tilts[-1])]
     low, high = min(e.min().item() for e in extremes), max(e.max().item() for e in extremes)
     by_rank = max(mean_least_loss(torch.tensor([high], dtype=torch.float64)).item(), 1.0)
+    ranges = [math.log10(low / 1.5), math.log10(high * 1.5)], [0, 1.05 * by_rank], [0, 2.1]
+    looks = {"without gain": {"color": figures.GREY, "dash": "dot"},
+             "with gain": {"color": figures.VERMILLION, "width": 2.5, "dash": "solid"}}  # fmt: skip
+    times = torch.linspace(0, 1, 51, dtype=torch.float64)
 
     def draw(tilt: float, spectrum: str = next(iter(plain))) -> go.Figure:
         old, new = plain[spectrum], tilted(plain[spectrum], tilt, block_size)
-        losses = {"without gain": mean_least_loss(old), "with gain": mean_least_loss(new)}
+        energies = {"without gain": old, "with gain": new}
+        losses = {name: mean_least_loss(energy) for name, energy in energies.items()}
+        over_time = {name: least_loss(energy, times).mean(1) for name, energy in energies.items()}
         before, after = (value.mean().item() for value in losses.values())
-        top = "variance", "least loss"
-        fig = make_subplots(
-            2, 2, specs=[[{}, {}], [{"colspan": 2}, None]], vertical_spacing=0.2, horizontal_spacing=0.15,
-            subplot_titles=[*top, f"mean {after:.3f}; {before:.3f} without the gain"],
-        )  # fmt: skip
-        times = torch.tensor(_TIMES, dtype=torch.float64)
-        styles = ({"color": figures.GREY, "dash": "dot"}, {"color": figures.VERMILLION, "width": 2.5})
-        for i, (name, energy) in enumerate({"without gain": old, "with gain": new}.items()):
-            over_time = least_loss(energy, times).mean(1)
-            for x, values, row, column in (
-                (None, energy, 1, 1), (None, losses[name], 1, 2), (list(_TIMES), over_time, 2, 1),
-            ):  # fmt: skip
-                line = go.Scatter(
-                    x=x, y=[float(f"{v:.4g}") for v in values.tolist()], name=name, legendgroup=name, mode="lines",
-                    line=styles[i], showlegend=(row, column) == (1, 1),
-                )  # fmt: skip
-                fig.add_trace(line, row, column)
-        fig.update_xaxes(title="zigzag rank", title_standoff=4, row=1)
-        fig.update_xaxes(title="time t (0 is data, 1 is noise)", title_standoff=4, row=2, col=1)
-        fig.update_yaxes(
-            type="log", dtick=1, exponentformat="power", range=[math.log10(low / 1.5), math.log10(high * 1.5)],
-            row=1, col=1,
-        )  # fmt: skip
-        fig.update_yaxes(range=[0, 1.05 * by_rank], row=1, col=2)
-        fig.update_yaxes(title="loss per number", range=[0, 2.1], row=2, col=1)
-        fig.update_layout(height=560, margin={"t": 84, "l": 56, "r": 12}, legend={"y": 1.045, "x": 0})
-        fig.update_annotations(font_size=13)
-        return figures.described(
-            fig,
+        parts = [
+            figures.lines(energies, xlabel="zigzag rank", log_y=True, styles=looks),
+            figures.lines(losses, xlabel="zigzag rank", styles=looks),
+            figures.lines(over_time, x=times, xlabel="time t (0 is data, 1 is noise)", ylabel="loss per number",
+                          styles=looks),
+        ]  # fmt: skip
+        for part, limits in zip(parts, ranges, strict=True):
+            part.update_yaxes(range=limits)
+        return figures.panels(
+            parts, ["variance", "least loss", f"mean {after:.3f}; {before:.3f} without the gain"],
             "Explorer: a spectrum of unit variance before and after a gain by frequency, what each coefficient "
             "contributes to the least loss, and the least loss at each time. A steeper spectrum has a smaller loss, a "
             "flatter one a larger loss, although the decoder undoes the gain and the pictures are the same.",
-        )
+            height=560, wide=True,
+        )  # fmt: skip
 
-    controls = [Control("tilt", "exponent γ of the gain", tilts, start, "slider", lambda g: f"{g:+.3g}" if g else "0")]
-    if len(plain) > 1:
-        names = tuple(plain)
-        controls.append(Control("spectrum", "spectrum:", names, names[0], "menu"))
-    return Explorer(draw, controls)
+    names = tuple(plain)
+    return Explorer(
+        draw,
+        [
+            Control("tilt", "exponent γ of the gain", tilts, start, "slider", lambda g: f"{g:+.3g}" if g else "0"),
+            Control("spectrum", "spectrum:", names, names[0], "menu"),
+        ],
+    )

@@ -7,7 +7,6 @@ from functools import cache
 
 import plotly.graph_objects as go
 import torch
-from plotly.subplots import make_subplots
 from torch import Tensor
 
 from diffusab_book import figures
@@ -48,52 +47,47 @@ def radius_explorer(
     with torch.no_grad():
         latents = {name: autoencoder.encode(x).mean for name, autoencoder in autoencoders.items()}
 
-    @cache
-    def of_picture(radius: float) -> tuple[tuple[go.Image, go.Image], tuple[str, str]]:
-        low, high = radial_split(x, radius, kind)
-        within, beyond = energy_shares(x, radius, kind)
-        titles = (
-            f"picture within r: {100 * within:.1f}% of energy<br>{psnr(low, x).item():.1f} dB",
-            f"picture beyond r: {100 * beyond:.1f}% of energy<br>about mid-grey",
-        )
-        return (_trace(low), _trace(high)), titles
+    def pair(low: Tensor, high: Tensor) -> list[go.Figure]:
+        return [figures.picture(part[0], 60) for part in (low, high)]
 
     @cache
-    def of_latent(radius: float, model: str) -> tuple[tuple[go.Image, go.Image], tuple[str, str]]:
+    def of_picture(radius: float) -> tuple[list[go.Figure], list[str]]:
+        low, high = radial_split(x, radius, kind)
+        within, beyond = energy_shares(x, radius, kind)
+        return pair(low, high), [
+            f"picture within r: {100 * within:.1f}% of energy<br>{psnr(low, x).item():.1f} dB",
+            f"picture beyond r: {100 * beyond:.1f}% of energy<br>about mid-grey",
+        ]
+
+    @cache
+    def of_latent(radius: float, model: str) -> tuple[list[go.Figure], list[str]]:
         z = latents[model]
         parts = reconstructions_by_part(autoencoders[model], z, radius, kind)
         within, beyond = energy_shares(z, radius, kind)
-        titles = (
+        return pair(parts.low, parts.high), [
             f"Dec(Z_low), {100 * within:.1f}% of energy<br>{psnr(parts.low, x).item():.1f} dB "
             f"(Dec(Z): {psnr(parts.whole, x).item():.1f} dB)",
             f"Dec(Z_high), {100 * beyond:.1f}% of energy<br>{psnr(parts.high, x).item():.1f} dB",
-        )
-        return (_trace(parts.low), _trace(parts.high)), titles
+        ]
 
     def draw(radius: float, model: str = next(iter(autoencoders))) -> go.Figure:
         (above, upper), (below, lower) = of_picture(radius), of_latent(radius, model)
-        fig = make_subplots(
-            2, 2, horizontal_spacing=0.02, vertical_spacing=0.1, subplot_titles=[*upper, *lower]
-        )  # fmt: skip
-        for row, pictures in ((1, above), (2, below)):
-            for column, picture in enumerate(pictures, start=1):
-                fig.add_trace(picture, row=row, col=column)
-            figures.hide_image_axes(fig, [1, 2], row=row)
-        fig.update_layout(height=640, margin={"t": 48, "l": 4, "r": 4, "b": 4}).update_annotations(font_size=12)
-        return figures.described(
-            fig,
+        return figures.panels(
+            [*above, *below],
+            [*upper, *lower],
             "Explorer over a radius in the Fourier plane: above, a photograph with frequencies within the radius, and "
             "those beyond it; below, the pictures decoded from the same two parts of its latent. With a growing "
             "radius the left pictures become sharper and the right ones emptier.",
+            columns=2,
+            height=640,
         )
 
-    radii = tuple(radii)
+    radii, models = tuple(radii), tuple(autoencoders)
     first = radii[len(radii) // 2] if start is None else start
-    controls = [Control("radius", "r, cycles per pixel of each space", radii, first, "slider", lambda r: f"{r:g}")]
-    if len(autoencoders) > 1:
-        controls.append(Control("model", "autoencoder:", tuple(autoencoders), next(iter(autoencoders)), "menu"))
-    return Explorer(draw, controls)
-
-
-def _trace(picture: Tensor) -> go.Image:
-    return figures.image_trace(picture[0], quality=60)
+    return Explorer(
+        draw,
+        [
+            Control("radius", "r, cycles per pixel of each space", radii, first, "slider", lambda r: f"{r:g}"),
+            Control("model", "autoencoder:", models, models[0], "menu"),
+        ],
+    )

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from functools import cache
 
 import plotly.graph_objects as go
 import torch
-from plotly.subplots import make_subplots
 from torch import Tensor
 from torch.nn import functional
 
@@ -37,29 +37,24 @@ def scale_explorer(
         for name, autoencoder in autoencoders.items():
             latents[name] = autoencoder.encode(x).mean  # (1, C, h, w)
 
-    def enlarged(picture: Tensor) -> go.Image:
-        return figures.image_trace(functional.interpolate(picture[None], size=x.shape[-2:])[0], quality=80)
-
     @cache
-    def at(scale: int) -> tuple[list[go.Image], list[float]]:
+    def at(scale: int) -> tuple[list[go.Figure], list[str]]:
         target = downsample(x, scale)
         with torch.no_grad():
             decoded = [a.decode(downsample(latents[name], scale)) for name, a in autoencoders.items()]
-        return [enlarged(p[0]) for p in (target, *decoded)], [psnr(p, target).item() for p in decoded]
+        pictures = [figures.picture(functional.interpolate(p, size=x.shape[-2:])[0]) for p in (target, *decoded)]
+        titles = ["image" if scale == 1 else f"image, {scale} times smaller"]
+        return pictures, [
+            *titles,
+            *(f"{n}<br>{psnr(p, target).item():.1f} dB" for n, p in zip(latents, decoded, strict=True)),
+        ]
 
     def draw(scale: int) -> go.Figure:
-        pictures, db = at(scale)
-        titles = ["image" if scale == 1 else f"image, {scale} times smaller"]
-        titles += [f"{name}<br>{value:.1f} dB" for name, value in zip(autoencoders, db, strict=True)]
-        fig = make_subplots(1, len(pictures), horizontal_spacing=0.01, subplot_titles=titles)
-        for column, picture in enumerate(pictures, start=1):
-            fig.add_trace(picture, row=1, col=column)
-        figures.hide_image_axes(fig, range(1, len(pictures) + 1))
-        fig.update_layout(height=300, margin={"t": 48, "l": 4, "r": 4, "b": 4}).update_annotations(font_size=12)
-        return figures.described(
-            fig,
+        return figures.panels(
+            *at(scale),
             "Explorer: a downsampled photograph, and beside it what each decoder makes of the latent downsampled by "
             "the same factor, with its PSNR.",
+            height=300,
         )
 
     return Explorer(draw, [Control("scale", "scale", tuple(scales), scales[min(1, len(scales) - 1)], "slider", str)])
@@ -79,22 +74,23 @@ def training_explorer(runs: Mapping[str, RunRecord], rgb: Tensor) -> Explorer:
     first = next(iter(steps.values()))
     if any(other != first for other in steps.values()):
         raise ValueError(f"the runs have snapshots at different steps: {steps}")
-    shown = [[float(f"{v:.3g}") for v in run.series["snapshot_profile_0"]] for run in runs.values()]
-    lowest = min(min(rgb.tolist()), *(min(profile) for profile in shown))
+    start = next(iter(runs.values())).series["snapshot_profile_0"]
+    lowest = min(min(rgb.tolist()), *(min(run.series["snapshot_profile_0"]) for run in runs.values()))
+    grey = {"before": {"color": figures.GREY, "dash": "dot"}, "RGB": {"color": figures.GREY, "dash": "solid"}}
 
     def draw(step: int) -> go.Figure:
-        curves = {"before": next(iter(runs.values())).series["snapshot_profile_0"]}
-        curves |= {name: run.series[f"snapshot_profile_{step}"] for name, run in runs.items()}
         fig = figures.profiles(
-            {name: torch.tensor(values) for name, values in curves.items()} | {"RGB": rgb},
-            alt="Explorer over the steps of training: profiles of the latents under each method, beside the profile "
+            {
+                "before": start,
+                **{name: run.series[f"snapshot_profile_{step}"] for name, run in runs.items()},
+                "RGB": rgb,
+            },
+            "Explorer over the steps of training: profiles of the latents under each method, beside the profile "
             "before training and that of RGB.",
-            ylabel="mean |D| / mean |D₀₀|",
+            "mean |D| / mean |D₀₀|",
+            styles=grey,
         )
-        fig.data[0].line.update(color=figures.GREY, dash="dot")
-        fig.data[-1].line.update(color=figures.GREY, dash="solid")
-        fig.update_yaxes(range=[torch.tensor(lowest / 2).log10().item(), 0.1])
-        return fig
+        return fig.update_yaxes(range=[math.log10(lowest / 2), 0.1])
 
     middle = first[len(first) // 2]  # so that both directions show something
     return Explorer(draw, [Control("step", "step", tuple(first), middle, "slider", str)])

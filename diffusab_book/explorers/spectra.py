@@ -2,16 +2,17 @@ r"""The book's explorers. Each is one function that returns an :class:`~diffusab
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 
 import plotly.graph_objects as go
 import torch
-from plotly.subplots import make_subplots
 
 from diffusab_book import figures
 from diffusab_book.explorer import Control, Explorer
 from diffusab_core import autoencoders, flow
+from diffusab_core.autoencoders import Autoencoder
 from diffusab_core.data import photo, resize_to, rgb01
 from diffusab_core.metrics import psnr
 from diffusab_core.spectrum import (
@@ -62,49 +63,33 @@ def dct_explorer(
     x = image[None]  # (1, 3, H, W)
 
     @cache
-    def profile(block_size: int) -> dict[str, list[float]]:
+    def profiles(block_size: int) -> dict[str, torch.Tensor]:
         accumulator = ProfileAccumulator(block_size)
         accumulator.update(rgb01(x))
-        return {s: [float(f"{v:.3g}") for v in accumulator.profile(s).tolist()] for s in STATISTICS}
+        return {name: accumulator.profile(name) for name in STATISTICS}
 
     @cache
-    def rebuilt(block_size: int, share: float) -> tuple[go.Image, float]:
+    def rebuilt(block_size: int, share: float) -> tuple[go.Figure, str]:
         kept = chop_high_frequencies(x, 1 - share, block_size)
-        return figures.image_trace(kept[0]), psnr(kept, x).item() if share < 1 else float("inf")
+        return figures.picture(kept[0], 88), "exact" if share == 1 else f"PSNR {psnr(kept, x).item():.1f} dB"
 
     def draw(share: float, block_size: int, statistic: str) -> go.Figure:
-        picture, decibel = rebuilt(block_size, share)
+        picture, quality = rebuilt(block_size, share)
         n_kept = max(1, block_size**2 - round((1 - share) * block_size**2))
-        quality = "exact" if share == 1 else f"PSNR {decibel:.1f} dB"
-        fig = make_subplots(
-            1, 2, column_widths=[0.42, 0.58], horizontal_spacing=0.12,
-            subplot_titles=[f"{n_kept} of {block_size**2} kept · {quality}", "frequency profile"],
-        )  # fmt: skip
-        fig.add_trace(picture, row=1, col=1)
-        figures.hide_image_axes(fig, [1])
-        for i, (name, values) in enumerate(profile(block_size).items()):
-            fig.add_trace(
-                go.Scatter(
-                    x=list(range(block_size**2)), y=values, name=STATISTIC_LABELS[name], visible=name == statistic,
-                    line={"color": figures.PALETTE[i], "width": 2}, hovertemplate="rank %{x}: %{y:.3g}<extra></extra>",
-                ),
-                row=1, col=2,
-            )  # fmt: skip
-        cut = n_kept - 0.5
-        fig.add_trace(
-            go.Scatter(x=[cut, cut], y=[1e-6, 2], mode="lines", name="cut", hoverinfo="skip",
-                       line={"color": figures.GREY, "dash": "dash"}), row=1, col=2,
-        )  # fmt: skip
-        fig.update_xaxes(title="zigzag rank", range=[-0.5, block_size**2 - 0.5], row=1, col=2)
-        decades = {"type": "log", "range": [-5, 0.2], "dtick": 1, "exponentformat": "power"}
-        fig.update_yaxes(title="relative to D₀₀", row=1, col=2, **decades)
-        fig.update_layout(height=360, showlegend=False, margin={"t": 40, "l": 8, "r": 12})
-        fig.update_annotations(font_size=13)
-        return figures.described(
-            fig,
+        curves = {STATISTIC_LABELS[name]: values for name, values in profiles(block_size).items()}
+        seen = {label: {"visible": label == STATISTIC_LABELS[statistic], "dash": "solid"} for label in curves}
+        plot = figures.lines(curves, xlabel="zigzag rank", ylabel="relative to D₀₀", log_y=True,
+                             styles=seen)  # fmt: skip
+        plot.update_xaxes(range=[-0.5, block_size**2 - 0.5]).update_yaxes(range=[-5, 0.2]).update_layout(
+            showlegend=False
+        )
+        return figures.panels(
+            [picture, figures.mark(plot, x=n_kept - 0.5)],
+            [f"{n_kept} of {block_size**2} kept · {quality}", "frequency profile"],
             "Explorer: the photograph rebuilt from a share of its lowest DCT coefficients, with the PSNR, beside its "
             "frequency profile, which falls steeply with zigzag rank; a dashed line marks where the cut lies.",
-        )
+            height=360, widths=[0.42, 0.58],
+        )  # fmt: skip
 
     return Explorer(
         draw,
@@ -119,7 +104,7 @@ def dct_explorer(
 
 def cut_explorer(
     image: torch.Tensor,
-    autoencoder,
+    autoencoder: Autoencoder,
     block_size: int = 8,
     shares: tuple[float, ...] = KEPT_SHARES,
     start: float = 1.0,
@@ -143,80 +128,88 @@ def cut_explorer(
         same_waves: Show a third picture: the photograph without the waves that the cut takes from the latent. Of the
             photograph's block that is :math:`1/f^2` of the share.
     """
-    x = image[None]
-    f = autoencoder.compression
+    x, f = image[None], autoencoder.compression
     with torch.no_grad():
         z = autoencoder.encode(x).mean  # (1, C, h, w)
 
-    @cache
-    def cut(share: float, order: str) -> list[tuple[go.Image, float]]:
+    def cut(share: float, order: str) -> dict[str, torch.Tensor]:
         ratio = cut_ratio(share, order)
-        found = [chop_high_frequencies(x, ratio, block_size * f, order)]
+        found = {"photograph": x if share == 1 else chop_high_frequencies(x, ratio, block_size * f, order)}
         if same_waves:
-            found.append(chop_high_frequencies(x, cut_ratio(share / f**2, order), block_size * f, order))
+            waves = cut_ratio(share / f**2, order)
+            found["photograph, same waves"] = chop_high_frequencies(x, waves, block_size * f, order)
         with torch.no_grad():
-            found.append(autoencoder.decode(chop_high_frequencies(z, ratio, block_size, order)))
-        decibels = [psnr(picture, x).item() for picture in found]
-        if share == 1:
-            decibels[0] = float("inf")  # nothing is cut, and what the transform rounds is no error
-        return [(figures.image_trace(p[0], quality=80), db) for p, db in zip(found, decibels, strict=True)]
+            found["latent, decoded"] = autoencoder.decode(chop_high_frequencies(z, ratio, block_size, order))
+        return found
 
-    names = ["photograph", *(["photograph, same waves"] if same_waves else []), "latent, decoded"]
-    styles = [(figures.BLUE, "solid"), *([(figures.GREEN, "dot")] if same_waves else []), (figures.VERMILLION, "dash")]
+    return compare_cuts(
+        x, cut, shares, start, orders,
+        {"photograph": 0, "photograph, same waves": 2, "latent, decoded": 3} if same_waves else {"latent, decoded": 3},
+        "Explorer: on the left a photograph whose high frequencies are cut, on the right the picture decoded from its "
+        "latent with the same share cut"
+        + (", between them the photograph without the waves that the latent loses" if same_waves else "")
+        + ". Below, the PSNR of each against the share that is kept.",
+    )  # fmt: skip
+
+
+def compare_cuts(
+    x: torch.Tensor,
+    cut: Callable[[float, str], Mapping[str, torch.Tensor]],
+    shares: tuple[float, ...],
+    start: float,
+    orders: tuple[str, ...],
+    colors: Mapping[str, int],
+    alt: str,
+    curve_only: str = "",
+) -> Explorer:
+    """Pictures of which a share of frequencies is kept, side by side; below, their PSNR against that share.
+
+    Args:
+        x: The uncut image, ``(1, 3, H, W)``.
+        cut: From a kept share and an order to the pictures, ``(1, 3, H, W)``, by the name that the reader sees.
+        shares: The shares that the slider offers.
+        start: The one shown first.
+        orders: For the menu of orders.
+        colors: Places in the palette, where they are not those of the order.
+        alt: Of the explorer.
+        curve_only: The name of one of which only the curve is drawn.
+    """
+
+    @cache
+    def at(share: float, order: str) -> dict[str, tuple[go.Figure, float]]:
+        found = cut(share, order)
+        return {name: (figures.picture(y[0]), math.inf if y is x else psnr(y, x).item()) for name, y in found.items()}
+
+    @cache
+    def curves(order: str) -> go.Figure:
+        decibels = {name: [at(share, order)[name][1] for share in shares] for name in at(start, order)}
+        series = {}
+        for name, values in decibels.items():  # an uncut photograph has infinite PSNR, and no place on the axis
+            places = [i for i, value in enumerate(values) if value < math.inf]
+            series[name] = (places, [values[i] for i in places])
+        plot = figures.lines(
+            series, xlabel="low frequencies kept", ylabel="PSNR, dB", mode="lines+markers",
+            styles={name: {"color": color} for name, color in colors.items()},
+        )  # fmt: skip
+        # One position for each step, so that in the published page the curves stand above their slider.
+        ticks = {"tickvals": list(range(len(shares))), "ticktext": [percent(share) for share in shares]}
+        return plot.update_xaxes(range=[-0.15, len(shares) - 0.85], **ticks)
 
     def draw(share: float, order: str = orders[0]) -> go.Figure:
-        pictures = cut(share, order)
-        at = shares.index(share)
-        titles = [
-            f"{name}<br>" + ("uncut" if decibel == float("inf") else f"{decibel:.1f} dB")
-            for name, (_, decibel) in zip(names, pictures, strict=True)
-        ]
-        columns = len(names)
-        fig = make_subplots(
-            2, columns, specs=[[{}] * columns, [{"colspan": columns}, *[None] * (columns - 1)]],
-            row_heights=[0.64, 0.36], vertical_spacing=0.1, horizontal_spacing=0.03, subplot_titles=[*titles, ""],
-        )  # fmt: skip
-        for column, (picture, _) in enumerate(pictures, start=1):
-            fig.add_trace(picture, row=1, col=column)
-        figures.hide_image_axes(fig, range(1, columns + 1))
-        curves = []
-        for i, name in enumerate(names):
-            found = [cut(s, order)[i][1] for s in shares]
-            places = [j for j, decibel in enumerate(found) if decibel < float("inf")]  # uncut: no error at all
-            curves.append((name, *styles[i], places, [found[j] for j in places]))
-        for name, color, dash, positions, values in curves:
-            fig.add_trace(
-                go.Scatter(x=list(positions), y=[round(v, 2) for v in values], name=name, mode="lines+markers",
-                           line={"color": color, "dash": dash}, hovertemplate="%{y:.1f} dB<extra>" + name + "</extra>"),
-                row=2, col=1,
-            )  # fmt: skip
-        low = min(v for *_, values in curves for v in values) - 2
-        high = max(v for *_, values in curves for v in values) + 2
-        fig.add_trace(
-            go.Scatter(x=[at, at], y=[low, high], mode="lines", line={"color": figures.GREY, "dash": "dot"},
-                       showlegend=False, hoverinfo="skip"), row=2, col=1,
-        )  # fmt: skip
-        # One position for each step, so that in the published page the curve stands above its slider.
-        steps = {"tickvals": list(range(len(shares))), "ticktext": [percent(s) for s in shares]}
-        fig.update_xaxes(title="low frequencies kept", range=[-0.15, len(shares) - 0.85], row=2, col=1, **steps)
-        fig.update_yaxes(title="PSNR, dB", range=[low, high], row=2, col=1)
-        fig.update_layout(height=500, margin={"t": 44, "l": 52, "r": 8, "b": 44},
-                          legend={"y": 0.33, "yanchor": "bottom", "x": 1, "xanchor": "right"})  # fmt: skip
-        fig.update_annotations(font_size=13)
-        return figures.described(
-            fig,
-            "Explorer: on the left a photograph whose high frequencies are cut, on the right the picture decoded from "
-            "its latent with the same share cut"
-            + (", between them the photograph without the waves that the latent loses" if same_waves else "")
-            + ". Below, the PSNR of each against the share that is kept.",
-        )
+        shown = {name: found for name, found in at(share, order).items() if name != curve_only}
+        titles = [f"{name}<br>" + ("uncut" if db == math.inf else f"{db:.1f} dB") for name, (_, db) in shown.items()]
+        plot = figures.mark(go.Figure(curves(order)), x=shares.index(share))
+        parts = [*(picture for picture, _ in shown.values()), plot]
+        return figures.panels(parts, [*titles, ""], alt, height=500, wide=True, heights=[0.62, 0.38])
 
-    controls = [Control("share", "low frequencies kept", shares, start, "slider", percent)]
-    if len(orders) > 1:
-        controls.append(
-            Control("order", "order:", orders, orders[0], "menu", {"zigzag": "zigzag", "axes": "by axes"}.get)
-        )
-    return Explorer(draw, controls)
+    named = {"zigzag": "zigzag", "axes": "by axes"}
+    return Explorer(
+        draw,
+        [
+            Control("share", "low frequencies kept", shares, start, "slider", percent),
+            Control("order", "order:", orders, orders[0], "menu", named.__getitem__),
+        ],
+    )
 
 
 NOISE_TIMES = (1.0, 0.95, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1, 0.0)
@@ -224,7 +217,7 @@ NOISE_TIMES = (1.0, 0.95, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1, 0.0)
 
 def noise_explorer(
     image: torch.Tensor,
-    autoencoder,
+    autoencoder: Autoencoder,
     energies: Mapping[str, Sequence[float]],
     times: tuple[float, ...] = NOISE_TIMES,
     seed: int = 0,
@@ -251,41 +244,27 @@ def noise_explorer(
     x_noise = torch.randn(small.shape, generator=generator)
 
     @cache
-    def pictures(t: float) -> tuple[go.Image, go.Image]:
+    def pictures(t: float) -> tuple[go.Figure, go.Figure]:
         pixels = flow.interpolate((small - center) / scale, x_noise, t) * scale + center
         latent = flow.interpolate((z - mean) / std, z_noise, t) * std + mean
         with torch.no_grad():
             decoded = autoencoder.decode(latent)[0]
         enlarged = torch.nn.functional.interpolate(pixels, size=image.shape[-2:], mode="nearest")[0]
-        return figures.image_trace(enlarged, quality=70), figures.image_trace(decoded, quality=70)
+        return figures.picture(enlarged, 70), figures.picture(decoded, 70)
 
     def draw(t: float) -> go.Figure:
-        fig = make_subplots(
-            2, 2, specs=[[{}, {}], [{"colspan": 2}, None]], row_heights=[0.56, 0.44], vertical_spacing=0.12,
-            horizontal_spacing=0.03, subplot_titles=["pixels at latent size", "noisy latent, decoded", ""],
-        )  # fmt: skip
-        for column, picture in enumerate(pictures(t), start=1):
-            fig.add_trace(picture, row=1, col=column)
-        figures.hide_image_axes(fig, [1, 2])
-        for i, (name, energy) in enumerate(energies.items()):
-            # At the ends of time the ratio is zero or infinite; the axis ends before either.
-            snr = flow.frequency_snr(torch.as_tensor(energy), min(max(t, 1e-3), 1 - 1e-3))
-            fig.add_trace(
-                go.Scatter(y=[float(f"{v:.3g}") for v in snr.tolist()], name=name,
-                           line={"color": figures.PALETTE[i], "dash": figures.DASHES[i]}), row=2, col=1,
-            )  # fmt: skip
-        fig.add_hline(y=1, line={"color": figures.GREY, "dash": "dash", "width": 1}, row=2, col=1)
-        fig.update_xaxes(title="zigzag rank", row=2, col=1)
-        fig.update_yaxes(title="SNR", type="log", range=[-4.2, 4.2], dtick=2, exponentformat="power", row=2, col=1)
-        fig.update_layout(height=540, margin={"t": 32, "l": 56, "r": 8, "b": 44},
-                          legend={"y": 0.4, "yanchor": "bottom", "x": 1, "xanchor": "right"})  # fmt: skip
-        fig.update_annotations(font_size=13)
-        return figures.described(
-            fig,
+        # At the ends of time the ratio is zero or infinite; the axis ends before either.
+        within = min(max(t, 1e-3), 1 - 1e-3)
+        ratios = {name: flow.frequency_snr(torch.as_tensor(energy), within) for name, energy in energies.items()}
+        plot = figures.lines(ratios, xlabel="zigzag rank", ylabel="SNR", log_y=True)
+        plot.update_yaxes(range=[-4.2, 4.2], dtick=2)
+        return figures.panels(
+            [*pictures(t), figures.mark(plot, y=1)], ["pixels at latent size", "noisy latent, decoded", ""],
             "Explorer over time: the photograph at latent size and its decoded latent with more or less noise, and the "
             "signal-to-noise ratio against zigzag rank. Lowering t lifts all curves; photographs' low ranks cross one "
             "first.",
-        )
+            height=540, wide=True, heights=[0.56, 0.44],
+        )  # fmt: skip
 
     return Explorer(draw, [Control("t", "time t", times, 0.8, "slider", lambda t: f"{t:g}")])
 
@@ -295,7 +274,7 @@ LATENT_NOISE = (0.0, 0.05, 0.1, 0.2, 0.35, 0.5, 0.75, 1.0, 1.5, 2.0)
 
 def latent_noise_explorer(
     image: torch.Tensor,
-    autoencoder,
+    autoencoder: Autoencoder,
     block_size: int = 8,
     strengths: tuple[float, ...] = LATENT_NOISE,
     seed: int = 0,
@@ -315,41 +294,29 @@ def latent_noise_explorer(
         z = autoencoder.encode(image[None]).mean  # (1, C, h, w)
     noise = torch.randn(z.shape, generator=torch.Generator().manual_seed(seed)) * z.std()
     energy = block_dct(z, block_size).square().mean((0, 1, 2, 3)).flatten()[zigzag_order(block_size)]
-    ranks = list(range(block_size**2))
 
     @cache
-    def noisy(strength: float) -> tuple[go.Image, float, list[float], list[float]]:
+    def noisy(strength: float) -> tuple[go.Figure, str, dict[str, torch.Tensor]]:
         latent = z + strength * noise
         with torch.no_grad():
             decoded = autoencoder.decode(latent)
         variance = (strength * z.std()) ** 2
-        curves = frequency_profile(latent, block_size, "energy"), (energy + variance) / (energy[0] + variance)
-        measured, formula = ([float(f"{v:.3g}") for v in curve.tolist()] for curve in curves)
-        return figures.image_trace(decoded[0], quality=80), psnr(decoded, image[None]).item(), measured, formula
+        measured, formula = frequency_profile(latent, block_size, "energy"), energy + variance
+        title = f"decoded: {psnr(decoded, image[None]).item():.1f} dB"
+        return figures.picture(decoded[0]), title, {"measured": measured, "formula": formula / formula[0]}
 
     def draw(strength: float) -> go.Figure:
-        picture, decibel, measured, formula = noisy(strength)
-        fig = make_subplots(
-            1, 2, column_widths=[0.42, 0.58], horizontal_spacing=0.12,
-            subplot_titles=[f"decoded: {decibel:.1f} dB", "energy profile of the latent"],
-        )  # fmt: skip
-        fig.add_trace(picture, row=1, col=1)
-        figures.hide_image_axes(fig, [1])
-        dots = {"color": figures.VERMILLION, "size": 5}
-        line = {"color": figures.BLUE}
-        fig.add_trace(go.Scatter(x=ranks, y=measured, mode="markers", marker=dots, name="measured"), row=1, col=2)
-        fig.add_trace(go.Scatter(x=ranks, y=formula, mode="lines", line=line, name="formula"), row=1, col=2)
-        fig.update_xaxes(title="zigzag rank", row=1, col=2)
-        decades = {"type": "log", "range": [-4.2, 0.3], "dtick": 1, "exponentformat": "power"}
-        fig.update_yaxes(title="relative to D₀₀", row=1, col=2, **decades)
-        fig.update_layout(height=380, margin={"t": 60, "l": 8, "r": 12},
-                          legend={"x": 1, "xanchor": "right", "y": 1.06, "yanchor": "bottom"})  # fmt: skip
-        fig.update_annotations(font_size=13)
-        return figures.described(
-            fig,
+        picture, title, curves = noisy(strength)
+        styles = {"measured": {"mode": "markers", "color": figures.VERMILLION, "size": 5},
+                  "formula": {"color": figures.BLUE, "dash": "solid"}}  # fmt: skip
+        plot = figures.lines(curves, xlabel="zigzag rank", ylabel="relative to D₀₀", log_y=True,
+                             styles=styles)  # fmt: skip
+        return figures.panels(
+            [picture, plot.update_yaxes(range=[-4.2, 0.3])], [title, "energy profile of the latent"],
             "Explorer: a photograph decoded from its latent with added white noise, and the latent's energy profile, "
             "dots measured and a line from the formula. More noise lifts the high ranks first.",
-        )
+            height=400, widths=[0.42, 0.58],
+        )  # fmt: skip
 
     return Explorer(
         draw, [Control("strength", "noise, in std of the latent", strengths, 0.2, "slider", lambda s: f"{s:g}")]

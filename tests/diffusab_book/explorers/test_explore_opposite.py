@@ -23,7 +23,7 @@ def test_explorer_draws_and_states_what_was_measured():
     explorer = warmup_explorer(data.photo("coffee")[:, 100:132, 200:232], found)
     assert explorer.defaults == {"r0": 0.2}
     figure = explorer.draw(r0=0.1)
-    assert [trace.name for trace in figure.data[1:]] == ["a", "a", "b", "b"]
+    assert [trace.name for trace in figure.data[1:]] == ["a", "b", "a", "b"]
     assert list(figure.data[1].y) == pytest.approx(found["a"][0.1].ratio.tolist(), rel=1e-3)
     assert list(figure.data[4].y) == pytest.approx(found["b"][0.1].distance.tolist(), rel=1e-3)
     said = figure.layout.annotations[2].text
