@@ -12,6 +12,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
+from diffusab_core.flow.path import check_times, sampling_times, times_like
 from diffusab_core.spectrum.bands import radii
 
 # ----------------------------------------------------------------------------------------------------------------------
@@ -195,7 +196,6 @@ def sampled_energy(energy: Tensor, steps: int, shift: float = 1.0) -> Tensor:
     Raises:
         ValueError: A variance or a shift that is not positive, or less than one step.
     """
-    from diffusab_core.flow.path import sampling_times  # which imports this module
 
     lam = _positive(energy.double(), energy.double())
     made = torch.ones_like(lam)
@@ -268,31 +268,7 @@ def crossover_time(energy: Tensor) -> Tensor:
 
 
 # ----------------------------------------------------------------------------------------------------------------------
-# Checks
-
-
-def check_times(t: Tensor | float) -> None:
-    """Refuse times outside [0, 1]; tensors are looked at on the CPU only, as on a GPU it would wait for the device."""
-    if isinstance(t, Tensor) and t.device.type != "cpu":
-        return
-    inside = bool(((t >= 0) & (t <= 1)).all()) if isinstance(t, Tensor) else 0 <= t <= 1  # NaN is not inside
-    if not inside:
-        worst = t if not isinstance(t, Tensor) else t[~((t >= 0) & (t <= 1))].flatten()[0].item()
-        raise ValueError(f"time must lie in [0, 1] (0 is data, 1 is noise), got {worst}")
-
-
-def times_like(t: Tensor | float, x: Tensor) -> Tensor:
-    """Times in the dtype and on the device of ``x``, shaped (N, 1, ..., 1) or () so that they broadcast over ``x``."""
-    check_times(t)
-    t = torch.as_tensor(t, dtype=x.dtype, device=x.device)
-    if t.ndim == 0:
-        return t
-    if t.shape != x.shape[:1]:
-        raise ValueError(
-            f"times of shape {tuple(t.shape)} do not fit samples of shape {tuple(x.shape)}: give one time per sample "
-            "or a single number"
-        )
-    return t.reshape(-1, *(1,) * (x.ndim - 1))
+# Parts of the above
 
 
 def _slope(variance: Tensor, t: Tensor | float) -> Tensor:

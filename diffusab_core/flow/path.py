@@ -22,35 +22,6 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from diffusab_core.flow.gaussian import (
-    check_times,
-    crossover_time,
-    frequency_snr,
-    gaussian_path,
-    gaussian_velocity,
-    least_loss,
-    mean_least_loss,
-    times_like,
-)
-
-__all__ = [
-    "METHODS",
-    "Method",
-    "crossover_time",
-    "frequency_snr",
-    "gaussian_path",
-    "gaussian_velocity",
-    "guided",
-    "interpolate",
-    "least_loss",
-    "logit_normal_times",
-    "mean_least_loss",
-    "sample",
-    "sampling_times",
-    "target",
-    "time_shift",
-]
-
 Method = Literal["euler", "heun"]
 METHODS: tuple[str, ...] = get_args(Method)
 
@@ -290,6 +261,34 @@ def guided(
         return torch.lerp(without, with_class, scale)
 
     return velocity
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# Checks
+
+
+def check_times(t: Tensor | float) -> None:
+    """Refuse times outside [0, 1]; tensors are looked at on the CPU only, as on a GPU it would wait for the device."""
+    if isinstance(t, Tensor) and t.device.type != "cpu":
+        return
+    inside = bool(((t >= 0) & (t <= 1)).all()) if isinstance(t, Tensor) else 0 <= t <= 1  # NaN is not inside
+    if not inside:
+        worst = t if not isinstance(t, Tensor) else t[~((t >= 0) & (t <= 1))].flatten()[0].item()
+        raise ValueError(f"time must lie in [0, 1] (0 is data, 1 is noise), got {worst}")
+
+
+def times_like(t: Tensor | float, x: Tensor) -> Tensor:
+    """Times in the dtype and on the device of ``x``, shaped (N, 1, ..., 1) or () so that they broadcast over ``x``."""
+    check_times(t)
+    t = torch.as_tensor(t, dtype=x.dtype, device=x.device)
+    if t.ndim == 0:
+        return t
+    if t.shape != x.shape[:1]:
+        raise ValueError(
+            f"times of shape {tuple(t.shape)} do not fit samples of shape {tuple(x.shape)}: give one time per sample "
+            "or a single number"
+        )
+    return t.reshape(-1, *(1,) * (x.ndim - 1))
 
 
 def _same_shape(x: Tensor, noise: Tensor) -> None:
