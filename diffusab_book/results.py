@@ -9,17 +9,18 @@ Arms are compared by pairs of runs with the same seed: of the differences the me
 
 from __future__ import annotations
 
+import math
 from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 from scipy import stats
 
-from diffusab_core.experiments.records import RunRecord, by_arm, ordering, plus_minus
+from diffusab_core.experiments.records import RunRecord, by_arm
 
 #: The repository's recorded runs, one folder for each experiment.
 RESULTS = Path(__file__).resolve().parents[1] / "book" / "results"
@@ -438,3 +439,42 @@ def at_each(runs: Sequence[RunRecord], place: str, name: str, form: str = "g") -
         if run.series[place] != places or len(run.series[name]) != len(places):
             raise ValueError(f"run {run.identity} has {name!r} at other places {place!r} than run {runs[0].identity}")
     return {f"{where:{form}}": [run.series[name][i] for run in runs] for i, where in enumerate(places)}
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Seeds side by side, for chapters 10 to 13
+
+
+def plus_minus(values: list[float], form: str = ".2f") -> str:
+    """``mean ± spread`` over runs as text, for tables; of a single run its value alone."""
+    mean, spread = mean_and_spread(values)
+    return f"{mean:{form}}" if len(values) == 1 else f"{mean:{form}} ± {spread:{form}}"
+
+
+def signed(values: list[float], form: str = ".2f") -> str:
+    """``mean ± spread`` of differences as text: the mean always with its sign, and a mean that rounds to zero as +0."""
+    mean, spread = mean_and_spread(values)
+    return f"{mean:+z{form}}" if len(values) == 1 else f"{mean:+z{form}} ± {spread:{form}}"
+
+
+def mean_and_spread(values: list[float]) -> tuple[float, float]:
+    """Mean and sample standard deviation (n - 1) over seeds; the spread of a single value is NaN, not zero."""
+    if not values:
+        raise ValueError("no values to average")
+    mean = math.fsum(values) / len(values)
+    if len(values) == 1:
+        return mean, math.nan
+    return mean, math.sqrt(math.fsum((v - mean) ** 2 for v in values) / (len(values) - 1))
+
+
+def ordering(first: Sequence[float], second: Sequence[float]) -> Literal["higher", "lower", "overlapping"]:
+    """How the runs of ``second`` lie to those of ``first``: all higher, all lower, or overlapping.
+
+    The book calls a difference measured only when the two groups do not overlap at all. With three seeds each, equal
+    distributions would be separated so, one way or the other, in 2 of 20 cases (the exact rank-sum test).
+    """
+    if not first or not second:
+        raise ValueError("no values to compare")
+    if min(second) > max(first):
+        return "higher"
+    return "lower" if max(second) < min(first) else "overlapping"

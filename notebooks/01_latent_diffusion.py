@@ -59,7 +59,7 @@ from torch import nn
 from torch.optim.lr_scheduler import OneCycleLR
 
 from diffusab_core import autoencoders, data, flow, metrics, spectrum
-from diffusab_book import figures
+from diffusab_book import figures, results
 from diffusab_book.explorers import flow as explore_flow
 from diffusab_core.experiments import records
 
@@ -617,7 +617,7 @@ for arm, found in distances.items():
     key = arm.replace(", ", "_").replace(" ", "_")
     texts = []
     for name, values in zip(("layout", "texture"), columns_of, strict=True):
-        average, deviation = records.mean_and_spread(list(values))
+        average, deviation = results.mean_and_spread(list(values))
         spread[arm, name] = list(values)
         run.metrics[f"{name}_{key}"] = average
         run.series[f"{name}_{key}"] = list(values)

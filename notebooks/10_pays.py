@@ -94,7 +94,7 @@ B = 8  # a latent of 8 x 8 positions is one block
 K = B * B
 denoised = {
     arm: runs
-    for arm, runs in records.by_arm(records.RESULTS / "denoisers").items()
+    for arm, runs in records.by_arm(summaries.RESULTS / "denoisers").items()
     if len(runs) >= 3
 }  # an arm counts when all three seeds are there
 THREE = {
@@ -124,7 +124,7 @@ def ranking(values: dict[str, list[float]]) -> str:
     labels = sorted(values, key=lambda label: fmean(values[label]))
     text = labels[0]
     for one, other in pairwise(labels):
-        apart = records.ordering(values[one], values[other]) == "higher"
+        apart = summaries.ordering(values[one], values[other]) == "higher"
         text += f" {'<' if apart else '≈'} {other}"
     return text
 
@@ -290,7 +290,9 @@ last_loss = {
 }
 rows = []
 for label, found in bound.items():
-    recorded = records.plus_minus(last_loss[label], ".3f") if label in main else "–"
+    recorded = (
+        summaries.plus_minus(last_loss[label], ".3f") if label in main else "–"
+    )
     upper = energy[label][K // 2 :].mean().item()
     rows.append(
         f"| {label} | {upper:.3f} | {found['alone']:.3f} | {found['channels']:.3f} | {recorded} |"
@@ -409,8 +411,8 @@ for beta, (share, least) in beta_bound.items():
     runs = beta_runs.get(beta)
     loss, distance = (
         (
-            records.plus_minus(summaries.tail_means(runs, "loss", 10), ".3f"),
-            records.plus_minus(summaries.values(runs, "frechet_offline"), ".2f"),
+            summaries.plus_minus(summaries.tail_means(runs, "loss", 10), ".3f"),
+            summaries.plus_minus(summaries.values(runs, "frechet_offline"), ".2f"),
         )
         if runs
         else ("–", "–")
@@ -470,8 +472,8 @@ def comparison(key: str, form: str) -> list[str]:
         if other in main:
             theirs = summaries.values(main[other], key)
             lines.append(
-                f"against *{other}*: **{records.ordering(theirs, ours)}** ({records.plus_minus(ours, form)} against "
-                f"{records.plus_minus(theirs, form)})"
+                f"against *{other}*: **{summaries.ordering(theirs, ours)}** ({summaries.plus_minus(ours, form)} against "
+                f"{summaries.plus_minus(theirs, form)})"
             )
     return lines
 
@@ -518,7 +520,7 @@ def share_of_decoder() -> str:
         said.append(f"{part / whole:.0%} by {name}")
     apart = paired("se", "plain", "frechet_offline")
     return (
-        f"\n\nSE minus control is {records.plus_minus(apart)} in the mean of the pairs; decoded latents make "
+        f"\n\nSE minus control is {summaries.plus_minus(apart)} in the mean of the pairs; decoded latents make "
         f"{' and '.join(said)} of it."
     )
 
@@ -794,7 +796,9 @@ for label, autoencoder in tuned.items():
 rows = []
 for label, found in yardsticks.items():
     recorded = (
-        records.plus_minus(summaries.values(main[label], "frechet_offline"), ".2f")
+        summaries.plus_minus(
+            summaries.values(main[label], "frechet_offline"), ".2f"
+        )
         if label in main
         else "–"
     )
@@ -907,7 +911,7 @@ def in_bands(found: list[tuple[float, list[float]]]) -> list[list[float]]:
 
 def cells(found) -> str:
     return " | ".join(
-        records.plus_minus(column, ".3f") for column in in_bands(found)
+        summaries.plus_minus(column, ".3f") for column in in_bands(found)
     )
 
 
@@ -1027,8 +1031,8 @@ for label, by_shift in shifted.items():
     at_one = by_shift["1"]
     gain = [1 - min(c) / one for c, one in zip(curves, at_one, strict=True)]
     rows.append(
-        f"| {label} | {best_perfect[label]:.2g} | {', '.join(best)} | {records.plus_minus(at_one, '.2f')} | "
-        f"{records.plus_minus([min(c) for c in curves], '.2f')} | {records.plus_minus([100 * g for g in gain], '.0f')} % |"
+        f"| {label} | {best_perfect[label]:.2g} | {', '.join(best)} | {summaries.plus_minus(at_one, '.2f')} | "
+        f"{summaries.plus_minus([min(c) for c in curves], '.2f')} | {summaries.plus_minus([100 * g for g in gain], '.0f')} % |"
     )
 Markdown(
     "**Computed here** (the first column) and **recorded** (512 samples of 20 steps, so the distances are not those of the "
@@ -1200,10 +1204,10 @@ for arm, (location, scale) in TIMES.items():
     least = mean_least_loss(together, location, scale).mean().item()
     loss, away = (
         (
-            records.plus_minus(
+            summaries.plus_minus(
                 summaries.tail_means(denoised[arm], "loss", 10), ".3f"
             ),
-            records.plus_minus(
+            summaries.plus_minus(
                 summaries.values(denoised[arm], "frechet_offline"), ".2f"
             ),
         )
@@ -1292,8 +1296,8 @@ SAID = {
 
 def lower(ours: list[float], theirs: list[float], form: str = ".2f") -> str:
     return (
-        f"{SAID[records.ordering(theirs, ours)]} ({records.plus_minus(ours, form)} against "
-        f"{records.plus_minus(theirs, form)})"
+        f"{SAID[summaries.ordering(theirs, ours)]} ({summaries.plus_minus(ours, form)} against "
+        f"{summaries.plus_minus(theirs, form)})"
     )
 
 
@@ -1377,7 +1381,7 @@ Markdown(
 # ```
 
 # %% tags=["hide-input"]
-gpu = records.by_arm(records.RESULTS / "denoisers-gpu")
+gpu = records.by_arm(summaries.RESULTS / "denoisers-gpu")
 gpu_arms = {label: gpu[arm] for arm, label in THREE.items() if arm in gpu}
 Markdown(
     "**Recorded** at size `gpu`:\n\n"

@@ -455,7 +455,7 @@ for name, values in relative.items():
     for band in range(3):
         highest = 100 * values[:, :-1, band].amax(1)  # by seed, over the cutoffs
         where = places[values[:, :-1, band].mean(0).argmax()]
-        spread = records.plus_minus(highest.tolist(), ".1f")
+        spread = summaries.plus_minus(highest.tolist(), ".1f")
         cells.append(f"{spread} (r = {where})")
         at_02 = 100 * values[:, cutoffs.index(0.2), band]
         run.metrics[f"{name}: highest_relative_amplitude_band_{band}"] = (
@@ -466,7 +466,7 @@ for name, values in relative.items():
         )
         if highest.min() > 101:
             falls[band].append(name)
-    at_02 = records.plus_minus(
+    at_02 = summaries.plus_minus(
         (100 * values[:, cutoffs.index(0.2), 2]).tolist(), ".1f"
     )
     rows.append(f"| {name} | " + " | ".join(cells) + f" | {at_02} |")
@@ -802,7 +802,7 @@ Markdown(
 # fine detail, the blurred one would reconstruct better.
 
 # %% tags=["hide-input"]
-folder = Path(results) if results else records.RESULTS / "antialiasing"
+folder = Path(results) if results else summaries.RESULTS / "antialiasing"
 trained = records.by_arm(folder)
 PAIRS = {name: f"{name}-blurred" for name in ("kl-f8c4", "kl-f8c64")}
 known = {
@@ -836,7 +836,7 @@ def folding_curves() -> go.Figure:
     for i, arm in enumerate(arm for pair in known.items() for arm in pair):
         for column, key in enumerate(("folded_share", "reconstruction_error"), 1):
             x = trained[arm][0].series["in_nyquist"]
-            found = [records.mean_and_spread(at(arm, key, v)) for v in x]
+            found = [summaries.mean_and_spread(at(arm, key, v)) for v in x]
             folding.add_scatter(
                 x=x,
                 y=[round(mean, 4) for mean, _ in found],
@@ -868,7 +868,7 @@ folding_curves() if known else None
 # %% tags=["hide-input"]
 rows = []
 for name in (one for pair in known.items() for one in pair):
-    cells = " | ".join(records.plus_minus(v(name), form) for v, form in SHOWN.values())  # fmt: skip
+    cells = " | ".join(summaries.plus_minus(v(name), form) for v, form in SHOWN.values())  # fmt: skip
     rows.append(f"| {name} | {len(trained[name])} | {cells} |")
     for what, (value, _) in SHOWN.items():
         run.metrics[f"recorded, {name}: {what}"] = fmean(value(name))
@@ -894,7 +894,7 @@ Markdown(
 def compared_by(what: str) -> str:
     """How every blurred run lies to every strided one, where all recipes agree."""
     value, _ = SHOWN[what]
-    found = {records.ordering(value(a), value(b)) for a, b in known.items()}
+    found = {summaries.ordering(value(a), value(b)) for a, b in known.items()}
     return found.pop() if len(found) == 1 else "mixed"
 
 
@@ -932,7 +932,11 @@ if known:
                 "lower": f"every blurred run of `{name}`'s recipe lies below every strided one",
                 "higher": f"every blurred run of `{name}`'s recipe lies above every strided one",
                 "overlapping": f"the runs of `{name}`'s recipe overlap",
-            }[records.ordering(*(SHOWN["PSNR, dB"][0](one) for one in (name, arm)))]
+            }[
+                summaries.ordering(
+                    *(SHOWN["PSNR, dB"][0](one) for one in (name, arm))
+                )
+            ]
             for name, arm in known.items()
         )
         + ". Folding does not cost reconstruction here."
@@ -961,7 +965,7 @@ Markdown("\n".join(f"- {line}" for line in told))
 # where a perfect denoiser would end: the autoencoders decode differently well.
 
 # %% tags=["hide-input"]
-strided_runs = records.by_arm(records.RESULTS / "freqwarm")
+strided_runs = records.by_arm(summaries.RESULTS / "freqwarm")
 DENOISED = {"kl-f8c4": "c4", "kl-f8c64": "c64"}
 both = {
     name: {"strided": strided_runs[arm], "blurred": trained[f"{name}-blurred-denoised"]}
@@ -981,14 +985,14 @@ for name, pair in both.items():
     distances = [summaries.values(r, "frechet_offline") for r in pair.values()]
     floors = [summaries.values(r, "decoded_latents_frechet") for r in pair.values()]
     trades.append(
-        records.ordering(above["strided"], above["blurred"]) == "lower"
-        and records.ordering(*floors) == "higher"
-        and records.ordering(*distances) != "lower"
+        summaries.ordering(above["strided"], above["blurred"]) == "lower"
+        and summaries.ordering(*floors) == "higher"
+        and summaries.ordering(*distances) != "lower"
     )
     verdicts.append(
-        f"- `{name}`, blurred against strided: distance **{records.ordering(*distances)}**; what it exceeds that of decoded latents by "
-        f"**{records.ordering(above['strided'], above['blurred'])}** ({records.plus_minus(above['blurred'])} blurred, "
-        f"{records.plus_minus(above['strided'])} strided)."
+        f"- `{name}`, blurred against strided: distance **{summaries.ordering(*distances)}**; what it exceeds that of decoded latents by "
+        f"**{summaries.ordering(above['strided'], above['blurred'])}** ({summaries.plus_minus(above['blurred'])} blurred, "
+        f"{summaries.plus_minus(above['strided'])} strided)."
     )
 Markdown(
     (
@@ -1043,7 +1047,7 @@ early = {n: v for n, v in within.items() if (v[:, 0] > v[:, 1]).all()}
 Markdown(
     "**Measured here.** Low-passed at the latent's Nyquist frequency, the high band (ρ from 0.25 to 0.5) of the f8 models has "
     + ", ".join(
-        f"{records.plus_minus(v.tolist(), '.0f')}% ({n})"
+        f"{summaries.plus_minus(v.tolist(), '.0f')}% ({n})"
         for n, v in at_nyquist.items()
     )
     + " of its amplitude. "

@@ -106,7 +106,7 @@ run = records.start(
 )
 R0S = (0.1, 0.2, 0.4)  # cycles per pixel of the image
 opened = {name: autoencoders.load(name) for name in models}
-folder = Path(results) if results else records.RESULTS / "freqwarm"
+folder = Path(results) if results else summaries.RESULTS / "freqwarm"
 recorded = {
     arm: runs for arm, runs in records.by_arm(folder).items() if len(runs) >= 3
 }  # an arm counts when all three seeds are there
@@ -300,7 +300,7 @@ premise_figure.update_layout(margin_t=84)
 # %% tags=["hide-input"]
 ONE = [1.0]
 side_of_one = {
-    (name, r): records.ordering(ONE, values)
+    (name, r): summaries.ordering(ONE, values)
     for name, series in high.items()
     for r, values in series.items()
 }
@@ -329,7 +329,7 @@ for name, found in ratio.items():
     bands = found[:, R0S.index(0.2)].T.tolist()  # (bands, groups)
     rows.append(
         f"| {name} | "
-        + " | ".join(records.plus_minus(b, ".3f") for b in bands)
+        + " | ".join(summaries.plus_minus(b, ".3f") for b in bands)
         + " |"
     )
     for r, values in high[name].items():
@@ -618,10 +618,10 @@ warm = {
 Markdown(
     "**Recorded**, gain in Fréchet distance:\n\n| | run by run | mean ± sd | the pairs | the runs as groups |\n|---|---|---|---|---|\n"
     + "\n".join(
-        f"| {FAMILIES[family_of(arm)]}, {curriculum_of(arm)} | {', '.join(f'{g:+.2f}' for g in found)} | {records.signed(found)} | "
+        f"| {FAMILIES[family_of(arm)]}, {curriculum_of(arm)} | {', '.join(f'{g:+.2f}' for g in found)} | {summaries.signed(found)} | "
         f"{in_pairs(found)} | "
         + GROUPS[
-            records.ordering(
+            summaries.ordering(
                 summaries.values(arms[family_of(arm)], "frechet_offline"),
                 summaries.values(arms[arm], "frechet_offline"),
             )
@@ -772,7 +772,7 @@ Markdown(
     "| | steps 101 to 150, in the warm-up | steps 151 to 200, after it |\n|---|---|---|\n"
     + "\n".join(
         f"| {FAMILIES[family_of(arm)]}, {curriculum_of(arm)} | "
-        + " | ".join(records.signed(part, ".3f") for part in loss_gaps(arm))
+        + " | ".join(summaries.signed(part, ".3f") for part in loss_gaps(arm))
         + " |"
         for arm in warm
         if arm in ASKED
@@ -834,7 +834,7 @@ for arm, runs in arms.items():
     found = [ratios(r) for r in runs]
     columns = [[outside for outside, _ in found]]
     columns += [[fmean(q[ranks]) for _, q in found] for ranks in BANDS.values()]
-    cells = " | ".join(records.plus_minus(column, ".3f") for column in columns)
+    cells = " | ".join(summaries.plus_minus(column, ".3f") for column in columns)
     rows.append(f"| {FAMILIES[family_of(arm)]}, {curriculum_of(arm)} | {cells} |")
 Markdown(
     "**Recorded** (mean ± standard deviation over seeds), generated over real:\n\n| | energy outside D₀₀, Q | share q, "
@@ -863,8 +863,8 @@ SAID = {
 
 def lower(ours: list[float], theirs: list[float], form: str = ".2f") -> str:
     return (
-        f"{SAID[records.ordering(theirs, ours)]} ({records.plus_minus(ours, form)} against "
-        f"{records.plus_minus(theirs, form)})"
+        f"{SAID[summaries.ordering(theirs, ours)]} ({summaries.plus_minus(ours, form)} against "
+        f"{summaries.plus_minus(theirs, form)})"
     )
 
 
@@ -890,7 +890,7 @@ if {"c4", "c4-r0.2"} <= arms.keys():
     ours, theirs = (
         summaries.values(arms[a], "frechet_offline") for a in ("c4-r0.2", "c4")
     )
-    side = records.ordering(theirs, ours)
+    side = summaries.ordering(theirs, ours)
     claims[
         "with few channels it hardly matters (the paper: 5.75 → 5.74 with 32), f8, 4 channels"
     ] = (
@@ -899,7 +899,7 @@ if {"c4", "c4-r0.2"} <= arms.keys():
             if side == "overlapping"
             else f"**otherwise at this size**, {GROUPS[side]}"
         )
-        + f" ({records.plus_minus(ours)} against {records.plus_minus(theirs)}); paired by seed it is {in_pairs(warm['c4-r0.2'])}"
+        + f" ({summaries.plus_minus(ours)} against {summaries.plus_minus(theirs)}); paired by seed it is {in_pairs(warm['c4-r0.2'])}"
     )
 if {"c4-r0.2", "c64-r0.2"} <= warm.keys():
     few_channels, many = warm["c4-r0.2"], warm["c64-r0.2"]
@@ -907,9 +907,9 @@ if {"c4-r0.2", "c64-r0.2"} <= warm.keys():
         "higher": "**reproduced at this size**, every gain is larger",
         "overlapping": "**not reproduced at this size**, the gains overlap",
         "lower": "**not reproduced at this size**, every gain is smaller",
-    }[records.ordering(few_channels, many)]
+    }[summaries.ordering(few_channels, many)]
     claims["the gain grows with channels, from 4 to 64 at r₀ = 0.2"] = (
-        f"{grown} ({records.signed(many)} against {records.signed(few_channels)})"
+        f"{grown} ({summaries.signed(many)} against {summaries.signed(few_channels)})"
     )
 for c in ("c4", "c64"):
     tried = [f"{c}-r{r:g}" for r in R0S]
@@ -947,7 +947,7 @@ for kind, what in LEFT_OPEN.items():
             for a in (f"c64-r0.2-{kind}", "c64-r0.2")
         )
         other_plans.append(
-            f"- {what}: {AGAINST[records.ordering(theirs, ours)]} ({records.plus_minus(ours)} against {records.plus_minus(theirs)}); "
+            f"- {what}: {AGAINST[summaries.ordering(theirs, ours)]} ({summaries.plus_minus(ours)} against {summaries.plus_minus(theirs)}); "
             f"paired by seed with the baseline it is {in_pairs(warm[f'c64-r0.2-{kind}'])}."
         )
 Markdown(

@@ -629,8 +629,8 @@ Markdown(
 # {term}`Offline features`. So a pair with the same seed differs in one thing.
 
 # %% tags=["hide-input"]
-plain_runs = records.by_arm(records.RESULTS / "denoisers")
-warm_runs = records.by_arm(records.RESULTS / "freqwarm")
+plain_runs = records.by_arm(summaries.RESULTS / "denoisers")
+warm_runs = records.by_arm(summaries.RESULTS / "freqwarm")
 CELLS = {
     "control": ("plain", plain_runs),
     "control, FreqWarm": ("plain-r0.2", warm_runs),
@@ -693,19 +693,19 @@ warm_control, warm_se = (
 common = sorted(warm_control.keys() & warm_se.keys())
 interaction = [warm_se[s] - warm_control[s] for s in common]
 rows = [
-    f"| {name} | {', '.join(f'{d:+.2f}' for d in values)} | {records.signed(values, '.2f')} | {signs(values)} | "
+    f"| {name} | {', '.join(f'{d:+.2f}' for d in values)} | {summaries.signed(values, '.2f')} | {signs(values)} | "
     + ", ".join(
         f"{d:+.2f}" for d in paired(*EFFECTS[name], "decoded_latents_frechet")
     )
     + " | "
-    + records.signed(paired(*EFFECTS[name], "recall"), ".3f")
+    + summaries.signed(paired(*EFFECTS[name], "recall"), ".3f")
     + " |"
     for name, values in effect.items()
 ]
 if interaction:
     rows.append(
         f"| interaction (FreqWarm on SE less on the control) | {', '.join(f'{d:+.2f}' for d in interaction)} | "
-        f"{records.signed(interaction, '.2f')} | {signs(interaction)} | | |"
+        f"{summaries.signed(interaction, '.2f')} | {signs(interaction)} | | |"
     )
 same = [
     latents_of(a) == latents_of(b)
@@ -777,8 +777,8 @@ def compared(
     """Two cells as groups of runs, in words."""
     ours, theirs = (summaries.values(cells[c], key) for c in (one, other))
     return (
-        f"{records.plus_minus(ours, form)} against {records.plus_minus(theirs, form)}, "
-        f"{APART[records.ordering(theirs, ours)]}; paired, {signs(paired(one, other, key))}"
+        f"{summaries.plus_minus(ours, form)} against {summaries.plus_minus(theirs, form)}, "
+        f"{APART[summaries.ordering(theirs, ours)]}; paired, {signs(paired(one, other, key))}"
     )
 
 
@@ -860,7 +860,7 @@ def at_snapshots(on: str) -> str:
                 for a, b in both
             ]
             told.append(
-                f"after {step:.0f} steps {records.signed(values, '.2f')} ({signs(values)})"
+                f"after {step:.0f} steps {summaries.signed(values, '.2f')} ({signs(values)})"
             )
     return f"- {on}: " + "; ".join(told)
 
@@ -944,10 +944,10 @@ for on, by_run in gap.items():
     end = [fmean(v[-10:]) for v in by_run]
     stages[on] = {"during": during, "after": after, "end": end}
     told.append(
-        f"- {on}: {records.signed(during, '.4f')} in the second half of the warm-up (least losses differ by "
-        f"{-easier[on]:+.3f}); {records.signed(after, '.4f')} in the 50 steps after the switch, {signs(after)} (a "
+        f"- {on}: {summaries.signed(during, '.4f')} in the second half of the warm-up (least losses differ by "
+        f"{-easier[on]:+.3f}); {summaries.signed(after, '.4f')} in the 50 steps after the switch, {signs(after)} (a "
         f"linear denoiser that knows the warm-up's spectrum only: {switch[on, R0]:+.4f}); "
-        f"{records.signed(end, '.4f')} over the last 100 steps, {signs(end)}."
+        f"{summaries.signed(end, '.4f')} over the last 100 steps, {signs(end)}."
     )
 Markdown(
     "**Recorded**, loss with FreqWarm less without:\n\n" + "\n".join(told)
@@ -1018,9 +1018,9 @@ def misses(one: str, other: str, band) -> list[float]:
 
 
 rows = [
-    f"| {label} | {records.plus_minus([generated(r)[0] for r in runs], '.3f')} | "
+    f"| {label} | {summaries.plus_minus([generated(r)[0] for r in runs], '.3f')} | "
     + " | ".join(
-        records.plus_minus([share(r, b) for r in runs], ".3f")
+        summaries.plus_minus([share(r, b) for r in runs], ".3f")
         for b in BANDS.values()
     )
     + " |"
@@ -1035,7 +1035,7 @@ Markdown(
     + "\n".join(rows)
     + "\n\nMiss of the share at ranks 32 to 63, |ln q|, paired (negative: nearer to the real latents):\n\n"
     + "\n".join(
-        f"- {name}: {records.signed(d, '.3f')}, {signs(d)}."
+        f"- {name}: {summaries.signed(d, '.3f')}, {signs(d)}."
         for name, d in nearer.items()
     )
 )
@@ -1064,7 +1064,7 @@ rows, family = [], {}
 for base, label in FAMILY.items():
     if base not in warm_runs:
         continue
-    baseline = records.plus_minus(
+    baseline = summaries.plus_minus(
         summaries.values(warm_runs[base], "frechet_offline")
     )
     for r in ("0.1", "0.2", "0.4"):
@@ -1077,7 +1077,7 @@ for on in (CONTROL, SE):
     if d := effect.get(
         "FreqWarm, on the control" if on == CONTROL else "FreqWarm, on SE"
     ):
-        baseline = records.plus_minus(
+        baseline = summaries.plus_minus(
             summaries.values(cells[on], "frechet_offline")
         )
         rows.append(
@@ -1125,7 +1125,7 @@ def both(name: str, source) -> list[float]:
 
 def said(values: list[float], form: str) -> str:
     return (
-        f"{records.signed(values, form)}, {signs(values)}"
+        f"{summaries.signed(values, form)}, {signs(values)}"
         if values
         else "not recorded"
     )
@@ -1145,7 +1145,7 @@ agreed, judged = (sum(v) for v in zip(*(agreeing(*t) for t in WARMED), strict=Tr
 overlapping = unsettled = None
 if complete:
     overlapping = all(
-        records.ordering(
+        summaries.ordering(
             *(summaries.values(cells[c], "frechet_offline") for c in two)
         )
         == "overlapping"
@@ -1304,7 +1304,7 @@ if any(name.startswith("FreqWarm") for name in effect):
             None: "is **undecided** (pairs disagree, or are too few)",
         }[direction]
         closing.append(
-            f"- {name}: {word} ({records.signed(effect[name], '.2f')} in Fréchet distance)."
+            f"- {name}: {word} ({summaries.signed(effect[name], '.2f')} in Fréchet distance)."
         )
     if interaction:
         word = {
@@ -1313,7 +1313,7 @@ if any(name.startswith("FreqWarm") for name in effect):
             None: "whether FreqWarm does better or worse on SE's latents is undecided",
         }[falls(interaction)]
         closing.append(
-            f"- Together: FreqWarm's effect on SE less that on the control is {records.signed(interaction, '.2f')}; {word}. This alone does not say that either helps."
+            f"- Together: FreqWarm's effect on SE less that on the control is {summaries.signed(interaction, '.2f')}; {word}. This alone does not say that either helps."
         )
 Markdown(
     "**And with the records, at this size** (*helps*, *harms*: in every pair of seeds):\n\n"
@@ -1469,7 +1469,7 @@ print("\n".join(commands))
 # ```python
 # if "FreqWarm, on the control" in effect:
 #     runs = summaries.values(cells["control"], "frechet_offline")
-#     print(records.mean_and_spread(effect["FreqWarm, on the control"])[1], math.sqrt(2) * records.mean_and_spread(runs)[1])
+#     print(summaries.mean_and_spread(effect["FreqWarm, on the control"])[1], math.sqrt(2) * summaries.mean_and_spread(runs)[1])
 # ```
 #
 # A smaller first number says that pairing helped. With three seeds both spreads are themselves uncertain by a factor of
@@ -1515,7 +1515,7 @@ print(
 )
 print(
     "recorded without FreqWarm, SE to control:   ",
-    records.ordering(
+    summaries.ordering(
         summaries.values(cells[CONTROL], "frechet_offline"),
         summaries.values(cells[SE], "frechet_offline"),
     ),

@@ -10,12 +10,10 @@ from __future__ import annotations
 import contextlib
 import importlib.metadata
 import json
-import math
 import os
 import platform
 import subprocess
 import time
-from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
@@ -26,8 +24,6 @@ from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError,
 from diffusab_core.files import DiffusabError, digest_json, write_text
 
 SCHEMA_VERSION = 1
-#: Where the book keeps the records that its chapters draw beside what they compute.
-RESULTS = Path(__file__).resolve().parents[2] / "book" / "results"
 
 Size = Literal["smoke", "laptop", "gpu", "paper"]
 SIZES = get_args(Size)
@@ -121,12 +117,6 @@ def read(path: str | os.PathLike) -> RunRecord:
         raise RecordError(f"{path}: not a valid run record at {where}: {first['msg']}") from error
 
 
-def read_all(folder: str | os.PathLike, experiment: str | None = None) -> list[RunRecord]:
-    """All records below a folder in path order, of one experiment if named. A broken record is an error."""
-    found = [read(path) for path in sorted(Path(folder).rglob("*.json"))]
-    return [record for record in found if experiment in (None, record.experiment)]
-
-
 def by_arm(folder: str | os.PathLike) -> dict[str, list[RunRecord]]:
     """Records named ``ARM-seedK.json`` in a folder, by arm, each arm's runs in the order of their seeds.
 
@@ -141,41 +131,6 @@ def by_arm(folder: str | os.PathLike) -> dict[str, list[RunRecord]]:
             raise RecordError(f"{path}: expected a name like ARM-seed{record.seed}.json for a run with that seed")
         found.setdefault(arm, []).append(record)
     return {arm: sorted(runs, key=lambda record: record.seed) for arm, runs in found.items()}
-
-
-def plus_minus(values: list[float], form: str = ".2f") -> str:
-    """``mean ± spread`` over runs as text, for tables; of a single run its value alone."""
-    mean, spread = mean_and_spread(values)
-    return f"{mean:{form}}" if len(values) == 1 else f"{mean:{form}} ± {spread:{form}}"
-
-
-def signed(values: list[float], form: str = ".2f") -> str:
-    """``mean ± spread`` of differences as text: the mean always with its sign, and a mean that rounds to zero as +0."""
-    mean, spread = mean_and_spread(values)
-    return f"{mean:+z{form}}" if len(values) == 1 else f"{mean:+z{form}} ± {spread:{form}}"
-
-
-def mean_and_spread(values: list[float]) -> tuple[float, float]:
-    """Mean and sample standard deviation (n - 1) over seeds; the spread of a single value is NaN, not zero."""
-    if not values:
-        raise ValueError("no values to average")
-    mean = math.fsum(values) / len(values)
-    if len(values) == 1:
-        return mean, math.nan
-    return mean, math.sqrt(math.fsum((v - mean) ** 2 for v in values) / (len(values) - 1))
-
-
-def ordering(first: Sequence[float], second: Sequence[float]) -> Literal["higher", "lower", "overlapping"]:
-    """How the runs of ``second`` lie to those of ``first``: all higher, all lower, or overlapping.
-
-    The book calls a difference measured only when the two groups do not overlap at all. With three seeds each, equal
-    distributions would be separated so, one way or the other, in 2 of 20 cases (the exact rank-sum test).
-    """
-    if not first or not second:
-        raise ValueError("no values to compare")
-    if min(second) > max(first):
-        return "higher"
-    return "lower" if max(second) < min(first) else "overlapping"
 
 
 # ---------------------------------------------------------------------------------------------------------------------

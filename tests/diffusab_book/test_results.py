@@ -198,3 +198,32 @@ def test_what_is_missing_is_told_with_its_command():
     assert said.startswith("\n\n")
     assert "`python scripts/record.py a c`" in said
     assert summaries.not_recorded("scripts/record.py", ["a"], {"a"}) == ""
+
+
+def test_mean_and_spread():
+    assert summaries.mean_and_spread([1.0, 2.0, 3.0]) == (2.0, 1.0)
+    mean, spread = summaries.mean_and_spread([4.0])
+    assert mean == 4.0
+    assert math.isnan(spread)
+    with pytest.raises(ValueError, match="no values"):
+        summaries.mean_and_spread([])
+
+
+def test_signed_keeps_the_sign_of_what_does_not_round_to_zero():
+    assert summaries.signed([1.0, 2.0, 3.0]) == "+2.00 ± 1.00"
+    assert summaries.signed([-0.5], ".1f") == "-0.5"
+    assert summaries.signed([-0.003, 0.001]) == "+0.00 ± 0.00"
+
+
+def test_plus_minus():
+    assert summaries.plus_minus([1.0, 2.0, 3.0]) == "2.00 ± 1.00"
+    assert summaries.plus_minus([1.25], ".1f") == "1.2"
+
+
+def test_ordering_needs_complete_separation():
+    assert summaries.ordering([1.0, 2.0, 3.0], [3.5, 4.0, 5.0]) == "higher"
+    assert summaries.ordering([3.5, 4.0, 5.0], [1.0, 2.0, 3.0]) == "lower"
+    assert summaries.ordering([1.0, 2.0, 3.0], [2.5, 4.0, 5.0]) == "overlapping"
+    assert summaries.ordering([1.0, 2.0], [2.0, 3.0]) == "overlapping"  # a tie separates nothing
+    with pytest.raises(ValueError, match="no values"):
+        summaries.ordering([], [1.0])

@@ -92,15 +92,6 @@ def test_broken_file_names_file_and_field(tmp_path):
         records.read(path)
 
 
-def test_mean_and_spread():
-    assert records.mean_and_spread([1.0, 2.0, 3.0]) == (2.0, 1.0)
-    mean, spread = records.mean_and_spread([4.0])
-    assert mean == 4.0
-    assert math.isnan(spread)
-    with pytest.raises(ValueError, match="no values"):
-        records.mean_and_spread([])
-
-
 def test_by_arm_sorts_by_the_seed_as_a_number_and_refuses_a_wrong_name(tmp_path):
     for seed in (10, 2, 0):
         make(seed=seed).write(tmp_path / f"se-alpha0.5-seed{seed}.json")
@@ -111,24 +102,6 @@ def test_by_arm_sorts_by_the_seed_as_a_number_and_refuses_a_wrong_name(tmp_path)
     make(seed=1).write(tmp_path / "plain-seed3.json")
     with pytest.raises(records.RecordError, match=r"plain-seed3.json.*ARM-seed1.json"):
         records.by_arm(tmp_path)
-
-
-def test_signed_keeps_the_sign_of_what_does_not_round_to_zero():
-    assert records.signed([1.0, 2.0, 3.0]) == "+2.00 ± 1.00"
-    assert records.signed([-0.5], ".1f") == "-0.5"
-    assert records.signed([-0.003, 0.001]) == "+0.00 ± 0.00"
-
-
-def test_plus_minus():
-    assert records.plus_minus([1.0, 2.0, 3.0]) == "2.00 ± 1.00"
-    assert records.plus_minus([1.25], ".1f") == "1.2"
-
-
-def test_read_all_filters_by_experiment(tmp_path):
-    make().write(tmp_path / "a" / "1.json")
-    make(experiment="other").write(tmp_path / "b" / "2.json")
-    assert len(records.read_all(tmp_path)) == 2
-    assert [r.experiment for r in records.read_all(tmp_path, "other")] == ["other"]
 
 
 ROOT = Path(records.__file__).resolve().parents[2]
@@ -144,12 +117,3 @@ def test_committed_records_are_valid_and_name_no_private_folder(path):
     record = records.read(path)
     assert record.git_revision, "a committed record says which code made it"
     assert str(ROOT) not in path.read_text()
-
-
-def test_ordering_needs_complete_separation():
-    assert records.ordering([1.0, 2.0, 3.0], [3.5, 4.0, 5.0]) == "higher"
-    assert records.ordering([3.5, 4.0, 5.0], [1.0, 2.0, 3.0]) == "lower"
-    assert records.ordering([1.0, 2.0, 3.0], [2.5, 4.0, 5.0]) == "overlapping"
-    assert records.ordering([1.0, 2.0], [2.0, 3.0]) == "overlapping"  # a tie separates nothing
-    with pytest.raises(ValueError, match="no values"):
-        records.ordering([], [1.0])
