@@ -10,6 +10,7 @@ import typer
 from diffusab_book.cli import app
 from diffusab_core import denoisers
 from diffusab_core.autoencoders import CATALOGUE, Autoencoder, AutoencoderError
+from diffusab_core.autoencoders.catalogue import read
 
 
 @pytest.fixture(scope="module")
@@ -48,6 +49,21 @@ def test_the_catalogue_holds_the_papers_models():
         CATALOGUE["CMS-AE_I"].build()
     with pytest.raises(dataclasses.FrozenInstanceError):
         CATALOGUE["FluxAE"].name = "mine"
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [("latent_channels = 4", "latent_channels = 'four'"), ("parameters = 1.0", "size = 1.0"), ("steps = 9", "")],
+)
+def test_a_catalogue_with_a_mistake_is_refused_and_the_model_named(tmp_path, change, said):
+    text = """[Mine]\ncompression = 8\nlatent_channels = 4\nparameters = 1.0\nnormalisation = "none"\n
+    [Mine.recipe]\nsteps = 9\nimage_batch = 1\nvideo_batch = 0\nkl_beta = 0\nlearning_rate = 1e-4\nclip_norm = 1
+    frozen_up_blocks = 0\nfrozen_up_blocks_by_size = 0\nprinted_parameters = 1"""
+    (tmp_path / "good.toml").write_text(text)
+    assert read(tmp_path / "good.toml")["Mine"].recipe.clip_norm == 1.0
+    (tmp_path / "bad.toml").write_text(text.replace(change, said))
+    with pytest.raises(ValueError, match="Mine"):
+        read(tmp_path / "bad.toml")
 
 
 @pytest.mark.parametrize("name", BUILDABLE)

@@ -8,11 +8,12 @@ import pytest
 import torch
 from torch import nn
 
-from diffusab_core import data, metrics
+from diffusab_core import data
 from diffusab_core.autoencoders import AutoencoderError, Posterior, load, opening, wrap
 from diffusab_core.autoencoders.own import as_posterior
 from diffusab_core.methods import cost, finetuning
 from diffusab_core.methods.finetuning import Finetuning
+from diffusab_core.metrics.probes import decoder_dependence
 
 SOURCE = """
 import torch
@@ -103,7 +104,7 @@ def test_own_model_has_the_face_of_an_autoencoder(model):
 
 def test_what_is_measured_trained_and_counted_of_a_shipped_one_is_of_ones_own(model):
     x = data.stack(data.Photos(32, "test", seed=0, length=4), range(4))
-    found = metrics.probes.decoder_dependence(model, x, (0, 0.25, math.sqrt(0.5)))
+    found = decoder_dependence(model, x, (0, 0.25, math.sqrt(0.5)))
     assert found.psnr_without.shape == (2,)
     assert cost.reconstruction_cost(model, 32).encoder == 8 * 8 * 3 * 6 * 16
     left = finetuning.freeze(model, Finetuning(method="se"))
