@@ -591,10 +591,10 @@ results.show(
 # every crop its class, while in training a tenth of the steps have no hint and a tenth of the labels is dropped. So the
 # unseen loss can be the lower one. (Unseen are other crops, but of the same photographs: they can overlap.)
 #
-# The network is **above** the affine predictor, and by the most near the data. Where a network lies below, it has used the
-# shape of the distribution, such as its classes. This one has not even learned all that the covariance matrix says, which
-# the affine predictor was simply handed: for some hundred steps that is a lot to ask. Its samples, too, are worse than
-# draws from that Gaussian, as the table on guidance shows.
+# Over all times the network is **above** the affine predictor, and by the most towards the data. Where a network lies
+# below, it has used the shape of the distribution, such as its classes. This one has not even learned all that the
+# covariance matrix says, which the affine predictor was simply handed: for some hundred steps that is a lot to ask. Its
+# samples, too, are worse than draws from that Gaussian, as the table on guidance shows.
 #
 # ### What became of the gates
 #
@@ -697,8 +697,8 @@ figures.images(
     ],
     ["noise", "Gaussian, same covariance", "samples", "true latents"],
     alt="Four mosaics. Decoded noise is brown and grey mottle. Draws from the Gaussian have soft "
-    "shapes in mixed colours. In the last two a row is a photograph: samples have soft shapes in the colours of their photograph, "
-    "as have the decoded true latents, whose shapes are more definite.",
+    "shapes in mixed colours. In the last two a row is a photograph: samples have soft shapes in the colours "
+    "of their photograph, as have the decoded true latents, whose shapes are more definite.",
     height=280,
 )
 
@@ -792,18 +792,18 @@ figures.mark(quality, y=frechet["true latents"], text="true latents")
 # %% tags=["hide-input"]
 results.show(
     {
-        name: {f"{k} calls": found.get(k, "") for k in calls["Euler"]}
-        for name, found in calls.items()
+        f"{k}": {name: found.get(k, "") for name, found in calls.items()}
+        for k in calls["Euler"]
     },
     form=".2f",
-    index="Fréchet distance",
+    index="calls; Fréchet distance",
 )
 
 # %% [markdown]
-# (One trained network and one set of samples: neighbours in this table are not told apart.) The orders of the two methods,
-# errors that fall as 1/steps and 1/steps², hold for a velocity that is a smooth function of state and time. With
-# self-conditioning it is not one: it depends on the calls before, and Heun's second call of a step is handed the hint of
-# the first. And no number of steps repairs what the *network* gets wrong.
+# At equal calls Heun's method is ahead here, in one trained network and 200 samples. The orders of the two methods, errors
+# that fall as 1/steps and 1/steps², hold for a velocity that is a smooth function of state and time. With self-conditioning
+# it is not one: it depends on the calls before, and Heun's second call of a step is handed the hint of the first. And no
+# number of steps repairs what the *network* gets wrong.
 #
 # ## Guidance
 #
@@ -1047,9 +1047,11 @@ for name in ("L", "XL"):
     assert abs(counted[name, 2][1] / 1e9 - published[name][1]) <= 0.025
 w = {name: outcome[f"w = {name}"] for name in (0, 1, 2, 4)}
 if size != "smoke":
-    assert fresh_loss > floor  # "The network is above the affine predictor"
+    assert fresh_loss > floor  # "Over all times the network is above"
     gaps = [ours - theirs for ours, theirs in zip(by_time, affine, strict=True)]
-    assert gaps[0] == max(gaps)  # "by the most near the data"
+    assert times[gaps.index(max(gaps))] < 0.5  # "by the most towards the data"
+    # "At equal calls Heun's method is ahead here"
+    assert all(found < calls["Euler"][k] for k, found in calls["Heun"].items())
     # "the network loses": without a class to a Gaussian; told the class it comes nearer
     assert w[0]["Fréchet distance"] > 1.2 * frechet["Gaussian"]
     assert (
