@@ -15,10 +15,9 @@
 # (chap-chopping)=
 # # Chopping and penalising
 #
-# **In short.** A decoder that is trained on cut latents (CHF) bears a cut a little better, by up to a quarter of a decibel,
-# and the spectrum hardly moves. The soft penalty moves it most, and more than half of what the high frequencies lose in
-# decibels is the whole latent shrinking. Most of the gulf between a cut photograph and a cut latent is neither's doing:
-# equal shares cut the photograph at frequencies of the scene that are $f$ times higher.
+# **In short.** A decoder trained on cut latents (CHF) bears cuts better by about a quarter of a decibel at most, and the
+# spectrum hardly moves. The soft penalty moves it most, and more than half of the decibels are the whole latent shrinking.
+# Neither closes the gulf between a cut photograph and a cut latent, most of which is the grid's doing.
 #
 # ```{measured-runtime}
 # ```

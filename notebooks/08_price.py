@@ -15,9 +15,9 @@
 # (chap-price)=
 # # How much, and at what price
 #
-# **In short.** Scale equivariance has done most of what it does to the spectrum at α = 0.1, for a quarter of a decibel of
-# PSNR; the paper's 0.25 costs 0.46 dB, and beyond it the price rises and the energy stays. A step costs 11% more computing.
-# What the paper promises for cut latents does not come about here: less energy is cut, and the decoder amplifies it more.
+# **In short.** Scale equivariance has done most of its work on the spectrum at α = 0.1, for a quarter of a decibel; the
+# paper's 0.25 costs 0.46 dB, and beyond it only the price rises. A step costs 11% more. Cut latents are borne no better,
+# against the paper: less energy is cut from them, and the decoder amplifies it more.
 #
 # ```{measured-runtime}
 # ```
@@ -689,11 +689,12 @@ results.show(split, form=".2f", index="arm over control")
 # away decides, more than anything else that was varied.
 #
 # - **Small latents.** Where the latent is made *smaller*, by the operation that SE trains with, SE is far ahead. By an
-#   average of 2 × 2 it is ahead by less, by an ideal low-pass by little. And where the same small latent is enlarged again
-#   and decoded at full size, nothing of the advantage is left: four intervals hold zero, and after 800 steps SE lies below.
-#   We take this for the reason, without having tested it: a small latent and a large one without high frequencies are not
-#   the same to a convolution. The small one has a full spectrum, up to its own limit, and the large one an empty upper
-#   half, on which neither SE nor the control has ever been trained.
+#   average of 2 × 2 it is ahead by less, by an ideal low-pass by little. And where the same small latent is enlarged
+#   again and decoded at full size, nothing of the advantage is left: four intervals hold zero (SE's just so), and after 800
+#   steps SE lies below. We take this for the reason, without having
+#   tested it: a small latent and a large one without high frequencies are not the same to a convolution. The small one
+#   has a full spectrum, up to its own limit, and the large one an empty upper half, on which neither SE nor the control
+#   has ever been trained.
 # - **The target, the metric, the size of the pictures and α** change how far SE lies below its control, not that it does;
 #   with α = 1 it lies further below. A larger α makes the decoder better at latents made small as in training, and its
 #   pictures change more at every cut.
@@ -802,10 +803,9 @@ results.table(
 # %%
 with torch.device("meta"):
     flux = autoencoders.CATALOGUE["FluxAE"].build()
-flux = autoencoders.Autoencoder("FluxAE", flux)
 costs = {
     "FluxAE, 256²": compute.reconstruction_cost(flux, 256),
-    f"{models[0]}, 256²": compute.reconstruction_cost(untouched, 256),
+    f"{models[0]}, 256²": compute.reconstruction_cost(untouched.module, 256),
 }
 
 # %% tags=["hide-input"]
@@ -830,7 +830,7 @@ results.show(
 # gradient, and less where layers are frozen. For the small autoencoder as it was fine-tuned here, at 64²:
 
 # %%
-trained = autoencoders.load(models[0])
+trained = autoencoders.load(models[0]).module
 finetuning.freeze(trained, Finetuning(method="se"))
 step = compute.reconstruction_cost(trained, 64, backward=True)
 scales = [j / 16 for j in range(4, 16)]  # of latents of 16 x 16
@@ -1027,7 +1027,7 @@ results.show(
 #         print(name, f"{change.square().mean().item():.2e}")
 # ```
 #
-# A diffusion model works on latents of unit variance and makes errors at high frequencies that are not proportional to
+# A diffusion model works on latents of unit variance and makes errors at high frequencies that need not be proportional to
 # what is there. If the encoder writes high frequencies smaller and the decoder multiplies them up, such errors are
 # multiplied up too: the same noise changes the picture of SE about twice as much as that of plain fine-tuning, that of
 # CHF a little less.
