@@ -1,204 +1,28 @@
-r"""Denoisers by name: :func:`build` makes one, :func:`save` and :func:`load` keep it on the disk.
+"""The networks: DiT, U-ViT and USiT by name, with fresh weights or from the disk.
 
 A denoiser is called ``model(x, t, y=None)`` with latents ``(N, C, h, w)``, or ``(N, C, T, h, w)`` for video, and times
 ``(N,)`` in [0, 1]; what it returns has the shape of x. DiT and USiT predict the velocity
-:math:`\mathrm d x / \mathrm d t`, U-ViT the noise: see :func:`prediction_of`.
+:math:`\\mathrm d x / \\mathrm d t`, U-ViT the noise: see :func:`prediction_of`.
 """
 
-from __future__ import annotations
-
-import json
-import os
-import re
-from collections.abc import Mapping
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
-
-import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
-
-from diffusab_core.denoisers.dit import DiT
+from diffusab_core.denoisers.catalogue import (
+    CONFIG_FILE,
+    DIT_SIZES,
+    FAMILIES,
+    PATCHES,
+    UVIT_SIZES,
+    WEIGHTS_FILE,
+    DenoiserError,
+    build,
+    load,
+    parse,
+    prediction_of,
+    save,
+)
+from diffusab_core.denoisers.dit import DiT, SelfConditioned
 from diffusab_core.denoisers.uvit import Prediction, UViT
 
 __all__ = [
-    "DIT_SIZES",
-    "FAMILIES",
-    "PATCHES",
-    "UVIT_SIZES",
-    "DenoiserError",
-    "DiT",
-    "Family",
-    "Prediction",
-    "SelfConditioned",
-    "UViT",
-    "build",
-    "load",
-    "parse",
-    "prediction_of",
-    "save",
-]
-
-#: Width, depth and heads. S to XL are those of Peebles and Xie 2023; XS and XXS are this book's, for a laptop's CPU.
-DIT_SIZES: dict[str, tuple[int, int, int]] = {
-    "XXS": (128, 4, 4),
-    "XS": (192, 6, 6),
-    "S": (384, 12, 6),
-    "B": (768, 12, 12),
-    "L": (1024, 24, 16),
-    "XL": (1152, 28, 16),
-}
-#: The same of U-ViT and USiT (Bao et al. 2023; 2B of Chen et al. 2025); XXS is this book's.
-UVIT_SIZES: dict[str, tuple[int, int, int]] = {
-    "XXS": (128, 4, 4),
-    "S": (512, 12, 8),
-    "M": (768, 16, 12),
-    "L": (1024, 20, 16),
-    "H": (1152, 28, 16),
-    "2B": (2048, 28, 32),
-}
-PATCHES = (1, 2, 4)
-
-
-@dataclass(frozen=True)
-class Family:
-    """What denoisers of one first name have in common.
-
-    Attributes:
-        sizes: Width, depth and heads by name.
-        prediction: What they predict.
-        self_conditioning: Whether they have it.
-    """
-
-    sizes: Mapping[str, tuple[int, int, int]]
-    prediction: Prediction
-    self_conditioning: bool
-
-
-FAMILIES = {
-    "DiT": Family(DIT_SIZES, "velocity", self_conditioning=True),
-    "UViT": Family(UVIT_SIZES, "noise", self_conditioning=False),
-    "USiT": Family(UVIT_SIZES, "velocity", self_conditioning=False),
-}
-
-_NAME = re.compile(r"(\w+)-(\w+)/(\d+)")
-WEIGHTS_FILE, CONFIG_FILE = "denoiser.safetensors", "denoiser.json"
-
-
-class DenoiserError(ValueError):
-    """A denoiser that is not known by that name, or a folder that does not hold one."""
-
-
-def parse(name: str) -> tuple[Family, str, int]:
-    """Family, size and patch of a name such as ``"DiT-XL/2"``.
-
-    Raises:
-        DenoiserError: There is no denoiser of that name.
-    """
-    found = _NAME.fullmatch(name)
-    family = FAMILIES.get(found[1]) if found else None
-    if family is None or found[2] not in family.sizes or found[3] not in map(str, PATCHES):
-        raise DenoiserError(
-            f"no denoiser {name!r}: names are DiT-SIZE/PATCH with sizes {', '.join(DIT_SIZES)}, or UViT-SIZE/PATCH and "
-            f"USiT-SIZE/PATCH with sizes {', '.join(UVIT_SIZES)}; patches are {', '.join(map(str, PATCHES))}"
-        )
-    return family, found[2], int(found[3])
-
-
-def prediction_of(model: nn.Module) -> Prediction:
-    """What a model predicts: its attribute ``prediction``, or the velocity where it has none."""
-    return getattr(model, "prediction", "velocity")
-
-
-def build(
-    name: str,
-    *,
-    in_channels: int,
-    input_size: int | tuple[int, ...],
-    num_classes: int = 0,
-    checkpoint_activations: bool = False,
-) -> DiT | UViT:
-    """A denoiser with fresh weights.
-
-    Args:
-        name: ``FAMILY-SIZE/PATCH``, e.g. ``"DiT-XL/2"`` or ``"UViT-S/1"``: families in :data:`FAMILIES`, sizes in
-            :data:`DIT_SIZES` and :data:`UVIT_SIZES`, patches in :data:`PATCHES`.
-        in_channels: Channels of the latent.
-        input_size: Side of the latent, ``(h, w)`` or, for video, ``(T, h, w)``.
-        num_classes: 0 for a model without classes.
-        checkpoint_activations: See :class:`~diffusab_core.denoisers.dit.DiT`.
-
-    Raises:
-        DenoiserError: There is no denoiser of that name.
-        ValueError: Sizes that do not fit.
-    """
-    family, size, patch = parse(name)
-    width, depth, heads = family.sizes[size]
-    shape = {"patch": patch, "width": width, "depth": depth, "heads": heads}
-    options = {"checkpoint_activations": checkpoint_activations}
-    if family.sizes is DIT_SIZES:
-        return DiT(in_channels, input_size, num_classes, **shape, **options)
-    return UViT(in_channels, input_size, num_classes, prediction=family.prediction, **shape, **options)
-
-
-class SelfConditioned:
-    """A denoiser as a sampler calls it: each call is given the last-block activations of the call before.
-
-    The first call of a trajectory has none, which is the same as zeros; nor has any call of a model without
-    self-conditioning, which is then called as it is. Make a new one for each trajectory, and one
-    for each branch of a guided one.
-
-    Source: Skorokhodov et al. 2025, Appendix B.
-    """
-
-    def __init__(self, model: nn.Module) -> None:
-        self.model = model
-        self.hint: Tensor | None = None
-
-    def __call__(self, x: Tensor, t: Tensor, y: Tensor | None = None) -> Tensor:
-        v, self.hint = self.model(x, t, y, hint=self.hint, with_hint=True)
-        return v
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# On the disk
-
-
-def save(folder: str | os.PathLike, model: nn.Module, config: dict[str, Any]) -> None:
-    """Write weights and what is needed to use them.
-
-    Args:
-        folder: Made if missing.
-        model: What :func:`build` returned.
-        config: Plain values; must hold ``denoiser``, ``in_channels``, ``input_size`` and ``num_classes``.
-    """
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    save_file({name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()},
-              folder / WEIGHTS_FILE)  # fmt: skip
-    (folder / CONFIG_FILE).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
-
-
-def load(folder: str | os.PathLike, device: str | torch.device = "cpu") -> tuple[DiT | UViT, dict[str, Any]]:
-    """A saved denoiser, in evaluation mode, and its configuration.
-
-    Raises:
-        DenoiserError: The folder does not hold one, or its weights are not those of its configuration.
-    """
-    folder = Path(folder)
-    for file in (folder / CONFIG_FILE, folder / WEIGHTS_FILE):
-        if not file.is_file():
-            raise DenoiserError(f"{folder} holds no denoiser: {file.name} is missing")
-    try:
-        config = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
-        model = build(
-            config["denoiser"], in_channels=config["in_channels"], input_size=tuple(config["input_size"]),
-            num_classes=config["num_classes"],
-        )  # fmt: skip
-        model.load_state_dict(load_file(folder / WEIGHTS_FILE))
-    except (KeyError, TypeError, ValueError, SafetensorError, RuntimeError) as error:  # ValueError: JSON and sizes too
-        why = " ".join(str(error).split())
-        raise DenoiserError(f"{folder}: the denoiser cannot be read ({why[:300]})") from error
-    return model.to(device).eval(), config
+    "CONFIG_FILE", "DIT_SIZES", "FAMILIES", "PATCHES", "UVIT_SIZES", "WEIGHTS_FILE", "DenoiserError", "DiT",
+    "Prediction", "SelfConditioned", "UViT", "build", "load", "parse", "prediction_of", "save",
+]  # fmt: skip

@@ -10,17 +10,8 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
-from diffusab_core.denoisers.parts import (
-    MLP,
-    Attention,
-    TimeEmbedding,
-    grid,
-    patchify,
-    rotation,
-    unpatchify,
-)
+from diffusab_core.denoisers import parts
 
 
 def modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
@@ -42,9 +33,9 @@ class Block(nn.Module):
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
         self.norm1 = nn.LayerNorm(width, elementwise_affine=False, eps=1e-6)
-        self.attention = Attention(width, heads)
+        self.attention = parts.Attention(width, heads)
         self.norm2 = nn.LayerNorm(width, elementwise_affine=False, eps=1e-6)
-        self.mlp = MLP(width)
+        self.mlp = parts.MLP(width)
         self.modulation = nn.Sequential(nn.SiLU(), nn.Linear(width, 6 * width))
 
     def forward(self, x: Tensor, c: Tensor, rotation: tuple[Tensor, Tensor]) -> Tensor:
@@ -87,20 +78,14 @@ class DiT(nn.Module):
         checkpoint_activations: bool = False,
     ) -> None:
         super().__init__()
-        size = (input_size, input_size) if isinstance(input_size, int) else tuple(input_size)
-        if len(size) not in (2, 3) or min(size) < 1 or size[-1] % patch or size[-2] % patch:
-            raise ValueError(
-                f"input_size must be (h, w) or (T, h, w) with sides that are multiples of the patch {patch}, got {size}"
-            )
-        if in_channels < 1 or num_classes < 0:
-            raise ValueError(f"got {in_channels} channels and {num_classes} classes")
+        size = parts.check_sizes(in_channels, input_size, num_classes, patch)
         self.in_channels, self.input_size, self.num_classes = in_channels, size, num_classes
         self.patch, self.width, self.heads = patch, width, heads
         self.checkpoint_activations = checkpoint_activations
 
         self.embed = nn.Linear(patch * patch * in_channels, width)
         self.hint = nn.Linear(width, width, bias=False)
-        self.time = TimeEmbedding(width)
+        self.time = parts.TimeEmbedding(width)
         self.label = nn.Embedding(num_classes + 1, width) if num_classes else None
         self.blocks = nn.ModuleList(Block(width, heads) for _ in range(depth))
         self.norm = nn.LayerNorm(width, elementwise_affine=False, eps=1e-6)
@@ -145,32 +130,33 @@ class DiT(nn.Module):
             raise ValueError(f"this model takes latents (N, {self.in_channels}, {axes}), got shape {tuple(x.shape)}")
         size = tuple(x.shape[2:])
         # Under autocast the sum over blocks stays in the precision of x, as in the original.
-        tokens = self.embed(patchify(x, self.patch)).to(x.dtype)  # (N, L, D)
+        tokens = self.embed(parts.patchify(x, self.patch)).to(x.dtype)  # (N, L, D)
         if hint is not None:
             tokens = tokens + self.hint(hint)
-        c = self._condition(t, y, len(x))
-        turn = self._rotation(size, tokens)
+        c, classes = self.time(t), parts.embed_classes(self.label, y, x)
+        c = c if classes is None else c + classes
+        turn = parts.rotation(parts.grid(size, self.patch), self.width // self.heads, tokens.device, tokens.dtype)
         for block in self.blocks:
-            if self.checkpoint_activations and torch.is_grad_enabled():
-                tokens = checkpoint(block, tokens, c, turn, use_reentrant=False)
-            else:
-                tokens = block(tokens, c, turn)
+            tokens = parts.run_block(block, tokens, c, turn, save_memory=self.checkpoint_activations)
         shift, scale = self.modulation(c).chunk(2, dim=-1)
-        v = unpatchify(self.out(modulate(self.norm(tokens), shift, scale)), self.patch, size)
+        v = parts.unpatchify(self.out(modulate(self.norm(tokens), shift, scale)), self.patch, size)
         return (v, tokens) if with_hint else v
 
-    def _condition(self, t: Tensor, y: Tensor | None, n: int) -> Tensor:
-        c = self.time(t)
-        if self.label is None:
-            if y is not None:
-                raise ValueError("this model was built without classes, but classes y were given")
-            return c
-        if y is None:
-            y = torch.full((n,), self.num_classes, device=t.device)
-        elif y.device.type == "cpu" and not bool(((y >= 0) & (y <= self.num_classes)).all()):
-            bad = y[(y < 0) | (y > self.num_classes)][0].item()
-            raise ValueError(f"class {bad} is out of range: this model has classes 0 to {self.num_classes - 1}")
-        return c + self.label(y)
 
-    def _rotation(self, size: tuple[int, ...], like: Tensor) -> tuple[Tensor, Tensor]:
-        return rotation(grid(size, self.patch), self.width // self.heads, like.device, like.dtype)
+class SelfConditioned:
+    """A denoiser as a sampler calls it: each call is given the last-block activations of the call before.
+
+    The first call of a trajectory has none, which is the same as zeros; nor has any call of a model without
+    self-conditioning, which is then called as it is. Make a new one for each trajectory, and one
+    for each branch of a guided one.
+
+    Source: Skorokhodov et al. 2025, Appendix B.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        self.model = model
+        self.hint: Tensor | None = None
+
+    def __call__(self, x: Tensor, t: Tensor, y: Tensor | None = None) -> Tensor:
+        v, self.hint = self.model(x, t, y, hint=self.hint, with_hint=True)
+        return v

@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 # ---------------------------------------------------------------------------------------------------------------------
 # Patches
@@ -41,6 +42,22 @@ def unpatchify(tokens: Tensor, patch: int, size: tuple[int, ...]) -> Tensor:
 def grid(size: tuple[int, ...], patch: int) -> tuple[int, ...]:
     """How many tokens there are along each axis, of a latent of ``(h, w)`` or ``(T, h, w)``."""
     return (*size[:-2], size[-2] // patch, size[-1] // patch)
+
+
+def check_sizes(in_channels: int, input_size: int | tuple[int, ...], num_classes: int, patch: int) -> tuple[int, ...]:
+    """The latent's size as a tuple, ``(h, w)`` or ``(T, h, w)``.
+
+    Raises:
+        ValueError: A size that the patch does not divide, or that has another number of axes; impossible counts.
+    """
+    size = (input_size, input_size) if isinstance(input_size, int) else tuple(input_size)
+    if len(size) not in (2, 3) or min(size) < 1 or size[-1] % patch or size[-2] % patch:
+        raise ValueError(
+            f"input_size must be (h, w) or (T, h, w) with sides that are multiples of the patch {patch}, got {size}"
+        )
+    if in_channels < 1 or num_classes < 0:
+        raise ValueError(f"got {in_channels} channels and {num_classes} classes")
+    return size
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -124,8 +141,15 @@ class MLP(nn.Sequential):
         super().__init__(nn.Linear(width, ratio * width), nn.GELU(approximate), nn.Linear(ratio * width, width))
 
 
+def run_block(block: nn.Module, *inputs: Tensor | tuple[Tensor, ...], save_memory: bool) -> Tensor:
+    """``block(*inputs)``; to save memory, activations are computed anew in the backward pass."""
+    if save_memory and torch.is_grad_enabled():
+        return checkpoint(block, *inputs, use_reentrant=False)
+    return block(*inputs)
+
+
 # ---------------------------------------------------------------------------------------------------------------------
-# Time
+# Time and class
 
 
 def sinusoids(t: Tensor, width: int, period: float = 10_000.0) -> Tensor:
@@ -151,3 +175,28 @@ class TimeEmbedding(nn.Module):
 
     def forward(self, t: Tensor) -> Tensor:
         return self.mlp(sinusoids(1000 * t, self.width).to(self.mlp[0].weight.dtype))
+
+
+def embed_classes(label: nn.Embedding | None, y: Tensor | None, like: Tensor) -> Tensor | None:
+    """Embeddings ``(N, D)`` of classes ``(N,)``; the last one stands for "no class", and is taken where y is ``None``.
+
+    Args:
+        label: The embeddings; ``None``: a model without classes, for which the result is ``None``, too.
+        y: Classes.
+        like: Any tensor ``(N, ...)`` on the device.
+
+    Raises:
+        ValueError: Classes for a model without any, or one out of range (looked at on the CPU only: on a GPU it would
+            wait for the device).
+    """
+    if label is None:
+        if y is not None:
+            raise ValueError("this model was built without classes, but classes y were given")
+        return None
+    none = label.num_embeddings - 1
+    if y is None:
+        y = torch.full((len(like),), none, device=like.device)
+    elif y.device.type == "cpu" and not bool(((y >= 0) & (y <= none)).all()):
+        bad = y[(y < 0) | (y > none)][0].item()
+        raise ValueError(f"class {bad} is out of range: this model has classes 0 to {none - 1}")
+    return label(y)

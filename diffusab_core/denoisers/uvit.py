@@ -18,9 +18,8 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
-from diffusab_core.denoisers.parts import MLP, Attention, grid, patchify, sinusoids, unpatchify
+from diffusab_core.denoisers import parts
 
 Prediction = Literal["velocity", "noise"]
 #: A time in [0, 1] is multiplied by this before its sinusoids are taken: U-ViT is told its step, USiT its time.
@@ -40,9 +39,9 @@ class Block(nn.Module):
         super().__init__()
         self.skip = nn.Linear(2 * width, width) if skip else None
         self.norm1 = nn.LayerNorm(width)
-        self.attention = Attention(width, heads, qkv_bias=False)
+        self.attention = parts.Attention(width, heads, qkv_bias=False)
         self.norm2 = nn.LayerNorm(width)
-        self.mlp = MLP(width, approximate="none")
+        self.mlp = parts.MLP(width, approximate="none")
 
     def forward(self, x: Tensor, skip: Tensor | None = None) -> Tensor:  # (N, L, D)
         if self.skip is not None:
@@ -59,17 +58,11 @@ class UViT(nn.Module):
     not learnt: it is the sinusoids of the step, of the width of the stream.
 
     Args:
-        in_channels: Channels of the latent, C.
+        in_channels: As of :class:`~diffusab_core.denoisers.dit.DiT`, and so are the others that are left out here.
         input_size: Side of a square latent, ``(h, w)``, or ``(T, h, w)`` for video. Positions are learnt, so other
             sizes than this one are refused.
-        num_classes: Classes; one more embedding stands for "no class". 0: no conditioning on a class.
         prediction: ``"noise"`` (U-ViT) or ``"velocity"`` (USiT).
-        patch: Side of a patch.
-        width: Width of the residual stream, D.
         depth: Blocks with and for skips, even; with the one in the middle there are depth + 1.
-        heads: Heads of attention in each.
-        checkpoint_activations: Compute activations of the blocks anew in the backward pass: less memory, a third more
-            computing.
 
     Raises:
         ValueError: A size that the patch does not divide, or that is no number of one to three axes; an odd depth.
@@ -91,13 +84,7 @@ class UViT(nn.Module):
         checkpoint_activations: bool = False,
     ) -> None:
         super().__init__()
-        size = (input_size, input_size) if isinstance(input_size, int) else tuple(input_size)
-        if len(size) not in (2, 3) or min(size) < 1 or size[-1] % patch or size[-2] % patch:
-            raise ValueError(
-                f"input_size must be (h, w) or (T, h, w) with sides that are multiples of the patch {patch}, got {size}"
-            )
-        if in_channels < 1 or num_classes < 0:
-            raise ValueError(f"got {in_channels} channels and {num_classes} classes")
+        size = parts.check_sizes(in_channels, input_size, num_classes, patch)
         if depth < 2 or depth % 2:
             raise ValueError(f"depth must be even, as every skip has two ends, got {depth}")
         if prediction not in TIME_SCALES:
@@ -109,7 +96,7 @@ class UViT(nn.Module):
         self.embed = nn.Linear(patch * patch * in_channels, width)
         self.label = nn.Embedding(num_classes + 1, width) if num_classes else None
         self.extra = 2 if num_classes else 1  # tokens that are no patches
-        self.position = nn.Parameter(torch.zeros(1, self.extra + math.prod(grid(size, patch)), width))
+        self.position = nn.Parameter(torch.zeros(1, self.extra + math.prod(parts.grid(size, patch)), width))
         self.blocks = nn.ModuleList(Block(width, heads, skip=i > depth // 2) for i in range(depth + 1))
         self.norm = nn.LayerNorm(width)
         self.out = nn.Linear(width, patch * patch * in_channels)
@@ -133,15 +120,13 @@ class UViT(nn.Module):
         """The noise or the velocity at ``(x, t)``.
 
         Args:
-            x: Noisy latents, ``(N, C, h, w)`` or ``(N, C, T, h, w)``.
+            x: As of :meth:`DiT.forward <diffusab_core.denoisers.dit.DiT.forward>`, and so is y.
             t: Times in [0, 1], ``(N,)``; of a model that predicts noise, the step over 1000.
-            y: Classes, ``(N,)``; ``num_classes`` and ``None`` stand for "no class".
             hint: Of models with self-conditioning, which this is not: only ``None`` is taken.
             with_hint: Whether to return, after the prediction, what there is of a hint: ``None``.
 
         Raises:
-            ValueError: Another shape, a hint, classes for a model without any, or a class out of range (looked at on
-                the CPU only: on a GPU it would wait for the device).
+            ValueError: Another shape, a hint, or classes as of DiT.
         """
         if hint is not None:
             raise ValueError("this model has no self-conditioning, but a hint was given")
@@ -150,33 +135,17 @@ class UViT(nn.Module):
             raise ValueError(
                 f"this model takes latents (N, {expected}), as its positions are learnt, got shape {tuple(x.shape)}"
             )
-        patches = self.embed(patchify(x, self.patch)).to(x.dtype)  # (N, L, D)
-        time = sinusoids(TIME_SCALES[self.prediction] * t, self.width).to(x.dtype)[:, None]  # (N, 1, D)
-        tokens = torch.cat([*self._label(y, x), time, patches], dim=1) + self.position  # (N, 1 or 2 + L, D)
+        patches = self.embed(parts.patchify(x, self.patch)).to(x.dtype)  # (N, L, D)
+        time = parts.sinusoids(TIME_SCALES[self.prediction] * t, self.width).to(x.dtype)[:, None]  # (N, 1, D)
+        classes = parts.embed_classes(self.label, y, x)
+        first = [] if classes is None else [classes.to(x.dtype)[:, None]]
+        tokens = torch.cat([*first, time, patches], dim=1) + self.position  # (N, 1 or 2 + L, D)
         skips: list[Tensor] = []
-        blocks, half = list(self.blocks), len(self.blocks) // 2
-        for block in blocks[:half]:
-            tokens = self._run(block, tokens)
-            skips.append(tokens)
-        tokens = self._run(blocks[half], tokens)
-        for block in blocks[half + 1 :]:
-            tokens = self._run(block, tokens, skips.pop())
-        out = unpatchify(self.out(self.norm(tokens[:, self.extra :])), self.patch, self.input_size)
+        half = len(self.blocks) // 2
+        for i, block in enumerate(self.blocks):
+            skip = (skips.pop(),) if i > half else ()
+            tokens = parts.run_block(block, tokens, *skip, save_memory=self.checkpoint_activations)
+            if i < half:
+                skips.append(tokens)
+        out = parts.unpatchify(self.out(self.norm(tokens[:, self.extra :])), self.patch, self.input_size)
         return (out, None) if with_hint else out
-
-    def _run(self, block: nn.Module, *tokens: Tensor) -> Tensor:
-        if self.checkpoint_activations and torch.is_grad_enabled():
-            return checkpoint(block, *tokens, use_reentrant=False)
-        return block(*tokens)
-
-    def _label(self, y: Tensor | None, x: Tensor) -> list[Tensor]:
-        if self.label is None:
-            if y is not None:
-                raise ValueError("this model was built without classes, but classes y were given")
-            return []
-        if y is None:
-            y = torch.full((len(x),), self.num_classes, device=x.device)
-        elif y.device.type == "cpu" and not bool(((y >= 0) & (y <= self.num_classes)).all()):
-            bad = y[(y < 0) | (y > self.num_classes)][0].item()
-            raise ValueError(f"class {bad} is out of range: this model has classes 0 to {self.num_classes - 1}")
-        return [self.label(y).to(x.dtype)[:, None]]
