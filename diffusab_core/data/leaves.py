@@ -296,15 +296,14 @@ def leaf_clip(
     rng = np.random.default_rng([seed, index, _MOTION])
     vx, vy, turn = rng.standard_normal((3, len(leaves.x)), dtype=np.float32)
 
-    def moved(t: int) -> DrawnLeaves:
-        return replace(
-            leaves,
-            x=_wrap(leaves.x + t * speed * resolution * vx, leaves.reach, resolution),
-            y=_wrap(leaves.y + t * speed * resolution * vy, leaves.reach, resolution),
-            angle=leaves.angle + t * spin * turn,
+    def move(t: int) -> DrawnLeaves:
+        x, y = (
+            _wrap(place + t * speed * resolution * v, leaves.reach, resolution)
+            for place, v in ((leaves.x, vx), (leaves.y, vy))
         )
+        return replace(leaves, x=x, y=y, angle=leaves.angle + t * spin * turn)
 
-    clip = np.stack([_render(moved(t), background, kind, resolution) for t in range(frames)], axis=1)
+    clip = np.stack([_render(move(t), background, kind, resolution) for t in range(frames)], axis=1)
     return torch.from_numpy(clip)
 
 

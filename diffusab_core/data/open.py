@@ -60,8 +60,7 @@ def open_images(
 ) -> Dataset:
     """Images of any kind, chosen by what ``where`` is.
 
-    - ``"photos"`` and ``"leaves"``: :class:`~diffusab_core.data.photos.Photos`,
-      :class:`~diffusab_core.data.leaves.Leaves`;
+    - ``"photos"`` and ``"leaves"``: those that need no files;
     - a folder: :class:`~diffusab_core.data.stores.ImageFolder`;
     - files ``*.tar``: :class:`~diffusab_core.data.shards.Tars`;
     - files ``*.arrow`` or ``*.parquet``, a folder of ``save_to_disk``, or ``owner/name`` of a dataset on the Hugging
@@ -81,8 +80,7 @@ def open_images(
             ``"header"`` (of all others) or ``"none"``; see :class:`~diffusab_core.data.stores.StoredImages`.
         split: Of ``photos``, of a folder of ``save_to_disk`` or of a dataset on the hub; ``train`` when left out.
         subset: Configuration of a dataset on the hub.
-        image_column: Column of a table; see :class:`~diffusab_core.data.tables.Table`.
-        label_column: Likewise.
+        image_column: Column of a table, see :class:`~diffusab_core.data.tables.Table`; so is ``label_column``.
         length: How many ``photos`` or ``leaves``.
         progress: Show progress bars.
         world: Processes that all make this call: only the main one looks at what is stored.
@@ -93,15 +91,12 @@ def open_images(
             class refuses it.
     """
     kind, found = find_kind(where)
-    options: dict[str, Any] = {
-        "check": check, "split": split, "subset": subset,
-        "image_column": image_column, "label_column": label_column, "length": length,
-    }  # fmt: skip
+    options = {"check": check, "split": split, "subset": subset, "length": length,
+               "image_column": image_column, "label_column": label_column}  # fmt: skip
     options = {name: value for name, value in options.items() if value is not None}
-    wrong = sorted(set(options) - _OPTIONS[kind])
-    if wrong:
+    for name in sorted(set(options) - _OPTIONS[kind]):
         fitting = ", ".join(sorted(_OPTIONS[kind]))
-        raise ImagesError(f"{wrong[0]} is no option for {where} (opened as {kind}); it takes {fitting}")
+        raise ImagesError(f"{name} is no option for {where} (opened as {kind}); it takes {fitting}")
     if kind == "photos":
         if labels:
             raise ImagesError("the photographs have no labels; take leaves, or labels=False")
@@ -119,12 +114,7 @@ def open_images(
 
 
 def find_kind(where: Where) -> tuple[str, Any]:
-    """What :func:`open_images` would open: the kind, and the folder, name or list of files.
-
-    Raises:
-        ImagesNotFound: There is nothing of that name, or a file of several is missing.
-        ImagesError: It is of no kind that is understood.
-    """
+    """What :func:`open_images` would open: the kind, and the folder, name or list of files."""
     if isinstance(where, str) and where in WORDS:
         return where, where
     one = isinstance(where, (str, os.PathLike))
@@ -171,12 +161,7 @@ def _ending(file: str) -> str | None:
 
 
 def expand(pattern: str) -> list[str]:
-    """The files that a pattern stands for: ``{0000..0009}`` and ``{a,b}`` as in a shell, then wildcards.
-
-    Raises:
-        ImagesNotFound: No file fits the wildcards.
-        ImagesError: A range counts down.
-    """
+    """The files that a pattern stands for: ``{0000..0009}`` and ``{a,b}`` as in a shell, then wildcards."""
     braces = None if os.path.exists(pattern) else re.search(r"\{(\d+)\.\.(\d+)\}|\{([^{}]*,[^{}]*)\}", pattern)
     if braces:
         first, last, words = braces.groups()

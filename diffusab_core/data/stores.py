@@ -104,8 +104,7 @@ class StoredImages(Dataset):
 
     Item ``i`` is the image ``(3, R, R)`` or, where the source has labels, the pair of image and class number. How files
     are converted is described at :func:`~diffusab_core.data.pixels.read_rgb`. Images are never enlarged. What cannot be
-    used is left out when the dataset is made, so that a broken file is known before a long run and not in the middle of
-    it.
+    used is left out when the dataset is made, and known before a long run.
 
     Args:
         source: Where the images come from.
@@ -145,15 +144,16 @@ class StoredImages(Dataset):
         if check not in CHECKS:
             raise ImagesError(f"unknown check {check!r}, choose one of {CHECKS}")
         self.source, self.where, self.classes = source, source.where, source.classes
-        self.resolution, self.crop, self.seed, self.checked = resolution, crop, seed, check != "none"
+        self.resolution, self.crop, self.seed = resolution, crop, seed
         self.skipped, self._kept = tuple(source.skipped), np.arange(len(source))
         if self.classes:
             self._leave_out_loose_files()
-        if self.checked:
+        if check != "none":
             self._leave_out(self._find_faults(check, progress, world))
         if not len(self):
-            why = self._reasons(5) or f"it holds no {source.unit}"
-            raise ImagesError(f"no usable image in {self.where}: {why}")
+            reasons = [f"\n  {skip.name}: {skip.reason}" for skip in self.skipped[:5]] or [f"it holds no {source.unit}"]
+            reasons += [f"\n  and {len(self.skipped) - 5} more"] if len(self.skipped) > 5 else []
+            raise ImagesError(f"no usable image in {self.where}: {''.join(reasons)}")
         self._refuse_empty_classes()
 
     def __len__(self) -> int:
@@ -198,12 +198,6 @@ class StoredImages(Dataset):
         picked.skipped = ()
         return picked
 
-    def summary(self) -> str:
-        """How many items are used and every skipped one with its reason."""
-        line = f"{self.where}: {len(self)} of {len(self) + len(self.skipped)} {self.source.unit} used"
-        line += "" if self.checked else ", not opened yet"
-        return f"{line}, {len(self.skipped)} skipped:{self._reasons()}" if self.skipped else line
-
     # What cannot be used
 
     def why_unusable(self, index: int, check: Check = "decode") -> str | None:
@@ -220,8 +214,9 @@ class StoredImages(Dataset):
             return _say_why(error)
 
     def _say_if_too_small(self, height: int, width: int) -> str | None:
-        small = min(height, width) < self.resolution
-        return f"{width} x {height} pixels, smaller than the resolution {self.resolution}" if small else None
+        if min(height, width) >= self.resolution:
+            return None
+        return f"{width} x {height} pixels, smaller than the resolution {self.resolution}"
 
     def _find_faults(self, check: Check, progress: bool, world: World | None) -> dict[int, str]:
         """Items that cannot be used, with the reason."""
@@ -264,11 +259,6 @@ class StoredImages(Dataset):
                 link = "it is a link, and links to folders are not followed" if folder.is_symlink() else None
                 why = link or reason or "it holds no files"
                 raise ImagesError(f"the class folder {folder} has no usable image ({why}); fill or remove it")
-
-    def _reasons(self, limit: int | None = None) -> str:
-        lines = [f"\n  {skip.name}: {skip.reason}" for skip in self.skipped[:limit]]
-        more = len(self.skipped) - len(lines)
-        return "".join(lines) + (f"\n  and {more} more" if more else "")
 
 
 def _say_why(error: Exception) -> str:
@@ -360,11 +350,7 @@ class ImageFolder(StoredImages):
 
 
 def as_file(data: bytes, size: int) -> io.BytesIO:
-    """Bytes as an open file.
-
-    Raises:
-        UnusableImage: There are none, or fewer than ``size``.
-    """
+    """Bytes as an open file; an :class:`UnusableImage` if there are none, or fewer than ``size``."""
     if not size:
         raise UnusableImage("the file is empty")
     if len(data) < size:

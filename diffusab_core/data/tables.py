@@ -168,7 +168,7 @@ def load_table(
         if kind == "hub":
             said = (f"there is no file or folder {where}, so it was taken for the name of a dataset on the Hugging "
                     f"Face hub, split {split or 'train'}, and datasets could not load that")  # fmt: skip
-        raise ImagesError(f"{said} ({_say_in_one_line(error)})") from error
+        raise ImagesError(f"{said} ({_say_cause(error)})") from error
     if isinstance(found, datasets.Dataset):
         if split is not None:
             raise ImagesError(f"{where} has no splits, but {split!r} was asked for")
@@ -189,7 +189,7 @@ def _map_arrow(file: str) -> datasets.Dataset:
     try:
         return datasets.Dataset.from_file(file)
     except Exception as error:
-        raise ImagesError(f"{file} is cut off, damaged or no Arrow stream ({_say_in_one_line(error)})") from error
+        raise ImagesError(f"{file} is cut off, damaged or no Arrow stream ({_say_cause(error)})") from error
 
 
 def _read_parquet_columns(file: str) -> dict[str, Any]:
@@ -199,7 +199,7 @@ def _read_parquet_columns(file: str) -> dict[str, Any]:
     try:
         schema = pa.parquet.read_schema(file)
     except (pa.ArrowException, OSError) as error:
-        raise ImagesError(f"{file} is cut off, damaged or no Parquet file ({_say_in_one_line(error)})") from error
+        raise ImagesError(f"{file} is cut off, damaged or no Parquet file ({_say_cause(error)})") from error
     return {name: schema.field(name).type for name in schema.names}
 
 
@@ -229,7 +229,7 @@ def _bars(progress: bool) -> Iterator[None]:
             datasets.utils.enable_progress_bars()
 
 
-def _say_in_one_line(error: Exception) -> str:
+def _say_cause(error: Exception) -> str:
     said = f"{type(error).__name__}: {error}"
     if error.__cause__ is not None and str(error.__cause__) not in said:  # "An error occurred while generating ..."
         said += f" {type(error.__cause__).__name__}: {error.__cause__}"

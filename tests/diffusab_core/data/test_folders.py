@@ -66,7 +66,6 @@ def test_targets_follow_what_is_skipped(imagenet):
         ("n01/sub/c.png", 0), ("n01/z.png", 0), ("n01-x/d.png", 1), ("n02/b.png", 2),
     ]  # fmt: skip
     assert {skip.name.rpartition("/")[2] for skip in folder.skipped} == {"a.png", "README.txt"}
-    assert "4 of 7 files used, 3 skipped" in folder.summary()
 
 
 def test_an_image_beside_the_class_folders_is_named(imagenet):
@@ -156,7 +155,7 @@ def test_no_check_opens_nothing_and_every_fault_names_its_file(faulty, monkeypat
     with monkeypatch.context() as patch:
         patch.setattr(Image, "open", lambda *_: pytest.fail("opened"))
         folder = ImageFolder(faulty, 32, check="none")
-    assert "6 of 6 files used, not opened yet" in folder.summary()
+    assert len(folder) == 6
     said = {}
     for i, path in enumerate(folder.paths):
         if path.name != "good.png":

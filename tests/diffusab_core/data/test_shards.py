@@ -118,7 +118,6 @@ def test_what_is_skipped(tmp_path):
         "x.tar: e.png": "80 x 20 pixels, smaller than the resolution 32",
     }
     assert (len(header), len(decode)) == (2, 1)
-    assert "2 of 5 images used, 3 skipped" in header.summary()
     with pytest.raises(UnusableImage, match=r"x\.tar: b\.png: cannot be decoded"):
         header[1]
     with pytest.raises(UnusableImage, match=r"x\.tar: e\.png: 80 x 20 pixels, smaller"):
