@@ -45,12 +45,8 @@ class Latents:
     ) -> None:
         if count < 1:
             raise LatentsError("there are no latents: the dataset is empty")
-        self._count = count
-        self.shape = tuple(shape)
-        self.class_names = tuple(class_names)
-        self.num_classes = len(self.class_names)
-        self.identity = identity
-        self.flips = flips
+        self._count, self.shape, self.identity, self.flips = count, tuple(shape), identity, flips
+        self.class_names, self.num_classes = tuple(class_names), len(class_names)
 
     def __len__(self) -> int:
         return self._count
@@ -130,8 +126,8 @@ class Latents:
     def _spread(self, z: Tensor) -> tuple[Tensor, Tensor]:
         axes = len(self.shape)
         if z.ndim < axes or z.shape[-axes] != self.shape[0]:
-            raise ValueError(f"latents of {self.shape[0]} channels (..., {', '.join(map(str, self.shape))}) were "
-                             f"expected, got shape {tuple(z.shape)}")  # fmt: skip
+            raise ValueError(f"latents of {self.shape[0]} channels (..., *{self.shape}) were expected, "
+                             f"got shape {tuple(z.shape)}")  # fmt: skip
         mean, std = (s.to(z).reshape(-1, *[1] * (axes - 1)) for s in self.statistics)
         return mean, std
 

@@ -155,7 +155,7 @@ def read_index(folder: Path) -> dict[str, Any]:
 
 def write_index(folder: Path, index: Mapping[str, Any]) -> None:
     """The index with its checksum."""
-    with _writing(folder / INDEX):
+    with _writing(folder):
         files.write_json(folder / INDEX, {**index, "checksum": files.digest_json(index)}, alone=True)
 
 
@@ -192,7 +192,7 @@ def name_shard(number: int) -> str:
 def write_shard(folder: Path, number: int, tensors: dict[str, Tensor]) -> dict[str, Any]:
     """Write one shard; returns what the index says of it."""
     path = folder / name_shard(number)
-    with _writing(path):
+    with _writing(folder):
         # Not save_file(), which writes under a random name first: a killed process would leave that behind for ever.
         data = save(tensors)
         files.write_bytes(path, data, alone=True)
@@ -201,11 +201,11 @@ def write_shard(folder: Path, number: int, tensors: dict[str, Tensor]) -> dict[s
 
 
 @contextlib.contextmanager
-def _writing(path: Path) -> Iterator[None]:
+def _writing(folder: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, SafetensorError) as error:
-        raise CacheError(f"cannot write {path}: {files.first_line(error)}") from error
+        raise CacheError(f"cannot write into {folder}: {files.first_line(error)}") from error
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -234,25 +234,17 @@ def refuse_foreign(folder: Path) -> None:
 @contextlib.contextmanager
 def sole_writer(folder: Path) -> Iterator[None]:
     """The folder, made if need be, while no other run extracts into it; nothing remains of one that was killed."""
-    try:
+    with _writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
         handle = os.open(folder, os.O_RDONLY)
-    except OSError as error:
-        raise CacheError(f"cannot write into {folder}: {files.first_line(error)}") from error
     try:
         with contextlib.suppress(ImportError, OSError):  # no locks on this system or file system
-            _lock(handle, folder)
-        if not os.access(folder, os.W_OK):
-            raise CacheError(f"cannot write into {folder}: Permission denied")
+            import fcntl
+
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise CacheError(f"another process is extracting into {folder}") from None
         yield
     finally:
         os.close(handle)
-
-
-def _lock(handle: int, folder: Path) -> None:
-    import fcntl
-
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise CacheError(f"another process is extracting into {folder}") from None

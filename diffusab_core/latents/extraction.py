@@ -147,7 +147,7 @@ def extract(
                    initial=before)  # fmt: skip
         done = {shard["file"] for shard in index["shards"]}
         todo = [k for k in range(-(-index["count"] // index["shard_size"])) if caches.name_shard(k) not in done]
-        mine = _encode_shards(source, index, todo[world.rank :: world.size], batch_size, workers)
+        mine = _encode_shards(source, index, todo[world.rank :: world.size], batch_size, workers, bar)
         with bar:
             for _ in range(0, len(todo), world.size):  # a round: one shard for each process, if there is one left
                 shard = next(mine, None)
@@ -156,7 +156,7 @@ def extract(
                 index["shards"].sort(key=lambda entry: entry["file"])
                 if world.is_main:
                     caches.write_index(folder, index)
-                bar.update(sum(shard["items"] for shard in index["shards"]) - bar.n)
+                bar.update(sum(entry["items"] for entry in index["shards"]) - bar.n)  # those of the others
         seconds = time.perf_counter() - start
         if world.is_main:
             mean, std = channel_statistics(LatentCache(folder, finished=False), progress=None if progress else False)
@@ -240,12 +240,12 @@ def _go_on(folder: Path, index: dict[str, Any]) -> dict[str, Any]:
 
 
 def _encode_shards(
-    source: EncodedLatents, index: dict[str, Any], shards: Sequence[int], batch_size: int, workers: int
+    source: EncodedLatents, index: dict[str, Any], shards: Sequence[int], batch_size: int, workers: int, bar: tqdm
 ) -> Iterator[tuple[int, dict[str, Tensor]]]:
     """Number and tensors of each of these shards; images are read ahead over their borders."""
     size, count, dtype = index["shard_size"], index["count"], caches.DTYPES[index["dtype"]][0]
     items = {k: range(k * size, min((k + 1) * size, count)) for k in shards}
-    batches = {k: [all_[i : i + batch_size] for i in range(0, len(all_), batch_size)] for k, all_ in items.items()}
+    batches = {k: [items[k][i : i + batch_size] for i in range(0, len(items[k]), batch_size)] for k in shards}
     loader = DataLoader(
         _Reading(source.images),
         sampler=[batch for k in shards for batch in batches[k]],
@@ -273,6 +273,7 @@ def _encode_shards(
                     raise LatentsError(f"{source.autoencoder.name} is deterministic for {first}, not for {odd}")
             if source.num_classes:
                 tensors["labels"][rows] = source.check_labels(found[1], batch)
+            bar.update(len(batch))
         yield k, tensors
 
 
