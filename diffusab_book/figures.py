@@ -456,8 +456,9 @@ def _domains(count: int, shares: Sequence[float] | None, gap: float) -> list[lis
 
 
 def numbers(values: Any) -> list:
-    """A tensor, an array, a series or a list as a plain list; words pass through."""
-    return values.detach().cpu().tolist() if isinstance(values, torch.Tensor) else np.asarray(values).tolist()
+    """A tensor, an array, a series or a list as a plain list, a gap (None) where it holds NaN; words pass through."""
+    plain = values.detach().cpu().tolist() if isinstance(values, torch.Tensor) else np.asarray(values).tolist()
+    return [None if value != value else value for value in plain]
 
 
 def shorten(value: Any, digits: int = 4) -> Any:

@@ -42,8 +42,8 @@ import time
 import torch
 
 from diffusab_book import chapters, figures, results
-from diffusab_book.explorers import denoiser as explore_denoiser
-from diffusab_book.explorers.flow import mosaic
+from diffusab_book.explorers import flow as explore_flow
+from diffusab_book.figures import mosaic
 from diffusab_core import autoencoders, data, denoisers, flow, latents, training
 from diffusab_core.denoisers import parts
 from diffusab_core.methods import cost as compute, denoising
@@ -734,7 +734,7 @@ results.show(
 # %%
 rows_of = torch.arange(len(classes)).repeat_interleave(5)
 same_noise = torch.randn(5, *dataset.shape, generator=generator).repeat(len(classes), 1, 1, 1)  # fmt: skip
-explore_denoiser.trajectory_explorer(
+explore_flow.trajectory_explorer(
     denoiser,
     decode,
     same_noise,

@@ -1,60 +1,21 @@
-r"""Explorers of a rectified flow at work: points in the plane, and latents that decode to pictures.
-
-Euler's method follows straight segments, so between two of its times the state lies on the line between the states
-there; :func:`states_at` uses this to show a sampler at any time, however few steps it takes.
-"""
+r"""Explorers of a flow at work: points in the plane, and latents that decode to pictures."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
+from typing import Any
 
 import plotly.graph_objects as go
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from diffusab_book import figures
 from diffusab_book.explorer import Control, Explorer
 from diffusab_book.figures import mosaic
-from diffusab_core import flow
+from diffusab_core import denoisers, flow
 
 TIMES = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1, 0.0)
-
-
-def states_at(trajectory: Tensor, t: float) -> Tensor:
-    r"""The state of an Euler sampler at time t, on the segment between the two states around it.
-
-    Args:
-        trajectory: States on an even grid of times from 1 down to 0, ``(steps + 1, N, ...)``, as
-            :func:`diffusab_core.flow.sample` returns them with ``trajectory=True`` and no shift.
-        t: A time in [0, 1].
-
-    Returns:
-        ``(N, ...)``.
-
-    Raises:
-        ValueError: A time outside [0, 1], or a trajectory of fewer than two states.
-    """
-    if not 0 <= t <= 1:
-        raise ValueError(f"time must lie in [0, 1] (0 is data, 1 is noise), got {t}")
-    steps = len(trajectory) - 1
-    if steps < 1:
-        raise ValueError(f"a trajectory needs at least two states, got {len(trajectory)}")
-    position = (1 - t) * steps
-    before = min(int(position), steps - 1)
-    return torch.lerp(trajectory[before], trajectory[before + 1], position - before)
-
-
-def path_line(trajectory: Tensor) -> tuple[list[float | None], list[float | None]]:
-    """Paths of points in the plane ``(steps + 1, N, 2)`` as the x and y of one line, broken between points."""
-    gaps = trajectory.new_full((1, *trajectory.shape[1:]), float("nan"))
-    flat = torch.cat([trajectory, gaps]).transpose(0, 1).flatten(0, 1)  # (N · (steps + 2), 2)
-    return _rounded(flat)
-
-
-def _rounded(points: Tensor) -> tuple[list[float | None], list[float | None]]:
-    """Points ``(N, 2)`` as lists of x and y with two decimals, which is finer than a pixel; NaN becomes None, a gap."""
-    return tuple([None if v != v else round(v, 2) for v in column.tolist()] for column in points.T)
 
 
 def flow_explorer(
@@ -76,19 +37,17 @@ def flow_explorer(
         paths: Of how many points the whole path is drawn.
     """
     walks = {k: flow.sample(model, noise, k, trajectory=True) for k in steps}  # (k + 1, N, 2) each
-    data_x, data_y = _rounded(data)
     limit = 1.05 * max(data.abs().max().item(), noise.abs().quantile(0.99).item())  # a far outlier may start outside
+    quiet = {"symbol": 0, "hovertemplate": None, "hoverinfo": "skip"}
     looks = {
-        "data": {"mode": "markers", "size": 4, "color": figures.GREY, "opacity": 0.5},
-        "paths": {"color": figures.ORANGE, "width": 1, "dash": "solid"},
-        "samples on their way": {"mode": "markers", "size": 6, "color": figures.BLUE},
+        "data": {"mode": "markers", "size": 4, "color": figures.GREY, "opacity": 0.5, **quiet},
+        "paths": {"color": figures.ORANGE, "width": 1, "dash": "solid", **quiet},
+        "samples on their way": {"mode": "markers", "size": 6, "color": figures.BLUE, **quiet},
     }
-    looks = {name: {**look, "symbol": 0, "hovertemplate": None, "hoverinfo": "skip"} for name, look in looks.items()}
 
-    def draw(t: float, steps: int) -> go.Figure:
-        now_x, now_y = _rounded(states_at(walks[steps], t))
-        line_x, line_y = path_line(walks[steps][:, :paths])
-        series = {"data": (data_x, data_y), "paths": (line_x, line_y), "samples on their way": (now_x, now_y)}
+    def draw(t: float, steps: int = steps[0]) -> go.Figure:
+        points = data, _path_lines(walks[steps][:, :paths]), flow.states_at(walks[steps], t)
+        series = {name: tuple(xy.T) for name, xy in zip(looks, points, strict=True)}
         fig = figures.lines(series, styles=looks, height=500, alt=(
             "Explorer over time: at t = 1 the blue points are a round cloud of noise, and as t falls to 0 they move "
             "along curved orange paths onto the grey points of the data. With few steps the paths have corners and "
@@ -107,6 +66,12 @@ def flow_explorer(
     )
 
 
+def _path_lines(trajectory: Tensor) -> Tensor:
+    """Paths of points in the plane ``(steps + 1, N, 2)`` as one line ``(N · (steps + 2), 2)``, broken by NaN."""
+    gaps = trajectory.new_full((1, *trajectory.shape[1:]), float("nan"))
+    return torch.cat([trajectory, gaps]).transpose(0, 1).flatten(0, 1)
+
+
 def sampling_explorer(
     model: flow.Velocity,
     decode: Callable[[Tensor], Tensor],
@@ -117,35 +82,101 @@ def sampling_explorer(
 ) -> Explorer:
     r"""Pictures being sampled: the decoded state, and the decoded estimate of where it is going.
 
-    The estimate of the clean latent at time t is :math:`\hat x_0 = x_t - t\, v(x_t, t)`, the end of the straight line
-    along the present velocity; for the exact velocity it is :math:`\mathbb E[x_0 \mid x_t]`.
+    The estimate is that of :func:`diffusab_core.flow.walk`; for the exact velocity it is
+    :math:`\mathbb E[x_0 \mid x_t]`.
 
     Args:
         model: Velocity ``model(x, t)`` of latents ``(N, C, h, w)``.
         decode: From such latents to images ``(N, 3, H, W)`` in [-1, 1].
         noise: Where sampling starts, ``(N, C, h, w)``.
         steps: Number of Euler steps.
-        times: The times offered, in [0, 1].
+        times: The times offered, among those of the sampler.
         columns: Images in a row of the mosaics; N is a multiple of it.
+
+    Raises:
+        ValueError: A time that the sampler does not stop at.
     """
-    times = tuple(times)
-    walk = flow.sample(model, noise, steps, trajectory=True)  # (steps + 1, N, C, h, w)
+    if missed := [t for t in times if not 0 <= t <= 1 or abs(t * steps - round(t * steps)) > 1e-6]:
+        raise ValueError(f"time {missed[0]} is not among the multiples of 1/{steps} from 0 to 1")
+    both = flow.walk(model, noise, steps)
+    return _walks_explorer(
+        {1.0: both}, decode, columns, lambda step, t: ("state, decoded", "estimate of the clean latent, decoded"),
+        Control("t", "time t", tuple(times), times[0], "slider", lambda t: f"{t:g}"), lambda t: round((1 - t) * steps),
+        "Explorer over time: on the left a mosaic of decoded latents that begins as noise at t = 1, on the right the "
+        "decoded estimate of the clean latents, which begins as a dull blur and gains contrast and layout, then "
+        "detail, as t falls to 0.",
+    )  # fmt: skip
+
+
+def trajectory_explorer(
+    model: nn.Module,
+    decode: Callable[[Tensor], Tensor],
+    noise: Tensor,
+    y: Tensor | None = None,
+    steps: int = 16,
+    shown: Sequence[int] | None = None,
+    guidances: Sequence[float] = (1.0,),
+    columns: int = 5,
+) -> Explorer:
+    r"""A denoiser's samples on their way: the decoded state beside the decoded prediction of the clean latent.
+
+    Args:
+        model: From :func:`diffusab_core.denoisers.build`, in evaluation mode. With self-conditioning its velocity
+            depends on the calls before: shown is what it said on the way.
+        decode: From what the model makes to images ``(N, 3, H, W)`` in [-1, 1].
+        noise: ``(N, C, h, w)``; N is a multiple of ``columns``.
+        y: Classes, ``(N,)``.
+        steps: Number of Euler steps.
+        shown: The steps that the slider offers, in order; ``None``: all, from 0 (noise) to ``steps``.
+        guidances: Scales of classifier-free guidance offered in a menu; 1 is none.
+        columns: Images in a row of the mosaics.
+
+    Raises:
+        ValueError: A step that the sampler does not reach, guidance without classes, or a denoiser that predicts the
+            noise.
+    """
+    shown = tuple(range(steps + 1)) if shown is None else tuple(shown)
+    if len(shown) < 2 or not all(0 <= step <= steps for step in shown):
+        raise ValueError(f"the slider needs two or more of the steps 0 to {steps}, got {shown}")
+    if (prediction := denoisers.prediction_of(model)) != "velocity":
+        raise ValueError(f"these walks follow a velocity, the denoiser predicts the {prediction}")
+    if y is None and set(guidances) != {1}:
+        raise ValueError(f"guidance by {tuple(guidances)} needs classes y")
+    walks = {
+        scale: flow.walk(
+            flow.guided(denoisers.SelfConditioned(model), denoisers.SelfConditioned(model), scale), noise, steps, y=y
+        )
+        for scale in guidances
+    }
+    times = flow.sampling_times(steps).tolist()
+    return _walks_explorer(
+        walks, decode, columns, lambda step, _: (f"state at t = {times[step]:.2f}", "predicted clean latent"),
+        Control("step", "step", shown, shown[len(shown) // 2], "slider"), lambda step: step,
+        "Explorer over the steps of sampling: on the left a mosaic of decoded states that begins as the picture of "
+        "noise, on the right the decoded predictions of the clean latents, which begin as blurs in the colours of their "
+        "class and gain contrast, layout and then detail. At the last step both are the same.",
+    )  # fmt: skip
+
+
+def _walks_explorer(
+    walks: Mapping[float, tuple[Tensor, Tensor]],
+    decode: Callable[[Tensor], Tensor],
+    columns: int,
+    titles: Callable[[int, Any], Sequence[str]],
+    slider: Control,
+    step_of: Callable[[Any], int],
+    alt: str,
+) -> Explorer:
+    """States and predictions of walks, by guidance, at the step that the slider's value stands for."""
 
     @cache
-    def pictures(t: float) -> list[go.Figure]:
-        state = states_at(walk, t)
+    def pictures(step: int, guidance: float) -> list[go.Figure]:
         with torch.no_grad():
-            estimate = state - t * model(state, state.new_full((len(state),), t))
-            return [figures.picture(mosaic(decode(z), columns), 60) for z in (state, estimate)]
+            return [figures.picture(mosaic(decode(kept[step]), columns), 60) for kept in walks[guidance]]
 
-    def draw(t: float) -> go.Figure:
-        return figures.panels(
-            pictures(t),
-            ["state, decoded", "estimate of the clean latent, decoded"],
-            "Explorer over time: on the left a mosaic of decoded latents that begins as noise at t = 1, on the right "
-            "the decoded estimate of the clean latents, which begins as a dull blur and gains contrast and layout, "
-            "then detail, as t falls to 0.",
-            height=360,
-        )
+    def draw(guidance: float = next(iter(walks)), **place: Any) -> go.Figure:
+        step = step_of(place[slider.name])
+        return figures.panels(pictures(step, guidance), titles(step, place[slider.name]), alt, height=370)
 
-    return Explorer(draw, [Control("t", "time t", times, times[0], "slider", lambda t: f"{t:g}")])
+    scales = tuple(walks)
+    return Explorer(draw, [slider, Control("guidance", "guidance:", scales, scales[0], "menu", lambda w: f"{w:g}")])

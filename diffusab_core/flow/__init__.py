@@ -21,8 +21,10 @@ from diffusab_core.flow.path import (
     logit_normal_times,
     sample,
     sampling_times,
+    states_at,
     target,
     time_shift,
+    walk,
 )
 
 __all__ = [
@@ -41,6 +43,8 @@ __all__ = [
     "mean_least_loss",
     "sample",
     "sampling_times",
+    "states_at",
     "target",
     "time_shift",
+    "walk",
 ]

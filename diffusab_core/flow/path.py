@@ -219,6 +219,55 @@ def sample(
     return torch.stack(states) if trajectory else x.to(noise.dtype)
 
 
+@torch.no_grad()
+def walk(model: Velocity, noise: Tensor, steps: int = 50, *, y: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    r"""Every state of Euler's method, and the clean sample that the model predicts there.
+
+    The prediction :math:`\hat x = x_t - t\, v(x_t, t)` is the end of the straight line along the velocity, at
+    :math:`t = 0` the state. The model is called once a step, so one that remembers its last call is followed too.
+
+    Args:
+        model: As for :func:`sample`; a guided velocity gives a guided prediction.
+        noise: Start, (N, ...).
+        steps: Number of steps.
+        y: Conditioning, (N, ...).
+
+    Returns:
+        States and predictions, (steps + 1, N, ...) each.
+
+    Raises:
+        ValueError: As :func:`sample`.
+    """
+    predictions = []
+
+    def noting(x: Tensor, t: Tensor, **condition: Tensor) -> Tensor:
+        v = model(x, t, **condition)
+        predictions.append(x - t[0] * v)
+        return v
+
+    states = sample(noting, noise, steps, y=y, trajectory=True)
+    return states, torch.stack([*predictions, states[-1]])
+
+
+def states_at(trajectory: Tensor, t: float) -> Tensor:
+    r"""The state of an Euler sampler at time t, on the straight segment between the two states around it.
+
+    Args:
+        trajectory: States on an even grid of times from 1 down to 0, (steps + 1, N, ...), as :func:`sample` returns
+            them with ``trajectory=True`` and no shift.
+        t: A time in [0, 1].
+
+    Raises:
+        ValueError: A time outside [0, 1], or a trajectory of fewer than two states.
+    """
+    check_times(t)
+    if len(trajectory) < 2:
+        raise ValueError(f"a trajectory needs at least two states, got {len(trajectory)}")
+    position = (1 - t) * (len(trajectory) - 1)
+    before = min(int(position), len(trajectory) - 2)
+    return torch.lerp(trajectory[before], trajectory[before + 1], position - before)
+
+
 # ----------------------------------------------------------------------------------------------------------------------
 # Guidance
 

@@ -172,3 +172,28 @@ def test_a_page_gets_four_digits_and_no_packed_arrays():
         "on": True,
     }
     json.dumps(short, allow_nan=False)
+
+
+def test_mosaic_puts_images_row_by_row():
+    images = torch.linspace(-1, 0.5, 6)[:, None, None, None].expand(6, 3, 4, 5)
+    joined = figures.mosaic(images, columns=3, gap=2)
+    assert joined.shape == (3, 2 * 4 + 2, 3 * 5 + 2 * 2)
+    for i in range(6):
+        row, column = divmod(i, 3)
+        tile = joined[:, row * 6 : row * 6 + 4, column * 7 : column * 7 + 5]
+        torch.testing.assert_close(tile, images[i])
+    assert (joined[:, 4:6] == 1).all()
+    assert (joined[:, :, 5:7] == 1).all()
+
+
+def test_mosaic_without_gap_keeps_every_pixel():
+    images = torch.randn(4, 3, 2, 2, generator=torch.Generator().manual_seed(0))
+    assert figures.mosaic(images, 2, gap=0).shape == (3, 4, 4)
+
+
+@pytest.mark.parametrize(
+    ("shape", "columns"), [((5, 3, 4, 4), 2), ((0, 3, 4, 4), 2), ((4, 1, 4, 4), 2), ((4, 3, 4, 4), 0)]
+)
+def test_mosaic_refuses_what_does_not_fit(shape, columns):
+    with pytest.raises(ValueError, match=r"mosaic is made of images|do not fill rows"):
+        figures.mosaic(torch.zeros(shape), columns)

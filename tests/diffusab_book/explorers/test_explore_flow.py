@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from diffusab_book.explorers import flow as explore_flow
-from diffusab_core import flow
+from diffusab_core import denoisers, flow
 
 NOISE = torch.randn(16, 2, generator=torch.Generator().manual_seed(0))
 DATA = torch.tensor([0.5, -0.5]) + 0.3 * NOISE
@@ -22,66 +22,12 @@ def toy():
     return explore_flow.flow_explorer(velocity, DATA, NOISE, steps=(8, 2), times=(1.0, 0.5, 0.25, 0.0), paths=3)
 
 
-def test_states_at_the_samplers_times_and_halfway_between():
-    walk = flow.sample(velocity, NOISE, 4, trajectory=True)
-    for i, t in enumerate(flow.sampling_times(4).tolist()):
-        torch.testing.assert_close(explore_flow.states_at(walk, t), walk[i])
-    torch.testing.assert_close(explore_flow.states_at(walk, 0.625), (walk[1] + walk[2]) / 2)
-
-
-def test_states_lie_on_the_exact_flow_when_steps_are_many():
-    walk = flow.sample(velocity, NOISE, 400, trajectory=True)
-    exact = flow.gaussian_path(NOISE, 0.333, torch.tensor([0.5, -0.5]), 0.09)
-    torch.testing.assert_close(explore_flow.states_at(walk, 0.333), exact, atol=5e-3, rtol=0)
-
-
-@pytest.mark.parametrize("t", [-0.01, 1.01, float("nan")])
-def test_a_time_outside_is_refused(t):
-    with pytest.raises(ValueError, match=r"\[0, 1\]"):
-        explore_flow.states_at(torch.zeros(3, 1, 2), t)
-
-
-def test_a_trajectory_needs_two_states():
-    with pytest.raises(ValueError, match="at least two states, got 1"):
-        explore_flow.states_at(torch.zeros(1, 5, 2), 0.5)
-
-
-def test_mosaic_puts_images_row_by_row():
-    images = torch.linspace(-1, 0.5, 6)[:, None, None, None].expand(6, 3, 4, 5)
-    joined = explore_flow.mosaic(images, columns=3, gap=2)
-    assert joined.shape == (3, 2 * 4 + 2, 3 * 5 + 2 * 2)
-    for i in range(6):
-        row, column = divmod(i, 3)
-        tile = joined[:, row * 6 : row * 6 + 4, column * 7 : column * 7 + 5]
-        torch.testing.assert_close(tile, images[i])
-    assert (joined[:, 4:6] == 1).all()
-    assert (joined[:, :, 5:7] == 1).all()
-
-
-def test_mosaic_without_gap_keeps_every_pixel():
-    images = torch.randn(4, 3, 2, 2, generator=torch.Generator().manual_seed(0))
-    assert explore_flow.mosaic(images, 2, gap=0).shape == (3, 4, 4)
-
-
-@pytest.mark.parametrize(
-    ("shape", "columns"), [((5, 3, 4, 4), 2), ((0, 3, 4, 4), 2), ((4, 1, 4, 4), 2), ((4, 3, 4, 4), 0)]
-)
-def test_mosaic_refuses_what_does_not_fit(shape, columns):
-    with pytest.raises(ValueError, match=r"mosaic is made of images|do not fill rows"):
-        explore_flow.mosaic(torch.zeros(shape), columns)
-
-
-def test_path_line_breaks_between_points():
-    walk = torch.tensor([[[0.0, 1.0], [2.0, 3.0]], [[4.0, 5.0], [6.0, 7.0]]])  # two states of two points
-    assert explore_flow.path_line(walk) == ([0.0, 4.0, None, 2.0, 6.0, None], [1.0, 5.0, None, 3.0, 7.0, None])
-
-
 def test_flow_explorer_shows_the_state_at_each_time(toy):
     for steps in (8, 2):
         walk = flow.sample(velocity, NOISE, steps, trajectory=True)
         for t in (1.0, 0.25, 0.0):
             shown = toy.draw(t=t, steps=steps).data[2]
-            expected = explore_flow.states_at(walk, t)
+            expected = flow.states_at(walk, t)
             np.testing.assert_allclose(np.stack([shown.x, shown.y], 1), expected.numpy(), atol=0.0051)
 
 
@@ -93,7 +39,10 @@ def test_flow_explorer_published_moves_only_the_samples(toy):
 
 
 def test_flow_explorer_draws_paths_of_as_many_points_as_asked(toy):
-    assert sum(x is None for x in toy.draw(t=1.0, steps=2).data[1].x) == 3
+    walk = flow.sample(velocity, NOISE, 2, trajectory=True)
+    paths = np.stack([toy.draw(t=1.0, steps=2).data[1][axis] for axis in "xy"], 1).astype(float).reshape(3, 4, 2)
+    assert np.isnan(paths[:, 3]).all()  # a line is broken between points
+    np.testing.assert_allclose(paths[:, :3], walk[:, :3].transpose(0, 1).numpy(), atol=1e-6)
 
 
 def test_sampling_explorer_estimates_the_clean_latent_and_agrees_with_the_state_at_the_end():
@@ -116,7 +65,7 @@ def test_sampling_explorer_estimates_the_clean_latent_and_agrees_with_the_state_
 
 def test_sampling_explorer_published_has_a_frame_for_each_time():
     latents = torch.randn(4, 3, 2, 2, generator=torch.Generator().manual_seed(1))
-    fig = explore_flow.sampling_explorer(velocity, torch.tanh, latents, steps=2, columns=2).published()
+    fig = explore_flow.sampling_explorer(velocity, torch.tanh, latents, steps=8, columns=2).published()
     assert [frame.name for frame in fig.frames] == [
         "1.0",
         "0.875",
@@ -129,3 +78,57 @@ def test_sampling_explorer_published_has_a_frame_for_each_time():
         "0.0",
     ]
     assert all(set(frame.traces) == {0, 1} for frame in fig.frames)
+    with pytest.raises(ValueError, match=r"time 0.125 is not among the multiples of 1/2"):
+        explore_flow.sampling_explorer(velocity, torch.tanh, latents, steps=2, times=(1.0, 0.125), columns=2)
+
+
+LATENTS = torch.randn(4, 2, 4, 4, generator=torch.Generator().manual_seed(0))
+Y = torch.tensor([0, 1, 2, 0])
+
+
+@pytest.fixture(scope="module")
+def model():
+    """A small DiT that says something: every weight is drawn, none is zero."""
+    torch.manual_seed(0)
+    made = denoisers.DiT(2, 4, 3, patch=2, width=16, depth=2, heads=2)
+    with torch.no_grad():
+        for weight in made.parameters():
+            weight.normal_(std=0.2)
+    return made.eval()
+
+
+def images(z):
+    return torch.tanh(z[:, :1]).expand(-1, 3, -1, -1)
+
+
+def test_explorer_shows_states_and_predictions(model):
+    explorer = explore_flow.trajectory_explorer(
+        model, images, LATENTS, Y, steps=4, shown=(0, 2, 4), guidances=(1.0, 3.0), columns=2
+    )
+    assert explorer.defaults == {"step": 2, "guidance": 1.0}
+    start, end = explorer.draw(step=0), explorer.draw(step=4)
+    assert start.data[0].source != start.data[1].source
+    assert end.data[0].source == end.data[1].source
+    assert start.layout.annotations[0].text == "state at t = 1.00"
+    assert explorer.draw(step=4, guidance=3.0).data[0].source != end.data[0].source
+    assert explorer.draw(step=0, guidance=3.0).data[0].source == start.data[0].source  # the same noise
+    published = explorer.published()
+    assert len(published.frames) == 6
+    assert all(set(frame.traces) == {0, 1} for frame in published.frames)
+
+
+def test_explorer_without_menu_and_with_steps_that_are_not_reached(model):
+    explorer = explore_flow.trajectory_explorer(model, images, LATENTS, Y, steps=2, columns=2)
+    assert [control.name for control in explorer.controls] == ["step"]
+    assert explorer.slider.options == (0, 1, 2)
+    for shown in ((0, 3), (1,)):
+        with pytest.raises(ValueError, match="steps 0 to 2"):
+            explore_flow.trajectory_explorer(model, images, LATENTS, Y, steps=2, shown=shown, columns=2)
+
+
+def test_walks_follow_a_velocity_with_classes_where_they_are_guided(model):
+    with pytest.raises(ValueError, match=r"guidance by \(1.0, 2.0\) needs classes"):
+        explore_flow.trajectory_explorer(model, images, LATENTS, guidances=(1.0, 2.0), steps=2, columns=2)
+    noisy = denoisers.build("UViT-XXS/1", in_channels=2, input_size=4)
+    with pytest.raises(ValueError, match="predicts the noise"):
+        explore_flow.trajectory_explorer(noisy, images, LATENTS, steps=2, columns=2)

@@ -9,7 +9,7 @@ from diffusers.models.embeddings import get_timestep_embedding
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from diffusab_core import denoisers
+from diffusab_core import denoisers, flow
 from diffusab_core.denoisers import DenoiserError, DiT, SelfConditioned
 from diffusab_core.denoisers.parts import (
     Attention,
@@ -566,3 +566,22 @@ def test_classes_for_a_model_without_any_are_refused():
     assert model(x, t).shape == x.shape
     with pytest.raises(ValueError, match="without classes"):
         model(x, t, y)
+
+
+@pytest.mark.parametrize("guidance", [1.0, 3.0])
+def test_a_walk_follows_hints_and_guidance(guidance):
+    torch.manual_seed(0)
+    model = denoisers.DiT(2, 4, 3, patch=2, width=16, depth=2, heads=2).eval()
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.normal_(std=0.2)
+    noise, y = torch.randn(4, 2, 4, 4, generator=torch.Generator().manual_seed(0)), torch.tensor([0, 1, 2, 0])
+
+    def velocity():
+        return flow.guided(denoisers.SelfConditioned(model), denoisers.SelfConditioned(model), guidance)
+
+    states, predictions = flow.walk(velocity(), noise, 4, y=y)
+    torch.testing.assert_close(states, flow.sample(velocity(), noise, 4, y=y, trajectory=True))
+    without_hints = flow.sample(model, noise, 4, y=y, trajectory=True)
+    assert not torch.allclose(states[-1], without_hints[-1], atol=1e-4)  # the hint is part of the velocity
+    torch.testing.assert_close(states[3], torch.lerp(predictions[2], states[2], 0.5), atol=1e-5, rtol=1e-4)

@@ -362,3 +362,41 @@ def test_crossover_is_where_the_ratio_is_one():
 def test_snr_outside_its_times_is_refused(t):
     with pytest.raises(ValueError, match="finite for t in"):
         flow.frequency_snr(torch.ones(4), t)
+
+
+# --- walks ------------------------------------------------------------------------------------------------------------
+
+
+def test_states_at_the_samplers_times_and_halfway_between():
+    walk = flow.sample(GAUSSIAN, normal(16), 4, trajectory=True)
+    for i, t in enumerate(flow.sampling_times(4).tolist()):
+        torch.testing.assert_close(flow.states_at(walk, t), walk[i])
+    torch.testing.assert_close(flow.states_at(walk, 0.625), (walk[1] + walk[2]) / 2)
+
+
+def test_states_lie_on_the_exact_flow_when_steps_are_many():
+    walk = flow.sample(GAUSSIAN, normal(16), 400, trajectory=True)
+    exact = flow.gaussian_path(normal(16), 0.333, MEAN, VARIANCE)
+    torch.testing.assert_close(flow.states_at(walk, 0.333), exact, atol=5e-3, rtol=0)
+
+
+@pytest.mark.parametrize("t", [-0.01, 1.01, float("nan")])
+def test_a_time_outside_is_refused(t):
+    with pytest.raises(ValueError, match=r"\[0, 1\]"):
+        flow.states_at(torch.zeros(3, 1, 2), t)
+
+
+def test_a_trajectory_needs_two_states():
+    with pytest.raises(ValueError, match="at least two states, got 1"):
+        flow.states_at(torch.zeros(1, 5, 2), 0.5)
+
+
+def test_a_prediction_is_the_end_of_the_line_that_the_next_state_lies_on():
+    states, predictions = flow.walk(GAUSSIAN, normal(16), 4)
+    torch.testing.assert_close(states, flow.sample(GAUSSIAN, normal(16), 4, trajectory=True))
+    torch.testing.assert_close(predictions[0], torch.full_like(states[0], MEAN))  # E[x0 | noise]
+    times = flow.sampling_times(4)
+    for k in range(4):
+        share = float(times[k + 1] / times[k])  # x_{k+1} = x_hat + (t_{k+1} / t_k) (x_k - x_hat)
+        torch.testing.assert_close(states[k + 1], torch.lerp(predictions[k], states[k], share))
+    torch.testing.assert_close(predictions[-1], states[-1])
