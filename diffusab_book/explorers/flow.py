@@ -153,8 +153,8 @@ def trajectory_explorer(
         walks, decode, columns, lambda step, _: (f"state at t = {times[step]:.2f}", "predicted clean latent"),
         Control("step", "step", shown, shown[len(shown) // 2], "slider"), lambda step: step,
         "Explorer over the steps of sampling: on the left a mosaic of decoded states that begins as the picture of "
-        "noise, on the right the decoded predictions of the clean latents, which begin as blurs in the colours of their "
-        "class and gain contrast, layout and then detail. At the last step both are the same.",
+        "noise, on the right the decoded predictions of the clean latents, which begin as blurs in the colours of "
+        "their class and gain contrast, layout and then detail. At the last step both are the same.",
     )  # fmt: skip
 
 
