@@ -1,22 +1,15 @@
-"""What is the spectrum of a tensor? The block DCT, radial Fourier tools, and profiles over streams."""
+"""What is the spectrum of a tensor? The block DCT, radial Fourier tools, profiles over streams, and bands."""
 
 from diffusab_core.spectrum.dct import (
     ORDERS,
-    SMALL_BLOCK,
     block_dct,
     block_idct,
-    check_block_size,
-    check_choice,
-    check_finite,
     chop_high_frequencies,
     frequency_mask,
     kept_share,
-    working,
     zigzag_order,
 )
 from diffusab_core.spectrum.profile import (
-    MEDIAN_RANGE,
-    MEDIAN_RESOLUTION,
     STATISTICS,
     ProfileAccumulator,
     frequency_profile,
@@ -25,8 +18,6 @@ from diffusab_core.spectrum.profile import (
 )
 from diffusab_core.spectrum.radial import (
     MASKS,
-    band_mask,
-    band_pass,
     radial_mask,
     radial_profile,
     radial_split,
@@ -36,19 +27,11 @@ from diffusab_core.spectrum.radial import (
 
 __all__ = [
     "MASKS",
-    "MEDIAN_RANGE",
-    "MEDIAN_RESOLUTION",
     "ORDERS",
-    "SMALL_BLOCK",
     "STATISTICS",
     "ProfileAccumulator",
-    "band_mask",
-    "band_pass",
     "block_dct",
     "block_idct",
-    "check_block_size",
-    "check_choice",
-    "check_finite",
     "chop_high_frequencies",
     "frequency_mask",
     "frequency_profile",
@@ -60,6 +43,5 @@ __all__ = [
     "radial_split",
     "spectral_exponent",
     "windowed_radial_profile",
-    "working",
     "zigzag_order",
 ]

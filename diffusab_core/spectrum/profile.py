@@ -1,7 +1,4 @@
-r"""Spectra of images and latents: frequency profiles, and the one place to import every spectral tool from.
-
-The blockwise DCT and cutting are in :mod:`diffusab_core.spectrum.dct`, the radial tools in
-:mod:`diffusab_core.spectrum.radial`; their public names are names of this module too.
+r"""Frequency profiles of images and latents, of one tensor or of a stream: how strong each DCT frequency is.
 
 Source: Skorokhodov et al. 2025, "Improving the Diffusability of Autoencoders", Eq. 1.
 """
@@ -14,53 +11,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from diffusab_core.spectrum.dct import (
-    ORDERS,
-    block_dct,
-    block_idct,
-    check_block_size,
-    check_choice,
-    check_finite,
-    chop_high_frequencies,
-    frequency_mask,
-    kept_share,
-    zigzag_order,
-)
-from diffusab_core.spectrum.radial import (
-    MASKS,
-    band_mask,
-    band_pass,
-    radial_mask,
-    radial_profile,
-    radial_split,
-    spectral_exponent,
-    windowed_radial_profile,
-)
-
-__all__ = [
-    "MASKS",
-    "MEDIAN_RANGE",
-    "MEDIAN_RESOLUTION",
-    "ORDERS",
-    "STATISTICS",
-    "ProfileAccumulator",
-    "band_mask",
-    "band_pass",
-    "block_dct",
-    "block_idct",
-    "chop_high_frequencies",
-    "frequency_mask",
-    "frequency_profile",
-    "high_frequency_energy_ratio",
-    "high_frequency_share",
-    "kept_share",
-    "radial_mask",
-    "radial_profile",
-    "radial_split",
-    "spectral_exponent",
-    "windowed_radial_profile",
-    "zigzag_order",
-]
+from diffusab_core.spectrum.dct import block_dct, check_block_size, check_choice, check_finite, zigzag_order
 
 STATISTICS = ("mean_ratio", "median_ratio", "ratio_of_means", "energy")
 

@@ -10,8 +10,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from diffusab_core.spectrum import (
-    MEDIAN_RANGE,
-    MEDIAN_RESOLUTION,
     STATISTICS,
     ProfileAccumulator,
     block_idct,
@@ -20,6 +18,7 @@ from diffusab_core.spectrum import (
     high_frequency_share,
     zigzag_order,
 )
+from diffusab_core.spectrum.profile import MEDIAN_RANGE, MEDIAN_RESOLUTION
 
 
 def randn(*shape, dtype=torch.float64, seed=0):

@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from diffusab_core.spectrum import (
+from diffusab_core.spectrum.radial import (
     MASKS,
     band_mask,
     band_pass,
