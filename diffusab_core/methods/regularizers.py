@@ -1,4 +1,5 @@
-r"""What shapes a latent spectrum in training: scale equivariance, CHF, the soft penalty, averaged KL, and EQ-VAE.
+r"""What shapes a latent spectrum in training, top to bottom: scale equivariance (SE), chopping high frequencies (CHF),
+the soft penalty, the averaged KL, and EQ-VAE.
 
 Each loss is a function of images ``x`` :math:`(N, 3, H, W)` in :math:`[-1, 1]`, their latents ``z``
 :math:`(N, C, h, w)`, not detached, so that the encoder learns, ``decode`` and a ``distance``. Clips
@@ -17,7 +18,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 import torch.nn.functional as F
@@ -28,59 +29,11 @@ from diffusab_core.spectrum import block_dct, chop_high_frequencies
 
 Decode = Callable[[Tensor], Tensor]
 Distance = Callable[[Tensor, Tensor], Tensor]  # d(target, reconstruction), a scalar
-
-TARGETS = ("input", "reconstruction")
 Target = Literal["input", "reconstruction"]
-
-# ---------------------------------------------------------------------------------------------------------------------
-# Checks
-
-
-def compression_of(x: Tensor, z: Tensor) -> int:
-    """How many times smaller the sides of the latents are (f), from the shapes of both.
-
-    Raises:
-        ValueError: Not a batch of images or clips and its latents, or sides whose ratio is not one whole number.
-    """
-    if x.ndim not in (4, 5) or x.ndim != z.ndim or len(x) != len(z):
-        raise ValueError(
-            "needs images (N, 3, H, W) with latents (N, C, h, w), or clips (N, 3, T, H, W) with latents "
-            f"(N, C, t, h, w), got shapes {tuple(x.shape)} and {tuple(z.shape)}"
-        )
-    (height, width), (h, w) = x.shape[-2:], z.shape[-2:]
-    if not h or not w or height % h or width % w or height // h != width // w:
-        raise ValueError(
-            f"images of {height}x{width} and latents of {h}x{w} do not belong together: the compression must be one "
-            "whole number for both axes"
-        )
-    return height // h
-
-
-def _decode_like(decode: Decode, z: Tensor, target: Tensor) -> Tensor:
-    """``decode(z)``, refused unless it has the target's shape: broadcasting would turn it into another loss."""
-    y = decode(z)
-    if y.shape != target.shape:
-        raise ValueError(
-            f"latents {tuple(z.shape)} were decoded to {tuple(y.shape)}, but the target is {tuple(target.shape)}"
-        )
-    return y
-
-
-def _uniform(generator: torch.Generator) -> float:
-    return torch.rand((), generator=generator, device=generator.device).item()  # in [0, 1)
-
-
-def _integer(low: int, high: int, generator: torch.Generator) -> int:
-    """Uniform in [low, high]."""
-    return int(torch.randint(low, high + 1, (), generator=generator, device=generator.device))
 
 
 # ---------------------------------------------------------------------------------------------------------------------
 # Distances: the paper's d is MSE + LPIPS (below Eq. 2; weights in Table 5)
-
-
-def _full(x: Tensor) -> Tensor:
-    return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 def mse(target: Tensor, y: Tensor) -> Tensor:
@@ -170,8 +123,8 @@ def scale_equivariance(
 
     Source: Skorokhodov et al. 2025, Eq. 2, without its weight :math:`\alpha` (0.25 in the paper).
     """
-    if target not in TARGETS:
-        raise ValueError(f"target must be one of {', '.join(TARGETS)}, got {target!r}")
+    if target not in get_args(Target):
+        raise ValueError(f"target must be one of {', '.join(get_args(Target))}, got {target!r}")
     compression_of(x, z)
     small_z = downsample(z, scale)
     if target == "reconstruction":
@@ -282,96 +235,71 @@ def averaged_kl(mean: Tensor, logvar: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
-class EqVae:
-    r"""What EQ-VAE draws in a step; the defaults are those of the configuration its authors publish.
-
-    Attributes:
-        probability: That latents are transformed at all.
-        low_resolution_probability: That, where they are not, the image is scaled before it is encoded ("prior
-            preservation" at low resolution).
-        anisotropic: Height and width are scaled independently.
-        antialias: Antialiased resizing, as :func:`downsample` has it; the published method resizes without.
-    """
-
-    probability: float = 0.5
-    low_resolution_probability: float = 0.25
-    anisotropic: bool = False
-    antialias: bool = False
-
-    def __post_init__(self) -> None:
-        for name in ("probability", "low_resolution_probability"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name} must be in [0, 1], got {getattr(self, name)!r}")
-
-
-@dataclass(frozen=True)
 class SpatialTransform:
-    r""":math:`\tau`: first scale the sides, by fractions so that latents and images agree, then turn by quarters."""
+    r""":math:`\tau`: first scale both sides, by a fraction so that latents and images agree, then turn by quarters."""
 
-    height: Fraction = Fraction(1)
-    width: Fraction = Fraction(1)
+    scale: Fraction = Fraction(1)
     quarter_turns: int = 0
 
 
 IDENTITY = SpatialTransform()
 
 
-def draw_transform(generator: torch.Generator, height: int, width: int, anisotropic: bool = False) -> SpatialTransform:
+def draw_transform(generator: torch.Generator, height: int, width: int) -> SpatialTransform:
     r"""A scale in [1/4, 1) and a rotation by 90, 180 or 270 degrees, all equally likely.
 
     Scales are those that leave latents of ``height x width`` whole: for 32x32, the published 8/32, 9/32, ..., 31/32.
 
     Raises:
-        ValueError: No scale does, because the sides (isotropic: their greatest common divisor) are below 2.
+        ValueError: No scale does, because the sides have no common divisor above 1.
     """
-    steps = (height, width) if anisotropic else (math.gcd(height, width),)
-    if min(steps) < 2:
+    steps = math.gcd(height, width)
+    if steps < 2:
         raise ValueError(f"no scale in [1/4, 1) leaves latents of {height}x{width} whole; use other sizes of image")
-    scales = [Fraction(_integer(-(-n // 4), n - 1, generator), n) for n in steps]
-    return SpatialTransform(scales[0], scales[-1], _integer(1, 3, generator))
+    scale = Fraction(_integer(-(-steps // 4), steps - 1, generator), steps)
+    return SpatialTransform(scale, _integer(1, 3, generator))
 
 
 def draw_eq_vae(
-    generator: torch.Generator, height: int, width: int, settings: EqVae = EqVae()
+    generator: torch.Generator, height: int, width: int, probability: float = 0.5, low_resolution: float = 0.25
 ) -> tuple[SpatialTransform, SpatialTransform]:
     """Transforms of the image before it is encoded, and of latent and target after; one at least is the identity.
 
-    ``height`` and ``width`` are those of the latents of the full images; raises as :func:`draw_transform`.
+    Args:
+        generator: Of all that is drawn.
+        height: Of the latents of the full images; raises as :func:`draw_transform`.
+        width: Likewise.
+        probability: That latents are transformed at all; both defaults are those of the authors' configuration.
+        low_resolution: Probability that, where they are not, the image is scaled before it is encoded ("prior
+            preservation" at low resolution).
     """
     # Everything is drawn every time, so that sides that allow no scale are refused in the first step, not by chance.
-    tau = draw_transform(generator, height, width, settings.anisotropic)
-    scale = draw_transform(generator, height, width).height  # before encoding: isotropic, and without a turn
-    if _uniform(generator) < settings.probability:
+    tau = draw_transform(generator, height, width)
+    smaller = SpatialTransform(draw_transform(generator, height, width).scale)
+    if _uniform(generator) < probability:
         return IDENTITY, tau
-    if _uniform(generator) < settings.low_resolution_probability:
-        return SpatialTransform(scale, scale), IDENTITY
+    if _uniform(generator) < low_resolution:
+        return smaller, IDENTITY
     return IDENTITY, IDENTITY
 
 
-def transform(x: Tensor, tau: SpatialTransform, antialias: bool = False) -> Tensor:
-    r""":math:`\tau \circ x`: bilinear resizing of the last two axes, then a rotation of them.
+def transform(x: Tensor, tau: SpatialTransform) -> Tensor:
+    r""":math:`\tau \circ x`: bilinear resizing of the last two axes, not antialiased, then a rotation of them.
 
     Raises:
         ValueError: The scaled sides are not whole.
     """
-    height, width = x.shape[-2] * tau.height, x.shape[-1] * tau.width
+    height, width = x.shape[-2] * tau.scale, x.shape[-1] * tau.scale
     if height.denominator != 1 or width.denominator != 1:
-        raise ValueError(f"sides {x.shape[-2]}x{x.shape[-1]} scaled by {tau.height} and {tau.width} are not whole")
-    size = int(height), int(width)
-    if size != x.shape[-2:]:
-        x = resize_to(x, *size) if antialias else _resize_plain(x, *size)
+        raise ValueError(f"sides {x.shape[-2]}x{x.shape[-1]} scaled by {tau.scale} are not whole")
+    if tau.scale != 1:
+        flat = _full(x).reshape(-1, 1, *x.shape[-2:])
+        small = F.interpolate(flat, size=(int(height), int(width)), mode="bilinear", align_corners=False)
+        x = small.reshape(*x.shape[:-2], int(height), int(width)).to(x.dtype)
     return torch.rot90(x, tau.quarter_turns, (-2, -1))
 
 
-def _resize_plain(x: Tensor, height: int, width: int) -> Tensor:
-    flat = _full(x).reshape(-1, 1, *x.shape[-2:])
-    out = F.interpolate(flat, size=(height, width), mode="bilinear", align_corners=False)
-    return out.reshape(*x.shape[:-2], height, width).to(x.dtype)
-
-
-def eq_vae(
-    x: Tensor, z: Tensor, decode: Decode, tau: SpatialTransform, distance: Distance = mse, antialias: bool = False
-) -> Tensor:
+def eq_vae(x: Tensor, z: Tensor, decode: Decode, tau: SpatialTransform, distance: Distance = mse) -> Tensor:
     r""":math:`d(\tau \circ x, \mathrm{Dec}(\tau \circ z))`, which takes the place of the reconstruction loss.
 
     With the identity it is the reconstruction loss. The published training adds an adversarial loss on the same pair
@@ -383,7 +311,6 @@ def eq_vae(
         decode: The decoder.
         tau: :math:`\tau`, see :func:`draw_eq_vae`.
         distance: :math:`d`.
-        antialias: See :class:`EqVae`.
 
     Raises:
         ValueError: Shapes that do not belong together, or sides that :math:`\tau` does not leave whole.
@@ -392,5 +319,52 @@ def eq_vae(
     transforms and interpolation as in the authors' released code.
     """
     compression_of(x, z)
-    turned = transform(x, tau, antialias)
-    return distance(turned, _decode_like(decode, transform(z, tau, antialias), turned))
+    turned = transform(x, tau)
+    return distance(turned, _decode_like(decode, transform(z, tau), turned))
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Shared
+
+
+def compression_of(x: Tensor, z: Tensor) -> int:
+    """How many times smaller the sides of the latents are (f), from the shapes of both.
+
+    Raises:
+        ValueError: Not a batch of images or clips and its latents, or sides whose ratio is not one whole number.
+    """
+    if x.ndim not in (4, 5) or x.ndim != z.ndim or len(x) != len(z):
+        raise ValueError(
+            "needs images (N, 3, H, W) with latents (N, C, h, w), or clips (N, 3, T, H, W) with latents "
+            f"(N, C, t, h, w), got shapes {tuple(x.shape)} and {tuple(z.shape)}"
+        )
+    (height, width), (h, w) = x.shape[-2:], z.shape[-2:]
+    if not h or not w or height % h or width % w or height // h != width // w:
+        raise ValueError(
+            f"images of {height}x{width} and latents of {h}x{w} do not belong together: the compression must be one "
+            "whole number for both axes"
+        )
+    return height // h
+
+
+def _decode_like(decode: Decode, z: Tensor, target: Tensor) -> Tensor:
+    """``decode(z)``, refused unless it has the target's shape: broadcasting would turn it into another loss."""
+    y = decode(z)
+    if y.shape != target.shape:
+        raise ValueError(
+            f"latents {tuple(z.shape)} were decoded to {tuple(y.shape)}, but the target is {tuple(target.shape)}"
+        )
+    return y
+
+
+def _uniform(generator: torch.Generator) -> float:
+    return torch.rand((), generator=generator, device=generator.device).item()  # in [0, 1)
+
+
+def _integer(low: int, high: int, generator: torch.Generator) -> int:
+    """Uniform in [low, high]."""
+    return int(torch.randint(low, high + 1, (), generator=generator, device=generator.device))
+
+
+def _full(x: Tensor) -> Tensor:
+    return x.to(torch.promote_types(x.dtype, torch.float32))
