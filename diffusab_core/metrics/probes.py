@@ -7,8 +7,11 @@ and not its lower one. The zero frequency, the mean of a channel, belongs to no 
 measured is structure and not brightness. Spectra are those of posterior means, with the orthonormal transform, so that
 energies are sums of squares of pixels (Parseval).
 
-Every function takes the images as one tensor on any device, works through it in batches where the autoencoder is, and
-returns its numbers in float64 on the CPU. None keeps a gradient.
+What the functions have in common: ``autoencoder`` is any; ``x`` are images ``(N, 3, H, W)`` in [-1, 1] on any device,
+and what is low-passed is not clamped to that range again; ``edges`` bound bands and ascend; ``radii`` are cutoffs in
+cycles per pixel of the image, infinite for the images as they are; ``batch_size`` images are worked on at a time, where
+the autoencoder is. Numbers are float64 on the CPU, and no gradient is kept. A ``ValueError`` refuses images of another
+shape or with NaN, edges or radii that are none, and a band without a frequency.
 
 Source: "Toward Diffusible High-Dimensional Latent Spaces: A Frequency Perspective" (2025), Sec. 3.
 """
@@ -16,8 +19,9 @@ Source: "Toward Diffusible High-Dimensional Latent Spaces: A Frequency Perspecti
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -36,54 +40,6 @@ WHOLE = math.sqrt(0.5)
 #: Bands in cycles per pixel; each holds frequencies of a latent of 8 x 8 and of larger ones.
 EDGES = (0.0, 0.15, 0.3, 0.45, WHOLE)
 _ROUNDING = 1e-12  # energy below this share of what it is the difference of is none
-
-
-@dataclass(frozen=True)
-class Parts:
-    """Images decoded from a part of the latent, ``(N, 3, H, W)`` each, not clamped.
-
-    Attributes:
-        low: From the frequencies within the radius, the mean among them.
-        high: From the frequencies beyond it, so without the mean of any channel.
-        whole: From the latent as it is.
-    """
-
-    low: Tensor
-    high: Tensor
-    whole: Tensor
-
-
-@dataclass(frozen=True)
-class CutoffResponse:
-    """Latent amplitude by band, when the encoder sees low-passed images.
-
-    Attributes:
-        radii: Cutoffs of the images (R), in cycles per pixel of the image; infinite: unfiltered.
-        edges: Of the latent's bands, in cycles per pixel of the latent, one more than there are bands.
-        amplitude: ``(R, bands)`` float64: mean absolute coefficient of the orthonormal 2-D transform over the band's
-            frequencies, the channels and the images.
-    """
-
-    radii: tuple[float, ...]
-    edges: tuple[float, ...]
-    amplitude: Tensor
-
-
-@dataclass(frozen=True)
-class BandDependence:
-    """PSNR of reconstructions against the images, in dB, after one band of the latent is gone.
-
-    Attributes:
-        edges: Of the latent's bands, in cycles per pixel of the latent.
-        psnr_without: ``(bands,)`` float64: the band set to zero.
-        psnr_noised: ``(bands,)`` float64: the band's phases replaced by those of white noise, its energy kept.
-        psnr_whole: Of the latent as it is.
-    """
-
-    edges: tuple[float, ...]
-    psnr_without: Tensor
-    psnr_noised: Tensor
-    psnr_whole: float
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -118,13 +74,25 @@ def _energies(x: Tensor, masks: Tensor) -> Tensor:
     return torch.einsum("bhw,hw->b", masks.double(), energy.double().cpu())
 
 
-def _batches(x: Tensor, batch_size: int) -> Iterator[tuple[int, Tensor]]:
-    for start in range(0, len(x), batch_size):
-        yield start, x[start : start + batch_size]
-
-
 # ---------------------------------------------------------------------------------------------------------------------
 # Finding 1: what the decoder makes of a part of the latent
+
+
+class Parts(NamedTuple):
+    """Images decoded from a part of the latent, ``(N, 3, H, W)`` each, not clamped."""
+
+    low: Tensor  # from the frequencies within the radius, the mean among them
+    high: Tensor  # from the frequencies beyond it, so without the mean of any channel
+    whole: Tensor  # from the latent as it is
+
+
+class BandDependence(NamedTuple):
+    """PSNR of reconstructions against the images, in dB, after one band of the latent is gone; float64."""
+
+    edges: tuple[float, ...]  # of the latent's bands, in cycles per pixel of the latent
+    psnr_without: Tensor  # (bands,): the band set to zero
+    psnr_noised: Tensor  # (bands,): the band's phases replaced by those of white noise, its energy kept
+    psnr_whole: float  # of the latent as it is
 
 
 @torch.no_grad()
@@ -159,19 +127,13 @@ def decoder_dependence(
     so that the decoder meets the usual energy with the wrong content.
 
     Args:
-        autoencoder: Any.
-        x: Images ``(N, 3, H, W)`` in [-1, 1].
-        edges: Of the bands, ascending, in cycles per pixel of the latent.
+        edges: Of the latent.
         generator_seed: Seed of the phases; those of an image depend on this and its index alone.
-        batch_size: Images at a time.
-
-    Raises:
-        ValueError: Images of another shape or with NaN, edges that do not ascend, a band without a frequency.
     """
     x, edges = check_images(x, batch_size), check_edges(edges)
     bands = len(edges) - 1
     without, noised, whole = (torch.zeros(n, dtype=torch.float64) for n in (bands, bands, 1))
-    for start, batch in _batches(x, batch_size):
+    for start, batch in zip(range(0, len(x), batch_size), x.split(batch_size), strict=True):
         z = encode_mean(autoencoder, batch)  # (n, C, h, w)
         masks = band_masks(*z.shape[-2:], edges, "latent").to(z.device)
         noise = np.stack(
@@ -201,25 +163,19 @@ def rgb_energy_by_band(x: Tensor, edges: Sequence[float], batch_size: int = 32) 
     are divided, so images of high contrast count for more. Without a window, the jumps between opposite borders of an
     image add some energy at high frequencies.
 
-    Args:
-        x: ``(N, 3, H, W)``; the scale does not matter.
-        edges: Of the bands, ascending, in cycles per pixel of the image.
-        batch_size: Images at a time.
-
     Returns:
         ``(bands,)`` float64, shares of the energy at all frequencies; they sum to 1 if the bands cover 0 to
         :math:`\sqrt{0.5}`.
 
     Raises:
-        ValueError: Images of another shape or with NaN, edges that do not ascend, a band without a frequency, or
-            images of one colour each.
+        ValueError: Images of one colour each, or as all here.
 
     Source: "Toward Diffusible High-Dimensional Latent Spaces" (2025), Finding 2.
     """
     x, edges = check_images(x, batch_size), check_edges(edges)
     masks = band_masks(*x.shape[-2:], edges, "images")
     inside, total, with_mean = torch.zeros(len(masks), dtype=torch.float64), 0.0, 0.0
-    for _, batch in _batches(x, batch_size):
+    for batch in x.split(batch_size):
         batch = working(batch)
         centred = batch - batch.mean((-2, -1), keepdim=True)
         inside += _energies(centred, masks)
@@ -232,6 +188,14 @@ def rgb_energy_by_band(x: Tensor, edges: Sequence[float], batch_size: int = 32) 
 
 # ---------------------------------------------------------------------------------------------------------------------
 # Finding 3: what the encoder does with a band of the image
+
+
+class CutoffResponse(NamedTuple):
+    """Latent amplitude by band, when the encoder sees low-passed images."""
+
+    radii: tuple[float, ...]  # cutoffs of the images (R), in cycles per pixel of the image; infinite: unfiltered
+    edges: tuple[float, ...]  # of the latent's bands, in cycles per pixel of the latent
+    amplitude: Tensor  # (R, bands) float64: mean of |F(z)| over the band's frequencies, the channels and the images
 
 
 @torch.no_grad()
@@ -252,19 +216,12 @@ def latent_amplitude_by_cutoff(
     :math:`\sigma\sqrt{\pi}/2 \approx 0.89\,\sigma` in every band.
 
     Args:
-        autoencoder: Any.
-        x: Images ``(N, 3, H, W)`` in [-1, 1]. What is low-passed is not clamped to that range again.
-        radii: Cutoffs in cycles per pixel of the image; infinite: the images as they are.
-        edges: Of the bands, ascending, in cycles per pixel of the latent.
+        radii: 0 or more.
+        edges: Of the latent.
         kind: Of mask, see :func:`diffusab_core.spectrum.radial.radial_mask`.
         order: Of the Butterworth mask.
-        batch_size: Images at a time.
         normalise: Divide the amplitudes by the standard deviation of the latents of unfiltered images (over images,
             channels and positions, about the mean of each channel), so that models can be compared.
-
-    Raises:
-        ValueError: Images of another shape or with NaN, edges that do not ascend, a band without a frequency, no
-            radius or a negative one.
 
     Source: "Toward Diffusible High-Dimensional Latent Spaces" (2025), Finding 3.
     """
@@ -273,7 +230,7 @@ def latent_amplitude_by_cutoff(
         raise ValueError(f"radii must be cutoffs of 0 or more in cycles per pixel, infinite for none, got {radii}")
     total = torch.zeros(len(radii), len(edges) - 1, dtype=torch.float64)
     moments, positions = 0.0, 0  # of the unfiltered latents, by channel: sums and sums of squares
-    for _, batch in _batches(x, batch_size):
+    for batch in x.split(batch_size):
         batch = autoencoder.place(batch)
         if normalise:
             z = encode_mean(autoencoder, batch).double().transpose(0, 1).flatten(1)  # (C, n h w)
@@ -311,17 +268,11 @@ def encoder_perturbation(
     as large as what was there, as when the band is gone.
 
     Args:
-        autoencoder: Any.
-        x: Images ``(N, 3, H, W)`` in [-1, 1].
-        edges: Of the RGB bands, ascending, in cycles per pixel of the image.
-        latent_edges: Of the latent bands, in cycles per pixel of the latent; ``None``: the same numbers.
-        batch_size: Images at a time.
+        edges: Of the images.
+        latent_edges: Of the latent; ``None``: the same numbers.
 
     Returns:
         ``(RGB bands, latent bands)`` float64; infinite or NaN where a latent band is exactly zero.
-
-    Raises:
-        ValueError: Images of another shape or with NaN, edges that do not ascend, a band without a frequency.
 
     Source: After the perturbations of "Toward Diffusible High-Dimensional Latent Spaces" (2025), Sec. 3.
     """
@@ -330,7 +281,7 @@ def encoder_perturbation(
     rgb_masks = band_masks(*x.shape[-2:], edges, "images")
     changed = torch.zeros(len(edges) - 1, len(latent_edges) - 1, dtype=torch.float64)
     energy = torch.zeros(len(latent_edges) - 1, dtype=torch.float64)
-    for _, batch in _batches(x, batch_size):
+    for batch in x.split(batch_size):
         batch = working(autoencoder.place(batch))
         z = encode_mean(autoencoder, batch)
         masks = band_masks(*z.shape[-2:], latent_edges, "latent")
@@ -362,18 +313,14 @@ def fed_energy(
     every band for white normalised latents.
 
     Args:
-        autoencoder: Any.
-        x: Images ``(N, 3, H, W)`` in [-1, 1]. What is low-passed is not clamped to that range again.
-        radii: Cutoffs in cycles per pixel of the image, above 0; infinite: the images as they are.
-        edges: Of the bands, ascending, in cycles per pixel of the latent. The zero frequency belongs to none.
-        batch_size: Images at a time.
+        radii: Above 0.
+        edges: Of the latent.
 
     Returns:
         ``(R, bands)`` float64.
 
     Raises:
-        ValueError: Images of another shape or with NaN, a radius that is not positive, edges that do not ascend, a
-            band without a frequency, or a channel that is constant.
+        ValueError: A channel is constant, or as all here.
     """
     x, edges, radii = check_images(x, batch_size), check_edges(edges), tuple(float(r) for r in radii)
     if not radii or not all(r > 0 for r in radii):
