@@ -10,7 +10,6 @@ from diffusab_core.metrics.networks import (
 )
 from diffusab_core.metrics.offline import offline_features
 from diffusab_core.metrics.pairs import (
-    CutCurve,
     cut_curve,
     lpips_per_image,
     psnr,
@@ -19,27 +18,17 @@ from diffusab_core.metrics.pairs import (
     ssim,
     ssim_per_image,
 )
-from diffusab_core.metrics.samples import (
-    Reference,
-    evaluate_samples,
-    load_reference,
-    reconstruction_frechet_distance,
-    reference,
-)
-from diffusab_core.metrics.sets import FeatureStatistics, frechet_distance, precision_recall
+from diffusab_core.metrics.samples import evaluate_samples, reconstruction_frechet_distance, reference
+from diffusab_core.metrics.sets import frechet_distance, precision_recall
 
 __all__ = [
-    "CutCurve",
-    "FeatureStatistics",
     "LPIPSDistance",
     "MissingWeightsError",
-    "Reference",
     "cut_curve",
     "dinov2_features",
     "evaluate_samples",
     "frechet_distance",
     "inception_features",
-    "load_reference",
     "lpips_distance",
     "lpips_per_image",
     "offline_features",

@@ -333,7 +333,7 @@ class I3DFeatures(Judge):
         """``(N, 3, T, H, W)`` in [-1, 1] to ``(N, 400)``.
 
         Clips are clamped, and each frame is resized so that its short side has 224 pixels (bilinear, not antialiased,
-        as in StyleGAN-V) and cropped to the centred square. The network is told to rescale and resize nothing.
+        as in StyleGAN-V) and cropped to the centred square.
 
         Raises:
             NetworkError: Not ``(N, 3, T, H, W)``, or fewer than 10 frames.
@@ -349,8 +349,8 @@ class I3DFeatures(Judge):
             frames = F.interpolate(frames, size=size, mode="bilinear", align_corners=False)
         top, left = (frames.shape[-2] - side) // 2, (frames.shape[-1] - side) // 2
         frames = frames[..., top : top + side, left : left + side]
-        square = frames.unflatten(0, (n, t)).transpose(1, 2).contiguous()  # (N, 3, T, 224, 224)
-        return self.network(square, rescale=False, resize=False, return_features=True)
+        clips = frames.unflatten(0, (n, t)).transpose(1, 2).contiguous()  # (N, 3, T, 224, 224)
+        return self.network(clips, rescale=False, resize=False, return_features=True)
 
 
 def video_features(weights: str | os.PathLike | None = None) -> I3DFeatures:

@@ -245,15 +245,14 @@ def reference(
     return made
 
 
-def _cached(path: Path, wanted: Mapping[str, Any], neighbours_up_to: int) -> Reference | None:
+def _cached(path: Path, wanted: dict[str, Any], neighbours_up_to: int) -> Reference | None:
     if not path.exists():
         return None
     found = load_reference(path)
-    there = {name: getattr(found, name) for name in wanted}
-    different = [differences(*(known | known.pop("identity") for known in (there, dict(wanted))))]
-    if len(found.neighbours) < min(neighbours_up_to, found.count):
-        different.append(f"neighbours {len(found.neighbours)} -> {neighbours_up_to}")
-    if different := "; ".join(filter(None, different)):
+    have, identity = len(found.neighbours), dict(found.identity)
+    there = vars(found) | {"neighbours": have} | identity
+    here = wanted | {"neighbours": max(have, min(neighbours_up_to, found.count))} | wanted["identity"]
+    if different := differences(there, here, sorted((here | identity).keys() - {"identity"})):
         raise SamplesError(f"{path} holds other reference statistics: {different}. Name another file, or remove it")
     return found
 

@@ -27,12 +27,13 @@ _BLOCK = 256
 # Fréchet distance
 
 
-def _gaussian(mu: Tensor | np.ndarray, cov: Tensor | np.ndarray, which: str) -> tuple[Tensor, Tensor]:
+def _factor(mu: Tensor | np.ndarray, cov: Tensor | np.ndarray, which: str) -> tuple[Tensor, Tensor]:
+    r"""The mean, and :math:`F`, ``(rank, D)``, so that :math:`F^\top F = \Sigma`: Cholesky's, or
+    :math:`\Lambda^{1/2} V^\top`."""
     mu, cov = (torch.as_tensor(part).detach().cpu().double() for part in (mu, cov))
     if mu.ndim == 0 and cov.ndim == 0:  # one feature; numpy.cov returns no axes for it
         mu, cov = mu[None], cov[None, None]
-    d = mu.numel()
-    if mu.ndim != 1 or d == 0 or cov.shape != (d, d):
+    if mu.ndim != 1 or not len(mu) or cov.shape != (len(mu), len(mu)):
         raise ValueError(
             f"{which} needs a mean (D,) and a covariance (D, D), got {tuple(mu.shape)} and {tuple(cov.shape)}"
         )
@@ -41,15 +42,10 @@ def _gaussian(mu: Tensor | np.ndarray, cov: Tensor | np.ndarray, which: str) -> 
     asymmetry = (cov - cov.T).abs().max().item()
     if asymmetry > _ROUNDING * cov.abs().max().item():
         raise ValueError(f"{which}: the covariance is not symmetric, entries differ by up to {asymmetry:g}")
-    return mu, cov
-
-
-def _factor(cov: Tensor, which: str) -> Tensor:
-    r""":math:`F`, ``(rank, D)``, so that :math:`F^\top F = \Sigma`: Cholesky's, or :math:`\Lambda^{1/2} V^\top`."""
     zero = len(cov) * torch.finfo(cov.dtype).eps  # relative; what is smaller is zero but for rounding
     lower, failed = torch.linalg.cholesky_ex(cov)
     if not failed and lower.diagonal().min() ** 2 > zero * cov.diagonal().max():
-        return lower.T  # full rank, in a tenth of the time of the eigenvectors
+        return mu, lower.T  # full rank, in a tenth of the time of the eigenvectors
     values, vectors = torch.linalg.eigh(cov)  # ascending
     largest, lowest = values.abs().max().item(), values[0].item()
     if lowest < -_ROUNDING * largest:
@@ -57,7 +53,7 @@ def _factor(cov: Tensor, which: str) -> Tensor:
     # Eigenvalues that are zero but for rounding (fewer images than features) would enter with their square root, which
     # is 1e8 times larger.
     kept = values > zero * largest
-    return values[kept].sqrt()[:, None] * vectors.T[kept]
+    return mu, values[kept].sqrt()[:, None] * vectors.T[kept]
 
 
 def frechet_distance(
@@ -75,20 +71,20 @@ def frechet_distance(
     Args:
         mu1: Mean ``(D,)``, tensor or array; for one feature a number will do.
         cov1: Covariance ``(D, D)``.
-        mu2: As ``mu1``.
-        cov2: As ``cov1``.
+        mu2: Of the other.
+        cov2: Of the other.
 
     Raises:
         ValueError: Shapes that do not fit, NaN or Inf, or a matrix that is not symmetric and positive semi-definite.
 
     Source: Dowson and Landau 1982; Heusel et al. 2017, Eq. 6.
     """
-    mu1, cov1 = _gaussian(mu1, cov1, "the first Gaussian")
-    mu2, cov2 = _gaussian(mu2, cov2, "the second Gaussian")
-    if mu1.shape != mu2.shape:
-        raise ValueError(f"the Gaussians have {len(mu1)} and {len(mu2)} features; use one network for both")
-    root = torch.linalg.svdvals(_factor(cov1, "the first Gaussian") @ _factor(cov2, "the second Gaussian").T).sum()
-    squared = (mu1 - mu2).square().sum() + cov1.trace() + cov2.trace() - 2 * root
+    m1, f1 = _factor(mu1, cov1, "the first Gaussian")
+    m2, f2 = _factor(mu2, cov2, "the second Gaussian")
+    if m1.shape != m2.shape:
+        raise ValueError(f"the Gaussians have {len(m1)} and {len(m2)} features; use one network for both")
+    traces = f1.square().sum() + f2.square().sum()
+    squared = (m1 - m2).square().sum() + traces - 2 * torch.linalg.svdvals(f1 @ f2.T).sum()
     return max(squared.item(), 0.0)  # below zero by rounding only
 
 

@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from diffusab_core.metrics import FeatureStatistics, frechet_distance, reconstruction_frechet_distance
+from diffusab_core.metrics import frechet_distance, reconstruction_frechet_distance
+from diffusab_core.metrics.sets import FeatureStatistics
 
 
 def gaussian(d, seed, samples=None):

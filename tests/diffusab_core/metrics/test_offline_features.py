@@ -15,9 +15,10 @@ from torchvision.transforms.functional import gaussian_blur
 from diffusab_core import autoencoders, data, experiments, metrics
 from diffusab_core.data.leaves import Leaves
 from diffusab_core.experiments import records
-from diffusab_core.metrics import FeatureStatistics, offline_features
+from diffusab_core.metrics import offline_features
 from diffusab_core.metrics.offline import LABELS, WEIGHTS
 from diffusab_core.metrics.samples import FEATURES
+from diffusab_core.metrics.sets import FeatureStatistics
 
 FOLDER, FILE = WEIGHTS.parent, WEIGHTS.name
 CHECKSUM = FILE + ".sha256"  # as sha256sum writes it

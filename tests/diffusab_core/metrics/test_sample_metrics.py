@@ -17,15 +17,14 @@ from torchvision.transforms.functional import gaussian_blur
 from diffusab_core.data import Photos
 from diffusab_core.data.pixels import stack
 from diffusab_core.metrics import (
-    FeatureStatistics,
     dinov2_features,
     frechet_distance,
     inception_features,
-    load_reference,
     offline_features,
     precision_recall,
 )
-from diffusab_core.metrics.samples import quantise
+from diffusab_core.metrics.samples import load_reference, quantise
+from diffusab_core.metrics.sets import FeatureStatistics
 
 
 def inception_score(probabilities, splits=10):
