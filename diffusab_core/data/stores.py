@@ -201,12 +201,7 @@ class StoredImages(Dataset):
     # What cannot be used
 
     def why_unusable(self, index: int, check: Check = "decode") -> str | None:
-        """Open an item, keep nothing of it, and say why it cannot be used, or ``None`` if it can.
-
-        Args:
-            index: Which item.
-            check: ``"decode"`` decodes it completely; ``"header"`` reads the size only.
-        """
+        """Open an item, keep nothing of it, and say why it cannot be used, or ``None`` if it can."""
         try:
             file = self.source.open(int(self._kept[index]))
             return self._say_if_too_small(*(read_size(file) if check == "header" else read_rgb(file).shape[:2]))
@@ -220,7 +215,8 @@ class StoredImages(Dataset):
 
     def _find_faults(self, check: Check, progress: bool, world: World | None) -> dict[int, str]:
         """Items that cannot be used, with the reason."""
-        from diffusab_core.training.world import from_main  # loads much that needs no images
+        if world is not None:
+            from diffusab_core.training.world import from_main  # loads what one process does not need
 
         main, faults = world is None or world.is_main, {}
         hide = not progress or len(self) <= 200 or not main
@@ -254,10 +250,11 @@ class StoredImages(Dataset):
         used = set(self.targets)
         for number, name in enumerate(self.classes if isinstance(self.source, Folder) else ()):
             if number not in used:
-                reason = next((f"{s.name}: {s.reason}" for s in self.skipped if s.name.startswith(f"{name}/")), None)
+                reasons = [f"{s.name}: {s.reason}" for s in self.skipped if s.name.startswith(f"{name}/")]
                 folder = self.source.root / name
-                link = "it is a link, and links to folders are not followed" if folder.is_symlink() else None
-                why = link or reason or "it holds no files"
+                if folder.is_symlink():
+                    reasons = ["it is a link, and links to folders are not followed"]
+                why = (reasons or ["it holds no files"])[0]
                 raise ImagesError(f"the class folder {folder} has no usable image ({why}); fill or remove it")
 
 

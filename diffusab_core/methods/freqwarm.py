@@ -193,11 +193,10 @@ def low_passed_cache(
         radius: In cycles per pixel.
         device: Where to encode.
         batch_size: Images encoded at a time.
-        world: Processes that all make this call, to share the encoding.
+        world: As above.
 
     Raises:
         LatentsError: The cache does not say all that is needed to make another like it.
-        ImagesError: As :func:`~diffusab_core.latents.extraction.extract`.
     """
     found = cache.identity
     names = ("images", "resolution", "crop", "samples", "flips", "labels", "seed", "precision", "dtype")
