@@ -13,26 +13,13 @@
 
 # %% [markdown]
 # (chap-autoregression)=
-# # Diffusion is spectral autoregression
+# # Is diffusion spectral autoregression?
 #
-# A language model writes a sentence word by word. A diffusion model seems to do nothing of the kind: it changes all
-# pixels at every step. Yet there is an order in what it does. Coarse layout appears first, fine texture last, and this
-# order is not built into the network; it is a consequence of two spectra, that of the data, which falls, and that of the
-# noise, which does not {cite}`rissanen2023generative,dieleman2024spectral`. This chapter makes the statement exact,
-# measures it on photographs and on latents, and shows what becomes of it when a latent's spectrum is flat.
+# **In short.** White noise drowns the fine frequencies of a photograph first, so a sampler meets its layout before its detail;
+# the flatter the spectrum, the less of this order is left. The order is a fact about energies and holds to the third decimal.
+# That a model *needs* it does not follow: models without it make images as good, and of all Gaussians white is the easiest.
 #
 # ```{measured-runtime}
-# ```
-#
-# ```{admonition} Learning goals
-# :class: goals
-#
-# After this chapter you can
-#
-# - write down the signal-to-noise ratio of one frequency of $x_t$ and say when that frequency appears;
-# - compute the order in which frequencies appear from a frequency profile alone;
-# - say why a flat spectrum leaves no order, and how an autoencoder's latent compares with photographs;
-# - tell what this picture explains and what it does not.
 # ```
 
 # %% tags=["parameters"]
@@ -45,30 +32,83 @@ block_size: int = 8
 record_path: str = ""  # where the run record goes; nowhere when empty
 
 # %% tags=["hide-input"]
-import plotly.graph_objects as go
 import torch
-from IPython.display import Markdown
 
-from diffusab_core import autoencoders, data, flow, spectrum
-from diffusab_book import figures
+from diffusab_book import chapters, figures, results
 from diffusab_book.explorers import spectra as explore
-from diffusab_core.experiments import records
+from diffusab_core import autoencoders, data, flow, spectrum
 
-run = records.start(
+run = chapters.start(
     "03_spectral_autoregression",
-    parameters={
-        "model": model,
-        "n_images": n_images,
-        "resolution": resolution,
-        "block_size": block_size,
-    },
-    seed=seed,
-    size=size,
+    globals(),
     data=f"{n_images} crops of {resolution}² from the held-out photographs (coffee, china)",
 )
 B = block_size
+ranks = spectrum.zigzag_order(B)
+
+
+def standardise(x):
+    """Zero mean and unit variance per channel, the scale on which x is diffused."""
+    return (x - x.mean((0, 2, 3), keepdim=True)) / x.std((0, 2, 3), keepdim=True)
+
+
+def energies(x):
+    """E_k in zigzag order: mean energy of each DCT coefficient of the standardised data."""
+    d = spectrum.block_dct(standardise(x), B).square().mean((0, 1, 2, 3)).flatten()
+    return d[ranks]
+
+
+# %% tags=["hide-input"]
+crops = data.Photos(resolution=resolution, split="test", seed=seed)
+rgb = data.stack(
+    crops, range(n_images)
+)  # (n, 3, resolution, resolution) in [-1, 1]
+autoencoder = autoencoders.load(model)
+with torch.no_grad():
+    batches = [autoencoder.encode(batch).mean for batch in rgb.split(32)]
+latents = torch.cat(batches)  # (n, C, h, w)
+small = data.resize_to(rgb, *latents.shape[-2:])  # (n, 3, h, w): RGB at latent size
+generator = torch.Generator().manual_seed(seed)
+white = torch.randn(n_images, 3, *latents.shape[-2:], generator=generator)
+signals = {
+    "RGB at latent size": small,
+    f"latents of {autoencoder.name}": latents,
+    "white data": white,
+}
+E = {name: energies(x) for name, x in signals.items()}
+crossover = {name: flow.crossover_time(e) for name, e in E.items()}
+figures.profiles(
+    crossover,
+    alt="Crossover time against zigzag rank. For photographs it falls from about 0.9 at rank zero to below 0.1; for the "
+    "latents it falls less; for white data it is one half everywhere.",
+    ylabel="crossover time t<sub>k</sub> (sampling runs downwards)",
+    log_y=False,
+)
 
 # %% [markdown]
+# The picture shows for each frequency the time at which signal and noise are level. A sampler comes from above: what it meets
+# first are the low frequencies of photographs.
+#
+# A language model writes a sentence word by word. A diffusion model seems to do nothing of the kind: it changes all
+# pixels at every step. Yet there is an order in what it does. Coarse layout appears first, fine texture last, and this
+# order is not built into the network; it is a consequence of two spectra, that of the data, which falls, and that of the
+# noise, which does not {cite}`rissanen2023generative`. "Diffusion is spectral autoregression", {cite:t}`dieleman2024spectral`
+# has called this; "not necessarily", {cite:t}`falck2025diffusion` has answered. This chapter makes the statement exact,
+# measures it on photographs and on latents, shows what becomes of it when a latent's spectrum is flat, and says which part of
+# it is open.
+#
+# ```{admonition} Learning goals
+# :class: goals
+#
+# After this chapter you can
+#
+# - write down the signal-to-noise ratio of one frequency of $x_t$ and say when that frequency appears;
+# - compute the order in which frequencies appear from a frequency profile alone;
+# - say why a flat spectrum leaves no order, why this alone does not make it hard to learn, and how an autoencoder's latent
+#   compares with photographs;
+# - tell what this picture explains and what it does not.
+# ```
+#
 # ## One frequency at a time
 #
 # This book uses **rectified flow**: data $x_0$ at $t=0$, white noise $\varepsilon\sim\mathcal N(0, I)$ at $t=1$, and the
@@ -76,7 +116,7 @@ B = block_size
 #
 # $$ x_t = (1-t)\,x_0 + t\,\varepsilon . $$ (eq-path)
 #
-# An orthonormal transform, such as the blockwise DCT of {ref}`chap-dct`, is linear, so {eq}`eq-path` holds for each
+# An orthonormal transform, such as the blockwise DCT of {numref}`chap-dct`, is linear, so {eq}`eq-path` holds for each
 # coefficient: $D_k(x_t) = (1-t)\,D_k(x_0) + t\,D_k(\varepsilon)$. It also maps white noise to white noise, so
 # $D_k(\varepsilon)$ has variance one *for every* $k$. The ratio of signal to noise energy at rank $k$ is therefore
 #
@@ -95,59 +135,23 @@ B = block_size
 # $\sum_k E_k = B^2$.
 
 # %%
-crops = data.Photos(resolution=resolution, split="test", seed=seed)
-rgb = data.stack(
-    crops, range(n_images)
-)  # (n, 3, resolution, resolution) in [-1, 1]
-autoencoder = autoencoders.load(model)
-with torch.no_grad():
-    latents = torch.cat(
-        [autoencoder.encode(batch).mean for batch in rgb.split(32)]
-    )  # (n, C, h, w)
-small = data.resize_to(rgb, *latents.shape[-2:])  # (n, 3, h, w): RGB at latent size
-
-
-def standardise(x):
-    """Zero mean and unit variance per channel, the scale on which x is diffused."""
-    return (x - x.mean((0, 2, 3), keepdim=True)) / x.std((0, 2, 3), keepdim=True)
-
-
-def energies(x):
-    """E_k in zigzag order: mean energy of each DCT coefficient of the standardised data."""
-    d = spectrum.block_dct(standardise(x), B).square().mean((0, 1, 2, 3)).flatten()
-    return d[spectrum.zigzag_order(B)]
-
-
-noise_like = torch.randn(
-    n_images, 3, *latents.shape[-2:], generator=torch.Generator().manual_seed(seed)
+results.show(
+    {
+        name: {
+            "sum": e.sum().item(),
+            "E₀": e[0].item(),
+            "mean of the upper half": e[B * B // 2 :].mean().item(),
+        }
+        for name, e in E.items()
+    },
+    {"sum": ".1f", "E₀": ".1f", "mean of the upper half": ".4f"},
+    index="signal",
 )
-signals = {
-    "RGB at latent size": small,
-    f"latents of {autoencoder.name}": latents,
-    "white data": noise_like,
-}
-E = {name: energies(x) for name, x in signals.items()}
-for name, e in E.items():
-    upper = e[B * B // 2 :].mean()
-    print(
-        f"{name:22s} sum {e.sum():5.1f}   E_0 {e[0]:5.1f}   upper half, mean {upper:.4f}"
-    )
 
 # %% [markdown]
 # ## The order of appearance
 #
-# Crossover times follow from the spectrum alone, {eq}`eq-crossover`.
-
-# %%
-crossover = {name: flow.crossover_time(e) for name, e in E.items()}
-figures.profiles(
-    crossover,
-    alt="Crossover time against zigzag rank. For photographs it falls from about "
-    "0.9 at rank zero to below 0.1; for the latents it falls less; for white data "
-    "it is one half everywhere.",
-    ylabel="crossover time t<sub>k</sub> (sampling runs downwards)",
-    log_y=False,
-)
+# Crossover times follow from the spectrum alone, {eq}`eq-crossover`; they are what the picture at the top shows.
 
 # %% tags=["hide-input"]
 rgb_t, latent_t, white_t = crossover.values()
@@ -158,22 +162,26 @@ run.metrics |= {
     "crossover_span_latent": latent_span,
     "crossover_span_white": white_span,
 }
-rows = "\n".join(
-    f"| {name} | {t[0]:.2f} | {t[B * B // 2 :].mean():.2f} | {t.min():.2f} | {t.max() - t.min():.2f} |"
-    for name, t in crossover.items()
-)
-Markdown(
-    f"**Measured here** ({n_images} held-out crops, one autoencoder):\n\n"
-    "| signal | mean of the block appears at t | upper half of the ranks, on "
-    "average | last | span |\n"
-    f"|---|---|---|---|---|\n{rows}"
+results.show(
+    {
+        name: {
+            "mean of the block appears at t": t[0].item(),
+            "upper half of the ranks, on average": t[B * B // 2 :].mean().item(),
+            "last": t.min().item(),
+            "span": span[name],
+        }
+        for name, t in crossover.items()
+    },
+    ".2f",
+    index="signal",
 )
 
 # %% [markdown]
 # For photographs the crossovers are spread over most of the time axis: when a frequency is being decided, the coarser
-# ones are already cleaner, the much coarser ones nearly clean, and the finer ones still mostly noise. The model predicts the next frequencies *given*
-# the coarser ones, which is what "autoregressive" means. For white data all crossovers coincide at $t = 1/2$: there is no
-# order, everything appears at once. A latent lies between the two, and the flatter its spectrum, the nearer to the second.
+# ones are already cleaner, the much coarser ones nearly clean, and the finer ones still mostly noise. The model predicts the
+# next frequencies *given* the coarser ones, which is what "autoregressive" means. For white data all crossovers coincide at
+# $t = 1/2$: there is no order, everything appears at once. A latent lies between the two, and the flatter its spectrum, the
+# nearer to the second.
 #
 # ```{admonition} In the paper
 # :class: paper
@@ -192,51 +200,72 @@ Markdown(
 
 # %%
 x0 = standardise(latents)
-generator = torch.Generator().manual_seed(seed + 1)
 d0 = spectrum.block_dct(x0, B)
-check = go.Figure()
-worst = 0.0
+generator = torch.Generator().manual_seed(seed + 1)
+curves, styles, worst = {}, {}, 0.0
 for i, t in enumerate((0.2, 0.5, 0.8)):
-    xt = flow.interpolate(x0, torch.randn(x0.shape, generator=generator), t)
-    dt = spectrum.block_dct(xt, B)
-    measured = (d0 * dt).mean((0, 1, 2, 3)).square() / (
-        d0.square().mean((0, 1, 2, 3)) * dt.square().mean((0, 1, 2, 3))
-    )
-    measured = measured.flatten()[spectrum.zigzag_order(B)]
+    noise = torch.randn(x0.shape, generator=generator)
+    dt = spectrum.block_dct(flow.interpolate(x0, noise, t), B)
+    signal, energy = d0.square().mean((0, 1, 2, 3)), dt.square().mean((0, 1, 2, 3))
+    measured = (d0 * dt).mean((0, 1, 2, 3)).square() / (signal * energy)
+    measured = measured.flatten()[ranks]
     snr = flow.frequency_snr(E[f"latents of {autoencoder.name}"], t)
     predicted = snr / (1 + snr)
     worst = max(worst, (measured - predicted).abs().max().item())
-    color = figures.PALETTE[i]
-    check.add_trace(
-        go.Scatter(
-            y=predicted.tolist(), name=f"t = {t}, formula", line={"color": color}
-        )
-    )
-    check.add_trace(
-        go.Scatter(
-            y=measured.tolist(),
-            name=f"t = {t}, measured",
-            mode="markers",
-            marker={"color": color, "size": 5, "symbol": i},
-        )
-    )
-check.update_xaxes(title="zigzag rank").update_yaxes(
-    title="share of signal in D<sub>k</sub>(x<sub>t</sub>)", range=[0, 1.02]
-)
-check.update_layout(height=380, margin_t=70)
-figures.described(
-    check,
-    "Share of signal in each coefficient against zigzag rank at three times. Dots "
-    "measured on noisy latents lie on the curves that the formula predicts.",
-)
+    curves |= {f"t = {t}, formula": predicted, f"t = {t}, measured": measured}
+    styles[f"t = {t}, formula"] = {"color": i, "dash": "solid"}
+    dots = {"color": i, "mode": "markers", "size": 5, "symbol": i}
+    styles[f"t = {t}, measured"] = dots
+run.metrics["largest_deviation_from_formula"] = worst
 
 # %% tags=["hide-input"]
-run.metrics["largest_deviation_from_formula"] = worst
-Markdown(
-    f"**Measured here.** The largest difference between formula and measurement over all ranks and times is {worst:.4f}."
-)
+figures.profiles(
+    curves,
+    styles=styles,
+    log_y=False,
+    ylabel="share of signal in D<sub>k</sub>(x<sub>t</sub>)",
+    alt="Share of signal in each coefficient against zigzag rank at three times. Dots measured on noisy latents lie on the "
+    "curves that the formula predicts.",
+).update_layout(margin_t=70)
 
 # %% [markdown]
+# The dots lie on the lines: over all ranks and times the largest difference is below one hundredth.
+#
+# ## Is the order needed?
+#
+# So the order is real. Does a diffusion model profit from it? Two arguments say that this does not follow.
+#
+# **The order can be taken away.** Give the noise the spectrum of the data: let $D_k(\varepsilon)$ have the variance $E_k$. Then
+# $E_k$ drops out of {eq}`eq-snr`, every frequency has the same signal-to-noise ratio at all times, and all crossovers coincide.
+# Divide each coefficient by $\sqrt{E_k}$, and you see that this is white data under white noise, by another name.
+#
+# ```{admonition} In another paper
+# :class: paper
+#
+# {cite:t}`falck2025fourier` train image models with such noise (and models with the usual one). They find that the usual noise,
+# which takes high frequencies first and fast, breaks an assumption of the reverse process there and costs quality at high
+# frequencies. With all frequencies noised at the same rate, samples are better where high frequencies are what matters, and on
+# par on the standard image benchmarks. So an order from coarse to fine is not what makes diffusion work on images. They report,
+# too, that with the order turned upside down their training did not succeed, and that this proves nothing in general.
+# ```
+#
+# **White is the easiest Gaussian.** For Gaussian data the best velocity is known; frequency by frequency it is a number times
+# the coefficient ({eq}`eq-rf-gauss` with $\sigma^2 = E_k$, in the mean-free case),
+#
+# $$
+# D_k(v) = \frac{t - (1-t)\,E_k}{(1-t)^2 E_k + t^2}\; D_k(x_t) .
+# $$ (eq-gain-of-rank)
+#
+# For a falling spectrum these numbers differ, and a network has to look at neighbours to tell frequencies apart. For white
+# data they are all the same: the best velocity is one scalar for all frequencies, with nothing to mix and nothing to learn but
+# a function of time. The least loss does not show it; it is *highest* for white data ({numref}`chap-latent-diffusion`).
+#
+# How does that go together with "a flat spectrum leaves no order"? **For Gaussian latents white is the easiest, order or not; a
+# flat spectrum can only hurt where the data are not Gaussian, and it hurts only where the decoder needs what is there.** A
+# channel that holds nothing but white noise asks for one more function of time, and a decoder that ignores it forgives every
+# error in it. Detail that matters in the picture, spread evenly over all frequencies, is another case, and how much harder it
+# makes learning has to be measured.
+#
 # ## Watching it happen
 #
 # Move $t$ from 1 towards 0, as a sampler does. On the left the photograph at latent size with noise, as a pixel-space
@@ -245,12 +274,8 @@ Markdown(
 
 # %%
 explorer_image = data.photo("coffee")[:, 96:288, 192:384]  # (3, 192, 192)
-explore.noise_explorer(
-    explorer_image,
-    autoencoder,
-    {name: e.tolist() for name, e in E.items()},
-    seed=seed,
-)
+lists = {name: e.tolist() for name, e in E.items()}
+explore.noise_explorer(explorer_image, autoencoder, lists, seed=seed)
 
 # %% [markdown]
 # Three warnings. A latent has 16 channels where RGB has three, and the decoder averages over them and over neighbours, so
@@ -258,67 +283,63 @@ explore.noise_explorer(
 # pixel: the curves compare frequencies of one channel, not pictures. The decoder was never trained on noisy latents, so the right picture shows what the noise does *through the
 # decoder*, not what a sampler would show at that time, which is the decoded estimate of the clean latent. And what the
 # curves know is second-order statistics only: two data sets with the same $E_k$ can be easy and hard to
-# model. The spectrum is a diagnosis, not a proof; whether repairing it makes a diffusion model better has to be measured
-# with a diffusion model.
+# model. The spectrum is a description, not a proof; whether changing it makes a diffusion model better has to be measured
+# with a diffusion model ({numref}`chap-pays`).
 #
-# ## How steep is steep enough?
+# ## How steep?
 #
 # If $E_k \propto f_k^{-\beta}$ for a spatial frequency $f$, then in the limit $E_k\ll 1$ the crossover time
 # $t_k \approx \sqrt{E_k} \propto f_k^{-\beta/2}$: doubling the frequency divides the time of appearance by $2^{\beta/2}$, which
 # is two for natural images with the textbook $\beta\approx 2$ and one, no order at all, for white data. Where $E_k$ is not small
 # the crossovers lie closer together than that. Both can be measured.
 
-# %%
-slopes = {
-    name: spectrum.spectral_exponent(standardise(x)) for name, x in signals.items()
-}
-fits = go.Figure()
-for i, (name, x) in enumerate(signals.items()):
+# %% tags=["hide-input"]
+slopes, fits = {}, {}
+for name, x in signals.items():
+    slopes[name] = spectrum.spectral_exponent(standardise(x))
     frequency, power = spectrum.radial_profile(standardise(x))
-    line = {"color": figures.PALETTE[i], "dash": figures.DASHES[i]}
-    label = f"{name}: β = {slopes[name]:.2f}"
-    fits.add_trace(
-        go.Scatter(x=frequency.tolist(), y=power.tolist(), name=label, line=line)
-    )
-fits.update_xaxes(
-    title="spatial frequency, cycles per latent pixel", **figures.DECADES
-)
-fits.update_yaxes(title="power", **figures.DECADES)
-fits.update_layout(height=380)
-figures.described(
+    fits[f"{name}: β = {slopes[name]:.2f}"] = (frequency, power)
+figures.lines(
     fits,
-    "Radially averaged power against spatial frequency on logarithmic axes with "
-    "fitted exponents: photographs fall most steeply, latents less, white data is "
-    "level.",
+    log_x=True,
+    log_y=True,
+    height=380,
+    xlabel="spatial frequency, cycles per latent pixel",
+    ylabel="power",
+    alt="Radially averaged power against spatial frequency on logarithmic axes with fitted exponents: photographs fall most "
+    "steeply, latents less, white data is level.",
 )
 
 # %% tags=["hide-input"]
-rank_of = {int(k): rank for rank, k in enumerate(spectrum.zigzag_order(B))}
-doubling = {}  # t at v over t at 2v, for v = 1, 2, 3, averaged over rows and columns
-for name, t in crossover.items():
-    pairs = [
-        (rank_of[v * s], rank_of[2 * v * s]) for v in (1, 2, 3) for s in (1, B)
-    ]
-    doubling[name] = sum((t[a] / t[b]).item() for a, b in pairs) / len(pairs)
+rank_of = {int(k): rank for rank, k in enumerate(ranks)}
+pairs = [(rank_of[v * s], rank_of[2 * v * s]) for v in (1, 2, 3) for s in (1, B)]
+doubling = {  # t at v over t at 2v, for v = 1, 2, 3, averaged over rows and columns
+    name: sum((t[a] / t[b]).item() for a, b in pairs) / len(pairs)
+    for name, t in crossover.items()
+}
 for name, key in zip(signals, ("rgb", "latent", "white"), strict=True):
     run.metrics |= {
         f"power_exponent_{key}": slopes[name],
         f"crossover_ratio_per_octave_{key}": doubling[name],
     }
-rows = "\n".join(
-    f"| {name} | {slopes[name]:.2f} | {2 ** (slopes[name] / 2):.2f} | {doubling[name]:.2f} |"
-    for name in signals
-)
-Markdown(
-    "**Measured here.** β is fitted with a Hann window up to 0.35 cycles per pixel; the last column averages $t_k$ at "
-    "frequency $v$ over $t_k$ at $2v$, for $v = 1, 2, 3$, along rows and columns.\n\n"
-    "| signal | β | limit $2^{β/2}$ | measured ratio per doubling |\n|---|---|---|---|\n"
-    + rows
+results.show(
+    {
+        name: {
+            "β": slopes[name],
+            "limit 2^(β/2)": 2 ** (slopes[name] / 2),
+            "measured ratio per doubling": doubling[name],
+        }
+        for name in signals
+    },
+    ".2f",
+    index="signal",
 )
 
 # %% [markdown]
-# The two held-out photographs, reduced with a filter that smooths, fall more steeply than the textbook's exponent. For the
-# latents the limit is never reached: even their finest frequencies are not small against the noise.
+# **Measured here.** β is fitted with a Hann window up to 0.35 cycles per pixel; the last column averages $t_k$ at frequency $v$
+# over $t_k$ at $2v$, for $v = 1, 2, 3$, along rows and columns. The two held-out photographs, reduced with a filter that
+# smooths, fall more steeply than the textbook's exponent. For the latents the limit is never reached: even their finest
+# frequencies are not small against the noise.
 #
 # ## Exercises
 #
@@ -327,7 +348,7 @@ Markdown(
 #
 # The time shift $t' = \frac{s\,t}{(1-t) + s\,t}$ (Eq. 3 of {cite:t}`skorokhodov2025improving`, in the direction of this
 # book's time) moves the sampler's steps. Show that it changes $\mathrm{SNR}_k$ as if all $E_k$ were divided by one number, and
-# find the number. Can a shift repair a flat spectrum?
+# find the number. Can a shift give a flat spectrum an order?
 # ```
 #
 # ````{solution} ex-shift
@@ -394,36 +415,49 @@ Markdown(
 #
 # From rank 1 on the spectrum becomes nearly flat: neighbours no longer resemble each other. Only $E_0$ stays large, since a
 # permutation keeps each image's channel means and every block of shuffled positions has about that mean. No information is lost, the decoder composed
-# with the inverse permutation reconstructs as before, and yet a denoiser with local or coarse-to-fine habits now faces a
-# harder problem. Reconstruction quality and diffusability are different things.
+# with the inverse permutation reconstructs as before, and yet a denoiser that counts on neighbours now faces a harder
+# problem ({numref}`chap-latent-diffusion` has tried it). Reconstruction quality and diffusability are different things.
 # ````
 #
+# ## What this chapter claims
+#
+# Each assertion guards the sentence that it quotes. If one fails, the sentence has to be rewritten.
+
+# %%
+# "the flatter the spectrum, the less of this order is left"; "A latent lies between the two"
+assert rgb_span > latent_span > white_span
+# "For photographs the crossovers are spread over most of the time axis"; "white data ... at t = 1/2"
+assert rgb_span > 0.7
+assert (white_t - 0.5).abs().max() < 0.05
+# "holds to the third decimal"; "the largest difference is below one hundredth"
+assert worst < (0.01 if size != "smoke" else 0.1)
+# "the best velocity is one scalar for all frequencies", here 2t - 1 over V(t)
+xt = flow.interpolate(white, torch.randn(white.shape), 0.3)
+velocity = flow.gaussian_velocity(xt, 0.3, 0.0, 1.0)
+assert torch.allclose(velocity, xt * (2 * 0.3 - 1) / (0.7**2 + 0.3**2), atol=1e-5)
+# "it is highest for white data": the least loss, at the same total energy
+least = {name: flow.least_loss(e, 0.5).mean().item() for name, e in E.items()}
+assert max(least, key=least.get) == "white data"
+# "fall more steeply than the textbook's exponent"; "the limit is never reached"
+rgb_slope, latent_slope, _ = slopes.values()
+assert rgb_slope > 2
+assert list(doubling.values())[1] < 2 ** (latent_slope / 2) - 0.2
+
+# %% [markdown]
 # ## Check yourself
 
 # %% tags=["checkpoint"]
 known = torch.tensor([9.0, 1.0, 1 / 9])
-print(
-    "crossover times of E = 9, 1, 1/9:   ",
-    [round(t, 4) for t in flow.crossover_time(known).tolist()],
-)
-print(
-    "their signal-to-noise at t = 1/4:   ",
-    [round(v, 4) for v in flow.frequency_snr(known, 0.25).tolist()],
-)
-print(
-    "unit variance, energy of a block:   ",
-    [round(e.sum().item()) for e in E.values()],
-)
+times = [round(t, 4) for t in flow.crossover_time(known).tolist()]
+ratios = [round(v, 4) for v in flow.frequency_snr(known, 0.25).tolist()]
+block = [round(e.sum().item()) for e in E.values()]
+print("crossover times of E = 9, 1, 1/9:   ", times)
+print("their signal-to-noise at t = 1/4:   ", ratios)
+print("unit variance, energy of a block:   ", block)
 print("white data appears at once:         ", white_span < 0.1)
 print("photographs span half the time axis:", rgb_span > 0.5)
 print("span, RGB > latents > white:        ", rgb_span > latent_span > white_span)
 print("formula and measurement agree:      ", worst < 0.1)
 
 # %% tags=["hide-input"]
-record = run.finish()
-if record_path:
-    record.write(record_path)
-Markdown(
-    f"Run `{record.identity}`: size `{record.size}`, seed {record.seed}, {record.device}, torch {record.versions['torch']}, "
-    f"{record.wall_time_s:.0f} s."
-)
+chapters.finish(run)
