@@ -15,24 +15,11 @@
 # (chap-latent-diffusion)=
 # # Latent diffusion from nothing
 #
-# Most pictures that a machine paints today are made in two steps {cite}`rombach2022high`. An **autoencoder** turns
-# images into smaller arrays of numbers, called latents, and back. A **diffusion model** then learns to make new
-# latents, and the decoder turns them into pictures. This chapter builds both steps small enough to watch, and ends with
-# the question that the rest of the book is about: what makes a latent good *for the second step*?
+# **In short.** Latent diffusion is two networks, an autoencoder and a model of its latents, and both can be small enough to
+# train while you watch. Shuffle the positions of the latents: compression and reconstruction stay as they are, bit by bit,
+# and the same training ends in confetti. What has changed is **diffusability**, the subject of this book.
 #
 # ```{measured-runtime}
-# ```
-#
-# ```{admonition} Learning goals
-# :class: goals
-#
-# After this chapter you can
-#
-# - say what an autoencoder keeps, what it costs and how well it gives an image back, as three numbers;
-# - write down the path, the target and the training loop of a rectified flow, and say what its network learns;
-# - sample from it with Euler's method and say what more steps buy;
-# - explain why a training loss says nothing about which of two latent spaces is better;
-# - tell reconstruction, compression and diffusability apart by an experiment that holds the first two fixed.
 # ```
 
 # %% tags=["parameters"]
@@ -51,37 +38,79 @@ record_path: str = ""  # where to write the run record; nowhere when empty
 # %% tags=["hide-input"]
 import math
 
-import plotly.graph_objects as go
+import pandas as pd
 import torch
 import torch.nn.functional as F
-from IPython.display import Markdown
 from torch import nn
 from torch.optim.lr_scheduler import OneCycleLR
 
-from diffusab_core import autoencoders, data, flow, metrics, spectrum
-from diffusab_book import figures, results
+from diffusab_book import chapters, figures, results
 from diffusab_book.explorers import flow as explore_flow
-from diffusab_core.experiments import records
+from diffusab_core import autoencoders, data, flow, metrics, spectrum
 
 resolution = 32  # crops that are modelled; at f4 their latents are 8 × 8
-run = records.start(
+run = chapters.start(
     "01_latent_diffusion",
-    parameters={
-        "model": model,
-        "n_crops": n_crops,
-        "n_unseen": n_unseen,
-        "toy_steps": toy_steps,
-        "latent_steps": latent_steps,
-        "arm_steps": arm_steps,
-        "n_seeds": n_seeds,
-        "n_samples": n_samples,
-    },
-    seed=seed,
-    size=size,
+    globals(),
     data=f"{n_crops} + {n_unseen} crops of {resolution}² from the training photographs; 64 held-out crops of 64²",
+)
+autoencoder = autoencoders.load(model)
+f, C = autoencoder.compression, autoencoder.latent_channels
+
+
+def shuffle(z, order):
+    """The positions of latents (N, C, h, w) in another order, the same for all."""
+    return z.flatten(2)[..., order].unflatten(2, z.shape[2:])
+
+
+# %% tags=["hide-input"]
+photo = data.photo("coffee")[None, :, 96:288, 192:384]  # (1, 3, 192, 192), held out
+with torch.no_grad():
+    z = autoencoder.encode(photo).mean  # (1, C, 48, 48)
+    order = torch.randperm(
+        z[0, 0].numel(), generator=torch.Generator().manual_seed(0)
+    )
+    apart = shuffle(z, order)
+    put_back = autoencoder.decode(shuffle(apart, order.argsort()))
+
+
+def three_channels(z):
+    """The three channels that vary most, as red, green and blue."""
+    most = z[0].var((1, 2)).argsort(descending=True)[:3]
+    colours = z[0, most] / z[0, most].std((1, 2), keepdim=True) / 2
+    return colours.repeat_interleave(f, 1).repeat_interleave(f, 2)
+
+
+figures.images(
+    [photo[0], three_channels(z), three_channels(apart), put_back[0]],
+    ["photograph", "its latent", "shuffled", "decoded from either"],
+    alt="A photograph of a cup; three channels of its latent, in which the cup can be seen; the same numbers with their "
+    "positions shuffled, which look like noise; and the picture that is decoded from either latent, which shows the cup.",
+    height=230,
 )
 
 # %% [markdown]
+# A photograph, and three of the sixteen channels of its latent in false colours. Beside it the same numbers with their positions
+# shuffled. Whoever knows the permutation undoes it before decoding, so both latents give back the same picture, on the right.
+# Which of the two would you rather learn to make?
+#
+# Most pictures that a machine paints today are made in two steps {cite}`rombach2022high`. An **autoencoder** turns
+# images into smaller arrays of numbers, called latents, and back. A **diffusion model** then learns to make new
+# latents, and the decoder turns them into pictures. This chapter builds both steps small enough to watch, and ends with
+# the question that the rest of the book is about: what makes a latent good *for the second step*?
+#
+# ```{admonition} Learning goals
+# :class: goals
+#
+# After this chapter you can
+#
+# - say what an autoencoder keeps, what it costs and how well it gives an image back, as three numbers;
+# - write down the path, the target and the training loop of a rectified flow, and say what its network learns;
+# - sample from it with Euler's method and say what more steps buy;
+# - explain why a training loss says nothing about which of two latent spaces is better;
+# - tell reconstruction, compression and diffusability apart by an experiment that holds the first two fixed.
+# ```
+
 # ## An autoencoder is two functions
 #
 # An encoder maps an image $x$ of $3 \times H \times W$ numbers to a latent $z = \mathrm{Enc}(x)$ of
@@ -97,8 +126,6 @@ run = records.start(
 crops = data.Photos(resolution, split="train", seed=seed, length=n_crops + n_unseen)
 images = data.stack(crops, range(n_crops))  # (n, 3, 32, 32) in [-1, 1]
 unseen = data.stack(crops, range(n_crops, n_crops + n_unseen))
-autoencoder = autoencoders.load(model)
-f, C = autoencoder.compression, autoencoder.latent_channels
 
 
 def patches(x):
@@ -112,16 +139,15 @@ axes = torch.linalg.eigh(columns.T.cov()).eigenvectors.flip(1)  # most varied fi
 directions = axes[:, :C].T  # (C, 3f²)
 
 
+# %%
 def linear_encode(x):
     height, width = x.shape[2] // f, x.shape[3] // f
     return (directions @ (patches(x) - centre)).unflatten(2, (height, width))
 
 
 def linear_decode(z):
-    height, width = z.shape[2] * f, z.shape[3] * f
-    return F.fold(
-        directions.T @ z.flatten(2) + centre, (height, width), f, stride=f
-    )
+    size = (z.shape[2] * f, z.shape[3] * f)
+    return F.fold(directions.T @ z.flatten(2) + centre, size, f, stride=f)
 
 
 @torch.no_grad()
@@ -155,25 +181,29 @@ figures.images(
 
 # %% tags=["hide-input"]
 decibel = {name: metrics.psnr(x, held_out).item() for name, x in rebuilt.items()}
-numbers = {
-    "image": images[0].numel(),
-    "latent": math.prod(autoencoder.latent_shape(resolution, resolution)),
-}
+latent_shape = autoencoder.latent_shape(resolution, resolution)
+numbers = {"image": images[0].numel(), "latent": math.prod(latent_shape)}
 run.metrics |= {
     "psnr_db_linear": decibel["linear"],
     "psnr_db_autoencoder": decibel[autoencoder.name],
 }
-rows = "\n".join(
-    f"| {name} | {numbers['image']} | {numbers['latent']} | {numbers['image'] / numbers['latent']:.3g} × | {v:.1f} dB |"
-    for name, v in decibel.items()
-)
-Markdown(
-    f"**Measured here.** Numbers in a crop of {resolution} × {resolution} and in its latent, and the reconstruction of "
-    f"{len(held_out)} held-out crops of 64 × 64:\n\n| autoencoder | numbers in | numbers kept | compression | PSNR |\n"
-    f"|---|---|---|---|---|\n{rows}"
+results.show(
+    {
+        name: {
+            "numbers in": numbers["image"],
+            "numbers kept": numbers["latent"],
+            "compression": f"{numbers['image'] / numbers['latent']:.3g} ×",
+            "PSNR, dB": db,
+        }
+        for name, db in decibel.items()
+    },
+    ".1f",
+    index="autoencoder",
 )
 
 # %% [markdown]
+# **Measured here**: numbers in a crop of 32 × 32 pixels and in its latent, and the reconstruction of held-out crops of 64 × 64.
+#
 # **Compression** is a count, **reconstruction** a distance, here the peak signal-to-noise ratio
 # $-10\log_{10}\operatorname{mean}(x-\hat x)^2$ of images in $[0, 1]$. Do not be surprised if the linear autoencoder
 # wins. At so mild a compression a linear map is hard to beat, and the network has seen five photographs. What networks
@@ -282,6 +312,7 @@ def spiral(n, generator):
     return curve + 0.04 * torch.randn(n, 2, generator=generator)
 
 
+# %%
 generator = torch.Generator().manual_seed(seed)
 points = spiral(4096, generator)
 torch.manual_seed(seed)
@@ -300,23 +331,21 @@ explore_flow.flow_explorer(toy, points[:400], toy_noise[:150])
 
 # %% tags=["hide-input"]
 def miss(samples):
-    """How far samples are from the data and the data from samples: the mean distance to the nearest, both ways."""
+    """The mean distance to the nearest, from samples to data and from data to samples."""
     apart = torch.cdist(samples, points)
     return (apart.min(1).values.mean() + apart.min(0).values.mean()).item() / 2
 
 
-fresh = miss(spiral(1000, generator))
 missed = {k: miss(flow.sample(toy, toy_noise, k)) for k in (1, 2, 4, 8, 16, 64)}
 run.metrics |= {f"toy_distance_{k}_steps": v for k, v in missed.items()}
-head, rule = "".join(f" {k} |" for k in missed), "---|" * len(missed)
-values = "".join(f" {v:.3f} |" for v in missed.values())
-Markdown(
-    "**Measured here.** Mean distance from each of 1 000 samples to the nearest data point and from each data point to "
-    f"the nearest sample, averaged (fresh points of the spiral: {fresh:.3f}, noise: {miss(toy_noise):.3f}):\n\n"
-    f"| Euler steps |{head}\n|---|{rule}\n| distance |{values}"
-)
+by_steps = {f"{k}": v for k, v in missed.items()}
+fresh = {"fresh points": miss(spiral(1000, generator)), "noise": miss(toy_noise)}
+results.show({"distance": by_steps | fresh}, ".3f", index="Euler steps")
 
 # %% [markdown]
+# **Measured here**: the mean distance from each of 1 000 samples to the nearest data point and from each data point to the
+# nearest sample, averaged; on the right the same for as many fresh points of the spiral, and for noise.
+#
 # ### A check where everything is known
 #
 # For Gaussian data, $x_0 \sim \mathcal N(m, \sigma^2)$ in each dimension, the conditional mean can be computed, because
@@ -360,41 +389,28 @@ for t in times:
     total += exact.square().mean().item()
     measured.append((guess - flow.target(x0, noise)).square().mean().item())
     floor.append((sigma**2 / ((1 - t) ** 2 * sigma**2 + t**2)).mean().item())
-off = wrong / total
+off = run.metrics["gaussian_velocity_error"] = wrong / total
 
 # %% tags=["hide-input"]
-gaussian_check = go.Figure(
-    [
-        go.Scatter(
-            x=times.tolist(),
-            y=floor,
-            name="smallest possible, σ²/V",
-            line={"color": figures.BLUE},
-        ),
-        go.Scatter(
-            x=times.tolist(),
-            y=measured,
-            name="trained network",
-            mode="markers",
-            marker={"color": figures.ORANGE},
-        ),
-    ]
-)
-gaussian_check.update_xaxes(title="time t").update_yaxes(
-    title="loss per dimension", rangemode="tozero"
-)
-gaussian_check.update_layout(height=340)
-figures.described(
-    gaussian_check,
-    "Loss against time for Gaussian data. The dots of the trained network scatter closely about the curve of the smallest "
+figures.lines(
+    {"smallest possible, σ²/V": floor, "trained network": measured},
+    x=times,
+    styles={"trained network": {"mode": "markers"}},
+    xlabel="time t",
+    ylabel="loss per dimension",
+    height=340,
+    alt="Loss against time for Gaussian data. The dots of the trained network scatter closely about the curve of the smallest "
     "possible loss, which has a maximum between the two ends and is nowhere zero.",
-)
+).update_yaxes(rangemode="tozero")
 
 # %% tags=["hide-input"]
-run.metrics["gaussian_velocity_error"] = off
-Markdown(
-    f"**Measured here.** The learned velocity differs from the exact one by {100 * off:.1f}% of its energy, averaged over "
-    f"time. The mean loss is {sum(measured) / len(measured):.3f}, the smallest possible {sum(floor) / len(floor):.3f}."
+average, least = sum(measured) / len(measured), sum(floor) / len(floor)
+results.show(
+    {
+        "error of the learned velocity, % of its energy": f"{100 * off:.1f}",
+        "mean loss": f"{average:.3f}",
+        "the smallest possible": f"{least:.3f}",
+    }
 )
 
 # %% [markdown]
@@ -414,7 +430,16 @@ Markdown(
 # features, and a learned bias for each position. It need not begin at zero: for data that were white noise of unit
 # variance, {eq}`eq-rf-gauss` is the exact answer, so the network adds its own output, zero at first, to that. Before
 # training it generates white noise; what it learns is how latents differ from white noise. (What large models use here,
-# a transformer, comes in a later chapter.)
+# a transformer, comes in {numref}`chap-denoiser`.)
+
+
+# %%
+def residual(width):
+    """Two convolutions, to be added to what goes in."""
+    first, second = (nn.Conv2d(width, width, 3, padding=1) for _ in range(2))
+    return nn.Sequential(
+        nn.GroupNorm(8, width), nn.SiLU(), first, nn.SiLU(), second
+    )
 
 
 # %%
@@ -426,13 +451,7 @@ class Denoiser(nn.Module):
         self.enter = nn.Conv2d(channels, width, 3, padding=1)
         self.place = nn.Parameter(0.02 * torch.randn(1, width, side, side))
         self.time = nn.ModuleList(nn.Linear(10, width) for _ in range(blocks))
-        self.blocks = nn.ModuleList(
-            nn.Sequential(
-                nn.GroupNorm(8, width), nn.SiLU(), nn.Conv2d(width, width, 3, padding=1),
-                nn.SiLU(), nn.Conv2d(width, width, 3, padding=1),
-            )
-            for _ in range(blocks)
-        )  # fmt: skip
+        self.blocks = nn.ModuleList(residual(width) for _ in range(blocks))
         self.leave = nn.Conv2d(width, channels, 3, padding=1)
         nn.init.zeros_(self.leave.weight)
         nn.init.zeros_(self.leave.bias)
@@ -444,6 +463,7 @@ class Denoiser(nn.Module):
         return flow.gaussian_velocity(x, t, 0.0, 1.0) + self.leave(h)
 
 
+# %%
 def standardiser(z):
     """Maps to zero mean and unit variance per channel, and back."""
     shift, scale = z.mean((0, 2, 3), keepdim=True), z.std((0, 2, 3), keepdim=True)
@@ -464,11 +484,9 @@ print(f"{n_parameters} parameters, {latent_steps} steps of 64 latents")
 generator = torch.Generator().manual_seed(seed)
 noise = torch.randn(36, C, side, side, generator=generator)
 samples = decode(from_unit(flow.sample(denoiser, noise, 32)))
+shown = (unseen[:36], decode(encode(unseen[:36])), samples)
 figures.images(
-    [
-        explore_flow.mosaic(x, 6)
-        for x in (unseen[:36], decode(encode(unseen[:36])), samples)
-    ],
+    [explore_flow.mosaic(x, 6) for x in shown],
     ["crops", "encoded and decoded", "samples"],
     alt="Three mosaics of 36 small pictures: crops of photographs, the same encoded and decoded, and samples of the small "
     "latent diffusion model, which have colours and smooth patches like the crops but hardly any objects.",
@@ -482,7 +500,7 @@ figures.images(
 # Move time from 1 to 0. On the right is the model's estimate of the clean latent, $\hat x_0 = x_t - t\,v(x_t,t)$, which
 # for the exact velocity is $\mathbb E[x_0\mid x_t]$: first the mean of everything, the same for all samples, then
 # layout, then detail. (Where the first estimates differ from one another, the network is not yet exact.) Why the order
-# is this one is the subject of {ref}`chap-autoregression`.
+# is this one is the subject of {numref}`chap-autoregression`.
 
 # %%
 explore_flow.sampling_explorer(denoiser, lambda z: decode(from_unit(z)), noise[:16])
@@ -517,22 +535,12 @@ explore_flow.sampling_explorer(denoiser, lambda z: decode(from_unit(z)), noise[:
 #   $\lVert \mu_1-\mu_2\rVert^2 + \operatorname{tr}\bigl(\Sigma_1+\Sigma_2-2(\Sigma_1\Sigma_2)^{1/2}\bigr)$,
 #   which is FID with the thumbnail in the place of a network;
 # - **texture**: how far, in powers of ten, the energies of the samples' $8\times 8$ DCT coefficients are from those of
-#   the reconstructions, on average over all ranks but the first (the DCT is the subject of {ref}`chap-dct`).
+#   the reconstructions, on average over all ranks but the first (the DCT is the subject of {numref}`chap-dct`).
 
 
 # %%
-def frechet(x, y):
-    """Fréchet distance between Gaussians fitted to two sets of vectors, (N, D) and (M, D)."""
-    x, y = x.double(), y.double()
-    values, vectors = torch.linalg.eigh(x.T.cov())
-    root = vectors * values.clamp_min(0).sqrt() @ vectors.T
-    cross = torch.linalg.eigvalsh(root @ y.T.cov() @ root).clamp_min(0).sqrt().sum()
-    spread = x.var(0).sum() + y.var(0).sum()
-    return ((x.mean(0) - y.mean(0)).square().sum() + spread - 2 * cross).item()
-
-
 def thumbnails(x):
-    return data.resize_to(x, 4, 4).flatten(1)  # (N, 48)
+    return data.resize_to(x, 4, 4).flatten(1).double()  # (N, 48)
 
 
 def energies(x):
@@ -543,54 +551,54 @@ def energies(x):
 
 def compare(pictures, reference):
     """Layout and texture distance of pictures from reference pictures."""
+    x, y = thumbnails(pictures), thumbnails(reference)
+    gaussians = x.mean(0), x.T.cov(), y.mean(0), y.T.cov()
     texture = (energies(pictures) / energies(reference)).log10().abs().mean().item()
-    return frechet(thumbnails(pictures), thumbnails(reference)), texture
+    return float(metrics.frechet_distance(*gaussians)), texture
 
 
-def shuffle(z, order):
-    return z.flatten(2)[..., order].unflatten(2, z.shape[2:])
-
-
+# %%
 linear_latents = linear_encode(images)
 linear_to_unit, linear_from_unit = standardiser(linear_latents)
 linear_references = linear_decode(linear_encode(unseen)).clamp(-1, 1)
-references = {"neural": decode(encode(unseen)), "linear": linear_references}
-ARMS = {
-    "latents": "neural",
-    "latents, shuffled": "neural",
-    "linear latents": "linear",
-}
+neural_references = decode(encode(unseen))
+
+
+def linear_pictures(z):
+    return linear_decode(linear_from_unit(z)).clamp(-1, 1)
 
 
 def spaces(order):
-    """For each arm what the network is trained on, and how its samples become images."""
+    """For each arm: training latents, samples to images, what they are compared with."""
     plain, undo = to_unit(latents), order.argsort()
     return {
-        "latents": (plain, lambda z: decode(from_unit(z))),
+        "latents": (plain, lambda z: decode(from_unit(z)), neural_references),
         "latents, shuffled": (
             shuffle(plain, order),
             lambda z: decode(from_unit(shuffle(z, undo))),
+            neural_references,
         ),
         "linear latents": (
-            linear_to_unit(linear_latents),
-            lambda z: linear_decode(linear_from_unit(z)).clamp(-1, 1),
+            linear_to_unit(linear_latents), linear_pictures, linear_references,
         ),
-    }
+    }  # fmt: skip
 
 
-distances = {arm: [] for arm in ARMS}
-shown = {}
+# %%
+rows, shown = [], {}
 for s in range(seed, seed + n_seeds):
     order = torch.randperm(side * side, generator=torch.Generator().manual_seed(s))
     generator = torch.Generator().manual_seed(1000 + s)
     start = torch.randn(n_samples, C, side, side, generator=generator)
-    for arm, (examples, to_images) in spaces(order).items():
+    for arm, (examples, to_images, reference) in spaces(order).items():
         torch.manual_seed(s)
         network = Denoiser(C, side)
         train(network, examples, arm_steps, seed=s)
         pictures = to_images(flow.sample(network, start, 32))
-        distances[arm].append(compare(pictures, references[ARMS[arm]]))
+        layout, texture = compare(pictures, reference)
+        rows.append({"arm": arm, "seed": s, "layout": layout, "texture": texture})
         shown.setdefault(arm, pictures[:36])
+arms = pd.DataFrame(rows)
 
 back = shuffle(shuffle(latents[:32], order), order.argsort())
 same_pictures = torch.equal(decode(back), decode(latents[:32]))
@@ -604,74 +612,46 @@ figures.images(
 )
 
 # %% tags=["hide-input"]
-at_best = {
-    "neural": compare(decode(latents[:n_samples]), references["neural"]),
-    "linear": compare(
-        linear_decode(linear_latents[:n_samples]), references["linear"]
-    ),
-}
-psnr_of = {"neural": decibel[autoencoder.name], "linear": decibel["linear"]}
-rows, spread = [], {}
-for arm, found in distances.items():
-    columns_of = list(zip(*found, strict=True))
+for arm, of_arm in arms.groupby("arm", sort=False):
     key = arm.replace(", ", "_").replace(" ", "_")
-    texts = []
-    for name, values in zip(("layout", "texture"), columns_of, strict=True):
-        average, deviation = results.mean_and_spread(list(values))
-        spread[arm, name] = list(values)
-        run.metrics[f"{name}_{key}"] = average
-        run.series[f"{name}_{key}"] = list(values)
-        texts.append(f"{average:.2f} ± {deviation:.2f}")
-    kind = ARMS[arm]
-    rows.append(
-        f"| {arm} | {numbers['latent']} | {psnr_of[kind]:.1f} dB | {texts[0]} | {texts[1]} | "
-        f"{at_best[kind][0]:.2f}, {at_best[kind][1]:.2f} |"
-    )
+    for name in ("layout", "texture"):
+        run.metrics[f"{name}_{key}"] = of_arm[name].mean()
+        run.series[f"{name}_{key}"] = of_arm[name].tolist()
+distances = {"layout": ("layout", ".2f"), "texture": ("texture", ".2f")}
+results.table(arms, distances, control="latents")
 
-
-def verdict(arm, name):
-    """Whether an arm's distance is on one side of the plain latents' in every seed."""
-    differences = [
-        b - a
-        for a, b in zip(spread["latents", name], spread[arm, name], strict=True)
-    ]
-    side_of = {(True, False): "larger", (False, True): "smaller"}
-    always = side_of.get((min(differences) > 0, max(differences) < 0))
-    return (
-        f"{name} distance {always} in each of {n_seeds} seeds"
-        if always
-        else f"no clear difference in {name}"
-    )
-
-
-average_texture = {arm: sum(spread[arm, "texture"]) / n_seeds for arm in ARMS}
-verdicts = [
-    f"- {arm}: {verdict(arm, 'layout')}, {verdict(arm, 'texture')}."
-    for arm in ARMS
-    if arm != "latents"
-]
-Markdown(
-    f"**Measured here**, mean ± standard deviation over {n_seeds} seeds of training, {n_samples} samples each. The last "
-    "column is what real latents reach: as many training crops, encoded and decoded, against the unseen ones.\n\n"
-    "| latent space | numbers | reconstruction | layout | texture | real latents |\n|---|---|---|---|---|---|\n"
-    + "\n".join(rows) + "\n\nAgainst the latents as they are:\n\n" + "\n".join(verdicts)
-)  # fmt: skip
+# %% tags=["hide-input"]
+real, linear_real = latents[:n_samples], linear_latents[:n_samples]
+neural_best = compare(decode(real), neural_references)
+linear_best = compare(linear_decode(linear_real), linear_references)
+names = ("layout of real latents", "texture of real latents")
+given = {"numbers": numbers["latent"]}
+neural = given | {"PSNR, dB": f"{decibel[autoencoder.name]:.1f}"}
+neural |= dict(zip(names, neural_best, strict=True))
+linear = given | {"PSNR, dB": f"{decibel['linear']:.1f}"}
+linear |= dict(zip(names, linear_best, strict=True))
+table = {"latents": neural, "latents, shuffled": neural, "linear latents": linear}
+results.show(table, ".2f", index="latent space")
 
 # %% [markdown]
-# How to read this table:
+# **Measured here**: in the first table the mean ± standard deviation over the seeds of training, and below each number the
+# paired difference to the latents as they are, with its 95% interval. In the second, what the three spaces have in common, and
+# what *real* latents reach: as many training crops, encoded and decoded, against the unseen ones.
+#
+# How to read them:
 #
 # - The first two rows agree in compression and reconstruction *by construction*. What differs between them can only be
-#   diffusability. Nor is information lost: a larger network, or more steps, could learn the shuffled latents as well
-#   (their smallest possible loss is the same, since a permutation maps white noise to white noise). "Easily" is the
-#   word that matters in the definition: this network, in these steps, profits from neighbours that resemble each other.
-#   For a network without neighbourhoods the two would be alike, see {ref}`ex-blind`. Diffusability belongs to a latent
-#   space *together with* a family of denoisers.
+#   diffusability. Shuffled, the samples are farther off in both distances. Nor is information lost: a larger network, or more
+#   steps, could learn the shuffled latents as well (their smallest possible loss is the same, since a permutation maps white
+#   noise to white noise). "Easily" is the word that matters in the definition: this network, in these steps, profits from
+#   neighbours that resemble each other. For a network without neighbourhoods the two would be alike, see {ref}`ex-blind`.
+#   Diffusability belongs to a latent space *together with* a family of denoisers.
 # - The third row has another reconstruction and other samples, and there is no reason why the order of one should be
-#   the order of the other. The two distances need not agree either. "Easy to model" is not one number; a later chapter
+#   the order of the other. The two distances need not agree either. "Easy to model" is not one number; {numref}`chap-pays`
 #   measures it with larger denoisers and with the metrics of the field.
 # - The shuffle is a caricature, chosen because it leaves the other two exactly where they are. Real autoencoders do not
-#   shuffle; what they do to neighbours is more subtle and shows in the **spectrum** of the latent. That is
-#   where the next chapter begins.
+#   shuffle; what they do to neighbours is more subtle, and some of it shows in the **spectrum** of the latent. That is
+#   where {numref}`chap-dct` begins.
 #
 # ## Exercises
 #
@@ -753,7 +733,7 @@ Markdown(
 #         train(network, shuffle(z, order) if shuffled else z, arm_steps, seed=s)
 #         z = flow.sample(network, torch.randn(n_samples, *z.shape[1:]), 32)
 #         pictures = decode(from_unit(shuffle(z, order.argsort()) if shuffled else z))
-#         layout, texture = compare(pictures, references["neural"])
+#         layout, texture = compare(pictures, neural_references)
 #         print(s, "shuffled" if shuffled else "as it is", f"layout {layout:.2f}, texture {texture:.2f}")
 # ```
 #
@@ -766,47 +746,61 @@ Markdown(
 # denoiser that knows about neighbours gains where neighbours resemble each other, and only there.
 # ````
 #
+# ## What this chapter claims
+#
+# Each assertion guards the sentence that it quotes. If one fails, the sentence has to be rewritten.
+
+# %%
+# "compression and reconstruction stay as they are, bit by bit"
+assert same_pictures
+# "Do not be surprised if the linear autoencoder wins"
+assert decibel["linear"] > decibel[autoencoder.name]
+# "Shuffled, the samples are farther off in both distances"
+worse = {
+    name: results.paired(arms, name, "latents, shuffled", "latents")
+    for name in distances
+}
+assert all(d.mean > 0 for d in worse.values())
+assert size == "smoke" or all(min(d.values) > 0 for d in worse.values())
+# "That is why the number of steps matters"
+assert missed[1] > missed[4] > missed[64]
+# "white noise has the highest loss" of all Gaussian data of unit variance
+spread_out = flow.least_loss(torch.tensor([1.0, 1.0]), 0.5).mean()
+assert spread_out > flow.least_loss(torch.tensor([1.9, 0.1]), 0.5).mean()
+# the trained network comes close to what is exact
+assert off < 0.1
+assert abs(average - least) < 0.1
+
+# %% [markdown]
 # ## Check yourself
 #
-# What this chapter claims, as inequalities and rounded figures that must come out the same on every machine.
+# Inequalities and rounded figures that must come out the same on every machine.
 
 # %% tags=["checkpoint"]
 grid = (torch.arange(100_000, dtype=torch.float64) + 0.5) / 100_000
 sigmas = (0.3, 1.0, 2.0)
 by_sum = [(s**2 / ((1 - grid) ** 2 * s**2 + grid**2)).mean().item() for s in sigmas]
+closed = [round(math.pi * s / 2, 4) for s in sigmas]
 ends = torch.tensor([[-1.0], [0.0], [1.0]])
-
-
-def exact_flow(x, t):
-    return flow.gaussian_velocity(x, t, 0.5, 0.09)
-
-
 print("numbers in an image, in its latent: ", *numbers.values())
 print("smallest loss, by sum:              ", [round(v, 4) for v in by_sum])
-print(
-    "smallest loss, π σ / 2:             ",
-    [round(math.pi * s / 2, 4) for s in sigmas],
-)
+print("smallest loss, π σ / 2:             ", closed)
 for steps in (1, 64):
-    x = flow.sample(exact_flow, ends, steps).flatten().tolist()
-    print(f"a Gaussian, Euler steps: {steps:2d}         ", [round(v, 2) for v in x])
+    x = flow.sample(
+        lambda x, t: flow.gaussian_velocity(x, t, 0.5, 0.09), ends, steps
+    )
+    rounded = [round(v, 2) for v in x.flatten().tolist()]
+    print(f"a Gaussian, Euler steps: {steps:2d}         ", rounded)
 x = flow.gaussian_path(ends, 0.0, 0.5, 0.09).flatten().tolist()
 print("the same, in closed form:           ", [round(v, 2) for v in x])
 print("learned velocity near the exact one:", off < 0.1)
 print("more steps come closer:             ", missed[64] < missed[4] < missed[1])
 print("samples nearer than noise:          ", missed[64] < miss(toy_noise) / 2)
 print("shuffling keeps the reconstruction: ", same_pictures)
-worse = average_texture["latents, shuffled"] > average_texture["latents"]
-print("its samples have worse texture:     ", worse)
+print("its samples have worse texture:     ", worse["texture"].mean > 0)
 
 # %% tags=["hide-input"]
-record = run.finish()
-if record_path:
-    record.write(record_path)
-Markdown(
-    f"Run `{record.identity}`: size `{record.size}`, seed {record.seed}, {record.device}, torch {record.versions['torch']}, "
-    f"{record.wall_time_s:.0f} s."
-)
+chapters.finish(run)
 
 # %% [markdown]
 # ## Further reading
