@@ -450,7 +450,7 @@ def _domains(count: int, shares: Sequence[float] | None, gap: float) -> list[lis
     shares = shares or [1.0] * count
     room, start, found = (1 - gap * (count - 1)) / sum(shares), 0.0, []
     for share in shares:
-        found.append([start, start + share * room])
+        found.append([start, min(start + share * room, 1.0)])  # a sum of shares may be rounded above one
         start = found[-1][1] + gap
     return found
 

@@ -161,6 +161,14 @@ def test_an_image_grid_has_a_name_for_each_row_and_a_title_for_each_image():
         figures.image_grid(rows, ["a", "b", "c"], alt=ALT)
 
 
+@pytest.mark.parametrize("columns", range(1, 10))
+def test_panels_of_any_number_end_at_the_right_edge(columns):
+    # Five columns with gaps add up to a little more than one in floating point, which Plotly refuses.
+    strip = [torch.zeros(3, 8, 8)] * columns
+    fig = figures.image_grid({"a": strip, "b": strip}, ["t"] * columns, alt=ALT)
+    assert fig.layout[f"xaxis{2 * columns}"].domain[1] == pytest.approx(1)
+
+
 def test_a_page_gets_four_digits_and_no_packed_arrays():
     fig = figures.lines({"a": [1.0, 0.123456, float("nan")]}, alt=ALT)
     fig.add_heatmap(z=np.array([[12345.678, 2.0], [1e-9 / 3, -1.0]]))
