@@ -31,45 +31,27 @@ class Recipe:
     CogVideoX-AE; both are kept. ``frozen_up_blocks`` is the printed row and the default,
     ``frozen_up_blocks_by_size`` the number of blocks at which the count of trained parameters is the printed one;
     print that count beside whichever is used (:meth:`diffusab_core.autoencoders.Autoencoder.trainable_count`).
-
-    Attributes:
-        steps: Optimiser steps.
-        image_batch: Images in a batch.
-        video_batch: Clips in a batch.
-        kl_beta: Weight :math:`\beta` of the KL term, averaged over channels and positions, where scale equivariance
-            is off; with it there is no KL term.
-        learning_rate: AdamW's.
-        clip_norm: Gradient norm at which to clip.
-        frozen_up_blocks: Up blocks frozen, as printed.
-        frozen_up_blocks_by_size: Up blocks frozen, as the printed size implies.
-        printed_parameters: The printed size, in millions.
-        resolution: Side of images and frames in pixels.
-        frames: Frames of a clip; ``None`` for image autoencoders.
-        mse_weight: Weight of the mean squared error.
-        lpips_weight: Weight of LPIPS.
-        betas: AdamW's.
-        weight_decay: AdamW's.
-        ema_half_life: Half-life of the averaged weights in steps.
-        precision: Mixed precision.
     """
 
-    steps: int
-    image_batch: int
-    video_batch: int
+    steps: int  #: Optimiser steps
+    image_batch: int  #: Images in a batch
+    video_batch: int  #: Clips in a batch
+    #: Weight :math:`\beta` of the KL term, averaged over channels and positions, where scale equivariance is off;
+    #: with it there is no KL term
     kl_beta: float
-    learning_rate: float
-    clip_norm: float
-    frozen_up_blocks: int
-    frozen_up_blocks_by_size: int
-    printed_parameters: float
-    resolution: int = 256
-    frames: int | None = None
-    mse_weight: float = 1.0
-    lpips_weight: float = 1.0
-    betas: tuple[float, float] = (0.9, 0.99)
-    weight_decay: float = 0.01
-    ema_half_life: int = 5_000
-    precision: str = "bf16"
+    learning_rate: float  #: AdamW's
+    clip_norm: float  #: Gradient norm at which to clip
+    frozen_up_blocks: int  #: Up blocks frozen, as printed
+    frozen_up_blocks_by_size: int  #: Up blocks frozen, as the printed size implies
+    printed_parameters: float  #: The printed size, in millions
+    resolution: int = 256  #: Side of images and frames in pixels
+    frames: int | None = None  #: Frames of a clip; ``None`` for image autoencoders
+    mse_weight: float = 1.0  #: Weight of the mean squared error
+    lpips_weight: float = 1.0  #: Weight of LPIPS
+    betas: tuple[float, float] = (0.9, 0.99)  #: AdamW's
+    weight_decay: float = 0.01  #: AdamW's
+    ema_half_life: int = 5_000  #: Half-life of the averaged weights in steps
+    precision: str = "bf16"  #: Mixed precision
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -77,22 +59,14 @@ class FreqWarmRun:
     """A denoiser trained with and without FreqWarm, and what the paper prints of it (ImageNet, no guidance).
 
     The paper does not print how long its warm-up is, nor the number of steps.
-
-    Attributes:
-        fid: Fréchet Inception distance without and with FreqWarm.
-        inception_score: Without and with, where printed.
-        denoiser: As :func:`diffusab_core.denoisers.build` names it.
-        resolution: Side of the images in pixels.
-        batch_size: Images in a step.
-        r0: Cutoff of the warm-up in cycles per pixel.
     """
 
-    fid: tuple[float, float]
-    inception_score: tuple[float, float] | None = None
-    denoiser: str = "USiT-H/1"
-    resolution: int = 512
-    batch_size: int = 4096
-    r0: float = 0.2
+    fid: tuple[float, float]  #: Fréchet Inception distance without and with FreqWarm
+    inception_score: tuple[float, float] | None = None  #: Without and with, where printed
+    denoiser: str = "USiT-H/1"  #: As :func:`diffusab_core.denoisers.build` names it
+    resolution: int = 512  #: Side of the images in pixels
+    batch_size: int = 4096  #: Images in a step
+    r0: float = 0.2  #: Cutoff of the warm-up in cycles per pixel
 
     def commands(self, model: str, images: str, steps: int, warmup_steps: int, gpus: int = 8) -> tuple[str, ...]:
         """The full run from a shell: latents of whole images, then the two denoisers.
@@ -118,37 +92,21 @@ class FreqWarmRun:
 
 @dataclass(frozen=True, config=STRICT)
 class CatalogueEntry:
-    """A published autoencoder.
+    """A published autoencoder."""
 
-    Attributes:
-        name: The paper's name for it.
-        compression: How many times smaller the latent's sides are than the image's.
-        latent_channels: Channels of the latent.
-        parameters: Size in millions.
-        normalisation: Where the latents' shift and scale come from.
-        class_name: The diffusers class; ``None`` if diffusers has none.
-        config: Arguments of that class.
-        temporal_compression: Frames that become one; 1 for image autoencoders.
-        hub_id: Repository with the weights, or ``None`` where no published one is known.
-        subfolder: Folder inside that repository.
-        recipe: How it is fine-tuned for scale equivariance, or ``None``.
-        freqwarm: Its run with FreqWarm, or ``None``.
-        note: What else has to be known.
-    """
-
-    name: str
-    compression: int
-    latent_channels: int
-    parameters: float
-    normalisation: str
-    class_name: str | None = None
-    config: dict[str, Any] = field(default_factory=dict, repr=False)
-    temporal_compression: int = 1
-    hub_id: str | None = None
-    subfolder: str | None = None
-    recipe: Recipe | None = None
-    freqwarm: FreqWarmRun | None = None
-    note: str = ""
+    name: str  #: The paper's name for it
+    compression: int  #: How many times smaller the latent's sides are than the image's
+    latent_channels: int  #: Channels of the latent
+    parameters: float  #: Size in millions
+    normalisation: str  #: Where the latents' shift and scale come from
+    class_name: str | None = None  #: The diffusers class; ``None`` if diffusers has none
+    config: dict[str, Any] = field(default_factory=dict, repr=False)  #: Arguments of that class
+    temporal_compression: int = 1  #: Frames that become one; 1 for image autoencoders
+    hub_id: str | None = None  #: Repository with the weights, or ``None`` where no published one is known
+    subfolder: str | None = None  #: Folder inside that repository
+    recipe: Recipe | None = None  #: How it is fine-tuned for scale equivariance, or ``None``
+    freqwarm: FreqWarmRun | None = None  #: Its run with FreqWarm, or ``None``
+    note: str = ""  #: What else has to be known
 
     def build(self) -> nn.Module:
         """The architecture with fresh weights (under ``torch.device("meta")``: without any).

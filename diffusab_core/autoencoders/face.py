@@ -163,7 +163,6 @@ class Autoencoder:
         return z / scale + shift
 
     def parameters(self) -> Iterator[nn.Parameter]:
-        """The module's parameters."""
         return self.module.parameters()
 
     def place(self, x: Tensor) -> Tensor:
@@ -172,17 +171,11 @@ class Autoencoder:
         return x.to(weight.device, weight.dtype)
 
     def frozen_for_finetuning(self, up_blocks: int = 0) -> tuple[str, ...]:
-        """Parameters that the paper's fine-tuning leaves as they are: the end of the decoder.
+        """Names of the parameters that the paper's fine-tuning leaves as they are: the end of the decoder.
 
         They were trained adversarially and paint the texture that FID sees; frozen, they keep it out of the comparison.
-        Frozen are the decoder's last normalisation, its output convolution and the last ``up_blocks`` up blocks
-        (Skorokhodov et al. 2025, App. B and Table 5). Blocks without parameters do not count.
-
-        Args:
-            up_blocks: How many up blocks, counted from the output; Table 5 names 1 (FluxAE), 3 (CMS-AE_I) and 0.
-
-        Returns:
-            Names as in ``module.named_parameters()``, in its order.
+        Frozen are the decoder's last normalisation, its output convolution and the last ``up_blocks`` of those up
+        blocks that have parameters (Skorokhodov et al. 2025, App. B and Table 5: 1 for FluxAE, 3 for CMS-AE_I, else 0).
 
         Raises:
             ValueError: Not that many up blocks.
@@ -196,11 +189,7 @@ class Autoencoder:
         return tuple(name for name, _ in self.module.named_parameters() if name.startswith(frozen))
 
     def trainable_count(self, frozen: Collection[str] = ()) -> int:
-        """Number of parameters (scalars) without those named in ``frozen``.
-
-        Raises:
-            ValueError: A name in ``frozen`` that the module does not have.
-        """
+        """Number of parameters (scalars) without those named in ``frozen``; an unknown name is a ``ValueError``."""
         sizes = {name: parameter.numel() for name, parameter in self.module.named_parameters()}
         unknown = sorted(set(frozen) - sizes.keys())
         if unknown:

@@ -57,27 +57,21 @@ class Posterior:
 
 @dataclass(frozen=True)
 class Family:
-    """What has to be known about a class of autoencoders; all functions take the module first.
+    """What has to be known about a class of autoencoders; all functions take the module first."""
 
-    Attributes:
-        encode: Images ``(N, 3, H, W)``, or clips ``(N, 3, T, H, W)`` if the class is for video, to their posterior.
-        decode: Raw latents back to images or clips; ``None`` where one's own model has only an encoder.
-        compression: How many times smaller the latent's sides are.
-        latent_channels: Channels of the latent.
-        temporal_compression: How many frames become one, after the first frame; ``None`` for image autoencoders.
-        clip_step: Clips have a multiple of this many frames, plus one; ``None``: the temporal compression.
-        last_layers: The decoder's last normalisation and output convolution, which fine-tuning leaves as they are.
-        up_blocks_reversed: The decoder runs its ``up_blocks`` from the last index to the first.
-    """
-
+    #: Images ``(N, 3, H, W)``, or clips ``(N, 3, T, H, W)`` if the class is for video, to their posterior
     encode: Callable[[nn.Module, Tensor], Posterior]
+    #: Raw latents back to images or clips; ``None`` where one's own model has only an encoder
     decode: Callable[[nn.Module, Tensor], Tensor] | None
-    compression: Callable[[nn.Module], int]
-    latent_channels: Callable[[nn.Module], int]
+    compression: Callable[[nn.Module], int]  #: How many times smaller the latent's sides are
+    latent_channels: Callable[[nn.Module], int]  #: Channels of the latent
+    #: How many frames become one, after the first frame; ``None`` for image autoencoders
     temporal_compression: Callable[[nn.Module], int] | None = None
+    #: Clips have a multiple of this many frames, plus one; ``None``: the temporal compression
     clip_step: Callable[[nn.Module], int] | None = None
+    #: The decoder's last normalisation and output convolution, which fine-tuning leaves as they are
     last_layers: tuple[str, ...] = ("decoder.norm_out", "decoder.conv_out")
-    up_blocks_reversed: bool = False
+    up_blocks_reversed: bool = False  #: The decoder runs its ``up_blocks`` from the last index to the first
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -34,6 +34,15 @@ SHIPPED = (
 #: Suffixes of files that hold pickles. Opening one can run any code its author put there, so none is ever loaded.
 PICKLES = frozenset({".pt", ".pth", ".bin", ".ckpt", ".pkl", ".pickle"})
 
+_NO_MODEL = {
+    ".py": "is Python code, not a model's name; name the function that builds it: {name}:function",
+    ".safetensors": "is a single file, which does not say what model it belongs to; give the diffusers folder with its "
+    "config.json, or --latents if the file holds latents",
+} | dict.fromkeys(
+    PICKLES,
+    "is a pickle, and pickles can run any code when opened, so none is loaded; give a diffusers folder with "
+    "safetensors, or build the model in Python: file.py:function",
+)
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
 
@@ -75,8 +84,9 @@ def load(
         return _open_folder(folder, Path(text).resolve().name, device, dtype)
     if own.FACTORY.fullmatch(text):
         return own.build(text, device, dtype, probe)
-    _refuse_file(text.partition(":")[0])
     name, _, inside = text.partition(":")
+    if (suffix := Path(name).suffix.lower()) in _NO_MODEL:
+        raise AutoencoderError(f"{name} {_NO_MODEL[suffix].format(name=name)}")
     if isinstance(name_or_path, str) and _HUB_ID.fullmatch(name):
         return _open_hub(name, subfolder or inside or None, device, dtype)
     close = difflib.get_close_matches(text, SHIPPED, n=1)
@@ -85,22 +95,6 @@ def load(
         f"no autoencoder {text!r}{guess}: it is not a local folder, not the id of a hub repository (owner/name), "
         f"and not a shipped name ({', '.join(SHIPPED)})"
     )
-
-
-def _refuse_file(name: str) -> None:
-    suffix = Path(name).suffix.lower()
-    if suffix in PICKLES:
-        raise AutoencoderError(
-            f"{name} is a pickle, and pickles can run any code when opened, so none is loaded; give a diffusers folder "
-            "with safetensors, or build the model in Python: file.py:function"
-        )
-    if suffix == ".py":
-        raise AutoencoderError(f"{name} is Python code, not a model's name; give it as {name}:function")
-    if suffix == ".safetensors":
-        raise AutoencoderError(
-            f"{name} is a single file, which does not say what model it belongs to; give the diffusers folder with its "
-            "config.json, or --latents if the file holds latents"
-        )
 
 
 def _class_name(config: Path, where: str) -> str:
@@ -131,19 +125,15 @@ def _open_hub(repository: str, subfolder: str | None, device: str | torch.device
     try:
         config = hf_hub_download(repository, "config.json", subfolder=subfolder)
     except hub_errors.GatedRepoError as error:
-        raise AutoencoderError(
-            f"{repository} asks for its terms to be accepted: do so on its page and log in with `hf auth login`"
-        ) from error
+        why = "asks for its terms to be accepted: do so on its page and log in with `hf auth login`"
+        raise AutoencoderError(f"{repository} {why}") from error
     except hub_errors.RepositoryNotFoundError as error:
-        raise AutoencoderError(
-            f"no autoencoder {repository!r}: there is no such local folder, and the hub has no public repository of "
-            f"that name (shipped names: {', '.join(SHIPPED)})"
-        ) from error
+        why = "there is no such local folder, and the hub has no public repository of that name"
+        raise AutoencoderError(f"no autoencoder {repository!r}: {why} (shipped: {', '.join(SHIPPED)})") from error
     except hub_errors.RemoteEntryNotFoundError as error:
-        raise AutoencoderError(
-            f"{repository} has no {subfolder + '/' if subfolder else ''}config.json; if it holds a whole pipeline, "
-            "name its autoencoder with subfolder='vae'"
-        ) from error
+        where = f"{subfolder}/config.json" if subfolder else "config.json"
+        why = "if it holds a whole pipeline, name its autoencoder with subfolder='vae'"
+        raise AutoencoderError(f"{repository} has no {where}; {why}") from error
     except Exception as error:  # what a missing network raises depends on proxies, cache and the hub library's version
         raise AutoencoderError(
             f"{repository!r} is neither a local folder nor in the hub's cache, and the hub cannot be reached "

@@ -36,14 +36,10 @@ class Held(nn.Module):
 
     def __init__(self, held: Any) -> None:
         super().__init__()
-        self.held = held
         self.register_buffer("place", torch.zeros(()), persistent=False)
-
-    def __getattr__(self, name: str) -> Any:
-        try:
-            return super().__getattr__(name)
-        except AttributeError:
-            return getattr(super().__getattribute__("held"), name)
+        for name in ("encode", "decode", "config", "scaling_factor", "shift_factor"):
+            if hasattr(held, name):
+                setattr(self, name, getattr(held, name))
 
 
 def wrap(
@@ -70,7 +66,7 @@ def wrap(
         AutoencoderError: It is no autoencoder.
     """
     if not callable(getattr(module, "encode", None)):
-        raise AutoencoderError(f"{name} must be an autoencoder with encode(x), got {_kind(module)}")
+        raise AutoencoderError(f"{name} must be an autoencoder with encode(x), got {type(module).__name__}")
     module = (module if isinstance(module, nn.Module) else Held(module)).to(device=device, dtype=dtype).eval()
 
     def run(model: nn.Module, what: str, x: Tensor) -> Any:
@@ -95,7 +91,7 @@ def wrap(
         images = output if isinstance(output, Tensor) else getattr(output, "sample", None)
         if not isinstance(images, Tensor):
             raise AutoencoderError(
-                f"{name}: decode(z) must return a tensor or something with a tensor .sample, got {_kind(output)}"
+                f"{name}: decode(z) must return a tensor or something with .sample, got {type(output).__name__}"
             )
         return images
 
@@ -167,7 +163,7 @@ def as_posterior(output: Any, name: str = "the model") -> Posterior:
         return Posterior(mean, std)
     raise AutoencoderError(
         f"{name}: encode(x) must return a tensor, something with tensors .mean and .std, or a diffusers output "
-        f"(.latent_dist, .latent), got {_kind(output)}"
+        f"(.latent_dist, .latent), got {type(output).__name__}"
     )
 
 
@@ -195,16 +191,9 @@ def _import(path: Path) -> ModuleType:
     return module
 
 
-def _kind(value: Any) -> str:
-    if isinstance(value, (tuple, list)):
-        return f"a {type(value).__name__} of {len(value)}"
-    return f"a {type(value).__name__}" if value is not None else "None"
-
-
 def _compression(latent: Tensor, probe: int, name: str) -> int:
     shape = tuple(latent.shape)
-    times = shape[2:-2]
-    if latent.ndim not in (4, 5) or shape[0] != 1 or times not in ((), (1,)) or not latent.is_floating_point():
+    if len(shape) < 4 or shape[0] != 1 or shape[2:-2] not in ((), (1,)) or not latent.is_floating_point():
         raise AutoencoderError(
             f"{name}: encode(x) of one image must give floats (1, C, h, w) or (1, C, 1, h, w), got shape {shape}, "
             f"{latent.dtype}"

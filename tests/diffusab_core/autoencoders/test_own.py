@@ -174,9 +174,9 @@ def test_decode_gets_the_time_axis_back(code):
         ("raise SystemExit(3)\n", r"SystemExit: 3 \(line 1 of own.py\)"),
         ("x = 1\n", "has no function 'build'"),
         ("def build():\n    return 1 / 0\n", r"division by zero \(line 2 of own.py\)"),
-        ("def build():\n    return None\n", "encode.x., got None"),
+        ("def build():\n    return None\n", "encode.x., got NoneType"),
         ("class build:\n    def encode(self, x):\n        return x @ x.flatten()\n", "line 3 of own.py"),
-        ("class build:\n    def encode(self, x):\n        return x, x\n", "a tuple of 2"),
+        ("class build:\n    def encode(self, x):\n        return x, x\n", "got tuple"),
         ("class build:\n    def encode(self, x):\n        return x[0]\n", r"got shape \(3, 256, 256\)"),
         ("class build:\n    def encode(self, x):\n        return x[..., :16]\n", "256 x 16; both sides"),
         (
