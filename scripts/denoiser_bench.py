@@ -194,8 +194,8 @@ def measure(
         "arm": arm,
         "autoencoder": source,
         "resolution": bench.resolution,
-        "sampling": asdict(denoising.resolved(bench.final, prediction)),
-        "sampling_along_the_way": asdict(denoising.resolved(bench.quick, prediction)),
+        "sampling": asdict(denoising.resolve_sampling(bench.final, prediction)),
+        "sampling_along_the_way": asdict(denoising.resolve_sampling(bench.quick, prediction)),
         "features": "offline",
         "features_digest": bench.features.digest,
     }

@@ -160,8 +160,6 @@ def compare(folder: Path, world: World) -> None:
     distributed.shard(model, world, model.blocks)
     found["shares"] = {n: distributed.local(p).numel() / p.numel() for n, p in model.named_parameters()}
     found["start"] = distributed.unsharded(model.state_dict())
-    distributed.load_unsharded(model, found["plain"]["ema"])
-    found["loaded"] = distributed.unsharded(model.state_dict())
 
     found["clipping"] = clipping(world)
 

@@ -203,7 +203,7 @@ def sample(
                 guidance_interval=guidance_interval, labels=_class(label, model.class_names), batch_size=batch_size,
                 seed=seed, precision=precision,
             )  # fmt: skip
-            about = denoising.described(sampling, model.num_classes, prediction_of(model.model)) | {
+            about = denoising.describe_sampling(sampling, model.num_classes, prediction_of(model.model)) | {
                 "model": str(denoiser), "autoencoder": name, "denoiser_digest": experiments.digest_of(model),
             }  # fmt: skip
             pictures = claim_folder(out, about, world)

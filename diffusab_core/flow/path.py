@@ -296,15 +296,13 @@ def guided(
 
     Source: Ho and Salimans 2022; Kynkäänniemi et al. 2024 (interval).
     """
+    check_guidance(scale, interval)
     low, high = interval
-    if not 0 <= low <= high <= 1:
-        raise ValueError(f"the guidance interval must be two times 0 <= first <= last <= 1, got {interval}")
-    if not 0 <= scale < float("inf"):
-        raise ValueError(f"the guidance scale must be finite and not negative, got {scale}")
 
     def velocity(x: Tensor, t: Tensor, y: Tensor | None = None) -> Tensor:
         with_class = conditional(x, t, y=y)
-        if scale == 1 or not low <= t[0].item() <= high:
+        # On a GPU, reading a time waits for the device.
+        if scale == 1 or ((low, high) != (0, 1) and not low <= t[0].item() <= high):
             return with_class
         without = unconditional(x, t)
         return torch.lerp(without, with_class, scale)
@@ -338,6 +336,15 @@ def times_like(t: Tensor | float, x: Tensor) -> Tensor:
             "or a single number"
         )
     return t.reshape(-1, *(1,) * (x.ndim - 1))
+
+
+def check_guidance(scale: float, interval: tuple[float, float]) -> None:
+    """Refuse a scale or an interval that :func:`guided` cannot use."""
+    low, high = interval
+    if not 0 <= low <= high <= 1:
+        raise ValueError(f"the guidance interval must be two times 0 <= first <= last <= 1, got {interval}")
+    if not 0 <= scale < float("inf"):
+        raise ValueError(f"the guidance scale must be finite and not negative, got {scale}")
 
 
 def _same_shape(x: Tensor, noise: Tensor) -> None:

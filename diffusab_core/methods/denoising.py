@@ -26,6 +26,7 @@ from torch.nn.functional import mse_loss
 
 from diffusab_core import denoisers, flow, training
 from diffusab_core.flow import ddpm as noise_prediction
+from diffusab_core.flow.path import check_guidance
 from diffusab_core.latents import Latents
 from diffusab_core.latents.encoded import check_precision
 from diffusab_core.training.batches import ReadAhead
@@ -246,7 +247,7 @@ class Sampling:
         precision: ``"fp32"``, or ``"bf16"`` autocast.
 
     Raises:
-        ValueError: A value that cannot be used, named. What the denoiser cannot use, :func:`resolved` refuses.
+        ValueError: A value that cannot be used, named. What the denoiser cannot use, :func:`resolve_sampling` refuses.
     """
 
     samples: int = 64
@@ -268,14 +269,10 @@ class Sampling:
         if self.method is not None and self.method not in known:
             raise ValueError(f"unknown sampling method {self.method!r}, choose one of {', '.join(known)}")
         flow.sampling_times(self.steps, self.shift)  # refuses what the sampler cannot use
-        flow.guided(_nothing, _nothing, self.guidance, self.guidance_interval)
+        check_guidance(self.guidance, self.guidance_interval)
 
 
-def _nothing(x: Tensor, t: Tensor, y: Tensor | None = None) -> Tensor:
-    raise AssertionError("only to check settings; never called")
-
-
-def resolved(settings: Sampling, prediction: denoisers.Prediction) -> Sampling:
+def resolve_sampling(settings: Sampling, prediction: denoisers.Prediction) -> Sampling:
     """The same settings with the method that is used for denoisers of this kind.
 
     Raises:
@@ -347,11 +344,11 @@ def sample_batches(
         progress: Show a bar for every batch.
 
     Raises:
-        ValueError: A class that the model does not have, guidance without classes, or as :func:`resolved`.
+        ValueError: A class that the model does not have, guidance without classes, or as :func:`resolve_sampling`.
     """
     device = next(model.parameters()).device
     prediction = denoisers.prediction_of(model)
-    settings = resolved(settings, prediction)
+    settings = resolve_sampling(settings, prediction)
     labels_of(settings, num_classes, range(1))  # refuses before anything is drawn
     for batch in range(rank, -(-settings.samples // settings.batch_size), size):
         places = range(batch * settings.batch_size, min(settings.samples, (batch + 1) * settings.batch_size))
@@ -372,13 +369,15 @@ def sample_batches(
         yield places, x, y
 
 
-def described(settings: Sampling, num_classes: int, prediction: denoisers.Prediction = "velocity") -> dict[str, Any]:
+def describe_sampling(
+    settings: Sampling, num_classes: int, prediction: denoisers.Prediction = "velocity"
+) -> dict[str, Any]:
     """What has to be said beside numbers about samples, since published ones differ for lack of it.
 
     Raises:
-        ValueError: As :func:`resolved` and :func:`labels_of`.
+        ValueError: As :func:`resolve_sampling` and :func:`labels_of`.
     """
-    settings = resolved(settings, prediction)
+    settings = resolve_sampling(settings, prediction)
     counts: dict[str, int] = {}
     labels = labels_of(settings, num_classes, range(settings.samples))
     if labels is not None:

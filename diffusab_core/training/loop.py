@@ -198,7 +198,7 @@ def train(
     r"""Train the parameters of ``module`` that require a gradient.
 
     ``module`` ends with the last step's weights; the averaged ones are in the result's ``ema`` and go in by
-    ``module.load_state_dict(trained.ema)`` (:func:`diffusab_core.training.world.load_unsharded` if it is sharded).
+    ``module.load_state_dict(trained.ema)`` where the module is not sharded.
 
     With several processes each of them calls this function with the same arguments; the first one shows progress and
     logs. The batch of a step falls into ``parts = accumulation * world.size`` parts of equal size, of which process

@@ -21,7 +21,6 @@ from typing import Any, TypeVar
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.distributed.checkpoint.state_dict import StateDictOptions, set_model_state_dict
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.distributed.tensor import DTensor
@@ -198,14 +197,6 @@ def unsharded(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
         name: value.full_tensor().cpu() if isinstance(value, DTensor) else value.detach().to("cpu", copy=True)
         for name, value in state_dict.items()
     }
-
-
-def load_unsharded(module: nn.Module, state_dict: Mapping[str, Tensor]) -> None:
-    """Put whole weights into a module that may be sharded; every process has to bring them all."""
-    if is_sharded(module):
-        set_model_state_dict(module, dict(state_dict), options=StateDictOptions(full_state_dict=True))
-    else:
-        module.load_state_dict(state_dict)
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -590,14 +590,14 @@ def test_impossible_sampling_is_refused(wrong, said):
 def test_sampling_that_does_not_fit_the_prediction_is_refused(prediction, wrong, said):
     settings = replace(SAMPLING, **wrong)
     network = LinearNoise() if prediction == "noise" else Linear()
-    for use in (lambda: denoising.described(settings, CLASSES, prediction), lambda: drawn(network, settings)):
+    for use in (lambda: denoising.describe_sampling(settings, CLASSES, prediction), lambda: drawn(network, settings)):
         with pytest.raises(ValueError, match=said):
             use()
 
 
 def test_the_method_that_is_used_is_the_one_that_is_said():
     for prediction, methods in (("velocity", ("euler", "heun")), ("noise", ("dpm++", "ddim"))):
-        said = denoising.described(SAMPLING, 0, prediction)
+        said = denoising.describe_sampling(SAMPLING, 0, prediction)
         assert (said["prediction"], said["sampler"]) == (prediction, methods[0])
         network = (LinearNoise if prediction == "noise" else Linear)(0.3, 0.2)
         default, first, second = (drawn(network, replace(SAMPLING, method=m)) for m in (None, *methods))
@@ -616,11 +616,11 @@ def test_noise_prediction_is_sampled_with_guidance():
 
 
 def test_what_is_said_about_samples():
-    said = denoising.described(replace(SAMPLING, guidance=2.0, method="heun"), CLASSES)
+    said = denoising.describe_sampling(replace(SAMPLING, guidance=2.0, method="heun"), CLASSES)
     assert said["class_counts"] == {"0": 4, "1": 3, "2": 3}
     assert (said["sampler"], said["steps"], said["guidance"], said["count"]) == ("heun", 3, 2.0, 10)
-    assert denoising.described(SAMPLING, 0)["class_counts"] == {}
-    assert denoising.described(replace(SAMPLING, labels=1), CLASSES)["class_counts"] == {"1": 10}
+    assert denoising.describe_sampling(SAMPLING, 0)["class_counts"] == {}
+    assert denoising.describe_sampling(replace(SAMPLING, labels=1), CLASSES)["class_counts"] == {"1": 10}
 
 
 # ---------------------------------------------------------------------------------------------------------------------
