@@ -28,6 +28,7 @@ from diffusab_core.methods.finetuning import Finetuning, LossTerms
 from diffusab_core.metrics.networks import LPIPSDistance
 from diffusab_core.metrics.samples import open_features
 from diffusab_core.training.batches import Batches
+from diffusab_core.training.world import alone
 
 # ---------------------------------------------------------------------------------------------------------------------
 # Evaluating an autoencoder
@@ -209,6 +210,7 @@ def finetune(
         CheckpointError: ``out`` holds another run, or an unfinished one on other images or with another backbone of
             LPIPS; the message names the differences.
     """
+    alone(settings.device)  # refuses torchrun before anything is opened
     distance = finetuning.distance_of(settings, perceptual_weights)
     lpips = distance.keywords["perceptual"] if isinstance(distance, partial) else None
     autoencoder = autoencoders.load(settings.model, device=settings.device)

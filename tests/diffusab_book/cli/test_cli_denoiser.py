@@ -91,7 +91,7 @@ def test_the_same_command_reads_back_and_draws_what_is_missing(folder: Path):
 
 def torchrun(*arguments: str, folder: Path) -> str:
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m",
-               "diffusab_core", *arguments]  # fmt: skip
+               "diffusab_book", *arguments]  # fmt: skip
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     done = subprocess.run(
         command, cwd=folder, capture_output=True, text=True, timeout=400, check=False, env=environment

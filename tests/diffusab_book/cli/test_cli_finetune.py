@@ -57,6 +57,16 @@ def test_killed_at_random_moments_it_ends_with_the_same_weights(tmp_path):
         assert torch.equal(one[name], other[name]), name
 
 
+def test_torchrun_is_refused_in_one_line_before_anything_is_written(tmp_path, monkeypatch):
+    for name, value in (("RANK", "1"), ("LOCAL_RANK", "1"), ("WORLD_SIZE", "2")):
+        monkeypatch.setenv(name, value)
+    done = invoke("finetune", "kl-f4c16", "--out", tmp_path / "out", "--steps", 2, *SMALL)
+    assert done.exit_code == 1
+    assert "torchrun started 2" in done.output
+    assert len(done.output.strip().splitlines()) == 1
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_finetuned_folder_can_be_evaluated(tmp_path):
     done = invoke("finetune", "kl-f4c16", "--out", tmp_path / "se", "--method", "soft", "--steps", 2, *SMALL)
     assert done.exit_code == 0, done.output
