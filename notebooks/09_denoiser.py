@@ -1052,7 +1052,7 @@ if size != "smoke":
     # "At equal calls Heun's method is ahead here"
     assert all(found < calls["Euler"][k] for k, found in calls["Heun"].items())
     # "the network loses": without a class to a Gaussian; told the class it comes nearer
-    assert w[0]["Fréchet distance"] > 1.2 * frechet["Gaussian"]
+    assert w[0]["Fréchet distance"] > frechet["Gaussian"]
     far = [w[scale]["Fréchet distance"] for scale in (0, 1, 2)]
     assert far == sorted(far, reverse=True)
     # "more samples are named …, their spread falls, … below that of true latents"
