@@ -802,10 +802,12 @@ results.table(
 
 # %%
 with torch.device("meta"):
-    flux = autoencoders.CATALOGUE["FluxAE"].build()
+    flux = autoencoders.Autoencoder(
+        "FluxAE", autoencoders.CATALOGUE["FluxAE"].build()
+    )
 costs = {
     "FluxAE, 256²": compute.reconstruction_cost(flux, 256),
-    f"{models[0]}, 256²": compute.reconstruction_cost(untouched.module, 256),
+    f"{models[0]}, 256²": compute.reconstruction_cost(untouched, 256),
 }
 
 # %% tags=["hide-input"]
@@ -830,7 +832,7 @@ results.show(
 # gradient, and less where layers are frozen. For the small autoencoder as it was fine-tuned here, at 64²:
 
 # %%
-trained = autoencoders.load(models[0]).module
+trained = autoencoders.load(models[0])
 finetuning.freeze(trained, Finetuning(method="se"))
 step = compute.reconstruction_cost(trained, 64, backward=True)
 scales = [j / 16 for j in range(4, 16)]  # of latents of 16 x 16
