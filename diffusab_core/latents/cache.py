@@ -18,7 +18,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
@@ -85,13 +84,8 @@ class LatentCache(Latents):
         return self._maps[shard]
 
     def _rows(self, name: str, indices: Sequence[int]) -> Tensor:
-        shard, row = np.divmod(np.asarray(indices, dtype=np.int64), self.index["shard_size"])
-        dtype, shape = (torch.int64, ()) if name == "labels" else (DTYPES[self.index["dtype"]][0], self.shape)
-        out = torch.empty(len(indices), *shape, dtype=dtype)
-        for k in np.unique(shard):
-            of_k = np.flatnonzero(shard == k)
-            out[of_k] = self._map(int(k))[name][row[of_k]]
-        return out
+        size = self.index["shard_size"]
+        return torch.stack([self._map(i // size)[name][i % size] for i in indices])
 
     def _read(self, indices: Sequence[int], flipped: bool) -> tuple[Tensor, Tensor, Tensor | None]:
         ending = "_flipped" if flipped else ""
