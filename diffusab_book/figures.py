@@ -100,14 +100,6 @@ def picture(image: torch.Tensor, quality: int | None = 80) -> go.Figure:
     return fig.update_xaxes(visible=False, constrain="domain").update_yaxes(visible=False, constrain="domain")
 
 
-def hide_image_axes(fig: go.Figure, columns: Sequence[int], row: int = 1) -> go.Figure:
-    """No ticks and no grid around images; pixels stay square."""
-    for column in columns:
-        fig.update_xaxes(visible=False, constrain="domain", row=row, col=column)
-        fig.update_yaxes(visible=False, constrain="domain", row=row, col=column)
-    return fig
-
-
 def images(tensors: Sequence[torch.Tensor], titles: Sequence[str], alt: str, height: int = 260) -> go.Figure:
     """Images side by side, each with a title above it."""
     return panels([picture(tensor, quality=88) for tensor in tensors], titles, alt, height=height)
@@ -178,38 +170,55 @@ def _shrink(image: torch.Tensor, size: int) -> torch.Tensor:
 # Plots
 
 
-def lines(
-    series: Mapping[str, Any],
+def axes(
+    fig: go.Figure,
     *,
     alt: str = "",
-    x: Any = None,
     xlabel: str = "",
     ylabel: str = "",
     log_x: bool = False,
     log_y: bool = False,
     height: int = 360,
-    styles: Mapping[str, Mapping[str, Any]] | None = None,
-    band: Mapping[str, tuple[Any, Any]] | None = None,
     title: str = "",
-    mode: str = "lines",
 ) -> go.Figure:
-    """One line per name, told apart by colour and dash; see :func:`points` for markers.
+    """What all plots below take as ``**options``.
 
     Args:
-        series: For each name its values (a tensor, an array or a list), or a pair ``(x, y)`` as a tuple.
+        fig: The figure, which is changed.
         alt: What a reader who cannot see the figure has to know; empty for a part of :func:`panels`.
-        x: Places of all series that have none of their own; 0, 1, 2, … when None.
         xlabel: Title of the horizontal axis.
         ylabel: Title of the vertical axis.
         log_x: Logarithmic horizontal axis.
         log_y: Logarithmic vertical axis.
         height: In pixels.
+        title: Above the figure.
+    """
+    fig.update_xaxes(title=xlabel, **(DECADES if log_x else {}))
+    fig.update_yaxes(title=ylabel, **(DECADES if log_y else {}))
+    single = len(fig.data) == 1 and fig.data[0].type in ("scatter", "bar")
+    return described(fig.update_layout(height=height, title=title, showlegend=False if single else None), alt)
+
+
+def lines(
+    series: Mapping[str, Any],
+    *,
+    x: Any = None,
+    mode: str = "lines",
+    styles: Mapping[str, Mapping[str, Any]] | None = None,
+    band: Mapping[str, tuple[Any, Any]] | None = None,
+    **options: Any,
+) -> go.Figure:
+    """One line per name, told apart by colour and dash; see :func:`points` for markers.
+
+    Args:
+        series: For each name its values (a tensor, an array or a list), or a pair ``(x, y)`` as a tuple.
+        x: Places of all series that have none of their own; 0, 1, 2, … when None.
+        mode: ``"lines"``, ``"markers"`` or ``"lines+markers"``, for all that ``styles`` says nothing of.
         styles: For some names what is drawn otherwise: ``color`` (a colour, or a place in :data:`PALETTE`), ``dash``,
             ``width``, ``symbol``, ``size``, ``mode``; anything else is a property of Plotly's scatter trace, such as
             ``text``, ``opacity`` or ``showlegend``.
         band: For some names the pair ``(low, high)``: a shaded band around lines, error bars around markers.
-        title: Above the figure.
-        mode: ``"lines"``, ``"markers"`` or ``"lines+markers"``, for all that ``styles`` says nothing of.
+        options: As :func:`axes`.
 
     Raises:
         ValueError: A style or band for a name that is not among the series, or a series as long as its places are not.
@@ -246,7 +255,7 @@ def lines(
         at = "%{x}" if any(isinstance(place, str) for place in places) else "%{x:.4g}"
         hover = {"hovertemplate": f"{at}: %{{y:.4g}}<extra>{name}</extra>", "legendgroup": name}
         fig.add_scatter(x=places, y=heights, name=name, **{**hover, **style})
-    return _axes(fig, alt, xlabel, ylabel, log_x, log_y, height, title)
+    return axes(fig, **options)
 
 
 def points(series: Mapping[str, Any], **options: Any) -> go.Figure:
@@ -254,16 +263,7 @@ def points(series: Mapping[str, Any], **options: Any) -> go.Figure:
     return lines(series, mode="markers", **options)
 
 
-def bars(
-    groups: Mapping[str, Mapping[str, float | tuple[float, float, float]]],
-    *,
-    alt: str = "",
-    xlabel: str = "",
-    ylabel: str = "",
-    log_y: bool = False,
-    height: int = 360,
-    title: str = "",
-) -> go.Figure:
+def bars(groups: Mapping[str, Mapping[str, float | tuple[float, float, float]]], **options: Any) -> go.Figure:
     """Bars over categories, side by side for each group; a value is a number or ``(value, low, high)``."""
     fig = go.Figure()
     for i, (name, bars_of) in enumerate(groups.items()):
@@ -279,42 +279,33 @@ def bars(
         )  # fmt: skip
     places = list(dict.fromkeys(place for bars_of in groups.values() for place in bars_of))
     fig.update_xaxes(type="category", categoryorder="array", categoryarray=places)
-    fig.update_layout(barmode="group", showlegend=len(groups) > 1)
-    return _axes(fig, alt, xlabel, ylabel, False, log_y, height, title)
+    return axes(fig.update_layout(barmode="group"), **options)
 
 
 def heatmap(
     z: Any,
     *,
-    alt: str = "",
     x: Any = None,
     y: Any = None,
-    xlabel: str = "",
-    ylabel: str = "",
     label: str = "",
     limits: tuple[float, float] | None = None,
     colorscale: Any = "Cividis",
     form: str = "",
     square: bool = True,
-    height: int = 360,
-    title: str = "",
+    **options: Any,
 ) -> go.Figure:
     """A matrix ``(rows, columns)`` as colours, the first row at the top.
 
     Args:
         z: The matrix.
-        alt: What a reader who cannot see the figure has to know.
         x: Names of the columns.
         y: Names of the rows.
-        xlabel: Title of the horizontal axis.
-        ylabel: Title of the vertical axis.
         label: Title of the colour bar.
         limits: Values of the two ends of the colour scale; least and greatest when None.
         colorscale: A name that Plotly knows, or :data:`DIVERGING` for values about zero.
         form: When given, each cell shows its value so, such as ``".2f"``.
         square: Cells as high as they are wide.
-        height: In pixels.
-        title: Above the figure.
+        options: As :func:`axes`.
     """
     matrix = torch.as_tensor(z).detach().cpu().double()
     low, high = limits or (matrix.min().item(), matrix.max().item())
@@ -328,40 +319,27 @@ def heatmap(
     )  # fmt: skip
     plain = {"showgrid": False, "zeroline": False, "constrain": "domain"}
     fig.update_xaxes(**plain).update_yaxes(autorange="reversed", scaleanchor="x" if square else None, **plain)
-    return _axes(fig, alt, xlabel, ylabel, False, False, height, title)
+    return axes(fig, **options)
 
 
-def mark(
-    fig: go.Figure, x: float | str | None = None, y: float | None = None, text: str = "", panel: int = 1
-) -> go.Figure:
-    """A dotted reference line across the figure at ``x`` or at ``y``, with a few words beside it.
-
-    Args:
-        fig: The figure, which is changed.
-        x: Place of an upright line.
-        y: Height of a level line.
-        text: Written along the line.
-        panel: Which of the panels of :func:`panels`, counted from 1.
+def mark(fig: go.Figure, x: float | str | None = None, y: float | None = None, text: str = "") -> go.Figure:
+    """A dotted reference line across the figure, upright at ``x`` or level at ``y``, with ``text`` along it.
 
     Raises:
         ValueError: Both or none of ``x`` and ``y``.
     """
     if (x is None) == (y is None):
         raise ValueError(f"a line stands at x or at y, got x={x!r}, y={y!r}")
-    number = "" if panel == 1 else str(panel)
-    refs = {"xref": f"x{number}", "yref": f"y{number}"}
-    way, at = ("x", x) if y is None else ("y", y)
-    across = "y" if way == "x" else "x"
-    refs[f"{across}ref"] += " domain"
-    line = {"color": GREY, "dash": "dot", "width": 1.5}
-    fig.add_shape(type="line", **{f"{way}0": at, f"{way}1": at, f"{across}0": 0, f"{across}1": 1}, **refs, line=line)
+    way, across, at = ("x", "y", x) if y is None else ("y", "x", y)
+    refs = {f"{way}ref": way, f"{across}ref": f"{across} domain"}
+    ends = {f"{way}0": at, f"{way}1": at, f"{across}0": 0, f"{across}1": 1}
+    fig.add_shape(type="line", line={"color": GREY, "dash": "dot", "width": 1.5}, **ends, **refs)
     if text:
         # Plotly wants the logarithm for text on a logarithmic axis, and not for lines.
-        log = fig.layout[f"{way}axis{number}"].type == "log"
-        place = {way: float(np.log10(at)) if log else at, across: 1}
-        side = {"xanchor": "left", "yanchor": "top", "textangle": 90} if way == "x" else {"xanchor": "right"}
-        side = {"yanchor": "bottom", **side}
-        fig.add_annotation(**place, **refs, text=text, showarrow=False, font={"size": 11}, **side)
+        place = {way: float(np.log10(at)) if fig.layout[f"{way}axis"].type == "log" else at, across: 1}
+        side = {"xanchor": "left", "yanchor": "top", "textangle": 90} if y is None else {"xanchor": "right"}
+        side = {"yanchor": "bottom", "font": {"size": 11}, **side}
+        fig.add_annotation(text=text, showarrow=False, **place, **refs, **side)
     return fig
 
 
@@ -481,17 +459,6 @@ def shorten(value: Any, digits: int = 4) -> Any:
     return value
 
 
-def _axes(
-    fig: go.Figure, alt: str, xlabel: str, ylabel: str, log_x: bool, log_y: bool, height: int, title: str
-) -> go.Figure:
-    fig.update_xaxes(title=xlabel, **(DECADES if log_x else {}))
-    fig.update_yaxes(title=ylabel, **(DECADES if log_y else {}))
-    fig.update_layout(height=height, title=title)
-    if len(fig.data) == 1 and fig.data[0].type == "scatter":
-        fig.update_layout(showlegend=False)
-    return described(fig, alt)
-
-
 # ---------------------------------------------------------------------------------------------------------------------
 # Frequencies
 
@@ -552,10 +519,8 @@ def profiles(
     **options: Any,
 ) -> go.Figure:
     """Frequency profiles against zigzag rank, one line per name: :func:`lines` with the axes that profiles have."""
-    return lines(
-        curves, alt=alt, xlabel="zigzag rank (low → high frequency)", ylabel=ylabel, title=title, height=height,
-        log_y=log_y, **options,
-    )  # fmt: skip
+    options = {"alt": alt, "ylabel": ylabel, "title": title, "height": height, "log_y": log_y, **options}
+    return lines(curves, **{"xlabel": "zigzag rank (low → high frequency)", **options})
 
 
 # ---------------------------------------------------------------------------------------------------------------------
