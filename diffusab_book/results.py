@@ -14,6 +14,7 @@ from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
+from statistics import fmean, stdev
 from typing import Any, Literal
 
 import numpy as np
@@ -148,36 +149,52 @@ def by_seed(runs: pd.DataFrame, column: str, arm: str) -> pd.Series:
     return found
 
 
-def mean_series(runs: pd.DataFrame, name: str, arm: str = "") -> list[float]:
+def values(runs: pd.DataFrame | Sequence[RunRecord], metric: str, arm: str | float = 1.0) -> Any:
+    """A metric of one arm by seed, as an array; of a list of records (then the third argument is a factor) as a list.
+
+    Raises:
+        KeyError: A run lacks it; names run and metric.
+    """
+    if isinstance(runs, pd.DataFrame):
+        return by_seed(runs, metric, arm).to_numpy(float)
+    for run in runs:
+        if metric not in run.metrics:
+            raise KeyError(f"run {run.identity} of {run.experiment} has no metric {metric!r}")
+    return [arm * run.metrics[metric] for run in runs]
+
+
+def mean_series(runs: pd.DataFrame | Sequence[RunRecord], name: str, arm: str = "") -> list[float]:
     """Mean over an arm's runs of a series, such as ``after_profile``, entry by entry.
 
     Raises:
         ValueError: The frame lacks the arm, or the runs' series differ in length.
     """
-    series = [run.series[name] for run in (by_seed(runs, "record", arm) if isinstance(runs, pd.DataFrame) else runs)]
+    series = [run.series[name] for run in _records(runs, arm)]
     if len({len(entries) for entries in series}) != 1:
         raise ValueError(f"series {name!r} has {sorted({len(entries) for entries in series})} entries in these runs")
     return np.mean(series, axis=0).tolist()
 
 
-def tail(runs: pd.DataFrame, name: str, last: int, arm: str) -> np.ndarray:
+def tail(runs: pd.DataFrame | Sequence[RunRecord], name: str, last: int, arm: str = "") -> np.ndarray:
     """Mean of the last entries of a series, such as the loss at the end of a training, by seed.
 
     Raises:
         ValueError: The frame lacks the arm, or ``last`` is not positive or longer than a series.
     """
-    records = by_seed(runs, "record", arm)
+    records = _records(runs, arm)
     for run in records:
         if not 1 <= last <= len(run.series[name]):
             raise ValueError(f"series {name!r} of run {run.identity} has {len(run.series[name])} entries, not {last}")
     return np.array([np.mean(run.series[name][-last:]) for run in records])
 
 
-def by_place(runs: pd.DataFrame, place: str, name: str, arm: str, form: str = "g") -> dict[str, list[float]]:
+def by_place(
+    runs: pd.DataFrame | Sequence[RunRecord], place: str, name: str, arm: str = "", form: str = "g"
+) -> dict[str, list[float]]:
     """A series by the places at which it was taken: for each, one value per seed, as ``figures.over_seeds`` draws it.
 
     Args:
-        runs: The frame.
+        runs: The frame, or records of one arm.
         place: Series of the places, such as ``snapshot_step`` or ``shift``; the same in all runs.
         name: Series of the values.
         arm: As in the frame's column ``arm``.
@@ -186,12 +203,16 @@ def by_place(runs: pd.DataFrame, place: str, name: str, arm: str, form: str = "g
     Raises:
         ValueError: The frame lacks the arm, the runs' places differ, or a series has another length than its places.
     """
-    records = list(by_seed(runs, "record", arm))
+    records = _records(runs, arm)
     places = records[0].series[place]
     for run in records:
         if run.series[place] != places or len(run.series[name]) != len(places):
             raise ValueError(f"run {run.identity} has {name!r} at other places {place!r} than {records[0].identity}")
     return {f"{where:{form}}": [run.series[name][i] for run in records] for i, where in enumerate(places)}
+
+
+def _records(runs: pd.DataFrame | Sequence[RunRecord], arm: str) -> list[RunRecord]:
+    return list(by_seed(runs, "record", arm) if isinstance(runs, pd.DataFrame) else runs)
 
 
 def table(
@@ -213,19 +234,17 @@ def table(
     """
     if control is not None:
         _need_arms(runs, [control])
-    if before is not None:
-        first = runs.iloc[0]
-        untouched = first[[before + key.removeprefix("after_") for key in columns]].set_axis(list(columns))
+    arms = dict(list(runs.groupby("arm", sort=False)))
     rows = {} if before is None else {"untouched": {"runs": ""}}
-    rows |= {arm: {"runs": f"{len(of_arm)}"} for arm, of_arm in runs.groupby("arm", sort=False)}
-    for key, (title, form, *times) in columns.items():
-        scaled = runs.assign(**{key: runs[key] * (times[0] if times else 1)})
-        for arm in rows:
-            if before is not None and arm == "untouched":
-                rows[arm][title] = f"{untouched[key] * (times[0] if times else 1):{form}}"
-                continue
-            rows[arm][title] = plus_minus(scaled[key][scaled.arm == arm].tolist(), form)
+    rows |= {arm: {"runs": str(len(of_arm))} for arm, of_arm in arms.items()}
+    for key, (title, form, *factor) in columns.items():
+        times = factor[0] if factor else 1
+        if before is not None:
+            rows["untouched"][title] = f"{times * runs.iloc[0][before + key.removeprefix('after_')]:{form}}"
+        for arm, of_arm in arms.items():
+            rows[arm][title] = plus_minus((times * of_arm[key]).tolist(), form)
             if control not in (None, arm):
+                scaled = runs.assign(**{key: times * runs[key]})
                 rows[arm][title] += f"\n{paired(scaled, key, arm, control):{form}}"
     return Table(rows).T.rename_axis(None)
 
@@ -235,17 +254,19 @@ def show(rows: Mapping[str, Any], form: str | Mapping[str, str] = ".3g", index: 
 
     Args:
         rows: For each row its columns ``{name: value}``, or one value (then the only column is nameless).
-        form: How numbers are written, or for each column how; whole numbers and text stay as they are.
+        form: How numbers are written, or for each column how; text stays as it is, and
+            so do whole numbers where the form is not their column's own and has decimals.
         index: Head of the first column.
     """
-    filled = {row: of_row if isinstance(of_row, Mapping) else {"": of_row} for row, of_row in rows.items()}
 
     def write(column: str, value: Any) -> str:
         spec = form if isinstance(form, str) else form.get(column, ".3g")
-        given = not isinstance(form, str) and column in form
-        return f"{value:{spec}}" if isinstance(value, float) or (given and not isinstance(value, str)) else str(value)
+        # A form with decimals is none for whole numbers, unless it is this column's own.
+        as_it_is = isinstance(value, str) or (isinstance(value, int) and "." in spec and column not in form)
+        return str(value) if as_it_is else format(value, spec)
 
-    cells = {row: {c: write(c, v) for c, v in of_row.items()} for row, of_row in filled.items()}
+    filled = {row: of_row if isinstance(of_row, Mapping) else {"": of_row} for row, of_row in rows.items()}
+    cells = {row: {column: write(column, value) for column, value in of_row.items()} for row, of_row in filled.items()}
     return Table(cells).T.fillna("").rename_axis(index or None)
 
 
@@ -281,98 +302,14 @@ def _need_arms(runs: pd.DataFrame, arms: Iterable[str]) -> None:
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# Lists of records: what chapters still call until they use the frame
+# Chapters 10 to 13, whose sentences hold tables and numbers as text
 
 
-@dataclass(frozen=True)
-class Column:
-    """One number of a run record in a table.
-
-    Attributes:
-        title: Head of the column, with the unit.
-        key: Metric of the record; a fine-tuning run has ``before_KEY`` and ``after_KEY``.
-        times: Factor for the unit that is shown.
-        form: How mean and spread are written.
-    """
-
-    title: str
-    key: str
-    times: float = 1.0
-    form: str = ".2f"
-
-
-FINETUNED = (
-    Column("HF energy ratio, 10⁻³", "hf_energy_ratio", 1000, ".2f"),
-    Column("HF share, %", "hf_share", 100, ".1f"),
-    Column("distance to RGB, decades", "spectrum_distance_to_rgb", 1, ".3f"),
-    Column("PSNR, dB", "psnr_db", 1, ".2f"),
-    Column("SSIM", "ssim", 1, ".4f"),
-)
-DENOISED = (
-    Column("Fréchet distance", "frechet_offline", 1, ".2f"),
-    Column("of decoded latents", "decoded_latents_frechet", 1, ".2f"),
-    Column("of decoded noise", "decoded_noise_frechet", 1, ".0f"),
-    Column("precision", "precision", 1, ".3f"),
-    Column("recall", "recall", 1, ".3f"),
-)
-MARKS = {"higher": " ↑", "lower": " ↓", "overlapping": ""}
-
-
-def values(runs: pd.DataFrame | Sequence[RunRecord], metric: str, arm: str | float = 1.0) -> Any:
-    """A metric of one arm by seed, as an array; of a list of records (then the third argument is a factor) as a list.
-
-    Raises:
-        KeyError: A run lacks it; names run and metric.
-    """
-    if isinstance(runs, pd.DataFrame):
-        return by_seed(runs, metric, arm).to_numpy(float)
-    for run in runs:
-        if metric not in run.metrics:
-            raise KeyError(f"run {run.identity} of {run.experiment} has no metric {metric!r}")
-    return [arm * run.metrics[metric] for run in runs]
-
-
-def finetuning_table(
-    arms: Mapping[str, Sequence[RunRecord]],
-    control: str | None = None,
-    columns: Sequence[Column] = FINETUNED,
-    untouched: str = "untouched",
-) -> str:
-    """Markdown table of fine-tuning arms: the model before, then each arm as mean ± sample standard deviation.
-
-    An arrow marks a number that lies above (↑) or below (↓) the control in *every* run; without one, runs overlap.
-
-    Args:
-        arms: For each label its runs, as :func:`diffusab_core.experiments.records.by_arm` gives them.
-        control: The label that the others are compared with.
-        columns: What is shown.
-        untouched: Label of the first row.
-
-    Raises:
-        ValueError: There is no arm, or no such control.
-    """
-    rows = _rows(arms, control, columns, "after_")
-    first = next(iter(arms.values()))[0]
-    before = [f"{column.times * first.metrics['before_' + column.key]:{column.form}}" for column in columns]
-    return "\n".join([*_head(columns), f"| {untouched} | | " + " | ".join(before) + " |", *rows])
-
-
-def denoiser_table(
-    arms: Mapping[str, Sequence[RunRecord]], control: str | None = None, columns: Sequence[Column] = DENOISED
-) -> str:
-    """Markdown table of denoisers: each arm as mean ± sample standard deviation, with arrows as in the table above.
-
-    Args:
-        arms: For each label its runs, as :func:`diffusab_core.experiments.records.by_arm` gives them.
-        control: The label that the others are compared with.
-        columns: What is shown; a key is the metric's name as it stands.
-
-    Raises:
-        ValueError: There is no arm, or no such control.
-        KeyError: A run lacks a metric.
-    """
-    rows = _rows(arms, control, columns)
-    return "\n".join([*_head(columns), *rows])
+def compare_in_text(arms: Mapping[str, Sequence[RunRecord]], control: str | None = None) -> str:
+    """:func:`table` of denoisers by label as Markdown."""
+    found = table(frame(arms), DENOISING, control)
+    rows = [["", *found.columns], ["---"] * (1 + len(found.columns)), *found.itertuples()]
+    return "\n".join("| " + " | ".join(row).replace("\n", "<br>") + " |" for row in rows)
 
 
 def not_recorded(script: str, wanted: Iterable[str], there: Container[str]) -> str:
@@ -387,84 +324,21 @@ def not_recorded(script: str, wanted: Iterable[str], there: Container[str]) -> s
     return f"\n\nNot recorded here; `python {script} {' '.join(missing)}` does it." if missing else ""
 
 
-def _head(columns: Sequence[Column]) -> list[str]:
-    titles = " | ".join(column.title for column in columns)
-    return [f"| | runs | {titles} |", "|---" * (len(columns) + 2) + "|"]
-
-
-def _rows(
-    arms: Mapping[str, Sequence[RunRecord]], control: str | None, columns: Sequence[Column], prefix: str = ""
-) -> list[str]:
-    if not arms or (control is not None and control not in arms):
-        raise ValueError(f"no control {control!r} among the arms {list(arms)}")
-    lines = []
-    for label, runs in arms.items():
-        cells = []
-        for column in columns:
-            found = values(runs, prefix + column.key, column.times)
-            cell = plus_minus(found, column.form)
-            if control is not None and label != control:
-                cell += MARKS[ordering(values(arms[control], prefix + column.key, column.times), found)]
-            cells.append(cell)
-        lines.append(f"| {label} | {len(runs)} | " + " | ".join(cells) + " |")
-    return lines
-
-
-def tail_means(runs: Sequence[RunRecord], name: str, last: int) -> list[float]:
-    """Mean of the last entries of a series, run by run, such as the loss at the end of a training.
-
-    Raises:
-        ValueError: ``last`` is not positive, or a series is shorter than that.
-    """
-    for run in runs:
-        if not 1 <= last <= len(run.series[name]):
-            raise ValueError(f"series {name!r} of run {run.identity} has {len(run.series[name])} entries, not {last}")
-    return [sum(run.series[name][-last:]) / last for run in runs]
-
-
-def at_each(runs: Sequence[RunRecord], place: str, name: str, form: str = "g") -> dict[str, list[float]]:
-    """A series of several runs by the places at which it was taken: for each, one value for each run.
-
-    Args:
-        runs: Of one arm.
-        place: Series of the places, such as ``snapshot_step`` or ``shift``; the same in all runs.
-        name: Series of the values.
-        form: How a place is written.
-
-    Raises:
-        ValueError: The runs' places differ, or a series has another length than its places.
-    """
-    places = runs[0].series[place]
-    for run in runs:
-        if run.series[place] != places or len(run.series[name]) != len(places):
-            raise ValueError(f"run {run.identity} has {name!r} at other places {place!r} than run {runs[0].identity}")
-    return {f"{where:{form}}": [run.series[name][i] for run in runs] for i, where in enumerate(places)}
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# Seeds side by side, for chapters 10 to 13
-
-
-def plus_minus(values: list[float], form: str = ".2f") -> str:
+def plus_minus(values: Sequence[float], form: str = ".2f") -> str:
     """``mean ± spread`` over runs as text, for tables; of a single run its value alone."""
     mean, spread = mean_and_spread(values)
     return f"{mean:{form}}" if len(values) == 1 else f"{mean:{form}} ± {spread:{form}}"
 
 
-def signed(values: list[float], form: str = ".2f") -> str:
+def signed(values: Sequence[float], form: str = ".2f") -> str:
     """``mean ± spread`` of differences as text: the mean always with its sign, and a mean that rounds to zero as +0."""
     mean, spread = mean_and_spread(values)
     return f"{mean:+z{form}}" if len(values) == 1 else f"{mean:+z{form}} ± {spread:{form}}"
 
 
-def mean_and_spread(values: list[float]) -> tuple[float, float]:
+def mean_and_spread(values: Sequence[float]) -> tuple[float, float]:
     """Mean and sample standard deviation (n - 1) over seeds; the spread of a single value is NaN, not zero."""
-    if not values:
-        raise ValueError("no values to average")
-    mean = math.fsum(values) / len(values)
-    if len(values) == 1:
-        return mean, math.nan
-    return mean, math.sqrt(math.fsum((v - mean) ** 2 for v in values) / (len(values) - 1))
+    return fmean(values), stdev(values) if len(values) > 1 else math.nan
 
 
 def ordering(first: Sequence[float], second: Sequence[float]) -> Literal["higher", "lower", "overlapping"]:
@@ -473,7 +347,7 @@ def ordering(first: Sequence[float], second: Sequence[float]) -> Literal["higher
     The book calls a difference measured only when the two groups do not overlap at all. With three seeds each, equal
     distributions would be separated so, one way or the other, in 2 of 20 cases (the exact rank-sum test).
     """
-    if not first or not second:
+    if not len(first) or not len(second):
         raise ValueError("no values to compare")
     if min(second) > max(first):
         return "higher"

@@ -974,7 +974,7 @@ both = {
 }  # fmt: skip
 tables, verdicts, trades = [], [], []
 for name, pair in both.items():
-    tables.append(f"**{name}**\n\n" + summaries.denoiser_table(pair, "strided"))
+    tables.append(f"**{name}**\n\n" + summaries.compare_in_text(pair, "strided"))
     above = {
         how: [
             r.metrics["frechet_offline"] - r.metrics["decoded_latents_frechet"]

@@ -569,11 +569,11 @@ tables = []
 for c in families:
     own = {curriculum_of(a): runs for a, runs in arms.items() if family_of(a) == c}
     tables.append(
-        f"**{FAMILIES[c]}**\n\n" + summaries.denoiser_table(own, BASELINE)
+        f"**{FAMILIES[c]}**\n\n" + summaries.compare_in_text(own, BASELINE)
     )
 Markdown(
     (
-        "**Recorded** (mean ± standard deviation over seeds; an arrow: every run lies above or below every run of the baseline):\n\n"
+        "**Recorded** (mean ± standard deviation over seeds; below them the difference to the baseline, paired by seed, with its 95% interval):\n\n"
         + "\n\n".join(tables)
         if tables
         else "Nothing is recorded yet."
@@ -687,7 +687,7 @@ shown
 # %% tags=["hide-input"]
 def along_the_way(c: str):
     own = {
-        curriculum_of(arm): summaries.at_each(
+        curriculum_of(arm): summaries.by_place(
             runs, "snapshot_step", "snapshot_frechet_offline"
         )
         for arm, runs in arms.items()

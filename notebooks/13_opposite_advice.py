@@ -649,8 +649,8 @@ MISSING = summaries.not_recorded(
     "scripts/record_freqwarm.py", ("plain-r0.2", "se-r0.2"), all_seeds
 )
 Markdown(
-    "**Recorded** (mean ± standard deviation over seeds; an arrow: above or below the control in every run):\n\n"
-    + summaries.denoiser_table(cells, CONTROL)
+    "**Recorded** (mean ± standard deviation over seeds; below them the difference to the control, paired by seed, with its 95% interval):\n\n"
+    + summaries.compare_in_text(cells, CONTROL)
     + MISSING
 )
 
@@ -830,7 +830,7 @@ Markdown(
 
 # %% tags=["hide-input"]
 along = {
-    label: summaries.at_each(runs, "snapshot_step", "snapshot_frechet_offline")
+    label: summaries.by_place(runs, "snapshot_step", "snapshot_frechet_offline")
     for label, runs in cells.items()
 }
 trained_along = figures.over_seeds(
