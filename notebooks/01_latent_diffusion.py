@@ -64,7 +64,7 @@ def shuffle(z, order):
 
 
 # %% tags=["hide-input"]
-photo = data.photo("coffee")[None, :, 96:288, 192:384]  # (1, 3, 192, 192), held out
+photo = data.photo("china")[None, :, 40:232, 140:332]  # (1, 3, 192, 192), held out
 with torch.no_grad():
     z = autoencoder.encode(photo).mean  # (1, C, 48, 48)
     order = torch.randperm(
@@ -84,8 +84,8 @@ def three_channels(z):
 figures.images(
     [photo[0], three_channels(z), three_channels(apart), put_back[0]],
     ["photograph", "its latent", "shuffled", "decoded from either"],
-    alt="A photograph of a cup; three channels of its latent, in which the cup can be seen; the same numbers with their "
-    "positions shuffled, which look like noise; and the picture that is decoded from either latent, which shows the cup.",
+    alt="A photograph of a pavilion; three channels of its latent, in which it can be seen; the same numbers with their "
+    "positions shuffled, which look like noise; and the picture that is decoded from either latent, which shows the pavilion.",
     height=230,
 )
 
