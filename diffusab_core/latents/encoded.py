@@ -31,6 +31,8 @@ class ImageBatches(Dataset):
         self.dataset = dataset
         image, label = parts(dataset[0])
         self.shape, self.labelled = tuple(image.shape), label is not None
+        if len(self.shape) not in (3, 4) or self.shape[0] != 3:
+            raise LatentsError(f"items must be images (3, H, W) or clips (3, T, H, W), got shape {self.shape}")
 
     def __getitem__(self, places: Sequence[int]) -> tuple[Tensor, Tensor | None]:
         items = [parts(self.dataset[i]) for i in places]
@@ -92,7 +94,8 @@ class EncodedLatents(Latents):
         check_precision(precision)
         check_low_pass(low_pass)
         self.images = ImageBatches(dataset)
-        shape = latent_shape(autoencoder, self.images.shape)
+        _, *frames, height, width = self.images.shape
+        shape = autoencoder.latent_shape(height, width, *frames)
         names = self.images.class_names() if class_names is None else class_names
         made = {"autoencoder": autoencoder.name, "weights": weights_digest(autoencoder), **images_identity(dataset)}
         made |= {"precision": precision, "count": len(dataset), **(identity or {})}
@@ -146,18 +149,6 @@ def check_low_pass(radius: float | None) -> None:
 def without_high_frequencies(x: Tensor, radius: float | None) -> Tensor:
     """Images or clips ``(..., H, W)`` without what lies beyond a radius in cycles per pixel; ``None``: as they are."""
     return x if radius is None else radial_split(x, radius)[0].to(x.dtype)
-
-
-def latent_shape(autoencoder: Autoencoder, image: Sequence[int]) -> tuple[int, ...]:
-    """Shape of the latent of an image of shape ``(3, H, W)`` or of a clip of shape ``(3, T, H, W)``.
-
-    Raises:
-        LatentsError: It is neither.
-        ValueError: The autoencoder does not take it.
-    """
-    if len(image) not in (3, 4) or image[0] != 3:
-        raise LatentsError(f"items must be images (3, H, W) or clips (3, T, H, W), got shape {tuple(image)}")
-    return autoencoder.latent_shape(*image[-2:], frames=image[1] if len(image) == 4 else None)
 
 
 @torch.no_grad()
