@@ -24,6 +24,7 @@ from pydantic import TypeAdapter, ValidationError
 from diffusab_core.experiments.records import SIZES, Run, RunRecord
 from diffusab_core.experiments.records import read as read_record
 from diffusab_core.experiments.records import start as start_record
+from diffusab_core.files import DiffusabError
 
 NOTEBOOKS = Path(__file__).resolve().parents[1] / "notebooks"
 CHECKPOINT_TAG = "checkpoint"
@@ -36,7 +37,7 @@ _TYPES = {"int": int, "float": float, "str": str, "bool": bool, "list[int]": lis
           "list[str]": list[str]}  # fmt: skip
 
 
-class ParameterError(ValueError):
+class ParameterError(DiffusabError, ValueError):
     """A parameter that the chapter does not have, or a value of the wrong type."""
 
 
@@ -205,7 +206,7 @@ def run_name(path: Path, values: Mapping[str, Any]) -> str:
     return f"{path.stem}-{values['size']}-{digest}"
 
 
-class ChapterFailed(RuntimeError):
+class ChapterFailed(DiffusabError, RuntimeError):
     """A cell raised; the message names the error and the partial notebook that was kept."""
 
 

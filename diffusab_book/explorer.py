@@ -113,18 +113,17 @@ class Explorer:
         toggles = [c for c in self.controls if c.kind == "toggle"]
         fig = self.draw(**self.defaults)
         base = _as_dict(fig)
-        frames: list[go.Frame] = []
-        swaps: list[tuple[dict[str, Any], dict[str, Any], dict[str, Any]]] = []
-
+        frames, swaps = [], []
         for choice in itertools.product(*(control.options for control in menus)):
             chosen = {control.name: value for control, value in zip(menus, choice, strict=True)}
-            drawn = {v: self.draw(**{**self.defaults, **chosen, self.slider.name: v}) for v in self.slider.options}
+            values = {**self.defaults, **chosen}
+            drawn = {v: _as_dict(self.draw(**{**values, self.slider.name: v})) for v in self.slider.options}
             prefix = "".join(f"{name}={value}|" for name, value in chosen.items())
-            varying = _varying_keys([_as_dict(d) for d in drawn.values()])
+            varying = _varying_keys(list(drawn.values()))
             steps = []
-            for value, figure in drawn.items():
+            for value, drawing in drawn.items():
                 name = f"{prefix}{value}"
-                frames.append(_frame(name, _as_dict(figure), varying))
+                frames.append(_frame(name, drawing, varying))
                 how = {"mode": "immediate", "frame": {"duration": 0, "redraw": True}, "transition": {"duration": 0}}
                 steps.append({"label": self.slider.text(value), "method": "animate", "args": [[name], how]})
             slider = {
@@ -133,26 +132,22 @@ class Explorer:
                 "pad": {"t": 46, "b": 4},  # below the axis title
                 "steps": steps,
             }
-            at_default = _as_dict(drawn[self.slider.default])
+            at_default = drawn[self.slider.default]
             layout = {"sliders": [slider], **_layout_difference(base, at_default)}
             swaps.append((chosen, _restyle(base, at_default), layout))
 
         fig.frames = frames
-        default_menu = {control.name: control.default for control in menus}
-        fig.update_layout(sliders=next(layout["sliders"] for chosen, _, layout in swaps if chosen == default_menu))
+        start = [chosen for chosen, _, _ in swaps].index({control.name: control.default for control in menus})
+        fig.update_layout(sliders=swaps[start][2]["sliders"])
         buttons = []
         if menus:
             # Menus that change what is drawn share one drop-down: each entry brings its own slider and frames.
-            text = {control.name: (control.label, control.text) for control in menus}
+            said = [", ".join(f"{c.label} {c.text(chosen[c.name])}" for c in menus) for chosen, _, _ in swaps]
             entries = [
-                {
-                    "label": ", ".join(f"{text[name][0]} {text[name][1](value)}" for name, value in chosen.items()),
-                    "method": "update",
-                    "args": [restyle, layout],
-                }
-                for chosen, restyle, layout in swaps
+                {"label": label, "method": "update", "args": [restyle, layout]}
+                for label, (_, restyle, layout) in zip(said, swaps, strict=True)
             ]
-            buttons.append((entries, [chosen for chosen, _, _ in swaps].index(default_menu)))
+            buttons.append((entries, start))
         for control in toggles:
             entries = []
             for value in control.options:

@@ -89,6 +89,24 @@ def test_display_form_follows_the_build_variable(explorer, monkeypatch):
     assert shown[1].frames
 
 
+def test_a_menu_with_one_entry_is_not_shown():
+    def draw(power, offset=7):
+        return go.Figure(go.Scatter(y=[power, offset]))
+
+    explorer = Explorer(draw, [CONTROLS[0], Control("offset", "offset", (7,), 7, "menu")])
+    assert explorer.defaults == {"power": 2}
+    assert not explorer.published().layout.updatemenus
+    assert [frame.name for frame in explorer.published().frames] == ["1", "2", "3"]
+
+
+def test_menus_stand_above_the_legend():
+    def tall(power, offset):
+        return draw(power, offset, "curve").update_layout(margin_t=90)
+
+    menu = Explorer(tall, CONTROLS[:2]).published().layout.updatemenus[0]
+    assert menu.pad.b >= 80  # the legend ends 70 pixels above the plot
+
+
 def test_mistakes_are_named():
     with pytest.raises(ValueError, match="default 5"):
         Control("power", "power", (1, 2), 5)

@@ -142,6 +142,29 @@ def test_panels_keep_axes_marks_and_one_legend_entry_per_name():
     assert left.data[0].xaxis is None  # the parts stay as they were
 
 
+def test_pictures_stand_above_a_wide_plot_with_its_legend():
+    part = figures.picture(torch.zeros(3, 8, 8))
+    plot = figures.lines({"a": [1, 2], "b": [2, 1]}, ylabel="y")
+    fig = figures.panels([part, part, plot], ["one", "two", ""], alt=ALT, height=500, wide=True, heights=[0.6, 0.4])
+    domains = [(fig.layout[f"xaxis{n}"].domain, fig.layout[f"yaxis{n}"].domain) for n in ("", "2", "3")]
+    assert domains[2][0] == (0, 1)
+    assert domains[0][0][1] < domains[1][0][0]
+    top, bottom = domains[0][1], domains[2][1]
+    assert bottom[0] == 0
+    assert bottom[1] < top[0]
+    assert (top[1] - top[0]) / (bottom[1] - bottom[0]) == pytest.approx(1.5)
+    assert fig.layout.legend.y == bottom[1]
+    assert (fig.layout.xaxis.visible, fig.layout.xaxis3.visible) == (False, None)
+    assert [trace.type for trace in fig.data] == ["image", "image", "scatter", "scatter"]
+
+
+def test_panels_that_share_an_axis_label_it_once():
+    one = figures.lines({"a": [1, 2]}, ylabel="y")
+    fig = figures.panels([one] * 4, list("1234"), alt=ALT, columns=2, share_y=True)
+    assert [fig.layout[f"yaxis{n}"].matches for n in ("", "2", "3", "4")] == [None, "y", None, "y3"]
+    assert [fig.layout[f"yaxis{n}"].title.text for n in ("", "2", "3", "4")] == ["y", None, "y", None]
+
+
 def test_heatmaps_in_panels_stay_square_and_share_a_colour_bar():
     one = figures.heatmap(torch.eye(3), alt=ALT)
     fig = figures.panels([one, one, one], ["1", "2", "3"], alt=ALT)
