@@ -66,6 +66,7 @@ from diffusab_book.explorers import radial as explore_radial
 from diffusab_core.experiments import records
 from diffusab_core.metrics import aliasing, probes as perturbation
 from diffusab_core.metrics import psnr
+from diffusab_core.spectrum.bands import energy_shares
 
 run = records.start(
     "11_encoder_decoder",
@@ -258,7 +259,7 @@ for name, model in near.items():
         model, x, bands, generator_seed=seed
     )
     z = perturbation.encode_mean(model, x)
-    within = [0.0, *(explore_radial.energy_shares(z, r)[0] for r in bands[1:])]
+    within = [0.0, *(energy_shares(z, r)[0] for r in bands[1:])]
     energy_of[name] = [b - a for a, b in pairwise(within)]
 
 # %% tags=["hide-input"]

@@ -80,13 +80,11 @@ from diffusab_core.methods.freqwarm import (
     WarmedLatents,
 )
 from diffusab_core.latents.encoded import EncodedLatents
-from diffusab_book.explorers.curriculum import (
-    EDGES,
-    curriculum_explorer,
-    fed_energy,
-)
-from diffusab_book.explorers.pays import mean_least_loss
+from diffusab_book.explorers.curriculum import curriculum_explorer
+from diffusab_core.flow import mean_least_loss
 from diffusab_core.latents import TensorLatents
+from diffusab_core.metrics.probes import EDGES, fed_energy
+from diffusab_core.spectrum.bands import compare_energies
 
 run = records.start(
     "12_freqwarm",
@@ -793,10 +791,7 @@ Markdown(
 def ratios(record) -> tuple[float, list[float]]:
     """Q and q_k, k from 1 on, of a run's generated latents over real ones."""
     made, real = record.series["generated_energy"], record.series["real_energy"]
-    total_made, total_real = math.fsum(made[1:]), math.fsum(real[1:])
-    pairs = zip(made[1:], real[1:], strict=True)
-    outside = (total_made / made[0]) / (total_real / real[0])
-    return outside, [(m / total_made) / (r / total_real) for m, r in pairs]
+    return compare_energies(made, real)
 
 
 by_frequency = {

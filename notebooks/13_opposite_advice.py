@@ -72,14 +72,11 @@ from diffusab_book import figures, results as summaries
 from diffusab_core.experiments import records
 from diffusab_core.metrics import probes as perturbation
 from diffusab_core.methods.freqwarm import EVERYTHING
-from diffusab_book.explorers.opposite import (
-    exposure,
-    mismatch_loss,
-    ranked,
-    second_moments,
-    warmup_explorer,
-)
-from diffusab_core.flow import crossover_time, mean_least_loss
+from diffusab_book.explorers.opposite import warmup_explorer
+from diffusab_core.flow import crossover_time
+from diffusab_core.flow.gaussian import linear_bounds, mismatch_loss
+from diffusab_core.metrics.probes import exposure
+from diffusab_core.spectrum.bands import compare_energies, ranked, second_moments
 from diffusab_core.spectrum.radial import radial_split
 
 run = records.start(
@@ -548,14 +545,6 @@ Markdown(
 
 
 # %%
-def bounds(coefficients) -> tuple[float, float]:
-    """Least losses of linear predictors: each coefficient alone, channels together."""
-    covariance = second_moments(coefficients)[1]
-    alone = covariance.diagonal(dim1=1, dim2=2).flatten().clamp_min(1e-6)
-    together = torch.linalg.eigvalsh(covariance).flatten().clamp_min(1e-6)
-    return tuple(mean_least_loss(v).mean().item() for v in (alone, together))
-
-
 least, switch, distances = {}, {}, {}
 for label, by_radius in fed.items():
     whole = by_radius[math.inf]
@@ -563,7 +552,7 @@ for label, by_radius in fed.items():
     for r in (math.inf, *SHOWN):
         c = by_radius[r]
         believed = second_moments(c)[1].diagonal(dim1=1, dim2=2)
-        least[label, r] = bounds(c)
+        least[label, r] = linear_bounds(second_moments(c)[1])
         switch[label, r] = (
             mismatch_loss(believed.flatten().clamp_min(1e-6), variance.flatten())
             .mean()
@@ -964,16 +953,10 @@ Markdown(
 
 
 # %% tags=["hide-input"]
-def ratios(made, real) -> tuple[float, list[float]]:
-    """Q and q_k, k from 1 on, of energies by rank."""
-    total_made, total_real = math.fsum(made[1:]), math.fsum(real[1:])
-    outside = (total_made / made[0]) / (total_real / real[0])
-    both = zip(made[1:], real[1:], strict=True)
-    return outside, [(m / total_made) / (r / total_real) for m, r in both]
-
-
 def generated(record) -> tuple[float, list[float]]:
-    return ratios(record.series["generated_energy"], record.series["real_energy"])
+    return compare_energies(
+        record.series["generated_energy"], record.series["real_energy"]
+    )
 
 
 errors = go.Figure()
@@ -1379,7 +1362,7 @@ print("\n".join(commands))
 #
 # ```python
 # from types import SimpleNamespace
-# from diffusab_book.explorers.pays import radii
+# from diffusab_core.spectrum.bands import radii
 #
 # def filtered(autoencoder, gamma):
 #     gain = torch.empty(K)

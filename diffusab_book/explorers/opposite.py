@@ -16,11 +16,7 @@ from torch import Tensor
 
 from diffusab_book import figures
 from diffusab_book.explorer import Control, Explorer
-from diffusab_core.flow.gaussian import mismatch_loss as mismatch_loss
 from diffusab_core.metrics.probes import Exposure
-from diffusab_core.metrics.probes import exposure as exposure
-from diffusab_core.spectrum.bands import ranked as ranked
-from diffusab_core.spectrum.bands import second_moments as second_moments
 from diffusab_core.spectrum.radial import radial_split
 
 

@@ -18,10 +18,7 @@ import torch
 
 from diffusab_book import figures
 from diffusab_book.explorer import Control, Explorer
-from diffusab_core.flow.gaussian import least_loss, mean_least_loss, sampled_energy, tilted
-from diffusab_core.spectrum.bands import radii
-
-__all__ = ["TILTS", "loss_explorer", "radii", "sampled_energy", "tilted"]
+from diffusab_core.flow.gaussian import least_loss, mean_least_loss, tilted
 
 TILTS = tuple(i / 8 for i in range(-8, 9))
 
