@@ -22,6 +22,10 @@ class DiffusabError(Exception):
     """
 
 
+class SettingsError(DiffusabError, ValueError):
+    """A setting or a choice that cannot be used; the message names it and its value."""
+
+
 # ---------------------------------------------------------------------------------------------------------------------
 # Writing
 

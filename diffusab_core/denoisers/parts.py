@@ -14,6 +14,8 @@ from einops import rearrange
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from diffusab_core.files import SettingsError
+
 # ---------------------------------------------------------------------------------------------------------------------
 # Patches
 
@@ -52,11 +54,11 @@ def check_sizes(in_channels: int, input_size: int | tuple[int, ...], num_classes
     """
     size = (input_size, input_size) if isinstance(input_size, int) else tuple(input_size)
     if len(size) not in (2, 3) or min(size) < 1 or size[-1] % patch or size[-2] % patch:
-        raise ValueError(
+        raise SettingsError(
             f"input_size must be (h, w) or (T, h, w) with sides that are multiples of the patch {patch}, got {size}"
         )
     if in_channels < 1 or num_classes < 0:
-        raise ValueError(f"got {in_channels} channels and {num_classes} classes")
+        raise SettingsError(f"got {in_channels} channels and {num_classes} classes")
     return size
 
 

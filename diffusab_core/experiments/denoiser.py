@@ -20,6 +20,7 @@ from diffusab_core import denoisers, training
 from diffusab_core.autoencoders import Autoencoder
 from diffusab_core.experiments import records
 from diffusab_core.experiments.folders import logs, read_back
+from diffusab_core.files import SettingsError, write_text
 from diffusab_core.latents import Latents
 from diffusab_core.latents.identity import weights_digest
 from diffusab_core.methods import denoising
@@ -104,13 +105,13 @@ def train_denoiser(
         DenoiserError: There is no denoiser of that name.
         TrainingDiverged: Loss or gradient is not finite.
         CheckpointError: ``out`` holds another run; the message names the differences.
-        ValueError: Latents that do not fit, or snapshots in several processes.
+        SettingsError: Latents that do not fit, or snapshots in several processes.
     """
     world = alone(settings.device) if world is None else world
     if snapshot is not None and world.size > 1:
-        raise ValueError(f"snapshots are taken in one process only, this run has {world.size}")
+        raise SettingsError(f"snapshots are taken in one process only, this run has {world.size}")
     if settings.flips and not latents.flips:
-        raise ValueError("the settings ask for flips, but these latents hold none of mirrored images")
+        raise SettingsError("the settings ask for flips, but these latents hold none of mirrored images")
     # Without the number of a GPU: under torchrun every process has another, and all read the same record back.
     parameters = _plain(
         asdict(settings) | {"device": torch.device(settings.device).type, "latents": dict(latents.identity)}
@@ -183,7 +184,7 @@ def _write(folder: Path, settings: Denoising, denoiser: Denoiser, record: record
         "latents": dict(denoiser.latents),
     }  # fmt: skip
     denoisers.save(folder, denoiser.model, config)
-    (folder / "README.md").write_text(card(folder.resolve().name, record), encoding="utf-8")
+    write_text(folder / "README.md", card(folder.resolve().name, record))
     record.write(folder / "record.json")  # last, as the sign that all is there
 
 
@@ -259,7 +260,7 @@ def generate(
         progress: Show a bar for every batch.
 
     Raises:
-        ValueError: The autoencoder is another one, or as :func:`diffusab_core.methods.denoising.sample_batches`.
+        SettingsError: The autoencoder is another one, or as :func:`diffusab_core.methods.denoising.sample_batches`.
     """
     check_autoencoder(denoiser, autoencoder)
     world = World() if world is None else world
@@ -283,16 +284,16 @@ def check_autoencoder(denoiser: Denoiser, autoencoder: Autoencoder) -> None:
     """Refuse another autoencoder than that of the denoiser's latents, where those say which it was.
 
     Raises:
-        ValueError: Weights, or the number of channels, differ.
+        SettingsError: Weights, or the number of channels, differ.
     """
     if autoencoder.latent_channels != denoiser.shape[0]:
-        raise ValueError(
+        raise SettingsError(
             f"the denoiser makes latents of {denoiser.shape[0]} channels, {autoencoder.name} decodes "
             f"{autoencoder.latent_channels}"
         )
     wanted = denoiser.latents.get("weights")
     if wanted is not None and (found := weights_digest(autoencoder)) != wanted:
-        raise ValueError(
+        raise SettingsError(
             f"the denoiser was trained on latents of {denoiser.latents.get('autoencoder')} (weights {wanted}), not of "
             f"{autoencoder.name} (weights {found})"
         )

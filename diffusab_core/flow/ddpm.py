@@ -26,6 +26,8 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from diffusab_core.files import SettingsError
+
 #: DPM-Solver++ of second order in several steps, and DDIM, which is its first order.
 Method = Literal["dpm++", "ddim"]
 METHODS: tuple[str, ...] = get_args(Method)
@@ -52,7 +54,7 @@ class Schedule:
 
     def __post_init__(self) -> None:
         if self.steps < 2 or not 0 < self.first_beta <= self.last_beta < 1:
-            raise ValueError(
+            raise SettingsError(
                 "a schedule has at least 2 steps and 0 < first_beta <= last_beta < 1, got "
                 f"{self.steps}, {self.first_beta} and {self.last_beta}"
             )
@@ -135,7 +137,7 @@ def sampling_steps(steps: int, schedule: Schedule = SCHEDULE) -> list[int]:
         ValueError: Not a whole number from 1 to N.
     """
     if not isinstance(steps, int) or isinstance(steps, bool) or not 1 <= steps <= schedule.steps:
-        raise ValueError(
+        raise SettingsError(
             f"sampling by noise prediction needs a whole number of steps from 1 to {schedule.steps}, got {steps!r}"
         )
     return [(2 * schedule.steps * k + steps) // (2 * steps) for k in range(steps, 0, -1)]  # N k / steps, rounded
@@ -181,7 +183,7 @@ def sample(
         ValueError: For an unknown method, a number of steps that does not fit, or a model that returns another shape.
     """
     if method not in METHODS:
-        raise ValueError(f"unknown sampling method {method!r}, choose one of {', '.join(METHODS)}")
+        raise SettingsError(f"unknown sampling method {method!r}, choose one of {', '.join(METHODS)}")
     grid = sampling_steps(steps, schedule)
     from diffusers import DPMSolverMultistepScheduler  # here, so that nothing else of this package loads diffusers
 

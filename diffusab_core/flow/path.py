@@ -22,6 +22,8 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from diffusab_core.files import SettingsError
+
 Method = Literal["euler", "heun"]
 METHODS: tuple[str, ...] = get_args(Method)
 
@@ -91,9 +93,9 @@ def logit_normal_times(
         ValueError: When ``n`` is negative or ``scale`` is not positive.
     """
     if n < 0:
-        raise ValueError(f"the number of times must not be negative, got {n}")
+        raise SettingsError(f"the number of times must not be negative, got {n}")
     if not scale > 0:
-        raise ValueError(f"the scale of the logit-normal distribution must be positive, got {scale}")
+        raise SettingsError(f"the scale of the logit-normal distribution must be positive, got {scale}")
     device = "cpu" if generator is None else generator.device
     return torch.sigmoid(location + scale * torch.randn(n, generator=generator, device=device))
 
@@ -118,7 +120,7 @@ def time_shift(t: TimeLike, s: float) -> TimeLike:
         ValueError: When ``s`` is not positive and finite, or a time lies outside [0, 1].
     """
     if not 0 < s < float("inf"):
-        raise ValueError(f"the time shift must be positive and finite, got {s} (1 leaves time as it is)")
+        raise SettingsError(f"the time shift must be positive and finite, got {s} (1 leaves time as it is)")
     check_times(t)
     return s * t / ((1 - t) + s * t)
 
@@ -137,7 +139,7 @@ def sampling_times(steps: int, shift: float = 1.0) -> Tensor:
         ValueError: When ``steps`` is not a positive integer or ``shift`` is not positive.
     """
     if not isinstance(steps, int) or isinstance(steps, bool) or steps < 1:
-        raise ValueError(f"sampling needs a whole number of steps, at least 1, got {steps!r}")
+        raise SettingsError(f"sampling needs a whole number of steps, at least 1, got {steps!r}")
     even = torch.arange(steps, -1, -1, dtype=torch.float64) / steps
     return time_shift(even, shift)
 
@@ -189,7 +191,7 @@ def sample(
             batch size, or a model that returns another shape than it was given.
     """
     if method not in METHODS:
-        raise ValueError(f"unknown sampling method {method!r}, choose one of {', '.join(METHODS)}")
+        raise SettingsError(f"unknown sampling method {method!r}, choose one of {', '.join(METHODS)}")
     if not noise.is_floating_point():
         raise ValueError(f"noise must be a floating-point tensor, got {noise.dtype}")
     if y is not None and len(y) != len(noise):
@@ -342,9 +344,9 @@ def check_guidance(scale: float, interval: tuple[float, float]) -> None:
     """Refuse a scale or an interval that :func:`guided` cannot use."""
     low, high = interval
     if not 0 <= low <= high <= 1:
-        raise ValueError(f"the guidance interval must be two times 0 <= first <= last <= 1, got {interval}")
+        raise SettingsError(f"the guidance interval must be two times 0 <= first <= last <= 1, got {interval}")
     if not 0 <= scale < float("inf"):
-        raise ValueError(f"the guidance scale must be finite and not negative, got {scale}")
+        raise SettingsError(f"the guidance scale must be finite and not negative, got {scale}")
 
 
 def _same_shape(x: Tensor, noise: Tensor) -> None:

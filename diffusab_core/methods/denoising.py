@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from torch.nn.functional import mse_loss
 
 from diffusab_core import denoisers, flow, training
+from diffusab_core.files import SettingsError
 from diffusab_core.flow import ddpm as noise_prediction
 from diffusab_core.flow.path import check_guidance
 from diffusab_core.latents import Latents
@@ -66,7 +67,7 @@ class Denoising:
 
     Raises:
         DenoiserError: There is no denoiser of that name.
-        ValueError: A value that cannot be used, by this denoiser or at all, named.
+        SettingsError: A value that cannot be used, by this denoiser or at all, named.
     """
 
     denoiser: str = "DiT-S/2"
@@ -93,7 +94,7 @@ class Denoising:
 
     def __post_init__(self) -> None:
         if self.batch_size < 1 or self.accumulation < 1 or self.batch_size % self.accumulation:
-            raise ValueError(
+            raise SettingsError(
                 f"batch_size must be a positive multiple of accumulation, got {self.batch_size} and {self.accumulation}"
             )
         family, _, _ = denoisers.parse(self.denoiser)
@@ -101,15 +102,15 @@ class Denoising:
             object.__setattr__(self, "self_conditioning", 0.9 if family.self_conditioning else 0.0)
         for name in ("self_conditioning", "label_dropout"):
             if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name} is a probability, got {getattr(self, name)}")
+                raise SettingsError(f"{name} is a probability, got {getattr(self, name)}")
         if not self.time_scale > 0:
-            raise ValueError(f"time_scale must be positive, got {self.time_scale}")
+            raise SettingsError(f"time_scale must be positive, got {self.time_scale}")
         if self.self_conditioning and not family.self_conditioning:
-            raise ValueError(
+            raise SettingsError(
                 f"{self.denoiser} has no self-conditioning, self_conditioning {self.self_conditioning} must be left out"
             )
         if family.prediction == "noise" and (self.time_location, self.time_scale) != (0.0, 1.0):
-            raise ValueError(
+            raise SettingsError(
                 f"{self.denoiser} predicts the noise at evenly drawn steps and has no use for time_location "
                 f"{self.time_location} and time_scale {self.time_scale}"
             )
@@ -166,11 +167,11 @@ def draw_inputs(
         class", or ``None``; and whether there is an auxiliary pass, one coin for the whole step.
 
     Raises:
-        ValueError: Parts of unequal size.
+        SettingsError: Parts of unequal size.
     """
     n, (index, parts) = settings.batch_size, part
     if n % parts:
-        raise ValueError(f"a batch of {n} cannot be cut into {parts} equal parts (processes x accumulation)")
+        raise SettingsError(f"a batch of {n} cannot be cut into {parts} equal parts (processes x accumulation)")
     rows = slice(index * n // parts, (index + 1) * n // parts)
 
     def uniform(purpose: str, count: int = n) -> Tensor:
@@ -247,7 +248,7 @@ class Sampling:
         precision: ``"fp32"``, or ``"bf16"`` autocast.
 
     Raises:
-        ValueError: A value that cannot be used, named. What the denoiser cannot use, :func:`resolve_sampling` refuses.
+        SettingsError: A value that cannot be used, named; :func:`resolve_sampling` refuses what a denoiser cannot use.
     """
 
     samples: int = 64
@@ -263,11 +264,11 @@ class Sampling:
 
     def __post_init__(self) -> None:
         if self.samples < 1 or self.batch_size < 1:
-            raise ValueError(f"samples and batch_size must be at least 1, got {self.samples} and {self.batch_size}")
+            raise SettingsError(f"samples and batch_size must be at least 1, got {self.samples} and {self.batch_size}")
         check_precision(self.precision)
         known = (*flow.METHODS, *noise_prediction.METHODS)
         if self.method is not None and self.method not in known:
-            raise ValueError(f"unknown sampling method {self.method!r}, choose one of {', '.join(known)}")
+            raise SettingsError(f"unknown sampling method {self.method!r}, choose one of {', '.join(known)}")
         flow.sampling_times(self.steps, self.shift)  # refuses what the sampler cannot use
         check_guidance(self.guidance, self.guidance_interval)
 
@@ -276,20 +277,20 @@ def resolve_sampling(settings: Sampling, prediction: denoisers.Prediction) -> Sa
     """The same settings with the method that is used for denoisers of this kind.
 
     Raises:
-        ValueError: A method, a shift or a number of steps that does not fit noise prediction, or a method that does
+        SettingsError: A method, a shift or a number of steps that does not fit noise prediction, or a method that does
             not fit the velocity.
     """
     methods = noise_prediction.METHODS if prediction == "noise" else flow.METHODS
     method = methods[0] if settings.method is None else settings.method
     if method not in methods:
-        raise ValueError(
+        raise SettingsError(
             f"sampling method {method!r} is not for a denoiser that predicts the {prediction}: choose one of "
             f"{', '.join(methods)}"
         )
     if prediction == "noise":
         noise_prediction.sampling_steps(settings.steps)  # refuses too many
         if settings.shift != 1:
-            raise ValueError(f"time shift {settings.shift} is for rectified flow, this denoiser predicts the noise")
+            raise SettingsError(f"time shift {settings.shift} is for rectified flow, this denoiser predicts the noise")
     return replace(settings, method=method)
 
 
@@ -297,14 +298,14 @@ def labels_of(settings: Sampling, num_classes: int, places: range) -> Tensor | N
     """Classes of the samples at these places, all classes in turn unless one is named.
 
     Raises:
-        ValueError: A class that the model does not have, or guidance without classes.
+        SettingsError: A class that the model does not have, or guidance without classes.
     """
     if settings.labels is not None and not 0 <= settings.labels < num_classes:
         has = f"classes 0 to {num_classes - 1}" if num_classes else "no classes"
-        raise ValueError(f"class {settings.labels} was asked for, this denoiser has {has}")
+        raise SettingsError(f"class {settings.labels} was asked for, this denoiser has {has}")
     if not num_classes:
         if settings.guidance != 1:
-            raise ValueError(f"guidance {settings.guidance} needs a denoiser with classes, this one has none")
+            raise SettingsError(f"guidance {settings.guidance} needs a denoiser with classes, this one has none")
         return None
     if settings.labels is not None:
         return torch.full((len(places),), settings.labels)
@@ -344,7 +345,7 @@ def sample_batches(
         progress: Show a bar for every batch.
 
     Raises:
-        ValueError: A class that the model does not have, guidance without classes, or as :func:`resolve_sampling`.
+        SettingsError: A class that the model does not have, guidance without classes, or as :func:`resolve_sampling`.
     """
     device = next(model.parameters()).device
     prediction = denoisers.prediction_of(model)
@@ -375,7 +376,7 @@ def describe_sampling(
     """What has to be said beside numbers about samples, since published ones differ for lack of it.
 
     Raises:
-        ValueError: As :func:`resolve_sampling` and :func:`labels_of`.
+        SettingsError: As :func:`resolve_sampling` and :func:`labels_of`.
     """
     settings = resolve_sampling(settings, prediction)
     counts: dict[str, int] = {}

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from diffusab_core.files import SettingsError
 from diffusab_core.training.order import batch_indices
 
 Key = TypeVar("Key", bound=Hashable)
@@ -87,7 +88,7 @@ class Batches:
         device: str | torch.device = "cpu",
     ) -> None:
         if len(dataset) < 1:
-            raise ValueError("the dataset is empty")
+            raise SettingsError("the dataset is empty")
         self._epochs = _Epochs(dataset)
         self.dataset, self.batch_size, self.seed, self.steps, self.workers = dataset, batch_size, seed, steps, workers
         self._stream: Iterator[Tensor] | None = None

@@ -25,7 +25,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from diffusab_core.files import DiffusabError
+from diffusab_core.files import DiffusabError, SettingsError
 from diffusab_core.training import world as distributed
 from diffusab_core.training.order import generator_at
 from diffusab_core.training.state import Store
@@ -80,15 +80,15 @@ class Settings:
 
     def __post_init__(self) -> None:
         if self.steps < 1:
-            raise ValueError(f"steps must be at least 1, got {self.steps}")
+            raise SettingsError(f"steps must be at least 1, got {self.steps}")
         if not 0 <= self.warmup < self.steps:
-            raise ValueError(f"warmup must lie between 0 and steps - 1 = {self.steps - 1}, got {self.warmup}")
+            raise SettingsError(f"warmup must lie between 0 and steps - 1 = {self.steps - 1}, got {self.warmup}")
         if self.learning_rate <= 0 or self.clip <= 0:
-            raise ValueError(f"learning_rate and clip must be positive, got {self.learning_rate} and {self.clip}")
+            raise SettingsError(f"learning_rate and clip must be positive, got {self.learning_rate} and {self.clip}")
         if self.ema_half_life is not None and self.ema_half_life <= 0:
-            raise ValueError(f"ema_half_life must be positive, got {self.ema_half_life}")
+            raise SettingsError(f"ema_half_life must be positive, got {self.ema_half_life}")
         if self.accumulation < 1:
-            raise ValueError(f"accumulation must be at least 1, got {self.accumulation}")
+            raise SettingsError(f"accumulation must be at least 1, got {self.accumulation}")
 
     @property
     def half_life(self) -> float:

@@ -8,7 +8,9 @@ from contextlib import ExitStack
 import pytest
 import torch
 
-from diffusab_core import files
+from diffusab_core import denoisers, files, flow
+from diffusab_core.methods.denoising import Denoising, Sampling
+from diffusab_core.training import Batches, Settings
 
 
 def test_a_file_gets_its_name_only_once_it_is_whole(tmp_path):
@@ -99,3 +101,18 @@ def test_an_error_in_one_line(tmp_path):
         (tmp_path / "none").read_text()
     assert files.first_line(caught.value) == "No such file or directory"
     assert len(files.first_line(ValueError("x" * 900))) < 150
+
+
+def test_a_setting_that_cannot_be_used_is_a_user_s_mistake():
+    """The command line shows these in one line, and anything else with its traceback."""
+    wrong = (
+        lambda: Settings(steps=0), lambda: Denoising(time_scale=0.0), lambda: Sampling(guidance=-1.0),
+        lambda: Sampling(steps=0), lambda: flow.time_shift(0.5, -1.0), lambda: Batches([], 1, 0, 1),
+        lambda: denoisers.build("DiT-S/2", in_channels=4, input_size=5),
+    )  # fmt: skip
+    for call in wrong:
+        with pytest.raises(files.DiffusabError):
+            call()
+    with pytest.raises(ValueError, match="alike") as caught:  # a mistake of a program
+        flow.target(torch.zeros(2), torch.zeros(3))
+    assert not isinstance(caught.value, files.DiffusabError)
