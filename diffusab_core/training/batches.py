@@ -60,7 +60,8 @@ class ReadAhead(Generic[Key]):
     def _moved(self, tensor: Tensor) -> Tensor:
         if self.device.type != "cuda":
             return tensor.to(self.device)
-        return tensor.pin_memory().to(self.device, non_blocking=True)
+        with torch.cuda.device(self.device):  # a new thread's is the first GPU, whatever the process's
+            return tensor.pin_memory().to(self.device, non_blocking=True)
 
 
 class Batches:
