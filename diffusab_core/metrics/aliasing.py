@@ -37,25 +37,20 @@ class Transfer:
 
     Power is the mean square over channels and positions, so that sampling every f-th pixel and rearranging f × f pixels
     into channels both have a gain of 1.
-
-    Attributes:
-        frequencies: Mean radius of the gratings, whole numbers of cycles, in cycles per pixel of the image.
-        beyond_nyquist: Share of the gratings with an axis beyond the latent's Nyquist frequency.
-        gain: Power at the predicted latent frequency over the power of the grating. It carries the square of the
-            latent's unit; compare models by their curves relative to the lowest frequency.
-        folded_share: Of the response's energy, what lies at the predicted frequency of gratings beyond the Nyquist
-            frequency: it arrives elsewhere than it came from.
-        spread_share: Of the response's energy, what lies at other frequencies than predicted, as borders and
-            nonlinear layers cause.
-        reconstruction_error: Root mean square of (decoded grating - grating), over that of the grating: 0 is perfect,
-            1 as bad as its absence.
     """
 
+    #: Mean radius of the gratings, whole numbers of cycles, in cycles per pixel of the image
     frequencies: Tensor
-    beyond_nyquist: Tensor
+    beyond_nyquist: Tensor  #: Share of the gratings with an axis beyond the latent's Nyquist frequency
+    #: Power at the predicted latent frequency over the power of the grating; it carries the square of the latent's
+    #: unit, so compare models by their curves relative to the lowest frequency
     gain: Tensor
+    #: Of the response's energy, what lies at the predicted frequency of gratings beyond the Nyquist frequency: it
+    #: arrives elsewhere than it came from
     folded_share: Tensor
+    #: Of the response's energy, what lies elsewhere than predicted, as borders and nonlinear layers cause
     spread_share: Tensor
+    #: Root mean square of (decoded grating - grating) over that of the grating: 0 is perfect, 1 as bad as its absence
     reconstruction_error: Tensor
 
     @property
@@ -118,10 +113,8 @@ def folded_frequency(f: float, stride: int) -> float:
     Raises:
         ValueError: A stride below 1, or a frequency that is not finite.
     """
-    if isinstance(stride, bool) or not isinstance(stride, int) or stride < 1:
-        raise ValueError(f"stride must be an integer of at least 1, got {stride!r}")
-    if not math.isfinite(f):
-        raise ValueError(f"f must be a finite frequency in cycles per pixel, got {f!r}")
+    if isinstance(stride, bool) or not isinstance(stride, int) or stride < 1 or not math.isfinite(f):
+        raise ValueError(f"needs a finite frequency and an integer stride of at least 1, got {f!r} and {stride!r}")
     return abs(stride * f - round(stride * f))
 
 

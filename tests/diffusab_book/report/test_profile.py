@@ -447,7 +447,7 @@ def test_models_of_one_name_are_told_apart(tmp_path, latents):
     [
         ([], "nothing to profile"),
         (["no-such-model"], "no autoencoder 'no-such-model'"),
-        (["own.py:build"], "that builds it: own.py:function"),
+        (["own.py:build"], "there is no file own.py"),
         (["vae.safetensors"], "single file"),
         (["kl-f4c16", "--statistic", "mode"], "--statistic 'mode' is unknown; choose one of mean_ratio, median_ratio"),
         (["kl-f4c16", "--posterior", "mode"], "--posterior 'mode'"),

@@ -77,9 +77,9 @@ def test_folding_of_known_cases_and_bad_input():
     assert folded_frequency(0.125, 8) == 0
     assert folded_frequency(0.0625, 8) == 0.5
     for stride in (0, 1.5, True):
-        with pytest.raises(ValueError, match=f"stride must be an integer of at least 1, got {stride}"):
+        with pytest.raises(ValueError, match=f"integer stride of at least 1, got 0.1 and {stride}"):
             folded_frequency(0.1, stride)
-    with pytest.raises(ValueError, match="finite frequency in cycles per pixel, got inf"):
+    with pytest.raises(ValueError, match=r"finite frequency .* got inf"):
         folded_frequency(math.inf, 2)
 
 
