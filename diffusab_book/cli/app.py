@@ -134,22 +134,18 @@ def profile(
     try:
         import logging
 
-        from diffusab_book.report import report, report_output
-        from diffusab_book.report.report_types import Options
+        from diffusab_book import report
 
         logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # every retry would be a line of its own
-        options = Options(
-            samples, resolution, crop, block_size, statistic, posterior, device, dtype, batch_size, seed
+        options = report.Options(
+            (*(models or ()), *(factory or ())), tuple(latents or ()), latents_key, images, samples, resolution, crop,
+            block_size, statistic, posterior, device, dtype, batch_size, seed,
         )  # fmt: skip
-        with report_output.output_folder(out) as folder:
-            found = report.measure(
-                models or (), factory or (), latents or (), latents_key=latents_key, images=images, options=options
-            )
-            written = report_output.write(found, folder)
+        lines = report.make(options, out)
         try:
-            typer.echo("\n".join([*report_output.summary(found), *(f"wrote {path}" for path in written)]))
+            typer.echo("\n".join(lines))
         except OSError as error:
-            raise fail(f"cannot print the summary ({error.strerror}); the report itself is in {folder}") from error
+            raise fail(f"cannot print the summary ({error.strerror}); the report itself is in {out}") from error
     except (ValueError, OSError) as error:
         raise fail(" ".join(str(error).split())) from error
     except KeyboardInterrupt:

@@ -85,8 +85,7 @@ def train(
 
     On 8 GPUs: torchrun --nproc-per-node 8 -m diffusab_book train CACHE OUT ...
     """
-    from diffusab_core import experiments
-    from diffusab_core.autoencoders.sources import open_model
+    from diffusab_core import autoencoders, experiments
     from diffusab_core.data.open import open_images
     from diffusab_core.latents.cache import open_cache
     from diffusab_core.latents.encoded import EncodedLatents
@@ -115,7 +114,9 @@ def train(
                 dataset = open_images(images, resolution, crop="random", seed=seed, labels=labels, world=world, **made)
                 # By what it was opened as: whoever samples has to open it again.
                 about = images_identity(dataset) | {"autoencoder": latents}
-                found = EncodedLatents(open_model(latents, world.device), dataset, precision=precision, identity=about)
+                found = EncodedLatents(
+                    autoencoders.load(latents, world.device), dataset, precision=precision, identity=about
+                )
             if plan is not None:
                 found = warmed(found, plan, device=str(world.device), world=world)
             done = experiments.train_denoiser(settings, found, out, world=world, checkpoint_every=checkpoint_every)
@@ -183,8 +184,7 @@ def sample(
     """
     from tqdm import tqdm
 
-    from diffusab_core import experiments
-    from diffusab_core.autoencoders.sources import open_model
+    from diffusab_core import autoencoders, experiments
     from diffusab_core.denoisers import DenoiserError, prediction_of
     from diffusab_core.experiments.samples import claim_folder
     from diffusab_core.methods import denoising
@@ -196,7 +196,7 @@ def sample(
             name = autoencoder or model.latents.get("autoencoder")
             if name is None:
                 raise DenoiserError(f"{denoiser} does not say which autoencoder its latents are of: name --autoencoder")
-            decoder = open_model(name, world.device)
+            decoder = autoencoders.load(name, world.device)
             experiments.check_autoencoder(model, decoder)
             sampling = denoising.Sampling(
                 samples=samples, steps=steps, method=method, shift=shift, guidance=guidance,

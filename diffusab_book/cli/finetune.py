@@ -11,7 +11,7 @@ from diffusab_book.cli.app import app, fail
 
 
 def _device(wanted: str) -> str:
-    from diffusab_book.report.report import resolve_device
+    from diffusab_book.report.options import resolve_device
 
     return str(resolve_device(wanted))
 

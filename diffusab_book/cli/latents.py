@@ -44,7 +44,7 @@ def extract(
     ] = False,
 ) -> None:
     """Encode images once, into a cache of latents that a denoiser is trained on."""
-    from diffusab_book.report.report import resolve_device
+    from diffusab_book.report.options import resolve_device
     from diffusab_core.latents import extraction
 
     try:

@@ -50,21 +50,18 @@ def diagnose(
     try:
         import logging
 
-        from diffusab_book.report import diagnosis, diagnosis_page, report_output
-        from diffusab_book.report.report_types import Options
+        from diffusab_book import report
 
         logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # every retry would be a line of its own
-        options = Options(
-            samples=samples, resolution=resolution, crop=crop, block_size=block_size, device=device, dtype=dtype,
-            batch_size=batch_size, seed=seed,
+        options = report.Options(
+            models=(*(models or ()), *(factory or ())), images=images, samples=samples, resolution=resolution,
+            crop=crop, block_size=block_size, device=device, dtype=dtype, batch_size=batch_size, seed=seed,
         )  # fmt: skip
-        with report_output.output_folder(out, diagnosis_page.NAMES) as folder:
-            found = diagnosis.measure(models or (), factory or (), images=images, options=options)
-            written = diagnosis_page.write(found, folder)
+        lines = report.make(options, out, report.Plan())
         try:
-            typer.echo("\n".join([*diagnosis_page.summary(found), *(f"wrote {path}" for path in written)]))
+            typer.echo("\n".join(lines))
         except OSError as error:
-            raise fail(f"cannot print the summary ({error.strerror}); the report itself is in {folder}") from error
+            raise fail(f"cannot print the summary ({error.strerror}); the report itself is in {out}") from error
     except (ValueError, OSError) as error:
         raise fail(" ".join(str(error).split())) from error
     except KeyboardInterrupt:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 import io
+import itertools
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -197,6 +198,29 @@ class StoredImages(Dataset):
         picked._kept = self._kept[[check_index(i, len(self)) for i in indices]]
         picked.skipped = ()
         return picked
+
+    def draw(self, limit: int, seed: int, progress: bool = False) -> StoredImages:
+        """The same store with at most ``limit`` usable items, drawn by the seed; no more are opened than that.
+
+        Items keep their order. What was opened in vain joins :attr:`skipped`.
+
+        Raises:
+            ImagesError: None is usable; the message gives the first reasons.
+        """
+        shuffled, usable, faults = iter(np.random.default_rng(seed).permutation(len(self)).tolist()), [], {}
+        bar = tqdm(desc=f"opening {self.where}", total=min(limit, len(self)), disable=not progress)
+        with bar, ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+            # As many at a time as are still missing, so that the choice does not depend on which thread is first.
+            while some := list(itertools.islice(shuffled, limit - len(usable))):
+                reasons = dict(zip(some, pool.map(self.why_unusable, some), strict=True))
+                usable += [i for i, reason in reasons.items() if reason is None]
+                faults |= {i: reason for i, reason in reasons.items() if reason is not None}
+                bar.update(len(usable) - bar.n)
+        drawn = self.pick(sorted(usable))
+        drawn.skipped = (*self.skipped, *(Skipped(self.name(i), faults[i]) for i in sorted(faults)))
+        if not usable:
+            raise ImagesError(f"no usable image in {self.where}: {drawn._reasons(3)}")
+        return drawn
 
     # What cannot be used
 

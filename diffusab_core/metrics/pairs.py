@@ -188,11 +188,10 @@ def cut_curve(
     if not ratios or not len(images):
         raise ValueError(f"a cut curve needs ratios and images, got {len(ratios)} ratios and {len(images)} images")
     kept = tuple(kept_share(ratio, block_size, order) for ratio in ratios)
-    weight = next(autoencoder.parameters())
     latent, rgb = torch.zeros(2, len(ratios), dtype=torch.float64)
     for x in images.split(batch_size):
-        x = x.to(weight.device)
-        z = autoencoder.encode(x.to(weight.dtype)).mean
+        placed = autoencoder.place(x)
+        x, z = x.to(placed.device), autoencoder.encode(placed).mean
         for i, (ratio, share) in enumerate(zip(ratios, kept, strict=True)):
             # A cut that keeps everything must not cost the rounding of a DCT and its inverse.
             z_cut = z if share == 1 else chop_high_frequencies(z, ratio, block_size, order).to(z.dtype)

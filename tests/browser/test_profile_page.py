@@ -4,11 +4,12 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from diffusab_book.report import report, report_output
-from diffusab_book.report.report_types import Options
+from diffusab_book.report import Options, measure, write
 from diffusab_core.spectrum import STATISTICS
 
-LINES = "() => [...document.querySelectorAll('#chart .scatterlayer .js-line')].map(line => line.getAttribute('d'))"
+LINES = (
+    "() => [...document.querySelectorAll('#chart-profile .scatterlayer .js-line')].map(line => line.getAttribute('d'))"
+)
 LUMINANCE = (
     """() => getComputedStyle(document.body).backgroundColor.match(/\\d+/g).reduce((a, b) => a + Number(b), 0)"""
 )
@@ -22,8 +23,7 @@ def page_file(tmp_path_factory):
     save_file({"z": white}, folder / "white $noise$ & <friends>.safetensors")
     save_file({"z": white.cumsum(-1).cumsum(-2)}, folder / "smooth.safetensors")
     files = sorted(str(path) for path in folder.glob("*.safetensors"))
-    found = report.measure(latents=files, options=Options(samples=8, resolution=64, device="cpu"))
-    report_output.write(found, folder)
+    write(measure(Options(latents=tuple(files), samples=8, resolution=64, device="cpu")), folder)
     return folder / "profile.html"
 
 
@@ -39,20 +39,20 @@ def test_page_opens_from_disk_and_draws(browser, page_file, width, scheme):
     page.on("console", lambda message: complaints.append(message.text))
     page.on("pageerror", lambda error: complaints.append(str(error)))
     page.goto(page_file.as_uri())
-    page.wait_for_selector("#chart .js-line")
+    page.wait_for_selector("#chart-profile .js-line")
     assert len(page.evaluate(LINES)) == 3  # RGB and two models
 
     seen = {}
     for statistic in STATISTICS:
         page.select_option("#statistic", statistic)
         page.wait_for_timeout(150)
-        alt = page.get_attribute("#chart", "aria-label")
+        alt = page.get_attribute("#chart-profile", "aria-label")
         seen[statistic] = (tuple(page.evaluate(LINES)), alt, page.inner_text("#definition"))
         assert "smooth goes from" in alt
     for part in zip(*seen.values(), strict=True):  # lines, alt text and definition all follow the choice
         assert len(set(part)) == len(STATISTICS)
 
-    assert "white $noise$ & <friends>" in page.text_content("#chart .legend")
+    assert "white $noise$ & <friends>" in page.text_content("#chart-profile .legend")
     assert page.evaluate("() => document.documentElement.scrollWidth") <= width
     assert (page.evaluate(LUMINANCE) < 200) == (scheme == "dark")
     own = [url for url in requests if url != page_file.as_uri() and not url.startswith("data:")]

@@ -2,10 +2,8 @@
 
 import pytest
 
-from diffusab_book.report import diagnosis, diagnosis_page
-from diffusab_book.report.diagnosis_charts import CAPTIONS
-from diffusab_book.report.diagnosis_types import Plan
-from diffusab_book.report.report_types import Options
+from diffusab_book.report import Options, Plan, measure, write
+from diffusab_book.report.charts import CHARTS
 from diffusab_core import autoencoders
 
 LINES = """key => document.querySelectorAll(
@@ -24,9 +22,9 @@ PLAN = Plan(
 def page_file(tmp_path_factory):
     folder = tmp_path_factory.mktemp("report")
     autoencoders.load("kl-f4c16-se").module.save_pretrained(folder / "fine-tuned")
-    models = ["kl-f4c16", "kl-f8c64", str(folder / "fine-tuned")]
-    options = Options(samples=2, resolution=64, device="cpu")
-    diagnosis_page.write(diagnosis.measure(models, options=options, plan=PLAN, progress=False), folder)
+    models = ("kl-f4c16", "kl-f8c64", str(folder / "fine-tuned"))
+    options = Options(models=models, samples=2, resolution=64, device="cpu")
+    write(measure(options, PLAN, progress=False), folder)
     return folder / "report.html"
 
 
@@ -43,7 +41,7 @@ def test_page_opens_from_disk_and_draws(browser, page_file, width, scheme):
     page.on("pageerror", lambda error: complaints.append(str(error)))
     page.goto(page_file.as_uri())
     page.wait_for_selector("#chart-cutoff .js-line")
-    for key in CAPTIONS:
+    for key in ("profile", *CHARTS):
         assert page.evaluate(LINES, key) >= 3, key  # one for each model at least
         legend = page.text_content(f"#chart-{key} .legend")
         for name in ("kl-f4c16", "kl-f8c64", "fine-tuned"):
@@ -67,5 +65,5 @@ def test_numbers_are_there_where_scripts_are_off(browser, page_file):
     page = context.new_page()
     page.goto(page_file.as_uri())
     assert page.is_visible("noscript p")
-    assert page.locator("details.numbers").count() == len(CAPTIONS)
+    assert page.locator("details.numbers").count() == 1 + len(CHARTS) + 3  # and the bands of each model
     context.close()

@@ -5,8 +5,10 @@ import re
 import threading
 
 import pytest
+import torch
+from safetensors.torch import save_file
 
-from diffusab_book.report import report_html
+from diffusab_book.report import Options, measure, page
 
 
 @pytest.fixture
@@ -33,15 +35,17 @@ def server():
 
 @pytest.mark.browser
 @pytest.mark.parametrize("forbidden", [True, False], ids=["as written", "without the policy"])
-def test_document_lets_nothing_be_fetched(browser, server, tmp_path, forbidden):
+def test_page_lets_nothing_be_fetched(browser, server, tmp_path, forbidden):
     address, asked = server
+    save_file({"z": torch.randn(2, 4, 16, 16)}, tmp_path / "z.safetensors")
+    report = measure(Options(latents=(str(tmp_path / "z.safetensors"),), samples=2, resolution=64, device="cpu"))
     main = f'<img src="{address}/image" alt=""><link rel="stylesheet" href="{address}/style">'
     script = f'fetch("{address}/fetch").catch(() => 0).then(() => document.body.classList.add("tried"));'
-    page = report_html.document("title", main, {}, script)
+    text = page.render(report, "").replace("</main>", f"{main}<script>{script}</script></main>")
     if not forbidden:
-        page, count = re.subn(r'<meta http-equiv="Content-Security-Policy"[^>]*>', "", page)
+        text, count = re.subn(r'<meta http-equiv="Content-Security-Policy"[^>]*>', "", text)
         assert count == 1
-    (tmp_path / "page.html").write_text(page)
+    (tmp_path / "page.html").write_text(text)
     context = browser.new_context()
     opened = context.new_page()
     opened.goto((tmp_path / "page.html").as_uri(), wait_until="load")

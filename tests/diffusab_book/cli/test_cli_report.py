@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 import diffusab_book.cli.report  # noqa: F401  registers the command
 from diffusab_book.cli import app
-from diffusab_book.report import diagnosis
+from diffusab_book.report import page
 from diffusab_core import data
 from diffusab_core.experiments import records
 
@@ -87,11 +87,11 @@ def test_command_writes_page_and_json_for_all_kinds_of_models(tmp_path, folder, 
     assert [model["profile"]["name"] for model in found["models"]] == ["mine", "own:Pool"]
     assert found["images"]["used"] == ["photo0.png", "photo1.png"]
     record = records.RunRecord.model_validate(found["record"])
-    assert record.parameters["models"] == [str(folder)]
+    assert record.parameters["models"] == [str(folder), f"{code}:Pool"]
     assert record.parameters["resolution"] == 32
-    page = (out / "report.html").read_text()
+    text = (out / "report.html").read_text()
     for name in ("mine", "own:Pool", "notes.txt"):
-        assert name in page
+        assert name in text
 
 
 def test_bad_input_is_one_line_and_leaves_nothing(tmp_path, code, folder):
@@ -113,7 +113,7 @@ def test_bad_input_is_one_line_and_leaves_nothing(tmp_path, code, folder):
 
 
 def test_out_that_cannot_be_written_is_known_before_anything_is_computed(tmp_path, monkeypatch):
-    monkeypatch.setattr(diagnosis, "measure", lambda *_, **__: pytest.fail("measured for nothing"))
+    monkeypatch.setattr(page, "measure", lambda *_, **__: pytest.fail("measured for nothing"))
     (tmp_path / "file").touch()
     result = run("kl-f4c16", "--out", tmp_path / "file", *QUICK)
     assert (result.exit_code, result.stderr) == (1, f"diffusab: cannot write into {tmp_path / 'file'}: File exists\n")
@@ -126,7 +126,7 @@ def test_interrupt_leaves_nothing(tmp_path, monkeypatch):
     def stop(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(diagnosis, "measure", stop)
+    monkeypatch.setattr(page, "measure", stop)
     result = run("kl-f4c16", "--out", tmp_path / "deep" / "out", *QUICK)
     assert (result.exit_code, result.stderr) == (130, "diffusab: interrupted; nothing was written\n")
     assert not Path(tmp_path / "deep").exists()

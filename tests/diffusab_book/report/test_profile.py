@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import tarfile
+from dataclasses import replace
 from pathlib import Path
 
 import datasets
@@ -21,9 +22,9 @@ from safetensors.torch import save_file
 from typer.testing import CliRunner
 
 from diffusab_book.cli import app
-from diffusab_book.report import report, report_images, report_output
-from diffusab_book.report.report_types import Options, ReportError
-from diffusab_core import autoencoders, data
+from diffusab_book.report import Options, ReportError, images, measure, page
+from diffusab_book.report.measurement import at_latent_size
+from diffusab_core import autoencoders, data, files
 from diffusab_core.data.leaves import Leaves
 from diffusab_core.experiments import records
 from diffusab_core.latents import open_latents
@@ -113,7 +114,7 @@ def assert_fails(result, out, *said, status=1):
 
 
 def test_profiles_are_those_of_the_whole_batch(folder):
-    found = report.measure(["kl-f4c16", str(folder)], options=SMALL)
+    found = measure(replace(SMALL, models=("kl-f4c16", str(folder))))
     x = data.stack(data.Photos(64, "test", 0, 6), range(6))
     with torch.no_grad():
         expected = {
@@ -122,7 +123,7 @@ def test_profiles_are_those_of_the_whole_batch(folder):
             "mine": autoencoders.load(folder).encode(x).mean,
         }
     assert [p.name for p in (*found.rgb, *found.models)] == list(expected)
-    for profile in (*found.rgb, *found.models):
+    for profile in (*found.rgb, *(model.profile for model in found.models)):
         z = expected[profile.name]
         assert profile.shape == tuple(z.shape[1:])
         assert profile.items == 6
@@ -140,9 +141,8 @@ def test_share_ignores_the_offset_and_is_known_for_white_noise(tmp_path):
     z = torch.randn(64, 4, 32, 32, generator=torch.Generator().manual_seed(1))
     save_file({"z": z}, tmp_path / "white.safetensors")
     save_file({"z": z + 5}, tmp_path / "offset.safetensors")
-    white, offset = report.measure(
-        latents=[str(tmp_path / "white.safetensors"), str(tmp_path / "offset.safetensors")], options=SMALL
-    ).models
+    given = tuple(str(tmp_path / f"{name}.safetensors") for name in ("white", "offset"))
+    white, offset = (model.profile for model in measure(replace(SMALL, latents=given)).models)
     assert white.high_frequency_share == pytest.approx(32 / 63, rel=0.01)
     assert offset.high_frequency_share == pytest.approx(white.high_frequency_share, rel=1e-3)
     assert offset.high_frequency_energy_ratio < 0.1 * white.high_frequency_energy_ratio
@@ -151,7 +151,7 @@ def test_share_ignores_the_offset_and_is_known_for_white_noise(tmp_path):
 def test_posterior_samples_depend_on_the_seed_and_not_on_the_batch_size(folder):
     def energy(**changes):
         options = Options(**{"samples": 5, "resolution": 64, "device": "cpu", "posterior": "sample"} | changes)
-        return torch.tensor(report.measure([str(folder)], options=options).models[0].profiles["energy"])
+        return torch.tensor(measure(replace(options, models=(str(folder),))).models[0].profile.profiles["energy"])
 
     one, three = energy(batch_size=1), energy(batch_size=3)
     torch.testing.assert_close(one, three, rtol=1e-4, atol=0)
@@ -159,16 +159,16 @@ def test_posterior_samples_depend_on_the_seed_and_not_on_the_batch_size(folder):
 
 
 def test_factory_is_a_model_like_any_other(code, photos):
-    found = report.measure(factories=[f"{code(MODEL)}:build"], images=photos, options=SMALL)
+    found = measure(replace(SMALL, models=(f"{code(MODEL)}:build",), images=str(photos)))
     x = data.stack(data.ImageFolder(photos, 64), range(4))
-    (model,) = found.models
+    model = found.models[0].profile
     assert (model.name, model.compression, model.shape) == ("own:build", 4, (3, 16, 16))
     expected = frequency_profile(torch.nn.functional.avg_pool2d(x, 4), 8, "energy")
     torch.testing.assert_close(torch.tensor(model.profiles["energy"]), expected, rtol=1e-3, atol=0)
 
 
 def test_latents_of_a_file_are_read_up_to_the_number_of_samples(latents):
-    (model,) = report.measure(latents=[str(latents)], options=SMALL).models
+    model = measure(replace(SMALL, latents=(str(latents),))).models[0].profile
     z = open_latents(latents).read(0, 6)
     assert (model.kind, model.items) == ("latents", 6)
     torch.testing.assert_close(
@@ -178,14 +178,14 @@ def test_latents_of_a_file_are_read_up_to_the_number_of_samples(latents):
 
 def test_video_latents_and_oblong_ones_get_rgb_of_their_size(tmp_path):
     save_file({"z": torch.randn(2, 4, 3, 16, 24).bfloat16()}, tmp_path / "video.safetensors")
-    found = report.measure(latents=[str(tmp_path / "video.safetensors")], options=SMALL)
-    assert found.models[0].blocks == 2 * 4 * 3 * 6
+    found = measure(replace(SMALL, latents=(str(tmp_path / "video.safetensors"),)))
+    assert found.models[0].profile.blocks == 2 * 4 * 3 * 6
     assert found.rgb_like(found.models[0]).shape == (3, 16, 24)
 
 
 def test_rgb_at_an_oblong_size_is_cut_and_not_squeezed():
     circle = (torch.linspace(-1, 1, 64)[:, None] ** 2 + torch.linspace(-1, 1, 64) ** 2 < 0.16).float() * 2 - 1
-    small = report.at_latent_size(circle.expand(1, 3, -1, -1), 16, 32)[0, 0]
+    small = at_latent_size(circle.expand(1, 3, -1, -1), 16, 32)[0, 0]
     assert small.shape == (16, 32)
     inside = small > 0.5
     assert int(inside.any(1).sum()) == int(inside.any(0).sum())  # as high as wide
@@ -193,13 +193,14 @@ def test_rgb_at_an_oblong_size_is_cut_and_not_squeezed():
 
 
 def test_a_folder_is_opened_no_further_than_needed(photos):
-    chosen = report_images.own_images(photos, 64, "center", 2, seed=0)
-    assert len(chosen.names) == 2
-    assert len(chosen.names) + len(chosen.skipped) + chosen.not_opened == 7
-    assert chosen.names == report_images.own_images(photos, 64, "center", 2, seed=0).names
-    assert len({report_images.own_images(photos, 64, "center", 2, seed=s).names for s in range(8)}) > 1
-    everything = report_images.own_images(photos, 64, "random", 100, seed=0)
-    assert everything.names == tuple(f"photo{i}.png" for i in range(4))
+    two = Options(images=str(photos), resolution=64, samples=2)
+    chosen = images.choose_images(two)
+    assert len(chosen.used) == 2
+    assert len(chosen.used) + len(chosen.skipped) + chosen.not_opened == 7
+    assert chosen.used == images.choose_images(two).used
+    assert len({images.choose_images(replace(two, seed=s)).used for s in range(8)}) > 1
+    everything = images.choose_images(replace(two, samples=100, crop="random"))
+    assert everything.used == tuple(f"photo{i}.png" for i in range(4))
     assert dict(everything.skipped) == {
         "empty.png": "the file is empty",
         "notes.txt": "not an image that Pillow can read",
@@ -224,9 +225,10 @@ def elsewhere(tmp_path, photos, monkeypatch):
 
 @pytest.mark.parametrize("crop", ["center", "random"])
 def test_images_may_lie_in_shards(elsewhere, photos, crop):
-    expected = report_images.own_images(photos, 64, crop, 3, seed=1)
+    options = Options(images=str(photos), resolution=64, crop=crop, samples=3, seed=1)
+    expected = images.choose_images(options)
     for where in ("all-{0..0}.tar", "all-*.tar", "saved", "all.parquet"):
-        chosen = report_images.own_images(str(elsewhere / where), 64, crop, 3, seed=1)
+        chosen = images.choose_images(replace(options, images=str(elsewhere / where)))
         assert torch.equal(data.stack(chosen.dataset, range(3)), data.stack(expected.dataset, range(3)))
         assert [reason for _, reason in chosen.skipped] == [reason for _, reason in expected.skipped]
         assert chosen.not_opened == expected.not_opened
@@ -309,7 +311,7 @@ def test_own_code_that_does_not_work(code, tmp_path, source, said):
 @pytest.mark.parametrize("spec", ["own.py", "nowhere/own.py:build", "own.txt:build", ":build", "own.py:build()"])
 def test_factory_that_is_not_file_and_function(tmp_path, spec):
     out = tmp_path / "out"
-    assert_fails(run("--model", spec, "--out", out, *QUICK), out, f"{spec!r}")
+    assert_fails(run("--model", spec, "--out", out, *QUICK), out, spec)
 
 
 class Payload:
@@ -363,8 +365,9 @@ def test_command_writes_json_picture_and_page(tmp_path, folder, code, latents, p
     found = json.loads((out / "profile.json").read_text(), parse_constant=lambda text: pytest.fail(text))
     assert found["drawn"] == "energy"
     assert set(found["statistics"]) == set(STATISTICS)
-    assert [m["name"] for m in found["models"]] == ["kl-f4c16", "mine", "own:build", "cached"]
-    for entry in (*found["models"], *found["rgb"]):
+    models = [model["profile"] for model in found["models"]]
+    assert [m["name"] for m in models] == ["kl-f4c16", "mine", "own:build", "cached"]
+    for entry in (*models, *found["rgb"]):
         assert set(entry["profiles"]) == set(STATISTICS)
         assert all(len(values) == 64 for values in entry["profiles"].values())
         assert entry["blocks"] > entry["excluded_blocks"] == 0
@@ -372,8 +375,8 @@ def test_command_writes_json_picture_and_page(tmp_path, folder, code, latents, p
     assert {skip["file"] for skip in found["images"]["skipped"]} == {"empty.png", "notes.txt", "thumbnail.png"}
     record = records.RunRecord.model_validate(found["record"])
     assert record.experiment == "profile"
-    assert record.parameters["models"] == ["kl-f4c16", str(folder)]
-    assert record.series["mine: energy"] == found["models"][1]["profiles"]["energy"]
+    assert record.parameters["models"][:2] == ["kl-f4c16", str(folder)]
+    assert record.series["mine: profiles.energy"] == models[1]["profiles"]["energy"]
 
     with Image.open(out / "profile.png") as picture:
         assert min(picture.size) > 500
@@ -405,9 +408,9 @@ def test_picture_takes_any_name(tmp_path, latents):
     long = [tmp_path / f"{'a-long-name-' * 8}{i}.safetensors" for i in range(3)]
     for path in (*long, tmp_path / "_hidden $1 $.safetensors"):
         path.write_bytes(latents.read_bytes())
-    few = report_output.png(report.measure(latents=[str(latents)], options=SMALL))
-    files = sorted(str(path) for path in tmp_path.glob("*.safetensors"))
-    many = report_output.png(report.measure(latents=files, options=SMALL))
+    few = page.png(measure(replace(SMALL, latents=(str(latents),))))
+    given = sorted(str(path) for path in tmp_path.glob("*.safetensors"))
+    many = page.png(measure(replace(SMALL, latents=tuple(given))))
     few, many = (Image.open(io.BytesIO(picture)) for picture in (few, many))
     assert many.width == few.width
     assert many.height > few.height + 60  # a line of the legend for each
@@ -421,7 +424,7 @@ def test_second_report_replaces_the_first(tmp_path, latents):
 
 
 def test_progress_goes_to_stderr(capsys, latents):
-    report.measure(latents=[str(latents)], options=SMALL, progress=True)
+    measure(replace(SMALL, latents=(str(latents),)), progress=True)
     said = capsys.readouterr()
     assert "12/12" in said.err
     assert "cached" in said.err
@@ -432,10 +435,10 @@ def test_models_of_one_name_are_told_apart(tmp_path, latents):
     (tmp_path / "b").mkdir()
     other = tmp_path / "b" / "cached.safetensors"
     other.write_bytes(latents.read_bytes())
-    found = report.measure(latents=[str(latents), str(other)], options=SMALL)
+    found = measure(replace(SMALL, latents=(str(latents), str(other))))
     assert [m.name for m in found.models] == [str(latents), str(other)]
     with pytest.raises(ReportError, match="given twice"):
-        report.measure(latents=[str(latents)] * 2, options=SMALL)
+        measure(replace(SMALL, latents=(str(latents),) * 2))
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -448,6 +451,7 @@ def test_models_of_one_name_are_told_apart(tmp_path, latents):
         ([], "nothing to profile"),
         (["no-such-model"], "no autoencoder 'no-such-model'"),
         (["own.py:build"], "there is no file own.py"),
+        (["own.py"], "own.py:function"),
         (["vae.safetensors"], "single file"),
         (["kl-f4c16", "--statistic", "mode"], "--statistic 'mode' is unknown; choose one of mean_ratio, median_ratio"),
         (["kl-f4c16", "--posterior", "mode"], "--posterior 'mode'"),
@@ -488,7 +492,7 @@ def test_folder_without_a_usable_image(tmp_path):
 def test_latents_that_do_not_fit(tmp_path, latents):
     out = tmp_path / "out"
     given = ["--latents", latents, "--out", out, *QUICK]
-    assert_fails(run(*given, "--block-size", 5), out, "16 x 16 cannot be cut into 5 x 5", "2, 4, 8 or 16")
+    assert_fails(run(*given, "--block-size", 5), out, "16 x 16 cannot be cut into 5 x 5", "2, 4, 8, 16")
     assert_fails(run(*given, "--resolution", 8), out, "choose --resolution 16 or more")
 
 
@@ -551,10 +555,10 @@ def test_full_disk_leaves_nothing_and_keeps_an_older_report(tmp_path, monkeypatc
         if len(calls) == fails_at:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(report_output.os, "fsync", full)
+    monkeypatch.setattr(files.os, "fsync", full)
     result = run(*given, "--seed", 3)
     assert result.exit_code == 1
-    name = report_output.NAMES[fails_at - 1]
+    name = page.FILES["profile"][fails_at - 1]
     assert result.stderr == f"diffusab: cannot write {out / name}: No space left on device\n"
     assert {path.name: path.read_bytes() for path in out.iterdir()} == before
 
@@ -582,7 +586,7 @@ def test_really_full_disk(tiny_disk, latents):
 
 
 def test_out_that_cannot_be_written_is_known_before_anything_is_computed(tmp_path, monkeypatch, latents):
-    monkeypatch.setattr(report, "measure", lambda *_, **__: pytest.fail("measured for nothing"))
+    monkeypatch.setattr(page, "measure", lambda *_, **__: pytest.fail("measured for nothing"))
     (tmp_path / "file").touch()
     for out, said in [(tmp_path / "file", "File exists"), ("/dev/full/out", "Not a directory")]:
         result = run("--latents", latents, "--out", out, *QUICK)
@@ -637,15 +641,15 @@ def test_full_standard_output(tmp_path, latents):
     assert done.returncode == 1
     said = f"cannot print the summary (No space left on device); the report itself is in {tmp_path / 'out'}"
     assert done.stderr == f"diffusab: {said}\n"
-    assert sorted(os.listdir(tmp_path / "out")) == sorted(report_output.NAMES)
+    assert sorted(os.listdir(tmp_path / "out")) == sorted(page.FILES["profile"])
 
 
 def test_record_and_json_are_made_before_the_first_file(tmp_path, monkeypatch, latents):
     """A page that cannot be made leaves no JSON behind either."""
-    found = report.measure(latents=[str(latents)], options=SMALL)
-    monkeypatch.setattr(report_output.report_page, "page", lambda *_: 1 / 0)
+    found = measure(replace(SMALL, latents=(str(latents),)))
+    monkeypatch.setattr(page, "render", lambda *_: 1 / 0)
     (tmp_path / "out").mkdir()
     with pytest.raises(ZeroDivisionError):
-        report_output.write(found, tmp_path / "out")
+        page.write(found, tmp_path / "out")
     assert os.listdir(tmp_path / "out") == []
-    assert Image.open(io.BytesIO(report_output.png(found))).format == "PNG"
+    assert Image.open(io.BytesIO(page.png(found))).format == "PNG"

@@ -202,6 +202,23 @@ def test_picked_items_draw_their_crops_anew(imagenet):
         folder.pick([5])
 
 
+def test_draw_opens_no_more_than_it_needs(imagenet, faulty, monkeypatch):
+    folder = ImageFolder(imagenet, 64, check="none")
+    opened = []
+    why = stores.StoredImages.why_unusable
+    monkeypatch.setattr(stores.StoredImages, "why_unusable", lambda self, i: opened.append(i) or why(self, i))
+    drawn = folder.draw(2, seed=0)
+    assert (len(drawn), len(opened), drawn.skipped) == (2, 2, ())
+    assert [drawn.name(i) for i in range(2)] == [folder.name(i) for i in sorted(opened)]
+    assert len({tuple(folder.draw(2, seed).paths) for seed in range(8)}) > 1
+    with pytest.raises(ValueError, match="no usable image"):
+        ImageFolder(faulty, 4096, check="none").draw(2, seed=0)
+    drawn = ImageFolder(faulty, 64, check="none").draw(9, seed=0)
+    unusable = {path.name for path in faulty.iterdir() if path.is_file()} - {drawn.name(i) for i in range(len(drawn))}
+    assert {skip.name for skip in drawn.skipped} == unusable
+    assert {"cut.png", "small.png", "empty.png", "notes.txt"} <= unusable
+
+
 def test_unknown_check(imagenet):
     with pytest.raises(ValueError, match="unknown check 'fast'"):
         ImageFolder(imagenet, 32, check="fast")

@@ -17,7 +17,8 @@ from diffusab_core.metrics import (
     ssim,
     ssim_per_image,
 )
-from diffusab_core.spectrum import frequency_mask, frequency_profile
+from diffusab_core.metrics.aliasing import pixel_unshuffle
+from diffusab_core.spectrum import chop_high_frequencies, frequency_mask, frequency_profile
 
 
 @pytest.fixture
@@ -150,8 +151,8 @@ class Pooling:
     def __init__(self, compression):
         self.compression = compression
 
-    def parameters(self):
-        yield torch.zeros(1)
+    def place(self, x):
+        return x
 
     def encode(self, x):
         return SimpleNamespace(mean=nn.functional.avg_pool2d(x, self.compression))
@@ -181,6 +182,14 @@ def test_cut_curve_of_the_identity_is_that_of_rgb():
     assert curve.latent == curve.rgb
     assert curve.rgb[0] == math.inf
     assert curve.rgb[1] > curve.rgb[2]
+
+
+def test_cut_curve_of_a_model_without_weights():
+    x = data.stack(data.Photos(32, "test", length=2), range(2))
+    curve = cut_curve(pixel_unshuffle(2), x, (0, 0.5))
+    assert curve.latent[0] == math.inf
+    cut = chop_high_frequencies(nn.functional.pixel_unshuffle(x, 2), 0.5)
+    assert curve.latent[1] == pytest.approx(psnr(nn.functional.pixel_shuffle(cut, 2), x).item(), abs=1e-4)
 
 
 def test_cut_curve_of_a_shipped_autoencoder_starts_at_its_reconstruction():

@@ -2,14 +2,13 @@
 
 import json
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 from diffusers import AutoencoderKL
 
-from diffusab_book.report import diagnosis
-from diffusab_book.report.diagnosis_types import Plan
-from diffusab_book.report.report_types import Options, ReportError
+from diffusab_book.report import Options, Plan, ReportError, measure
 from diffusab_core import autoencoders, data, metrics
 from diffusab_core.experiments import records
 from diffusab_core.methods.regularizers import downsample
@@ -40,11 +39,6 @@ class OneSize(Identity):
     def decode(self, z):
         assert z.shape[-1] == 8, f"only {z.shape[-1]}"
         return nn.functional.interpolate(z, scale_factor=4)
-
-
-class Clips(Identity):
-    def encode(self, x):
-        return x[:, :, None]
 
 
 class EncodeOnly:
@@ -78,8 +72,8 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def found(folder, own):
-    factories = [f"{own}:Identity", f"{own}:OneSize"]
-    return diagnosis.measure([str(folder)], factories, options=SMALL, plan=PLAN, progress=False)
+    models = (str(folder), f"{own}:Identity", f"{own}:OneSize")
+    return measure(replace(SMALL, models=models), PLAN, progress=False)
 
 
 @pytest.fixture(scope="module")
@@ -94,46 +88,45 @@ def test_numbers_of_a_diffusers_folder_are_those_of_the_whole_batch(found, folde
         y = loaded.decode(z)
         small = loaded.decode(downsample(z, 2))
     assert (model.name, model.profile.shape, model.profile.compression) == ("mine", (5, 8, 8), 4)
-    assert model.parameters == sum(p.numel() for p in loaded.parameters())
+    assert model.weights == sum(p.numel() for p in loaded.parameters())
     assert model.profile.high_frequency_energy_ratio == pytest.approx(float(high_frequency_energy_ratio(z)), rel=1e-3)
-    assert model.reconstruction.psnr_db == pytest.approx(metrics.psnr(y, x).item(), rel=1e-4)
-    assert model.reconstruction.ssim == pytest.approx(metrics.ssim(y, x).item(), rel=1e-3)
+    assert model.parts["reconstruction"]["psnr_db"] == pytest.approx(metrics.psnr(y, x).item(), rel=1e-4)
+    assert model.parts["reconstruction"]["ssim"] == pytest.approx(metrics.ssim(y, x).item(), rel=1e-3)
     spread = metrics.psnr_per_image(y, x).std().item()
-    assert model.reconstruction.psnr_spread_db == pytest.approx(spread, rel=1e-2)
-    assert model.scale.to_image_db[0] == pytest.approx(metrics.psnr(small, downsample(x, 2)).item(), rel=1e-4)
+    assert model.parts["reconstruction"]["psnr_spread_db"] == pytest.approx(spread, rel=1e-2)
+    assert model.parts["scale"]["to_image_db"][0] == pytest.approx(
+        metrics.psnr(small, downsample(x, 2)).item(), rel=1e-4
+    )
     equivariance = metrics.psnr(small, downsample(y, 2)).item()
-    assert model.scale.to_reconstruction_db[0] == pytest.approx(equivariance, rel=1e-3)
-    assert model.cut.images == model.dependence.images == 2
+    assert model.parts["scale"]["to_reconstruction_db"][0] == pytest.approx(equivariance, rel=1e-3)
+    assert model.parts["cut"]["images"] == model.parts["dependence"]["images"] == 2
 
 
 def test_the_identity_has_no_error_where_there_is_none(found):
     model = found.models[1]
-    assert model.reconstruction.psnr_db is None
-    assert model.reconstruction.ssim == pytest.approx(1)
-    assert model.scale.to_reconstruction_db == model.scale.to_image_db == (None, None)
-    assert model.noise.deterministic
-    assert model.cut.latent_db[0] is None
-    assert model.cut.latent_db[1] == pytest.approx(model.cut.rgb_db[1], rel=1e-5)
-    assert model.parameters is None
+    assert model.parts["reconstruction"]["psnr_db"] is None
+    assert model.parts["reconstruction"]["ssim"] == pytest.approx(1)
+    assert model.parts["scale"]["to_reconstruction_db"] == model.parts["scale"]["to_image_db"] == [None, None]
+    assert model.parts["noise"]["deterministic"]
+    assert model.parts["cut"]["latent"][0] is None
+    assert model.parts["cut"]["latent"][1] == pytest.approx(model.parts["cut"]["rgb"][1], rel=1e-5)
+    assert model.weights is None
     # Latents are RGB in [-1, 1]: another offset than RGB in [0, 1], the same share of fine detail.
     assert model.profile.high_frequency_share == pytest.approx(found.rgb_like(model).high_frequency_share, rel=1e-3)
 
 
 def test_a_decoder_of_one_size_leaves_scale_equivariance_out_and_says_why(found):
     model = found.models[2]
-    assert model.scale is None
-    assert (
-        "own:OneSize cannot decode latents of shape (2, 3, 4, 4): AssertionError: only 4" in model.not_measured["scale"]
-    )
-    assert model.cut is not None
-    assert model.dependence is not None
+    assert set(model.parts) == {"reconstruction", "noise", "cut", "dependence", "gratings", "cutoff"}
+    for words in ("own:OneSize", "decode", "(2, 3, 4, 4)", "AssertionError: only 4"):
+        assert words in model.not_measured["scale"]
 
 
 def test_pictures_and_subset_are_drawn_by_the_seed(found):
     assert len(found.subset) == 2
-    assert set(found.subset) <= set(found.images.names)
-    assert set(found.shown) <= set(found.subset)
-    assert [len(model.pictures) for model in found.models] == [len(found.originals)] * 3
+    assert set(found.subset) <= set(found.images.used)
+    assert {name for name, _ in found.shown} <= set(found.subset)
+    assert [len(model.pictures) for model in found.models] == [len(found.shown)] * 3
     assert all(uri.startswith("data:image/") for model in found.models for row in model.pictures for uri in row)
 
 
@@ -144,8 +137,9 @@ def test_everything_is_json_and_a_run_record(found):
     assert "data:image" not in as_json
     record = records.RunRecord.model_validate(read["record"])
     assert record.experiment == "report"
-    assert record.metrics["mine: psnr_db"] == found.models[0].reconstruction.psnr_db
-    assert "own:Identity: psnr_db" not in record.metrics  # infinite
+    assert record.metrics["mine: reconstruction.psnr_db"] == found.models[0].parts["reconstruction"]["psnr_db"]
+    assert "own:Identity: reconstruction.psnr_db" not in record.metrics  # infinite
+    assert record.series["mine: dependence.psnr_without"] == found.models[0].parts["dependence"]["psnr_without"]
     assert record.parameters["plan"]["decoder_images"] == 2
     assert all(math.isfinite(value) for value in record.metrics.values())
     assert sum(found.rgb_energy) == pytest.approx(1)
@@ -153,21 +147,22 @@ def test_everything_is_json_and_a_run_record(found):
 
 def test_batches_make_no_difference(found, folder):
     options = Options(samples=3, resolution=32, batch_size=3, device="cpu")
-    (model,) = diagnosis.measure([str(folder)], options=options, plan=PLAN, progress=False).models
-    first = found.models[0]
-    assert model.reconstruction.psnr_db == pytest.approx(first.reconstruction.psnr_db, rel=1e-4)
-    assert model.noise.averaged_kl == pytest.approx(first.noise.averaged_kl, rel=1e-4)
-    assert model.dependence.without_db == pytest.approx(first.dependence.without_db, rel=1e-4)
-    assert model.cutoff.amplitude[0] == pytest.approx(first.cutoff.amplitude[0], rel=1e-3)
+    again = measure(replace(options, models=(str(folder),)), PLAN, progress=False).models[0].parts
+    first = found.models[0].parts
+    for part, key, rel in (
+        ("reconstruction", "psnr_db", 1e-4), ("noise", "averaged_kl", 1e-4), ("dependence", "psnr_without", 1e-4),
+        ("dependence", "low_db", 1e-4), ("cutoff", "amplitude", 1e-3),
+    ):  # fmt: skip
+        torch.testing.assert_close(torch.tensor(again[part][key]), torch.tensor(first[part][key]), rtol=rel, atol=0)
 
 
 def test_missing_lpips_weights_are_said_and_not_replaced(monkeypatch, own):
     def missing(*_, **__):
         raise metrics.MissingWeightsError("nowhere")
 
-    monkeypatch.setattr(diagnosis.metrics, "lpips_distance", missing)
-    (model,) = diagnosis.measure(factories=[f"{own}:Identity"], options=SMALL, plan=PLAN, progress=False).models
-    assert model.reconstruction.lpips is None
+    monkeypatch.setattr(metrics, "lpips_distance", missing)
+    (model,) = measure(replace(SMALL, models=(f"{own}:Identity",)), PLAN, progress=False).models
+    assert model.parts["reconstruction"]["lpips"] is None
     assert model.not_measured["lpips"] == "weights not on disk"
 
 
@@ -180,13 +175,13 @@ def test_missing_lpips_weights_are_said_and_not_replaced(monkeypatch, own):
 )
 def test_models_that_cannot_be_reported_on(own, name, said):
     with pytest.raises(ReportError, match=said):
-        diagnosis.measure(factories=[f"{own}:{name}"], options=SMALL, plan=PLAN, progress=False)
+        measure(replace(SMALL, models=(f"{own}:{name}",)), PLAN, progress=False)
 
 
 def test_nothing_to_report_on_and_sizes_that_do_not_fit(own):
     with pytest.raises(ReportError, match="nothing to report on"):
-        diagnosis.measure(options=SMALL)
+        measure(SMALL, PLAN)
     with pytest.raises(ReportError, match="--resolution must be a multiple of 32"):
-        diagnosis.measure(["kl-f4c16"], options=Options(samples=1, resolution=48, device="cpu"))
+        measure(Options(models=("kl-f4c16",), samples=1, resolution=48, device="cpu"), PLAN)
     with pytest.raises(ReportError, match="is given twice"):
-        diagnosis.measure(factories=[f"{own}:Identity"] * 2, options=SMALL)
+        measure(replace(SMALL, models=(f"{own}:Identity",) * 2), PLAN)

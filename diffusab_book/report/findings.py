@@ -1,0 +1,218 @@
+"""From the numbers of a report to plain sentences: facts are read here, ``findings.toml`` holds what is said when."""
+
+from __future__ import annotations
+
+import functools
+import math
+import string
+import tomllib
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, StrictUndefined
+
+from diffusab_book.report.results import Model, Profile, Report
+
+TEXTS = tomllib.loads(Path(__file__).with_name("findings.toml").read_text())
+LIMITS, TITLES = TEXTS["limits"], TEXTS["titles"]
+TOLD_CUT, TOLD_CUTOFF = 0.75, 0.2  # which cut ratio, and which cutoff (cycles per RGB pixel), is told
+FINE_BAND = 0.25  # latent bands that begin here or above, cycles per latent pixel, are its fine ones
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Numbers for a reader
+
+
+def db(value: float | None) -> str:
+    """A PSNR; ``None`` is that of two identical images."""
+    return "∞ dB" if value is None else f"{value:.1f} dB"
+
+
+def percent(value: float) -> str:
+    """A share between 0 and 1; what is below a thousandth of a percent is said to be."""
+    if 0 < value < 1e-5:
+        return "less than 0.001%"
+    return f"{100 * value:.2g}%" if value < 0.1 else f"{100 * value:.0f}%"
+
+
+def number(value: float) -> str:
+    """A positive number: two digits, or whole from 100 on."""
+    return f"{value:,.0f}" if value >= 100 else f"{value:.2g}"
+
+
+FORMS = {"db": db, "bare": lambda v: db(v).removesuffix(" dB"), "percent": percent, "number": number}
+
+
+class _Words(string.Formatter):
+    """``str.format`` with the forms above, ``{left:db}``, and a dash for what is missing."""
+
+    def format_field(self, value: Any, spec: str) -> str:
+        if spec in FORMS:
+            return FORMS[spec](value)
+        return "–" if value is None else format(value, spec)
+
+
+def white_share(block_size: int) -> float:
+    """The high-frequency share of white noise: all frequencies but D_00 hold the same energy."""
+    return block_size**2 // 2 / (block_size**2 - 1)
+
+
+def lost(value: float | None, reference: float | None) -> float:
+    """By how many dB a PSNR lies below another, ``None`` being infinite; 0 if both are."""
+    if value is None:
+        return 0.0
+    return math.inf if reference is None else reference - value
+
+
+def both_errors(a: float | None, b: float | None) -> float | None:
+    """PSNR where two errors of these PSNRs simply add, as unrelated errors do; ``None`` is no error."""
+    power = sum(10 ** (-value / 10) for value in (a, b) if value is not None)
+    return -10 * math.log10(power) if power else None
+
+
+def nearest(values: Sequence[float], wanted: float) -> int:
+    """Index of the value nearest to the one wanted; the first of several."""
+    return min(range(len(values)), key=lambda k: abs(values[k] - wanted))
+
+
+def finest(response: Mapping[str, Any], curve: str, share: float = 1.0) -> float | None:
+    """Mean of a curve over the gratings of which this share of directions is beyond the latent's Nyquist frequency."""
+    chosen = [v for v, s in zip(response[curve], response["beyond_nyquist"], strict=True) if s == share]
+    there = [v for v in chosen if v is not None]
+    return sum(there) / len(there) if there else None
+
+
+def relative_amplitude(cutoff: Mapping[str, Any], bands: Sequence[int]) -> list[float]:
+    """By radius, how large the amplitudes of some latent bands are against unfiltered images, mean over the bands."""
+    rows, whole = cutoff["amplitude"], cutoff["amplitude"][-1]
+    return [sum(row[b] / whole[b] if whole[b] else 0.0 for b in bands) / len(bands) for row in rows]
+
+
+def fine_amplitude(cutoff: Mapping[str, Any]) -> list[float]:
+    """The same of the latent's fine bands."""
+    return relative_amplitude(cutoff, [band for band, edge in enumerate(cutoff["edges"][:-1]) if edge >= FINE_BAND])
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Facts of each topic: the numbers that conditions and sentences use
+
+
+def _spectrum(model: Model, rgb: Profile, block_size: int) -> dict[str, Any]:
+    own = model.profile
+    mean, median = (own.profiles[key][-1] or 0.0 for key in ("mean_ratio", "median_ratio"))
+    return {
+        "shape": " × ".join(map(str, own.shape)), "compression": own.compression, "weights": model.weights,
+        "share": own.high_frequency_share, "image": rgb.high_frequency_share, "white": white_share(block_size),
+        "ratio": own.high_frequency_energy_ratio, "rgb_ratio": rgb.high_frequency_energy_ratio,
+        "times": mean / median if median else 0.0, "excluded": own.excluded_blocks, "blocks": own.blocks,
+    }  # fmt: skip
+
+
+def _cut(cut: Mapping[str, Any]) -> dict[str, Any]:
+    i = nearest(cut["ratios"], TOLD_CUT)
+    whole, left, rgb = cut["latent"][0], cut["latent"][i], cut["rgb"][i]
+    expected = both_errors(whole, rgb)
+    return {
+        "ratio": cut["ratios"][i], "whole": whole, "left": left, "rgb": rgb, "expected": expected,
+        "lost": lost(left, whole), "more": lost(left, expected), "images": cut["images"],
+    }  # fmt: skip
+
+
+def _noise(noise: Mapping[str, Any]) -> dict[str, Any]:
+    drowned = [rank for rank, share in enumerate(noise["by_frequency"]) if share > 0.5]
+    ranks = len(noise["by_frequency"])
+    own = {"channels": len(noise["by_channel"]), "first": min(drowned, default=ranks), "last": ranks - 1}
+    return {**noise, **own, "everywhere": len(drowned) == ranks}
+
+
+def _scale(scale: Mapping[str, Any]) -> dict[str, Any]:
+    keys = {"factor": "scales", "image": "to_image_db", "apart": "to_reconstruction_db", "ceiling": "ceiling_db"}
+    ends = {f"{last}{word}": scale[key][i] for word, key in keys.items() for last, i in (("", 0), ("last_", -1))}
+    return {**ends, "factors": len(scale["scales"])}
+
+
+def _dependence(needs: Mapping[str, Any]) -> dict[str, Any]:
+    edges, whole = needs["edges"], needs["psnr_whole"]
+    worst, a, b = max((lost(v, whole), *edges[i : i + 2]) for i, v in enumerate(needs["psnr_without"]))
+    return {**needs, "lost": lost(needs["low_db"], whole), "worst": worst, "a": a, "b": b}
+
+
+def _gratings(response: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "any": 1.0 in response["beyond_nyquist"], "nyquist": response["latent_nyquist"],
+        "error": finest(response, "reconstruction_error"), "coarse": finest(response, "reconstruction_error", 0.0),
+        "folded_share": finest(response, "folded_share"), "spread_share": finest(response, "spread_share"),
+    }  # fmt: skip
+
+
+def _cutoff(cutoff: Mapping[str, Any]) -> dict[str, Any]:
+    radii, amplitude = cutoff["radii"], fine_amplitude(cutoff)
+    i, most = nearest(radii, TOLD_CUTOFF), max(range(len(radii)), key=amplitude.__getitem__)
+    told = {"radius": radii[i], "times": amplitude[i], "band": FINE_BAND}
+    return {**told, "largest": amplitude[most], "at": radii[most], "inside": most != len(radii) - 1}
+
+
+FACTS: Mapping[str, Callable[..., Mapping[str, Any]]] = {
+    "reconstruction": dict, "spectrum": _spectrum, "cut": _cut, "noise": _noise, "scale": _scale,
+    "dependence": _dependence, "gratings": _gratings, "cutoff": _cutoff,
+}  # fmt: skip
+
+
+def read_facts(report: Report, model: Model) -> dict[str, Mapping[str, Any]]:
+    """The facts of every topic that was measured."""
+    found = {topic: FACTS[topic](part) for topic, part in model.parts.items()}
+    return {"spectrum": _spectrum(model, report.rgb_like(model), report.options.block_size)} | found
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Words
+
+
+def choose(choice: Mapping[str, str] | str, facts: Mapping[str, Any]) -> str:
+    """The first text whose condition holds, its numbers filled in."""
+    facts = {**LIMITS, **facts}
+    choice = {"else": choice} if isinstance(choice, str) else choice
+    holds = (text for condition, text in choice.items() if condition == "else" or _compile(condition)(facts))
+    return _Words().vformat(next(holds, ""), (), facts)
+
+
+@functools.cache
+def _compile(condition: str) -> Callable[[Mapping[str, Any]], Any]:
+    return Environment(undefined=StrictUndefined).compile_expression(condition, undefined_to_none=False)
+
+
+def say(topic: str, facts: Mapping[str, Any]) -> str:
+    """The sentences of a topic."""
+    return " ".join(filter(None, (choose(choice, facts) for choice in TEXTS[topic])))
+
+
+def findings(report: Report, model: Model) -> dict[str, str]:
+    """What a model's numbers say, by topic; what was not measured says so."""
+    facts = read_facts(report, model)
+    why = model.not_measured
+    return {
+        topic: say(topic, facts[topic]) if topic in facts else f"Not measured: {why.get(topic, 'no reason is known')}."
+        for topic in (TITLES if report.plan else ("spectrum",))
+    }
+
+
+def compare(report: Report) -> tuple[list[list[str]], list[str]]:
+    """Models side by side: rows of a table, a dash without the part, and in sentences which of several lies where.
+
+    A model is named only if the next one's number differs in the digits that are shown.
+    """
+    facts = [read_facts(report, model) for model in report.models]
+    rows = []
+    for topic, what, cell in TEXTS["page"]["rows"]:
+        first = next((f[topic] for f in facts if topic in f), None)
+        if first is not None:
+            rows.append([choose(what, first), *(choose(cell, f[topic]) if topic in f else "–" for f in facts)])
+    said = []
+    for what, topic, fact, form, which in TEXTS["page"]["compared"]:
+        pairs = [(f[topic][fact], m.name) for f, m in zip(facts, report.models, strict=True) if topic in f]
+        there = sorted((pair for pair in pairs if pair[0] is not None), reverse=which == "most")
+        shown = [(name, FORMS[form](value)) for value, name in there]
+        if len(shown) > 1 and all(text != shown[0][1] for _, text in shown[1:]):
+            rest = ", ".join(f"{name} {text}" for name, text in shown[1:])
+            said.append(f"{what}: {shown[0][0]}, {shown[0][1]} ({rest}).")
+    return rows, said

@@ -1,0 +1,76 @@
+"""Which images a report looks at: a sample of a folder or of shards, or images that come along."""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import dataclass
+
+from torch.utils.data import Dataset
+
+from diffusab_book.report.options import Options, ReportError
+from diffusab_core.data import Photos
+from diffusab_core.data.open import WORDS, open_images
+
+
+@dataclass(frozen=True)
+class Images:
+    """Which images a report looks at.
+
+    Attributes:
+        dataset: Items ``(3, R, R)`` in [-1, 1].
+        used: What each item is, in order: a path below the folder, a shard's member, a row, a photograph's name.
+        described: All of it in words.
+        skipped: Files, members or rows that could not be used, with the reason.
+        not_opened: How many further ones there are.
+    """
+
+    dataset: Dataset
+    used: tuple[str, ...]
+    described: str
+    skipped: tuple[tuple[str, str], ...] = ()
+    not_opened: int = 0
+
+
+def hidden(progress: bool | None) -> bool | None:
+    """tqdm's ``disable``: None lets it hide itself where nobody is watching."""
+    return None if progress is None else not progress
+
+
+def choose_images(options: Options, progress: bool | None = None) -> Images:
+    """At most ``samples`` images, by the seed: anything that ``open_images`` opens, or the built-in photographs.
+
+    Raises:
+        ValueError: They cannot be used, in one line that says what to do.
+        OSError: They are not there.
+    """
+    where, r, n = options.images, options.resolution, options.samples
+    if where in WORDS and os.path.exists(where):
+        raise ReportError(
+            f"{where!r} names built-in images, and something here has that name too: for it give ./{where}"
+        )
+    pixels = f"{r} x {r} pixels"
+    if where == "leaves":
+        leaves = open_images("leaves", r, seed=options.seed, length=n)
+        names = tuple(f"{leaves.class_names[i % leaves.num_classes]}, image {i}" for i in range(n))
+        return Images(leaves, names, f"{n} dead-leaves images of {leaves.num_classes} classes, {pixels}")
+    if where in (None, "photos"):
+        if options.crop == "center":
+            raise ReportError(
+                "the built-in photographs are too few for centre crops: leave --crop out, or give --images"
+            )
+        try:
+            photos = Photos(r, "test", options.seed, n)
+        except ValueError as error:
+            raise ReportError(f"built-in photographs: {error}; or give larger images with --images") from error
+        described = f"{n} random crops of the built-in held-out photographs ({', '.join(photos.names)}), {pixels}"
+        return Images(photos, tuple(f"{photos.source(i)}, crop {i}" for i in range(n)), described)
+    crop = options.crop or "center"
+    watched = sys.stderr.isatty() if progress is None else progress
+    store = open_images(where, r, crop, options.seed, check="none", progress=watched)
+    chosen = store.draw(n, options.seed, watched)
+    cut = "largest centred square" if crop == "center" else "random square of random scale"
+    described = f"{len(chosen)} images from {store.where}, {cut}, {pixels}"
+    opened = len(chosen) + len(chosen.skipped) - len(store.skipped)
+    names, skipped = (chosen.name(i) for i in range(len(chosen))), ((s.name, s.reason) for s in chosen.skipped)
+    return Images(chosen, tuple(names), described, tuple(skipped), len(store) - opened)

@@ -1,0 +1,230 @@
+"""Sentences of a report: each threshold from both sides, and no number that was not measured."""
+
+from dataclasses import replace
+
+import pytest
+from made_up import EDGES, make_model, make_noise, make_parts, make_profile, make_report
+
+from diffusab_book.report import findings as f
+from diffusab_book.report.results import Model
+
+
+def say(topic, **changes):
+    """The sentences of a topic for made-up numbers, some of them changed."""
+    made = make_parts()[topic]
+    return f.say(topic, f.FACTS[topic]({**made, **changes}))
+
+
+def say_noise(*args, **changes):
+    return f.say("noise", f.FACTS["noise"](make_noise(*args, **changes)))
+
+
+def says(text, words, word):
+    """Of some words exactly one is said."""
+    return [w for w in words if w in text] == [word]
+
+
+@pytest.mark.parametrize(
+    ("left", "word"),
+    [(29.01, "costs little"), (28.99, "costs fidelity"), (24.01, "costs fidelity"), (24.0, "costs much")],
+)
+def test_cut(left, word):
+    said = say("cut", ratios=[0.0, 0.45, 0.75], latent=[30.0, 30.0, left], rgb=[None, 70.0, 60.0])
+    assert says(said, ("costs little", "costs fidelity", "costs much"), word)
+    assert "75%" in said
+    assert f"from 30.0 dB to {left:.1f} dB" in said
+
+
+@pytest.mark.parametrize(("left", "word"), [(25.98, "lower"), (26.0, "about"), (27.98, "about"), (28.0, "higher")])
+def test_cut_beside_that_of_rgb(left, word):
+    """Two equal errors add to one that is 3 dB worse."""
+    said = say("cut", latent=[30.0, left], rgb=[None, 30.0])
+    assert says(said, ("is lower", "is about", "is higher"), f"is {word}")
+    assert "27.0 dB" in said
+    assert "(30.0 dB)" in said
+
+
+def test_cut_of_a_perfect_autoencoder_is_rgbs_own():
+    said = say("cut", latent=[None, 25.0], rgb=[None, 25.0])
+    for words in ("from ∞ dB to 25.0 dB on 3 images", "about the 25.0 dB"):
+        assert words in said
+    assert f.both_errors(None, None) is None
+    assert f.both_errors(None, 20.0) == pytest.approx(20)
+    assert f.both_errors(20.0, 20.0) == pytest.approx(20 - 3.0103, abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("share", "word"),
+    [(0.0099, "practically deterministic"), (0.01, "somewhat noisy"), (0.0999, "somewhat noisy"), (0.1, "are noisy")],
+)
+def test_noise(share, word):
+    assert says(say_noise(share), ("practically deterministic", "somewhat noisy", "are noisy"), word)
+
+
+def test_noise_of_channels_and_frequencies():
+    said = say_noise(0.3, (0.5, 0.51, 0.9), (0.1, 0.5, 0.51) + (0.6,) * 61)
+    assert "2 of 3 channels" in said
+    assert "rank 2 of 63" in said
+    assert "every frequency" in say_noise(0.9, (0.9, 0.9), (0.9,) * 64)
+    quiet = say_noise(0.3, (0.5, 0.5), (0.5,) * 64)
+    assert "channels are more" not in quiet
+    assert "rank" not in quiet
+    assert "1.5 nats" in quiet
+    assert "infinite" in say_noise(averaged_kl=None)
+    point = say_noise(0.0, (0.0,), (0.0,) * 64, deterministic=True, averaged_kl=None)
+    assert "is deterministic" in point
+    assert "infinite" not in point
+
+
+@pytest.mark.parametrize(
+    ("apart", "word"),
+    [(None, "nearly"), (30.0, "nearly"), (29.9, "to a degree"), (20.1, "to a degree"), (20.0, "far from")],
+)
+def test_scale(apart, word):
+    said = say("scale", to_reconstruction_db=[apart, 15.0], ceiling_db=[31.0, None])
+    assert says(said, ("nearly", "to a degree", "far from"), word)
+    for number in ("by 2", "20.0 dB", "31.0 dB", "by 4", "18.0 dB", "∞ dB"):
+        assert number in said
+    assert "by 4" not in say("scale", scales=[2], to_image_db=[20.0], to_reconstruction_db=[apart], ceiling_db=[31.0])
+
+
+@pytest.mark.parametrize(
+    ("low", "word"), [(29.01, "hardly needs"), (28.99, "needs"), (24.01, "needs"), (24.0, "strongly")]
+)
+def test_dependence(low, word):
+    said = say("dependence", low_db=low)
+    assert (("hardly" in said), ("strongly" in said)) == (word.startswith("hardly"), word == "strongly")
+    for number in (f"{low:.1f} dB", "30.0 dB", "11.0 dB", "0 to 0.25 (20.0 dB, 3 images)"):
+        assert number in said
+
+
+def test_a_decoder_that_misses_no_band():
+    said = say("dependence", psnr_without=[29.96] * 3)
+    assert "0.1 dB" in said
+    assert "costs most" not in said
+
+
+@pytest.mark.parametrize(("psnr", "poor"), [(14.99, True), (15.0, False), (None, False)])
+def test_a_model_that_does_not_reconstruct_is_said_to(psnr, poor):
+    said = say("reconstruction", psnr_db=psnr)
+    assert ("does not reconstruct" in said) == poor
+    assert ("± 1.0 dB" in said, "0.900" in said, "LPIPS was not measured" in said) == (True, True, True)
+    bare = say("reconstruction", psnr_db=psnr, psnr_spread_db=None, ssim=None, lpips=0.25)
+    assert ("±" in bare, "SSIM" in bare, "0.250" in bare) == (False, False, True)
+
+
+@pytest.mark.parametrize(
+    ("error", "word"), [(0.499, "mostly recovered"), (0.5, "partly"), (0.899, "partly"), (0.9, "are not recovered")]
+)
+def test_gratings(error, word):
+    said = say("gratings", reconstruction_error=[0.1, 5.0, error - 0.01, error + 0.01])
+    assert says(said, ("mostly recovered", "partly", "are not recovered"), word)
+    assert "gratings 0.10" in said  # the one that is beyond in one direction only is in neither mean
+    assert "70%" in said
+    assert "30%" in said
+    assert "coarser" not in say("gratings", beyond_nyquist=[0.5, 0.5, 1.0, 1.0])
+
+
+def test_gratings_that_say_nothing():
+    assert "nothing is known" in say("gratings", beyond_nyquist=[0.0, 0.0, 0.5, 0.5])
+    nothing = {"folded_share": [0.0, 0.0, None, None], "spread_share": [0.0, 0.0, None, None]}
+    assert "hardly responds" in say("gratings", **nothing)
+    assert "does not respond" in say("gratings", reconstruction_error=[0.1, 5.0, None, None])
+
+
+@pytest.mark.parametrize(
+    ("fine", "word"), [(1.06, "raises"), (1.04, "about the same"), (0.96, "about the same"), (0.94, "lowers")]
+)
+def test_cutoff(fine, word):
+    said = say("cutoff", amplitude=[[2.0, 0.5, 0.5], [2.0, fine, fine], [2.0, 1.0, 1.0]])
+    assert says(said, ("raises", "about the same", "lowers"), word)
+    assert "beyond 0.2" in said
+    assert f"{fine:.2f} times" in said
+    assert ("It is largest" in said) == (fine > 1.05)
+
+
+def test_fine_bands_begin_at_a_quarter():
+    cutoff = {"radii": (0.1, 0.7072), "edges": EDGES, "amplitude": ((5.0, 1.0, 3.0), (1.0, 2.0, 2.0))}
+    assert f.fine_amplitude(cutoff) == pytest.approx([1.0, 1.0])  # (1/2 + 3/2) / 2
+
+
+WHITE = 32 / 63
+
+
+@pytest.mark.parametrize(
+    ("share", "image", "word"),
+    [
+        (0.81 * WHITE, 0.5, "close to white noise"),
+        (0.79 * WHITE, 0.1, "flatter than images"),
+        (0.126, 0.1, "flatter than images"),
+        (0.124, 0.1, "about as images"),
+        (0.081, 0.1, "about as images"),
+        (0.079, 0.1, "faster than images"),
+    ],
+)
+def test_spectrum(share, image, word):
+    model, rgb = Model(make_profile(share=share)), make_profile(kind="rgb", share=image)
+    said = f.say("spectrum", f.FACTS["spectrum"](model, rgb, 8))
+    assert says(said, ("close to white noise", "flatter than images", "about as images", "faster than images"), word)
+    assert "mean_ratio" not in said
+
+
+def test_a_statistic_that_misleads_and_blocks_left_out_are_said():
+    profile = make_profile()
+    curves = {**profile.profiles, "mean_ratio": [1.0] * 63 + [3.1 / 64]}
+    model = Model(replace(profile, profiles=curves, excluded_blocks=5))
+    said = f.say("spectrum", f.FACTS["spectrum"](model, profile, 8))
+    assert "3.1 times the median" in said
+    assert "5 of 12 blocks" in said
+    above_the_histogram = replace(profile, profiles={**profile.profiles, "median_ratio": [1.0] * 63 + [None]})
+    assert "mean_ratio" not in f.say("spectrum", f.FACTS["spectrum"](Model(above_the_histogram), profile, 8))
+
+
+def test_every_topic_is_told_and_what_was_not_measured_says_why():
+    model = make_model()
+    found = f.findings(make_report(model), model)
+    assert list(found) == list(f.TITLES)
+    assert all(found.values())
+    lacking = replace(make_model(without=("scale", "gratings")), not_measured={"scale": "one size only"})
+    said = f.findings(make_report(lacking), lacking)
+    assert said["scale"] == "Not measured: one size only."
+    assert said["gratings"].startswith("Not measured: ")
+    assert list(f.findings(replace(make_report(model), plan=None), model)) == ["spectrum"]
+
+
+def test_models_are_compared_where_the_digits_differ():
+    assert f.compare(make_report(make_model()))[1] == []
+    first, second = make_model("a", share=0.1, psnr=30.0), make_model("b", share=0.2, psnr=31.0, apart=None)
+    said = f.compare(make_report(first, second))[1]
+    assert any(s.startswith("Steepest spectrum") and "a, 10% (b 20%)" in s for s in said)
+    assert any(s.startswith("Highest PSNR of reconstructions") and "b, 31.0 dB (a 30.0 dB)" in s for s in said)
+    assert not any("scale" in s for s in said)  # only one has a number
+    assert not any("low part" in s for s in said)  # both the same
+
+
+def test_side_by_side_has_a_cell_for_each_model():
+    point = make_noise(0.0, (0.0,), (0.0,) * 64, deterministic=True, averaged_kl=None)
+    report = make_report(make_model("first"), make_model("second", 8, side=4, without=("gratings",), noise=point))
+    rows, _ = f.compare(report)
+    assert {len(row) for row in rows} == {3}
+    cells = {row[0]: tuple(row[1:]) for row in rows}
+    assert len(cells) == len(rows)
+    assert cells["PSNR, dB"] == ("30.0", "30.0")
+    assert cells["PSNR with 75% of frequencies cut, dB"] == ("25.0", "25.0")
+    assert cells["Dec(S z) to S Dec(z) at ×4, dB"] == ("∞", "∞")
+    assert cells["Compression of each side"] == ("4×", "8×")
+    assert cells["Silent channels"] == ("0 of 4", "deterministic")
+    assert cells["LPIPS (AlexNet)"] == ("not measured",) * 2
+    assert cells["Folded share of their response"] == ("70%", "–")
+    assert cells["Parameters"] == ("1,000", "1,000")
+
+
+def test_numbers_are_written_for_readers():
+    assert [f.percent(v) for v in (0.0, 5e-6, 0.0123, 0.5)] == ["0%", "less than 0.001%", "1.2%", "50%"]
+    assert [f.number(v) for v in (1.234, 123.4, 12345.0)] == ["1.2", "123", "12,345"]
+    assert [f.db(v) for v in (None, 30.04)] == ["∞ dB", "30.0 dB"]
+
+
+def test_a_condition_with_a_name_that_no_fact_has_is_an_error():
+    with pytest.raises(Exception, match="'losst' is undefined"):
+        f.choose({"losst < 1": "never"}, {"lost": 2})
