@@ -219,7 +219,9 @@ class StoredImages(Dataset):
         drawn = self.pick(sorted(usable))
         drawn.skipped = (*self.skipped, *(Skipped(self.name(i), faults[i]) for i in sorted(faults)))
         if not usable:
-            raise ImagesError(f"no usable image in {self.where}: {drawn._reasons(3)}")
+            reasons = "; ".join(f"{skip.name}: {skip.reason}" for skip in drawn.skipped[:3])
+            more = f"; and {len(drawn.skipped) - 3} more" if len(drawn.skipped) > 3 else ""
+            raise ImagesError(f"no usable image in {self.where}: {reasons}{more}")
         return drawn
 
     # What cannot be used
