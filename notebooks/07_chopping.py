@@ -105,8 +105,8 @@ figures.image_grid(
 
 # %% [markdown]
 # A photograph that no model was trained on, with the share of low frequencies that stands above each column. In the first
-# row the photograph itself is cut by that share. In the second it keeps the *frequencies of the scene* that a latent keeps
-# which is cut by that share. The four rows below are what four autoencoders decode from their own latents, cut by it: all
+# row the photograph itself is cut by that share. In the second it keeps the same *frequencies of the scene* as a
+# latent cut by that share. The four rows below are what four autoencoders decode from their own latents, cut by it: all
 # began as the same one, three of them were fine-tuned for 400 more steps, plainly, with SE and with CHF.
 #
 # Scale equivariance, the method of {numref}`chap-se`, is a blunt tool. It knows two scales, and what it removes from a
