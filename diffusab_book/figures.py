@@ -89,14 +89,9 @@ def data_uri(pixels: np.ndarray, quality: int | None = 88) -> str:
     return f"data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 
-def image_trace(image: torch.Tensor, name: str = "", quality: int | None = 88) -> go.Image:
-    """One image as a trace."""
-    return go.Image(source=data_uri(to_uint8(image), quality), name=name, hoverinfo="skip")
-
-
 def picture(image: torch.Tensor, quality: int | None = 80) -> go.Figure:
     """One image without axes, as a part of :func:`panels`."""
-    fig = go.Figure(image_trace(image, quality=quality))
+    fig = go.Figure(go.Image(source=data_uri(to_uint8(image), quality), hoverinfo="skip"))
     return fig.update_xaxes(visible=False, constrain="domain").update_yaxes(visible=False, constrain="domain")
 
 
@@ -529,9 +524,9 @@ def profiles(
 
 def over_seeds(
     values: Mapping[str, Mapping[str, Sequence[float]]],
-    alt: str,
-    xlabel: str,
-    ylabel: str,
+    alt: str = "",
+    xlabel: str = "",
+    ylabel: str = "",
     height: int = 360,
     log_y: bool = True,
 ) -> go.Figure:
@@ -539,7 +534,7 @@ def over_seeds(
 
     Args:
         values: For each line, for each place on the horizontal axis (in order), one value for each seed.
-        alt: Alt text.
+        alt: As the others, see :func:`axes`.
         xlabel: Title of the horizontal axis, whose places are categories.
         ylabel: Title of the vertical axis.
         height: In pixels.

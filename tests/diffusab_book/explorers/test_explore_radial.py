@@ -31,7 +31,7 @@ def test_the_explorer_shows_both_spaces_at_one_radius(models, image):
         z = models["kl-f4c16"].encode(x).mean
     parts = reconstructions_by_part(models["kl-f4c16"], z, 0.1)
     low, high = radial_split(x, 0.1)
-    expected = [figures.image_trace(p[0], quality=60).source for p in (low, high, parts.low, parts.high)]
+    expected = [figures.picture(p[0], 60).data[0].source for p in (low, high, parts.low, parts.high)]
     assert [trace.source for trace in figure.data] == expected
     titles = [a.text for a in figure.layout.annotations]
     assert f"{psnr(low, x).item():.1f} dB" in titles[0]
