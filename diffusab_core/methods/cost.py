@@ -64,17 +64,11 @@ def _convolution_backward_operations(
 
 @dataclass(frozen=True)
 class Cost:
-    r"""Multiply-accumulates of encoding, of decoding, and of the further decoding that scale equivariance asks for.
+    r"""Multiply-accumulates of encoding, of decoding, and of the further decoding that scale equivariance asks for."""
 
-    Attributes:
-        encoder: Of :math:`\mathrm{Enc}(x)`.
-        decoder: Of :math:`\mathrm{Dec}(z)`.
-        regularizer: Of :math:`\mathrm{Dec}(\tilde z)`, by scale.
-    """
-
-    encoder: int
-    decoder: int
-    regularizer: dict[int, int]
+    encoder: int  #: Of :math:`\mathrm{Enc}(x)`
+    decoder: int  #: Of :math:`\mathrm{Dec}(z)`
+    regularizer: dict[int, int]  #: Of :math:`\mathrm{Dec}(\tilde z)`, by scale
 
     @property
     def total(self) -> int:

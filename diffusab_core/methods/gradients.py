@@ -29,18 +29,12 @@ from diffusab_core.methods.finetuning import Finetuning
 
 @dataclass(frozen=True)
 class TermGradients:
-    r"""Gradients of the reconstruction and of one further term, of weight 1, averaged over batches.
+    r"""Gradients of the reconstruction and of one further term, of weight 1, averaged over batches."""
 
-    Attributes:
-        reconstruction: :math:`\|g_r\|`.
-        term: :math:`\|g_s\|`.
-        cosine: Of the angle between the two.
-        batch_ratios: :math:`\|g_r\| / \|g_s\|` of each batch alone; their scatter says how much is chance.
-    """
-
-    reconstruction: float
-    term: float
-    cosine: float
+    reconstruction: float  #: :math:`\|g_r\|`
+    term: float  #: :math:`\|g_s\|`
+    cosine: float  #: Of the angle between the two
+    #: :math:`\|g_r\| / \|g_s\|` of each batch alone; their scatter says how much is chance
     batch_ratios: tuple[float, ...]
 
     @property

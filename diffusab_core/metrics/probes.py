@@ -346,17 +346,12 @@ def fed_energy(
 
 @dataclass(frozen=True)
 class Exposure:
-    r"""What a denoiser is shown of each rank while images are low-passed, beside what it has to learn.
+    r"""What a denoiser is shown of each rank while images are low-passed, beside what it has to learn."""
 
-    Attributes:
-        energy: Variance :math:`\lambda_k` of whole images' latents, ``(K,)``, mean over channels.
-        warm: Variance :math:`\lambda_k^{\mathrm{low}}` of the low-passed ones', ``(K,)``.
-        distance: Squared Fréchet distance of the two at each rank over the energy of the whole ones, ``(K,)``; 0 where
-            both are the same, 1 where the low-passed ones are constant at the right mean.
-    """
-
-    energy: Tensor
-    warm: Tensor
+    energy: Tensor  #: Variance :math:`\lambda_k` of whole images' latents, ``(K,)``, mean over channels
+    warm: Tensor  #: Variance :math:`\lambda_k^{\mathrm{low}}` of the low-passed ones', ``(K,)``
+    #: Squared Fréchet distance of the two at each rank over the energy of the whole ones, ``(K,)``; 0 where both are
+    #: the same, 1 where the low-passed ones are constant at the right mean
     distance: Tensor
 
     @property

@@ -88,6 +88,10 @@ class ProfileAccumulator:
 
     Args:
         block_size: :math:`B`.
+
+    Attributes:
+        blocks: Seen so far, the excluded ones among them.
+        excluded_blocks: Those with :math:`D_{00} = 0`, which ``"mean_ratio"`` and ``"median_ratio"`` leave out.
     """
 
     _STEP = math.log1p(MEDIAN_RESOLUTION)
@@ -98,21 +102,11 @@ class ProfileAccumulator:
         check_block_size(block_size)
         self.block_size = block_size
         self._bins = self._HIGH - self._LOW + 1
-        self._blocks = 0
-        self._excluded = 0
+        self.blocks = 0
+        self.excluded_blocks = 0
         # Coefficients stay row-major until a profile is asked for. Rows: sum |D|, sum D^2, sum |D / D_00|.
         self._sums = torch.zeros(3, block_size**2, dtype=torch.float64)
         self._histogram = torch.zeros(block_size**2, self._bins, dtype=torch.int64)
-
-    @property
-    def blocks(self) -> int:
-        """Blocks seen so far, the excluded ones among them."""
-        return self._blocks
-
-    @property
-    def excluded_blocks(self) -> int:
-        r"""Blocks with :math:`D_{00} = 0`, which ``"mean_ratio"`` and ``"median_ratio"`` leave out."""
-        return self._excluded
 
     @torch.no_grad()
     def update(self, x: Tensor) -> None:
@@ -127,8 +121,8 @@ class ProfileAccumulator:
         counts = torch.bincount(index.flatten(), minlength=self._histogram.numel())
         self._sums += torch.stack([amplitude.sum(0), d.square().sum(0), ratio.sum(0)]).cpu()
         self._histogram += counts.reshape(self._histogram.shape).cpu()
-        self._blocks += len(d)
-        self._excluded += len(d) - len(kept)
+        self.blocks += len(d)
+        self.excluded_blocks += len(d) - len(kept)
 
     def profile(self, statistic: str = "ratio_of_means") -> Tensor:
         r"""The profile of everything seen so far.
@@ -143,11 +137,11 @@ class ProfileAccumulator:
             ValueError: unknown statistic, nothing seen yet, or :math:`D_{00} = 0` in every block.
         """
         check_choice("statistic", statistic, STATISTICS)
-        used = self._blocks - self._excluded
-        if not self._blocks:
+        used = self.blocks - self.excluded_blocks
+        if not self.blocks:
             raise ValueError("no profile yet: update() has not been called")
         if not used:
-            raise _no_mean(self._blocks)
+            raise _no_mean(self.blocks)
         amplitude, energy, ratio = self._sums
         if statistic == "mean_ratio":
             profile = ratio / used
