@@ -43,6 +43,23 @@ def test_cut_explorer_cuts_the_same_share_of_both(autoencoder):
             assert shown[1] == f"latent, decoded<br>{metrics.psnr(decoded, IMAGE[None]).item():.1f} dB"
 
 
+def test_live_the_mark_and_the_titles_follow_the_slider(autoencoder):
+    explorer = explore.cut_explorer(IMAGE, autoencoder, shares=(1.0, 0.3), orders=spectrum.ORDERS)
+    box = explorer.widget()
+    slider, order = box.children[0].children
+    slider.value, order.value = 0.3, "axes"
+    expected, shown = explorer.draw(share=0.3, order="axes"), box.children[1]
+    assert shown.layout.shapes[0].x0 == 1
+    assert titles(shown) == titles(expected)
+    assert [trace.source for trace in shown.data[:2]] == [trace.source for trace in expected.data[:2]]
+    assert list(shown.data[3].y) == list(expected.data[3].y)
+
+
+def test_published_the_mark_follows_the_slider(autoencoder):
+    frames = explore.cut_explorer(IMAGE, autoencoder, shares=(1.0, 0.3)).published().frames
+    assert [(frame.name, frame.layout.shapes[0].x0) for frame in frames] == [("1.0", 0), ("0.3", 1)]
+
+
 def test_cut_ratio_keeps_about_the_share():
     for order in spectrum.ORDERS:
         assert spectrum.kept_share(explore.cut_ratio(0.25, order), 8, order) == 0.25
