@@ -55,25 +55,6 @@ class Posterior:
         return self.mean + self.std * noise
 
 
-@dataclass(frozen=True)
-class Family:
-    """What has to be known about a class of autoencoders; all functions take the module first."""
-
-    #: Images ``(N, 3, H, W)``, or clips ``(N, 3, T, H, W)`` if the class is for video, to their posterior
-    encode: Callable[[nn.Module, Tensor], Posterior]
-    #: Raw latents back to images or clips; ``None`` where one's own model has only an encoder
-    decode: Callable[[nn.Module, Tensor], Tensor] | None
-    compression: Callable[[nn.Module], int]  #: How many times smaller the latent's sides are
-    latent_channels: Callable[[nn.Module], int]  #: Channels of the latent
-    #: How many frames become one, after the first frame; ``None`` for image autoencoders
-    temporal_compression: Callable[[nn.Module], int] | None = None
-    #: Clips have a multiple of this many frames, plus one; ``None``: the temporal compression
-    clip_step: Callable[[nn.Module], int] | None = None
-    #: The decoder's last normalisation and output convolution, which fine-tuning leaves as they are
-    last_layers: tuple[str, ...] = ("decoder.norm_out", "decoder.conv_out")
-    up_blocks_reversed: bool = False  #: The decoder runs its ``up_blocks`` from the last index to the first
-
-
 # ---------------------------------------------------------------------------------------------------------------------
 # Encoding and decoding
 
@@ -122,43 +103,54 @@ def _halvings(blocks: Collection) -> int:
     return 2 ** (len(blocks) - 1)
 
 
+# ---------------------------------------------------------------------------------------------------------------------
+# The table
+
+
+@dataclass(frozen=True)
+class Family:
+    """What has to be known about a class of autoencoders; all functions take the module first.
+
+    What is not given is as in most of diffusers' classes.
+    """
+
+    #: Images ``(N, 3, H, W)``, or clips ``(N, 3, T, H, W)`` if the class is for video, to their posterior
+    encode: Callable[[nn.Module, Tensor], Posterior] = _encode_gaussian
+    #: Raw latents back to images or clips; ``None`` where one's own model has only an encoder
+    decode: Callable[[nn.Module, Tensor], Tensor] | None = _decode
+    #: How many times smaller the latent's sides are
+    compression: Callable[[nn.Module], int] = lambda module: _halvings(module.config.block_out_channels)
+    latent_channels: Callable[[nn.Module], int] = lambda module: module.config.latent_channels
+    #: How many frames become one, after the first frame; ``None`` for image autoencoders
+    temporal_compression: Callable[[nn.Module], int] | None = None
+    #: Clips have a multiple of this many frames, plus one; ``None``: the temporal compression
+    clip_step: Callable[[nn.Module], int] | None = None
+    #: The decoder's last normalisation and output convolution, which fine-tuning leaves as they are
+    last_layers: tuple[str, ...] = ("decoder.norm_out", "decoder.conv_out")
+    up_blocks_reversed: bool = False  #: The decoder runs its ``up_blocks`` from the last index to the first
+
+
 #: Diffusers' classes by name.
 FAMILIES: Mapping[str, Family] = MappingProxyType(
     {
-        "AutoencoderKL": Family(
-            encode=_encode_gaussian,
-            decode=_decode,
-            compression=lambda module: _halvings(module.config.block_out_channels),
-            latent_channels=lambda module: module.config.latent_channels,
-            last_layers=("decoder.conv_norm_out", "decoder.conv_out"),
-        ),
+        "AutoencoderKL": Family(last_layers=("decoder.conv_norm_out", "decoder.conv_out")),
         "VQModel": Family(
             encode=lambda module, x: point(module.encode(x).latents),
-            decode=_decode,
-            compression=lambda module: _halvings(module.config.block_out_channels),
             latent_channels=lambda module: module.config.vq_embed_dim or module.config.latent_channels,
             last_layers=("decoder.conv_norm_out", "decoder.conv_out"),
         ),
         "AutoencoderDC": Family(
             encode=lambda module, x: point(module.encode(x).latent),
-            decode=_decode,
             compression=lambda module: _halvings(module.config.encoder_block_out_channels),
-            latent_channels=lambda module: module.config.latent_channels,
             up_blocks_reversed=True,
         ),
         "AutoencoderKLCogVideoX": Family(
-            encode=_encode_gaussian,
-            decode=_decode,
-            compression=lambda module: _halvings(module.config.block_out_channels),
-            latent_channels=lambda module: module.config.latent_channels,
             temporal_compression=lambda module: int(module.config.temporal_compression_ratio),
             clip_step=lambda module: module.num_sample_frames_batch_size,
         ),
         "AutoencoderKLLTXVideo": Family(
-            encode=_encode_gaussian,
             decode=_decode_ltx,
             compression=lambda module: module.spatial_compression_ratio,
-            latent_channels=lambda module: module.config.latent_channels,
             temporal_compression=lambda module: module.temporal_compression_ratio,
         ),
         "AutoencoderKLWan": Family(
@@ -171,9 +163,7 @@ FAMILIES: Mapping[str, Family] = MappingProxyType(
         ),
         "AutoencoderKLCosmos": Family(
             encode=lambda module, x: point(module.encode(x).latent_dist.mode()),
-            decode=_decode,
             compression=lambda module: module.config.spatial_compression_ratio,
-            latent_channels=lambda module: module.config.latent_channels,
             temporal_compression=lambda module: module.config.temporal_compression_ratio,
         ),
     }
