@@ -111,7 +111,7 @@ class Paired:
         return format(self, ".2f")
 
     def __format__(self, spec: str) -> str:
-        mean, low, high = (f"{value:+z{spec}}".replace("-", "−") for value in (self.mean, self.low, self.high))
+        mean, low, high = (f"{value:+z{spec or '.2f'}}".replace("-", "−") for value in (self.mean, self.low, self.high))
         return mean if len(self.values) == 1 else f"{mean} [{low}, {high}]"
 
 

@@ -57,6 +57,7 @@ def test_paired_differences_and_their_interval():
     assert (found.sign, f"{found:.2f}", str(found)) == (1, "+0.50 [+0.00, +1.00]", "+0.50 [+0.00, +1.00]")
     assert found.within(1.0)
     assert not found.within(0.9)
+    assert f"{found}" == str(found)
     relative = results.paired(runs, "after_psnr_db", "se", "plain", relative=True)
     assert f"{relative:.0%}" == "+25% [+0%, +50%]"
     assert results.paired(runs, "after_psnr_db", "plain", "se").sign == -1
