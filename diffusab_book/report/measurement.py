@@ -36,14 +36,17 @@ from diffusab_core.methods.regularizers import downsample
 from diffusab_core.metrics import aliasing, probes
 from diffusab_core.metrics.noise import PosteriorNoise
 from diffusab_core.spectrum import STATISTICS, ProfileAccumulator, high_frequency_share, radial_split
+from diffusab_core.training.order import generator_at
 
 SCALE_TARGETS = ("to_image_db", "to_reconstruction_db", "ceiling_db")
 
 
 def plain(value: Any) -> Any:
-    """Dataclasses, tensors and tuples as JSON values; ``None`` for a number that is infinite or not a number."""
+    """Records, tensors and tuples as JSON values; ``None`` for a number that is infinite or not a number."""
     if is_dataclass(value):
         return {f.name: plain(getattr(value, f.name)) for f in fields(value)}
+    if hasattr(value, "_asdict"):  # a named tuple
+        return plain(value._asdict())
     if isinstance(value, Mapping):
         return {key: plain(entry) for key, entry in value.items()}
     if isinstance(value, Tensor):
@@ -88,11 +91,7 @@ class Subject:
         return Posterior(posterior.mean.float(), posterior.std.float())
 
     def decode(self, z: Tensor) -> Tensor:
-        """Raw latents to images, in float32.
-
-        Raises:
-            ReportError: What comes out is not finite.
-        """
+        """Raw latents to images, in float32; a ReportError if they are not finite."""
         y = self.model.decode(z.to(self.device, DTYPES[self.options.dtype])).float()
         if not torch.isfinite(y).all():
             raise ReportError(f"{self.name}: NaN or Inf in images decoded from latents of {tuple(z.shape)}{self.hint}")
@@ -103,11 +102,7 @@ class Subject:
         return x.to(self.device, torch.float32)
 
     def add(self, z: Tensor, items: Sequence[str]) -> None:
-        """Latents to the spectrum.
-
-        Raises:
-            ReportError: One is not finite (its item is named), or of another shape.
-        """
+        """Latents to the spectrum; a ReportError if their shape is another, or one is not finite: its item is named."""
         if tuple(z.shape[1:]) != self.shape:
             raise ReportError(f"{self.name} gives latents of shape {tuple(z.shape)}, not of {self.shape} each")
         finite = torch.isfinite(z).flatten(1).all(1).tolist()
@@ -135,11 +130,7 @@ class Subject:
         return plain(statistics.fmean(self.per_image[name])) if self.per_image[name] else None
 
     def profile(self) -> Profile:
-        """What the sums say of the spectrum.
-
-        Raises:
-            ReportError: There is no profile: D_00 is zero in every block.
-        """
+        """What the sums say of the spectrum; a ReportError if D_00 is zero in every block, so that there is none."""
         try:
             curves = {statistic: self.sums.profile(statistic) for statistic in STATISTICS}
         except ValueError as error:
@@ -152,11 +143,7 @@ class Subject:
 
 
 def open_subjects(options: Options, device: torch.device, whole: bool) -> list[Subject]:
-    """Everything that was typed, all of it usable; how many ``items`` models see is known later.
-
-    Raises:
-        ValueError: Something is not; the message says what to do.
-    """
+    """Everything that was typed, or a ValueError that says what to do; how many items models see is known later."""
     side, dtype = options.resolution, DTYPES[options.dtype]
     files = [(text, open_latents(text, options.latents_key)) for text in options.latents]  # nothing to wait for
     opened = [(text, autoencoders.load(text, device, dtype, probe=side)) for text in options.models] + files
@@ -227,10 +214,7 @@ def at_latent_size(x: Tensor, height: int, width: int) -> Tensor:
 
 def sample_posterior(posterior: Posterior, indices: Sequence[int], seed: int) -> Tensor:
     """A sample whose noise depends on seed and item only, not on device and batch size."""
-    noise = []
-    for i in indices:
-        own = int(np.random.SeedSequence([seed, i]).generate_state(1, np.uint64)[0] >> 1)
-        noise.append(torch.randn(posterior.mean.shape[1:], generator=torch.Generator().manual_seed(own)))
+    noise = [torch.randn(posterior.mean.shape[1:], generator=generator_at(seed, i)) for i in indices]
     return posterior.mean + posterior.std * torch.stack(noise).to(posterior.mean)
 
 

@@ -11,6 +11,7 @@ import tempfile
 from contextlib import ExitStack, suppress
 from pathlib import Path
 
+import torch
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from plotly.offline import get_plotlyjs
 
@@ -149,7 +150,11 @@ def make(options: Options, out: str | os.PathLike, plan: Plan | None = None, pro
             tempfile.TemporaryFile(dir=out).close()
         except OSError as error:
             raise ReportError(f"cannot write into {out}: {error.strerror or error}") from error
-        report = measure(options, plan, progress)
+        try:
+            report = measure(options, plan, progress)
+        except torch.OutOfMemoryError as error:
+            advice = "choose a smaller --batch-size or --resolution, or --dtype bfloat16"
+            raise ReportError(f"out of memory with {options.batch_size} images at a time; {advice}") from error
         return [*summarise(report), *(f"wrote {path}" for path in write(report, out))]
     except BaseException:
         with suppress(OSError):  # stops at the first that is not empty

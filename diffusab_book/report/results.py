@@ -35,8 +35,8 @@ class Profile:
 
     Attributes:
         shape: Of one item, ``(C, h, w)`` or ``(C, T, h, w)``.
-        items: How many images or latents; in ``blocks`` DCT blocks, of which ``excluded_blocks`` have D_00 = 0 and are
-            left out of the two statistics of ratios.
+        items: How many images or latents.
+        excluded_blocks: Of the ``blocks``, those with D_00 = 0, which the two statistics of ratios leave out.
         profiles: By statistic, B² values in zigzag order; ``None`` stands for a median beyond the histogram.
         high_frequency_energy_ratio: Mean energy of the upper half of the zigzag order over the energy of D_00.
         high_frequency_share: Share of the energy outside D_00 that lies in that half; does not depend on the offset

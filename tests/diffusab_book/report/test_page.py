@@ -8,10 +8,11 @@ from dataclasses import replace
 from html.parser import HTMLParser
 
 import pytest
+import torch
 from made_up import PIXEL, make_model, make_noise, make_report
 from plotly.offline import get_plotlyjs
 
-from diffusab_book.report import ReportError, charts, page
+from diffusab_book.report import Options, ReportError, charts, page
 from diffusab_core import files
 from diffusab_core.experiments import records
 
@@ -201,3 +202,13 @@ def test_summary_for_a_shell(two):
     assert said[:2] == ["measured on 3 images", "4 images were asked for, 3 are there"]
     assert "skipped 1 files" in said[2]
     assert sum(line.startswith("first: ") for line in said) == 8
+
+
+def test_running_out_of_memory_is_one_line(tmp_path, monkeypatch):
+    def full(*_):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(page, "measure", full)
+    with pytest.raises(ReportError, match=r"out of memory with 5 images at a time; .*--batch-size"):
+        page.make(Options(batch_size=5), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
