@@ -744,14 +744,14 @@ results.table(denoised["kl-f8c64"], AGAINST_FLOOR, control="kl-f8c64, strided")
 results.show(
     {
         arm: {
-            column: runs[column].mean()
-            for column in ("decoded_latents_frechet", "decoded_noise_frechet")
+            "decoded latents": runs.decoded_latents_frechet.mean(),
+            "decoded noise": runs.decoded_noise_frechet.mean(),
         }
         for of_recipe in denoised.values()
         for arm, runs in of_recipe.groupby("arm", sort=False)
     },
     ".2f",
-    index="yardsticks",
+    index="Fréchet distance of",
 )
 
 # %% [markdown]
