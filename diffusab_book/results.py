@@ -9,13 +9,12 @@ Arms are compared by pairs of runs with the same seed: of the differences the me
 
 from __future__ import annotations
 
-import math
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 from statistics import fmean, stdev
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -149,52 +148,46 @@ def by_seed(runs: pd.DataFrame, column: str, arm: str) -> pd.Series:
     return found
 
 
-def values(runs: pd.DataFrame | Sequence[RunRecord], metric: str, arm: str | float = 1.0) -> Any:
-    """A metric of one arm by seed, as an array; of a list of records (then the third argument is a factor) as a list.
+def values(runs: pd.DataFrame, metric: str, arm: str) -> np.ndarray:
+    """A metric of one arm by seed.
 
     Raises:
-        KeyError: A run lacks it; names run and metric.
+        KeyError: The frame lacks the metric.
+        ValueError: It lacks the arm, or a run the value.
     """
-    if isinstance(runs, pd.DataFrame):
-        return by_seed(runs, metric, arm).to_numpy(float)
-    for run in runs:
-        if metric not in run.metrics:
-            raise KeyError(f"run {run.identity} of {run.experiment} has no metric {metric!r}")
-    return [arm * run.metrics[metric] for run in runs]
+    return by_seed(runs, metric, arm).to_numpy(float)
 
 
-def mean_series(runs: pd.DataFrame | Sequence[RunRecord], name: str, arm: str = "") -> list[float]:
+def mean_series(runs: pd.DataFrame, name: str, arm: str) -> list[float]:
     """Mean over an arm's runs of a series, such as ``after_profile``, entry by entry.
 
     Raises:
         ValueError: The frame lacks the arm, or the runs' series differ in length.
     """
-    series = [run.series[name] for run in _records(runs, arm)]
+    series = [run.series[name] for run in by_seed(runs, "record", arm)]
     if len({len(entries) for entries in series}) != 1:
         raise ValueError(f"series {name!r} has {sorted({len(entries) for entries in series})} entries in these runs")
     return np.mean(series, axis=0).tolist()
 
 
-def tail(runs: pd.DataFrame | Sequence[RunRecord], name: str, last: int, arm: str = "") -> np.ndarray:
+def tail(runs: pd.DataFrame, name: str, last: int, arm: str) -> np.ndarray:
     """Mean of the last entries of a series, such as the loss at the end of a training, by seed.
 
     Raises:
         ValueError: The frame lacks the arm, or ``last`` is not positive or longer than a series.
     """
-    records = _records(runs, arm)
+    records = by_seed(runs, "record", arm)
     for run in records:
         if not 1 <= last <= len(run.series[name]):
             raise ValueError(f"series {name!r} of run {run.identity} has {len(run.series[name])} entries, not {last}")
     return np.array([np.mean(run.series[name][-last:]) for run in records])
 
 
-def by_place(
-    runs: pd.DataFrame | Sequence[RunRecord], place: str, name: str, arm: str = "", form: str = "g"
-) -> dict[str, list[float]]:
+def by_place(runs: pd.DataFrame, place: str, name: str, arm: str, form: str = "g") -> dict[str, list[float]]:
     """A series by the places at which it was taken: for each, one value per seed, as ``figures.over_seeds`` draws it.
 
     Args:
-        runs: The frame, or records of one arm.
+        runs: The frame.
         place: Series of the places, such as ``snapshot_step`` or ``shift``; the same in all runs.
         name: Series of the values.
         arm: As in the frame's column ``arm``.
@@ -203,16 +196,12 @@ def by_place(
     Raises:
         ValueError: The frame lacks the arm, the runs' places differ, or a series has another length than its places.
     """
-    records = _records(runs, arm)
+    records = list(by_seed(runs, "record", arm))
     places = records[0].series[place]
     for run in records:
         if run.series[place] != places or len(run.series[name]) != len(places):
             raise ValueError(f"run {run.identity} has {name!r} at other places {place!r} than {records[0].identity}")
     return {f"{where:{form}}": [run.series[name][i] for run in records] for i, where in enumerate(places)}
-
-
-def _records(runs: pd.DataFrame | Sequence[RunRecord], arm: str) -> list[RunRecord]:
-    return list(by_seed(runs, "record", arm) if isinstance(runs, pd.DataFrame) else runs)
 
 
 def table(
@@ -242,7 +231,7 @@ def table(
         if before is not None:
             rows["untouched"][title] = f"{times * runs.iloc[0][before + key.removeprefix('after_')]:{form}}"
         for arm, of_arm in arms.items():
-            rows[arm][title] = plus_minus((times * of_arm[key]).tolist(), form)
+            rows[arm][title] = _plus_minus((times * of_arm[key]).tolist(), form)
             if control not in (None, arm):
                 scaled = runs.assign(**{key: times * runs[key]})
                 rows[arm][title] += f"\n{paired(scaled, key, arm, control):{form}}"
@@ -302,54 +291,6 @@ def _need_arms(runs: pd.DataFrame, arms: Iterable[str]) -> None:
         raise ValueError(f"no arm {', '.join(map(repr, missing))}; there are {', '.join(there)}")
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# Chapters 10 to 13, whose sentences hold tables and numbers as text
-
-
-def compare_in_text(arms: Mapping[str, Sequence[RunRecord]], control: str | None = None) -> str:
-    """:func:`table` of denoisers by label as Markdown."""
-    found = table(frame(arms), DENOISING, control)
-    rows = [["", *found.columns], ["---"] * (1 + len(found.columns)), *found.itertuples()]
-    return "\n".join("| " + " | ".join(row).replace("\n", "<br>") + " |" for row in rows)
-
-
-def not_recorded(script: str, wanted: Iterable[str], there: Container[str]) -> str:
-    """A Markdown paragraph with the arms that are missing and the command that records them; empty if none is.
-
-    Args:
-        script: The recording script, as the repository's root names it.
-        wanted: Arms that a chapter asks for.
-        there: Arms whose records are complete.
-    """
-    missing = [arm for arm in wanted if arm not in there]
-    return f"\n\nNot recorded here; `python {script} {' '.join(missing)}` does it." if missing else ""
-
-
-def plus_minus(values: Sequence[float], form: str = ".2f") -> str:
-    """``mean ± spread`` over runs as text, for tables; of a single run its value alone."""
-    mean, spread = mean_and_spread(values)
-    return f"{mean:{form}}" if len(values) == 1 else f"{mean:{form}} ± {spread:{form}}"
-
-
-def signed(values: Sequence[float], form: str = ".2f") -> str:
-    """``mean ± spread`` of differences as text: the mean always with its sign, and a mean that rounds to zero as +0."""
-    mean, spread = mean_and_spread(values)
-    return f"{mean:+z{form}}" if len(values) == 1 else f"{mean:+z{form}} ± {spread:{form}}"
-
-
-def mean_and_spread(values: Sequence[float]) -> tuple[float, float]:
-    """Mean and sample standard deviation (n - 1) over seeds; the spread of a single value is NaN, not zero."""
-    return fmean(values), stdev(values) if len(values) > 1 else math.nan
-
-
-def ordering(first: Sequence[float], second: Sequence[float]) -> Literal["higher", "lower", "overlapping"]:
-    """How the runs of ``second`` lie to those of ``first``: all higher, all lower, or overlapping.
-
-    The book calls a difference measured only when the two groups do not overlap at all. With three seeds each, equal
-    distributions would be separated so, one way or the other, in 2 of 20 cases (the exact rank-sum test).
-    """
-    if not len(first) or not len(second):
-        raise ValueError("no values to compare")
-    if min(second) > max(first):
-        return "higher"
-    return "lower" if max(second) < min(first) else "overlapping"
+def _plus_minus(values: Sequence[float], form: str) -> str:
+    """``mean ± sample standard deviation`` as text; of a single run its value alone."""
+    return f"{fmean(values):{form}}" + (f" ± {stdev(values):{form}}" if len(values) > 1 else "")

@@ -921,6 +921,8 @@ found = [
 ]
 assert len(found) == 10
 assert all(p.sign == 0 for p in found)
+
+# %%
 # "3.9 above its decoded latents with 4 channels and 14.9 with 64"
 gaps = [row["baseline above decoded latents by"] for row in yardsticks.values()]
 assert [round(g, 1) for g in gaps] == [3.9, 14.9]
