@@ -9,10 +9,11 @@ from html.parser import HTMLParser
 
 import pytest
 import torch
-from made_up import PIXEL, make_model, make_noise, make_report
+from made_up import PIXEL, make_model, make_noise, make_profile, make_report
 from plotly.offline import get_plotlyjs
 
 from diffusab_book.report import Options, ReportError, charts, page
+from diffusab_book.report.results import Model
 from diffusab_core import files
 from diffusab_core.experiments import records
 
@@ -174,6 +175,19 @@ def test_what_was_not_measured_has_no_chart_and_a_reason():
     text = without_plotly(render(report))
     for words in ("point, not measured: no scale.", "no gratings", "no dependence", "Deterministic, a point"):
         assert words in text
+
+
+@pytest.mark.parametrize("part", ["reconstruction", "noise", "cut", "scale", "dependence", "gratings", "cutoff"])
+def test_any_part_may_be_missing(part):
+    text = without_plotly(render(make_report(make_model("lacking", without=(part,)), make_model("whole"))))
+    assert f"Not measured: no {part}." in text
+
+
+def test_a_file_of_latents_in_a_report_has_a_spectrum_only():
+    latents = Model(make_profile("stored", kind="latents", compression=None))
+    text = without_plotly(render(make_report(latents, make_model("whole"))))
+    assert text.count("Not measured: ") == 7
+    assert "stored" in charts.draw_all(make_report(latents))["profile"].data[1].name
 
 
 def test_files_are_written_together_or_not_at_all(two, tmp_path, monkeypatch):
