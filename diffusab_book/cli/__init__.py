@@ -1,6 +1,62 @@
-"""``diffusab``: the package from a shell. The modules of commands register themselves with :data:`app`."""
+"""``diffusab``: the package from a shell. Each command parses, calls one function, and reports.
 
-from diffusab_book.cli import denoiser, finetune, latents, report, samples
-from diffusab_book.cli.app import app
+A command's module is imported when the command is run, so that ``diffusab --help`` and a mistyped name take no time.
+"""
 
-__all__ = ["app", "denoiser", "finetune", "latents", "report", "samples"]
+from __future__ import annotations
+
+import ast
+import importlib
+from pathlib import Path
+from typing import Any
+
+import typer
+from typer.core import TyperCommand, TyperGroup
+
+from diffusab_book.cli import options
+
+#: Where each command is; its function has its name.
+COMMANDS = {
+    "profile": "report",
+    "report": "report",
+    "finetune": "finetune",
+    "evaluate": "finetune",
+    "extract": "latents",
+    "train": "denoiser",
+    "sample": "denoiser",
+    "evaluate-samples": "samples",
+    "run": "chapters",
+    "models": "chapters",
+}
+
+
+def _first_sentence(name: str) -> str:
+    """Of the docstring of a command's function, without importing it."""
+    source = Path(__file__).with_name(f"{COMMANDS[name]}.py").read_text(encoding="utf-8")
+    functions = {node.name: node for node in ast.parse(source).body if isinstance(node, ast.FunctionDef)}
+    return (ast.get_docstring(functions[name.replace("-", "_")]) or "").split("\n\n")[0]
+
+
+class Commands(TyperGroup):
+    """The commands, each loaded when it is run."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: Any, name: str) -> Any:
+        if name not in COMMANDS:
+            return None
+        return options.REGISTERED.get(name) or TyperCommand(name, help=_first_sentence(name))
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        if args and args[0] in COMMANDS:
+            importlib.import_module(f"diffusab_book.cli.{COMMANDS[args[0]]}")
+        return super().resolve_command(ctx, args)
+
+
+app = typer.Typer(cls=Commands, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+
+
+@app.callback()
+def main() -> None:
+    """Diffusability: how easily a diffusion model can learn an autoencoder's latents, and why."""

@@ -1,0 +1,166 @@
+"""Commands whose options are the fields of a settings' dataclass: declared, explained and checked there, once."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import MISSING, fields
+from pathlib import Path
+from types import NoneType
+from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+
+import typer
+
+from diffusab_core.files import DiffusabError
+
+#: The commands whose modules have been imported, by name.
+REGISTERED: dict[str, Any] = {}
+
+S = TypeVar("S")
+Device = Annotated[str, typer.Option(help="auto, cuda, mps or cpu.")]
+Workers = Annotated[int, typer.Option(help="Processes that read images ahead.")]
+Out = Annotated[Path | None, typer.Option(help="File for the run record, JSON.")]
+
+
+class UsageError(DiffusabError, ValueError):
+    """Options that do not go together, or a value that a command cannot use."""
+
+
+def fail(error: BaseException | str, status: int = 1) -> typer.Exit:
+    """One clear line on standard error, and a non-zero exit status."""
+    typer.secho("diffusab: " + " ".join(str(error).split()), fg="red", err=True)
+    return typer.Exit(status)
+
+
+@contextmanager
+def in_one_line(interrupted: str) -> Iterator[None]:
+    """A user's mistake, a full disk or memory, and an interruption are one line; everything else keeps its traceback."""
+    try:
+        yield
+    except (DiffusabError, OSError) as error:
+        raise fail(error) from error
+    except KeyboardInterrupt:
+        raise fail(f"interrupted; {interrupted}", 130) from None
+    except RuntimeError as error:  # torch.OutOfMemoryError is one; torch is slow to import for a mistyped option
+        if type(error).__name__ != "OutOfMemoryError":
+            raise
+        advice = "a smaller --batch-size or --resolution needs less memory"
+        raise fail(f"{str(error).splitlines()[0]} ({advice})") from error
+
+
+def settle(settings: type[S], given: Mapping[str, Any], **more: Any) -> S:
+    """The settings that these options make.
+
+    Raises:
+        UsageError: The dataclass refuses a value; its message names it.
+    """
+    try:
+        return settings(**{**given, **more})
+    except ValueError as error:
+        raise UsageError(" ".join(str(error).split())) from error
+
+
+def explain(settings: type) -> dict[str, str]:
+    """What the docstring of a dataclass says of each field under ``Attributes``, as plain text."""
+    _, _, text = (inspect.getdoc(settings) or "").partition("Attributes:\n")
+    text = re.split(r"\n(?=\S)", text)[0]
+    entries = re.findall(r"^ {4}(\w+): (.*(?:\n {8}.*)*)", text, flags=re.MULTILINE)
+    return {name: _plain(what) for name, what in entries}
+
+
+def _plain(text: str) -> str:
+    text = re.sub(r":\w+:`~?(?:[\w.]+\.)?([^`]+)`", r"\1", " ".join(text.split()))
+    return text.replace("``", "").replace("\\", "")
+
+
+def command(
+    settings: type | None = None,
+    *,
+    name: str | None = None,
+    arguments: Sequence[str] = (),
+    without: Collection[str] = (),
+    only: Collection[str] | None = None,
+    flags: Mapping[str, str] = {},
+    interrupted: str = "nothing was written",
+    cls: type | None = None,
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Register a command.
+
+    The function's first parameter is then a dictionary of those settings that were given; what was not keeps the
+    dataclass's default, which ``--help`` shows.
+
+    Args:
+        settings: The dataclass.
+        name: Of the command, when it is not the function's.
+        arguments: Fields that are arguments and no options, in this order, before those of the function.
+        without: Fields that are no options; ``device`` never is, since its default is another on a command line.
+        only: When given, the only fields that are.
+        flags: Names of options that differ from their field's, such as ``{"count": "--samples"}``.
+        interrupted: What is left after Ctrl-C; may name the command's parameters, as in ``"go on in {out}"``.
+        cls: Another class of the command.
+    """
+
+    def register(function: Callable[..., None]) -> Callable[..., None]:
+        own = list(inspect.signature(function, eval_str=True).parameters.values())
+        names: list[str] = []
+        if settings is not None:
+            own = own[1:]
+            left_out = {"device", *without}
+            names = [f.name for f in fields(settings) if f.name not in left_out and (only is None or f.name in only)]
+
+        def call(**values: Any) -> None:
+            with in_one_line(interrupted.format(**values)):
+                given = {n: values.pop(n) for n in names}
+                first = [{n: v for n, v in given.items() if v is not None}] if settings is not None else []
+                function(*first, **values)
+
+        parameters = [*(_parameter(settings, n, n in arguments, flags.get(n)) for n in names), *own]
+        places = {n: i for i, n in enumerate(arguments)}
+        parameters.sort(key=lambda p: (not _is_argument(p), places.get(p.name, len(places))))
+        kinds = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in parameters]
+        call.__signature__ = inspect.Signature(kinds)  # type: ignore[attr-defined]
+        call.__annotations__ = {p.name: p.annotation for p in parameters}
+        call.__name__, call.__doc__ = function.__name__, function.__doc__
+        alone = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+        alone.command(name, cls=cls)(call)
+        REGISTERED[name or function.__name__] = typer.main.get_command(alone)
+        return function
+
+    return register
+
+
+def _is_argument(parameter: inspect.Parameter) -> bool:
+    return any(isinstance(part, typer.models.ArgumentInfo) for part in get_args(parameter.annotation))
+
+
+def _parameter(settings: type, name: str, argument: bool, flag: str | None) -> inspect.Parameter:
+    """A field as a parameter of a command: optional, so that what was not given is known."""
+    field = next(f for f in fields(settings) if f.name == name)
+    kind, text = _typed(get_type_hints(settings)[name]), explain(settings).get(name, "")
+    if argument:
+        info = typer.Argument(metavar=name.upper(), help=text, show_default=False)
+        required = field.default is MISSING
+        default = inspect.Parameter.empty if required else None
+        return inspect.Parameter(
+            name, inspect.Parameter.KEYWORD_ONLY, default=default,
+            annotation=Annotated[kind if required else kind | None, info],
+        )  # fmt: skip
+    if field.default not in (MISSING, None, "", False):
+        shown = " ".join(map(str, field.default)) if isinstance(field.default, tuple) else f"{field.default}"
+        text += f" [default: {shown}]"
+    info = typer.Option(*([flag] if flag else []), help=text, show_default=False)
+    return inspect.Parameter(
+        name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[kind | None, info]
+    )
+
+
+def _typed(hint: Any) -> Any:
+    """A field's type as a command line reads it: choices are words, which the dataclass checks."""
+    if get_origin(hint) is Literal:
+        return type(get_args(hint)[0])
+    options = [part for part in get_args(hint) if part is not NoneType]
+    if options and get_origin(hint) is not tuple:  # a union: the first of its members
+        return _typed(options[0])
+    return hint
