@@ -27,7 +27,7 @@ def train(
     given: dict[str, Any],
     latents: Annotated[
         str,
-        typer.Argument(help="A cache that `diffusab extract` wrote; or, with --images, an autoencoder's name or folder."),
+        typer.Argument(help="A cache that `diffusab extract` wrote; or, with --images, an autoencoder."),
     ],
     out: Annotated[
         Path, typer.Argument(help="Folder for the result; the same command resumes what was cut off there.")

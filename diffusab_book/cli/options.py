@@ -36,7 +36,7 @@ def fail(error: BaseException | str, status: int = 1) -> typer.Exit:
 
 @contextmanager
 def in_one_line(interrupted: str) -> Iterator[None]:
-    """A user's mistake, a full disk or memory, and an interruption are one line; everything else keeps its traceback."""
+    """A user's mistake, a full disk or memory, and an interruption are one line; all else keeps its traceback."""
     try:
         yield
     except (DiffusabError, OSError) as error:
@@ -72,7 +72,8 @@ def explain(settings: type) -> dict[str, str]:
 
 def _plain(text: str) -> str:
     text = re.sub(r":\w+:`~?(?:[\w.]+\.)?([^`]+)`", r"\1", " ".join(text.split()))
-    return text.replace("``", "").replace("\\", "")
+    text = re.sub(r"None(?: stands for|:)", "left out:", text.replace("``", ""))
+    return text.replace("\\", "")
 
 
 def command(
@@ -113,7 +114,8 @@ def command(
         def call(**values: Any) -> None:
             with in_one_line(interrupted.format(**values)):
                 given = {n: values.pop(n) for n in names}
-                first = [{n: v for n, v in given.items() if v is not None}] if settings is not None else []
+                given = {n: tuple(v) if isinstance(v, list) else v for n, v in given.items() if v not in (None, [])}
+                first = [given] if settings is not None else []
                 function(*first, **values)
 
         parameters = [*(_parameter(settings, n, n in arguments, flags.get(n)) for n in names), *own]
@@ -123,7 +125,7 @@ def command(
         call.__signature__ = inspect.Signature(kinds)  # type: ignore[attr-defined]
         call.__annotations__ = {p.name: p.annotation for p in parameters}
         call.__name__, call.__doc__ = function.__name__, function.__doc__
-        alone = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+        alone = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
         alone.command(name, cls=cls)(call)
         REGISTERED[name or function.__name__] = typer.main.get_command(alone)
         return function
@@ -150,7 +152,8 @@ def _parameter(settings: type, name: str, argument: bool, flag: str | None) -> i
     if field.default not in (MISSING, None, "", False):
         shown = " ".join(map(str, field.default)) if isinstance(field.default, tuple) else f"{field.default}"
         text += f" [default: {shown}]"
-    info = typer.Option(*([flag] if flag else []), help=text, show_default=False)
+    place = "PLACE" if name == "images" else None
+    info = typer.Option(*([flag] if flag else []), metavar=place, help=text, show_default=False)
     return inspect.Parameter(
         name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[kind | None, info]
     )
@@ -160,7 +163,9 @@ def _typed(hint: Any) -> Any:
     """A field's type as a command line reads it: choices are words, which the dataclass checks."""
     if get_origin(hint) is Literal:
         return type(get_args(hint)[0])
-    options = [part for part in get_args(hint) if part is not NoneType]
-    if options and get_origin(hint) is not tuple:  # a union: the first of its members
-        return _typed(options[0])
+    parts = [part for part in get_args(hint) if part is not NoneType]
+    if get_origin(hint) is tuple and parts[-1] is ...:
+        return list[parts[0]]
+    if parts and get_origin(hint) is not tuple:  # a union: the first of its members
+        return _typed(parts[0])
     return hint

@@ -1,69 +1,59 @@
-"""``diffusab report``."""
+"""``diffusab profile`` and ``diffusab report``."""
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from diffusab_book.cli.app import app, fail
+from diffusab_book import report as reports
+from diffusab_book.cli.options import Device, command, fail, settle
+
+Own = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--model", metavar="FILE.py:FUNCTION", help="A function that returns an autoencoder; may be repeated."
+    ),
+]
 
 
-@app.command("report")
-def diagnose(
-    models: Annotated[
-        list[str] | None,
-        typer.Argument(metavar="MODEL", help="Shipped name, diffusers folder, or hub id (owner/name:subfolder)."),
-    ] = None,
-    factory: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--model",
-            metavar="FILE.py:FUNCTION",
-            help="A function that returns an autoencoder with encode and decode; may be repeated.",
-        ),
-    ] = None,
-    images: Annotated[
-        str | None,
-        typer.Option(
-            metavar="PLACE",
-            help="As `diffusab profile --images`: a folder of images, shards, a table, leaves; photos, the built-in "
-            "held-out photographs, when left out.",
-        ),
-    ] = None,
-    out: Annotated[Path, typer.Option(help="Folder for report.html and report.json.")] = Path("report"),
-    samples: Annotated[
-        int, typer.Option(help="How many images, at most; parts that need a model many times see fewer.")
-    ] = 64,
-    resolution: Annotated[int, typer.Option(help="Side of the square images in pixels.")] = 256,
-    crop: Annotated[
-        str | None, typer.Option(help="center or random; when left out, center. Built-in photographs: random.")
-    ] = None,
-    block_size: Annotated[int, typer.Option(help="Side of a DCT block in latent pixels.")] = 8,
-    device: Annotated[str, typer.Option(help="auto, cuda, mps or cpu.")] = "auto",
-    dtype: Annotated[str, typer.Option(help="Precision of the models: float32, float16 or bfloat16.")] = "float32",
-    batch_size: Annotated[int, typer.Option(help="Images at a time.")] = 8,
-    seed: Annotated[int, typer.Option(help="Seed of the choice of images, of crops and of noise.")] = 0,
+@command(reports.Options, arguments=("models",))
+def profile(
+    given: dict[str, Any],
+    factory: Own = None,
+    out: Annotated[Path, typer.Option(help="Folder for profile.html, profile.png and profile.json.")] = Path("profile"),
+    device: Device = "auto",
 ) -> None:
-    """Diagnose autoencoders (spectrum, cuts, noise, scale equivariance, decoder, encoder) as one offline web page."""
+    """Profile the frequencies of autoencoders' latents, beside RGB at the same size, as PNG, JSON and a web page.
+
+    PLACE is a folder of images; tar shards, Arrow or Parquet files (one, or a quoted pattern such as
+    'train-{0000..0009}.tar'); a folder of save_to_disk; owner/name of a dataset on the Hugging Face hub; leaves; or
+    photos, the built-in held-out photographs.
+    """
+    _make(given, factory, out, device)
+
+
+@command(reports.Options, arguments=("models",), without=("latents", "latents_key", "statistic", "posterior"))
+def report(
+    given: dict[str, Any],
+    factory: Own = None,
+    out: Annotated[Path, typer.Option(help="Folder for report.html and report.json.")] = Path("report"),
+    device: Device = "auto",
+) -> None:
+    """Diagnose autoencoders (spectrum, cuts, noise, scale equivariance, decoder, encoder) as one offline web page.
+
+    64 images, at most, unless --samples says otherwise; parts that need a model many times see fewer.
+    """
+    _make({"samples": 64} | given, factory, out, device, reports.Plan())
+
+
+def _make(given: dict[str, Any], factory: list[str] | None, out: Path, device: str, *plan: reports.Plan) -> None:
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # every retry would be a line of its own
+    models = (*given.pop("models", ()), *(factory or ()))
+    lines = reports.make(settle(reports.Options, given, models=models, device=device), out, *plan)
     try:
-        import logging
-
-        from diffusab_book import report
-
-        logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # every retry would be a line of its own
-        options = report.Options(
-            models=(*(models or ()), *(factory or ())), images=images, samples=samples, resolution=resolution,
-            crop=crop, block_size=block_size, device=device, dtype=dtype, batch_size=batch_size, seed=seed,
-        )  # fmt: skip
-        lines = report.make(options, out, report.Plan())
-        try:
-            typer.echo("\n".join(lines))
-        except OSError as error:
-            raise fail(f"cannot print the summary ({error.strerror}); the report itself is in {out}") from error
-    except (ValueError, OSError) as error:
-        raise fail(" ".join(str(error).split())) from error
-    except KeyboardInterrupt:
-        fail("interrupted; nothing was written")
-        raise typer.Exit(130) from None
+        typer.echo("\n".join(lines))
+    except OSError as error:
+        raise fail(f"cannot print the summary ({error.strerror}); what was measured is in {out}") from error

@@ -44,14 +44,14 @@ class Evaluation:
 
     Attributes:
         model: Shipped name, diffusers folder or hub id.
-        images: As :func:`diffusab_core.data.open.open_images` takes it; ``"photos"`` are the held-out ones.
+        images: A place of images, see ``diffusab profile --help``; ``photos`` are the held-out ones.
         samples: How many images, at most.
         resolution: Side of the square images in pixels.
         block_size: Side of a DCT block in latent pixels.
         cuts: Shares of the latent's frequencies to cut.
-        lpips_weights: torchvision's AlexNet weights for LPIPS; ``None`` leaves LPIPS out.
-        features: Feature network of the reconstruction Fréchet distance, in :data:`FEATURES`; ``"offline"`` is this
-            project's own small one, :mod:`diffusab_core.metrics.offline`, which is not Inception.
+        lpips_weights: torchvision's AlexNet weights, which add LPIPS.
+        features: Feature network of the reconstruction Fréchet distance: ``offline``, this project's own small
+            one, which is not Inception; ``inception`` or ``dinov2``.
         features_weights: File or folder of Inception's or DINOv2's weights; ``None``: the caches.
         device: Where to compute.
         seed: Seed of crops.

@@ -92,11 +92,11 @@ class SampleEvaluation:
     """Which samples to compare with what.
 
     Attributes:
-        samples: A folder that ``diffusab sample`` wrote, or what :func:`diffusab_core.data.open.open_images` takes.
-            Of ``photos`` and ``leaves`` others are drawn than for the reference: the score of perfect samples.
-        reference: What ``open_images`` takes, or a file of statistics that ``cache`` once wrote.
-        features: Feature network, in :data:`FEATURES`; ``"offline"`` is this project's own small one,
-            :mod:`diffusab_core.metrics.offline`, which is not Inception.
+        samples: A folder that ``diffusab sample`` wrote, or another place of images. Of ``photos`` and ``leaves``
+            others are drawn than for the reference: the score of perfect samples.
+        reference: A place of real images, or a file of statistics that ``cache`` once wrote.
+        features: Feature network: ``offline``, this project's own small
+            one, which is not Inception; ``inception`` or ``dinov2``.
         features_weights: File or folder of Inception's or DINOv2's weights; ``None``: the caches.
         resolution: Side in pixels. ``None``: the first sample's, and all have to be of that size. A number resizes
             samples that are larger. Reference images are resized and cropped to it in either case.

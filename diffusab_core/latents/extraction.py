@@ -40,8 +40,8 @@ class Extraction:
     """What to extract.
 
     Attributes:
-        model: Shipped name, diffusers folder or hub id, as :func:`diffusab_core.autoencoders.load` takes it.
-        images: As :func:`diffusab_core.data.open.open_images` takes it.
+        model: Shipped name, diffusers folder, hub id (``owner/name:subfolder``) or ``file.py:function``.
+        images: What to encode: a place of images, see ``diffusab profile --help``; ``photos`` or ``leaves``.
         resolution: Side of the square images in pixels.
         crop: ``"center"`` or ``"random"``, one random crop of each image; of no concern to ``photos`` and ``leaves``.
         samples: How many images, at most, drawn by the seed; ``None``: all that are stored. ``photos`` and ``leaves``

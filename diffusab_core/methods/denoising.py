@@ -41,11 +41,12 @@ class Denoising:
     The paper says nothing of label dropout and of averaging the denoiser's weights.
 
     Attributes:
-        denoiser: A name that :func:`diffusab_core.denoisers.build` knows.
-        steps: Optimiser steps.
+        denoiser: DiT-SIZE/PATCH with sizes XXS, XS (small ones for a CPU), S, B, L, XL; or UViT-SIZE/PATCH (predicts
+            the noise) or USiT-SIZE/PATCH with sizes XXS, S, M, L, H, 2B; patches 1, 2, 4.
+        steps: Optimiser steps; the paper's runs have 400 000.
         batch_size: Latents in a step, over all processes and accumulated parts.
         seed: Seed of weights, order and noise.
-        learning_rate: Peak.
+        learning_rate: AdamW's peak, after the warm-up.
         final_learning_rate: Where the cosine ends.
         warmup: Steps of warm-up; ``None`` stands for 10 000, and in short runs for 5% of the steps.
         betas: AdamW's.

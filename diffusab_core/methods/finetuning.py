@@ -41,7 +41,7 @@ class Finetuning:
     Attributes:
         model: Shipped name, diffusers folder or hub id.
         method: ``"plain"`` (the control), ``"se"``, ``"chf"`` or ``"eq-vae"``; soft penalty and KL combine with each.
-        images: What to train on, as :func:`diffusab_core.data.open.open_images` takes it.
+        images: What to train on: a place of images, see ``diffusab profile --help``; ``photos`` or ``leaves``.
         resolution: Side of the training crops in pixels.
         steps: Optimiser steps.
         batch_size: Crops in a batch.
@@ -51,16 +51,16 @@ class Finetuning:
         mse_weight: Weight of the mean squared error.
         perceptual: LPIPS with this backbone, or none.
         perceptual_weight: Weight of LPIPS.
-        alpha: :math:`\alpha`, weight of SE or CHF; ``None``: the paper's, 0.25 for SE and 1 for CHF.
+        alpha: Weight :math:`\alpha` of SE or CHF; ``None``: the paper's, 0.25 for SE and 1 for CHF.
         scales: Downsampling scales of SE, one drawn each step.
         target: SE's target, the downsampled input or reconstruction.
         chf_ratio: CHF's cut ratio, or the largest where it is drawn each step.
         chf_fixed: The ratio is not drawn.
         chf_order: ``"zigzag"`` or ``"axes"``.
         block_size: Of CHF and the soft penalty.
-        soft_weight: :math:`\gamma`.
+        soft_weight: Weight :math:`\gamma` of the soft penalty.
         soft_power: Exponent :math:`p` of the soft penalty.
-        kl_weight: :math:`\beta` of the averaged KL.
+        kl_weight: Weight :math:`\beta` of the averaged KL.
         frozen_up_blocks: Up blocks to freeze, counted from the output.
         decoder_only: Leave the encoder as it is, so that no latent can change.
         seed: Seed of order, crops and noise.

@@ -12,6 +12,7 @@ environment then: by default the restarted processes meet in the store of the de
 from __future__ import annotations
 
 import os
+import platform
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -116,11 +117,33 @@ def _environment() -> tuple[int, int, int]:
     return rank, size, local_rank
 
 
+def resolve_device(text: str | torch.device) -> torch.device:
+    """A device of this machine from its name; ``"auto"`` is the first of CUDA, MPS and CPU that is there.
+
+    Raises:
+        WorldError: Unknown, or not on this machine.
+    """
+    has_mps = torch.backends.mps.is_available()
+    if str(text) == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "mps" if has_mps else "cpu")
+    try:
+        device = torch.device(text)
+    except RuntimeError:
+        device = None
+    if device is None or device.type not in ("cpu", "cuda", "mps"):
+        raise WorldError(f"device {str(text)!r} is unknown; choose auto, cuda, mps or cpu")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        count = torch.cuda.device_count()
+        there = f"{count} CUDA devices, cuda:0 to cuda:{count - 1}" if count else "no CUDA device that torch can use"
+        raise WorldError(f"device {text} is not there: this machine has {there}; try auto")
+    if device.type == "mps" and not has_mps:
+        raise WorldError(f"device mps is not there: it needs macOS on Apple silicon, this is {platform.platform()}")
+    return device
+
+
 def _device(device: str | torch.device, size: int, local_rank: int) -> torch.device:
-    if str(device) == "auto":
-        mps = size == 1 and torch.backends.mps.is_available()
-        device = "cuda" if torch.cuda.is_available() else "mps" if mps else "cpu"
-    device = torch.device(device)
+    device = torch.device("cpu") if size > 1 and str(device) == "auto" and not torch.cuda.is_available() else device
+    device = resolve_device(device)
     if device.type == "cuda" and device.index is None:
         if local_rank >= torch.cuda.device_count():
             raise WorldError(f"local rank {local_rank} has no GPU, this machine has {torch.cuda.device_count()}")

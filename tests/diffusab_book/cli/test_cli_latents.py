@@ -13,12 +13,11 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-import diffusab_book.cli.latents  # noqa: F401  registers the command
 from diffusab_book.cli import app
 from diffusab_core.latents.cache import LatentCache
 
 SMALL = ["--resolution", "16", "--device", "cpu"]
-COMMAND = [sys.executable, "-c", "import diffusab_book.cli.latents as c; c.app()"]
+COMMAND = [sys.executable, "-m", "diffusab_book"]
 
 
 def invoke(*words: object):

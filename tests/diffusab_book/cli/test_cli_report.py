@@ -10,7 +10,6 @@ from diffusers import AutoencoderKL
 from PIL import Image
 from typer.testing import CliRunner
 
-import diffusab_book.cli.report  # noqa: F401  registers the command
 from diffusab_book.cli import app
 from diffusab_book.report import page
 from diffusab_core import data

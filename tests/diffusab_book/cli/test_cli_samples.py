@@ -10,7 +10,6 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-import diffusab_book.cli.samples  # noqa: F401  registers the command
 from diffusab_book.cli import app
 from diffusab_core.data.leaves import Leaves
 from diffusab_core.data.open import open_images
@@ -207,7 +206,7 @@ def test_bad_input_is_one_clear_line(fault, places, tmp_path, monkeypatch):
 
 
 def test_two_processes_give_the_record_of_one(places, tmp_path):
-    code = "import diffusab_book.cli.samples; from diffusab_book.cli import app; app()"
+    code = "from diffusab_book.cli import app; app()"
     (tmp_path / "command.py").write_text(code)
     words = ["evaluate-samples", str(places / "samples"), str(places / "real"), "--device", "cpu", "--batch-size", "16"]
     run = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
