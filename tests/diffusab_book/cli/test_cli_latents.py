@@ -100,7 +100,7 @@ def one_line(done) -> str:
         (["kl-f4c16", "c", "--samples", "4", "--labels"], "the photographs have no labels"),
         (["kl-f4c16", "c", "--samples", "4", "--dtype", "int8"], "dtype is one of float16, bfloat16, float32"),
         (["kl-f4c16", "c", "--samples", "4", "--batch-size", "0"], "batch_size must be at least 1"),
-        (["kl-f4c16", "c", "--samples", "4", "--device", "tpu"], "--device 'tpu' is unknown"),
+        (["kl-f4c16", "c", "--samples", "4", "--device", "tpu"], "'tpu' is unknown"),
         (["kl-f4c16", "file/c", "--samples", "4"], "cannot write into file/c: Not a directory"),
         (["kl-f4c16", ".", "--samples", "4"], "holds other files, such as file, and no latent cache"),
     ],

@@ -105,7 +105,7 @@ def test_bad_input_is_one_line_and_leaves_nothing(tmp_path, code, folder):
         ([folder, "--resolution", "36"], "must be a multiple of 32"),
         ([folder, "--samples", "0"], "--samples must be at least 1, got 0"),
         ([folder, "--dtype", "int8"], "--dtype 'int8' is unknown"),
-        ([folder, "--device", "tpu"], "--device 'tpu' is unknown"),
+        ([folder, "--device", "tpu"], "'tpu' is unknown"),
         ([folder, "--images", tmp_path / "nowhere"], "nowhere"),
     ]:
         assert_fails(run(*QUICK, *words, "--out", out), out, said)
