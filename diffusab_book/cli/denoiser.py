@@ -73,7 +73,7 @@ def train(
             dataset = open_images(images, resolution, crop="random", seed=seed, labels=labels, world=world, **made)
             # By what it was opened as: whoever samples has to open it again.
             about = images_identity(dataset) | {"autoencoder": latents}
-            model = autoencoders.load(latents, device=world.device)
+            model = autoencoders.load(latents, world.device)
             found = EncodedLatents(model, dataset, precision=settings.precision, identity=about)
         if plan is not None:
             found = warmed(found, plan, device=str(world.device), world=world)
@@ -125,7 +125,7 @@ def sample(
         name = autoencoder or model.latents.get("autoencoder")
         if name is None:
             raise DenoiserError(f"{denoiser} does not say which autoencoder its latents are of: name --autoencoder")
-        decoder = autoencoders.load(name, device=world.device)
+        decoder = autoencoders.load(name, world.device)
         experiments.check_autoencoder(model, decoder)
         sampling = settle(denoising.Sampling, given, labels=_class(label, model.class_names))
         about = denoising.describe_sampling(sampling, model.num_classes, prediction_of(model.model)) | {

@@ -25,7 +25,7 @@ from tqdm import tqdm
 
 from diffusab_book import figures
 from diffusab_book.report.images import choose_images, hidden
-from diffusab_book.report.options import DTYPES, Options, Plan, ReportError, resolve_device
+from diffusab_book.report.options import DTYPES, Options, Plan, ReportError
 from diffusab_book.report.results import Model, Profile, Report
 from diffusab_core import autoencoders, metrics
 from diffusab_core.autoencoders import Posterior
@@ -37,6 +37,7 @@ from diffusab_core.metrics import aliasing, probes
 from diffusab_core.metrics.noise import PosteriorNoise
 from diffusab_core.spectrum import STATISTICS, ProfileAccumulator, high_frequency_share, radial_split
 from diffusab_core.training.order import generator_at
+from diffusab_core.training.world import resolve_device
 
 SCALE_TARGETS = ("to_image_db", "to_reconstruction_db", "ceiling_db")
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import platform
 from dataclasses import dataclass
 
 import torch
@@ -111,27 +110,3 @@ class Plan:
     grating_images: int = 2
     grating_frequencies: tuple[float, ...] = (0.02, 0.04, 0.055, 0.09, 0.12, 0.165, 0.21, 0.27, 0.34, 0.4, 0.46)
     angles: tuple[float, ...] = (0.0, 45.0, 90.0)
-
-
-def resolve_device(text: str) -> torch.device:
-    """``"auto"`` is the first of CUDA, MPS and CPU that is there.
-
-    Raises:
-        ReportError: Unknown, or not on this machine.
-    """
-    has_mps = torch.backends.mps.is_available()
-    if text == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "mps" if has_mps else "cpu")
-    try:
-        device = torch.device(text)
-    except RuntimeError:
-        device = None
-    if device is None or device.type not in ("cpu", "cuda", "mps"):
-        raise ReportError(f"--device {text!r} is unknown; choose auto, cuda, mps or cpu")
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        count = torch.cuda.device_count()
-        there = f"{count} CUDA devices, cuda:0 to cuda:{count - 1}" if count else "no CUDA device that torch can use"
-        raise ReportError(f"--device {text} is not there: this machine has {there}; try --device auto")
-    if device.type == "mps" and not has_mps:
-        raise ReportError(f"--device mps is not there: it needs macOS on Apple silicon, this is {platform.platform()}")
-    return device

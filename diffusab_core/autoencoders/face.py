@@ -85,7 +85,7 @@ class Autoencoder:
         """
         f = self.compression
         if height < f or width < f or height % f or width % f:
-            raise ValueError(
+            raise AutoencoderError(
                 f"{self.name} compresses {f} x {f}, so both sides must be positive multiples of {f}, "
                 f"got {height} x {width}; crop or resize the images"
             )
@@ -95,11 +95,13 @@ class Autoencoder:
         if frames is None:
             return ()
         if not self.takes_clips:
-            raise ValueError(f"{self.name} encodes images, not clips of {frames} frames; move the frames to the batch")
+            raise AutoencoderError(
+                f"{self.name} encodes images, not clips of {frames} frames; move the frames to the batch"
+            )
         step = self.clip_step
         if frames < 1 or frames % step != 1 % step:
             shorter = max(1, (frames - 1) // step * step + 1)
-            raise ValueError(
+            raise AutoencoderError(
                 f"{self.name} takes clips of {step}k + 1 frames, got {frames}; cut to {shorter} or pad to "
                 f"{shorter + step}"
             )
@@ -116,7 +118,7 @@ class Autoencoder:
         clip = x.ndim == 5 and self.takes_clips
         if not (x.ndim == 4 or clip) or x.shape[1] != 3:
             kinds = "images (N, 3, H, W)" + (" or clips (N, 3, T, H, W)" if self.takes_clips else "")
-            raise ValueError(f"{self.name} encodes {kinds}, got shape {tuple(x.shape)}")
+            raise AutoencoderError(f"{self.name} encodes {kinds}, got shape {tuple(x.shape)}")
         self.latent_shape(*x.shape[-2:], frames=x.shape[2] if clip else None)
         if clip or not self.takes_clips:
             return self.family.encode(self.module, x)
@@ -138,9 +140,9 @@ class Autoencoder:
         if not (z.ndim == 4 or clip) or z.shape[1] != self.latent_channels:
             c = self.latent_channels
             kinds = f"(N, {c}, h, w)" + (f" or (N, {c}, t, h, w)" if self.takes_clips else "")
-            raise ValueError(f"{self.name} decodes latents {kinds}, got {tuple(z.shape)}")
+            raise AutoencoderError(f"{self.name} decodes latents {kinds}, got {tuple(z.shape)}")
         if clip and (z.shape[2] - 1) * self.temporal_compression % self.clip_step:
-            raise ValueError(
+            raise AutoencoderError(
                 f"{self.name} takes clips of {self.clip_step}k + 1 frames, and {z.shape[2]} latent frames are not the "
                 f"latent of one; give {self.clip_step // self.temporal_compression}k + 1"
             )
@@ -183,7 +185,7 @@ class Autoencoder:
         up = getattr(getattr(self.module, "decoder", None), "up_blocks", ())
         blocks = [f"decoder.up_blocks.{i}" for i, b in enumerate(up) if next(b.parameters(), None) is not None]
         if not 0 <= up_blocks <= len(blocks):
-            raise ValueError(f"the decoder has {len(blocks)} up blocks, {up_blocks} of them cannot be frozen")
+            raise AutoencoderError(f"the decoder has {len(blocks)} up blocks, {up_blocks} of them cannot be frozen")
         from_output = blocks if self.family.up_blocks_reversed else blocks[::-1]
         frozen = tuple(f"{name}." for name in (*self.family.last_layers, *from_output[:up_blocks]))
         return tuple(name for name, _ in self.module.named_parameters() if name.startswith(frozen))
@@ -193,5 +195,5 @@ class Autoencoder:
         sizes = {name: parameter.numel() for name, parameter in self.module.named_parameters()}
         unknown = sorted(set(frozen) - sizes.keys())
         if unknown:
-            raise ValueError(f"the module has no parameter {unknown[0]!r}")
+            raise AutoencoderError(f"the module has no parameter {unknown[0]!r}")
         return sum(sizes.values()) - sum(sizes[name] for name in set(frozen))

@@ -18,6 +18,7 @@ from torch.utils.data import Dataset
 
 from diffusab_core import autoencoders, data, metrics, training
 from diffusab_core.autoencoders import Autoencoder
+from diffusab_core.autoencoders.families import AutoencoderError
 from diffusab_core.data.open import open_images
 from diffusab_core.data.stores import StoredImages
 from diffusab_core.experiments import records
@@ -227,11 +228,11 @@ def finetune(
         return Finetuned(autoencoders.load(str(folder), device=settings.device), record)
 
     if folder is not None and not hasattr(autoencoder.module, "save_pretrained"):
-        raise ValueError(f"{autoencoder.name} has no save_pretrained(folder), so the result could not be kept")
+        raise AutoencoderError(f"{autoencoder.name} has no save_pretrained(folder), so the result could not be kept")
     autoencoder.latent_shape(settings.resolution, settings.resolution)  # refuses a size before anything runs
     with torch.no_grad():
         if settings.kl_weight and not autoencoder.encode(probe[:1].to(settings.device)).std.any():
-            raise ValueError(f"{settings.model} is deterministic, its KL is infinite: kl_weight must be 0")
+            raise AutoencoderError(f"{settings.model} is deterministic, its KL is infinite: kl_weight must be 0")
     run.metrics["trainable_parameters"] = finetuning.freeze(autoencoder, settings)
     dataset = _dataset(settings) if dataset is None else dataset
     batches = Batches(dataset, settings.batch_size, settings.seed, settings.steps, workers, settings.device)
