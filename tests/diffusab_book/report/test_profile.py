@@ -456,8 +456,8 @@ def test_models_of_one_name_are_told_apart(tmp_path, latents):
         (["kl-f4c16", "--statistic", "mode"], "--statistic 'mode' is unknown; choose one of mean_ratio, median_ratio"),
         (["kl-f4c16", "--posterior", "mode"], "--posterior 'mode'"),
         (["kl-f4c16", "--dtype", "int8"], "--dtype 'int8'"),
-        (["kl-f4c16", "--device", "tpu"], "--device 'tpu'"),
-        (["kl-f4c16", "--device", "cuda:99"], "--device cuda:99 is not there"),
+        (["kl-f4c16", "--device", "tpu"], "'tpu'"),
+        (["kl-f4c16", "--device", "cuda:99"], "cuda:99 is not there"),
         (["kl-f4c16", "--crop", "left"], "--crop 'left'"),
         (["kl-f4c16", "--crop", "center"], "too few for centre crops"),
         (["kl-f4c16", "--samples", "0"], "--samples must be at least 1"),
@@ -639,7 +639,7 @@ def test_full_standard_output(tmp_path, latents):
     with open("/dev/full", "w") as full:
         done = shell("--latents", latents, "--out", tmp_path / "out", *QUICK, stdout=full)
     assert done.returncode == 1
-    said = f"cannot print the summary (No space left on device); the report itself is in {tmp_path / 'out'}"
+    said = f"cannot print the summary (No space left on device); what was measured is in {tmp_path / 'out'}"
     assert done.stderr == f"diffusab: {said}\n"
     assert sorted(os.listdir(tmp_path / "out")) == sorted(page.FILES["profile"])
 
