@@ -16,8 +16,8 @@
 # # What the encoder drops and the decoder needs
 #
 # **In short.** Decoders need the high frequencies of their latents, and photographs have little energy in theirs. That adding
-# fine detail to a picture *weakens* the latent's high frequencies is not seen in these small autoencoders. Their encoders do alias,
-# and their decoders read the alias: an encoder trained not to fold loses the waves that the others bring back in part.
+# fine detail to a picture *weakens* the latent's high frequencies is not seen in these small autoencoders. Their encoders do
+# alias, and their decoders read the alias: an encoder trained not to fold loses the waves that the others bring back in part.
 #
 # ```{measured-runtime}
 # ```
@@ -123,9 +123,10 @@ figures.panels(
 )
 
 # %% [markdown]
-# *Gratings through encoders and decoders, recorded over three seeds (bands: smallest and largest run).* An encoder with strides folds
-# waves beyond its latent's Nyquist frequency onto slow ones. It looks like a fault, and the decoder makes use of it: at 1.5 times the
-# Nyquist frequency about half of the wave comes back. Where a blur before each stride keeps waves from folding, they are lost.
+# *Gratings through encoders and decoders, recorded over three seeds (bands: smallest and largest run).* An encoder with strides
+# folds waves beyond its latent's Nyquist frequency onto slow ones. It looks like a fault, and the decoder makes use of it: at
+# 1.5 times the Nyquist frequency about half of the wave comes back. Where a blur before each stride keeps waves from folding,
+# they are lost.
 #
 # So far a latent's spectrum was looked at by itself. {cite:t}`lai2026toward` look at what goes *through*: they change one
 # band of frequencies on one side of an encoder or a decoder and watch the other side. Three findings come out, and a
@@ -170,9 +171,9 @@ figures.panels(
 # At f8, a latent's Nyquist frequency is 1/16 = 0.0625 cycles per pixel of the picture. Where a wave beyond that can go is
 # the question of the second half. Each radius below says whose pixels it counts.
 #
-# The ideal mask has a sharp edge, and the signal then rings. The authors' released filter also has two soft ones:
-# Butterworth, $1/(1 + (\rho/r)^{2n})$ with the order $n = 2$ here, and Gaussian, $\exp(-\rho^2/2r^2)$. All of this chapter uses the ideal mask;
-# {ref}`ex-soft-masks` does not.
+# The ideal mask has a sharp edge, and the signal then rings. The authors' released filter also has two soft ones: Butterworth,
+# $1/(1 + (\rho/r)^{2n})$ with the order $n = 2$ here, and Gaussian, $\exp(-\rho^2/2r^2)$. All of this chapter uses the ideal
+# mask; {ref}`ex-soft-masks` does not.
 
 # %%
 radius = 0.2
@@ -262,11 +263,12 @@ for name, found in by_part.items():
 results.show(cut_at_quarter, ".1f")
 
 # %% [markdown]
-# **Measured here.** Every decoder loses quality without the latent frequencies beyond 0.25 cycles per latent pixel. Where the two
-# pictures agree, a latent frequency stands for the picture's. Where the decoded picture is the worse of the two, latent frequency and picture frequency do not correspond one to one:
-# what the decoder does with $Z_{\mathrm{low}}$ also depends on $Z_{\mathrm{high}}$. Part of the gap, though, is no finding
-# about frequencies: a decoder was never trained on a latent without high frequencies and treats it as a strange input. The
-# reconstruction itself is limited, too, so at larger radii the low-passed picture is out of any decoder's reach.
+# **Measured here.** Every decoder loses quality without the latent frequencies beyond 0.25 cycles per latent pixel. Where the
+# two pictures agree, a latent frequency stands for the picture's. Where the decoded picture is the worse of the two, latent
+# frequency and picture frequency do not correspond one to one: what the decoder does with $Z_{\mathrm{low}}$ also depends on
+# $Z_{\mathrm{high}}$. Part of the gap, though, is no finding about frequencies: a decoder was never trained on a latent without
+# high frequencies and treats it as a strange input. The reconstruction itself is limited, too, so at larger radii the
+# low-passed picture is out of any decoder's reach.
 #
 # Which band matters most? {py:func}`~diffusab_core.metrics.probes.decoder_dependence` removes one band at a time. To tell
 # *absence* from *wrong content* it also keeps the absolute value of each coefficient and draws its phase at random.
@@ -294,9 +296,9 @@ for name, model in near.items():
 results.show(by_band, index="band, cycles per latent pixel")
 
 # %% [markdown]
-# **Measured here.** In each cell the band's share of the latent's energy, then the PSNR lost when it is removed / when its phases are
-# random, in dB. Every decoder loses most with the lowest band. Random phases are worse than absence nearly everywhere, as expected
-# where decoding is nearly linear, since the error's energy then doubles.
+# **Measured here.** In each cell the band's share of the latent's energy, then the PSNR lost when it is removed / when its
+# phases are random, in dB. Every decoder loses most with the lowest band. Random phases are worse than absence nearly
+# everywhere, as expected where decoding is nearly linear, since the error's energy then doubles.
 #
 # So the first finding holds here in its plain form: high latent frequencies are needed for detail. The word *semantics* is
 # the paper's; PSNR says nothing about it, and the explorer only lets you judge for yourself.
@@ -337,9 +339,9 @@ for r, label in ((0.5 / 16, "f16"), (0.5 / 8, "f8"), (0.5 / 4, "f4"), (0.2, "r�
 energy
 
 # %% [markdown]
-# **Measured here** (dotted: Nyquist frequencies of latents, and FreqWarm's threshold): more than nine tenths of the energy lie within 0.2
-# cycles per pixel of the picture, an eighth of the frequencies. Opposite borders of a crop do not match, which adds a little energy at
-# high frequencies, so the true shares are somewhat higher.
+# **Measured here** (dotted: Nyquist frequencies of latents, and FreqWarm's threshold): more than nine tenths of the energy lie
+# within 0.2 cycles per pixel of the picture, an eighth of the frequencies. Opposite borders of a crop do not match, which adds
+# a little energy at high frequencies, so the true shares are somewhat higher.
 #
 # That is the paper's second finding, and the power law of {numref}`chap-dct` under another name. Note where FreqWarm's
 # threshold lies, $r_0 = 0.2$ cycles per pixel of the *picture*: at f8 it is more than three times the latent's Nyquist
@@ -356,11 +358,11 @@ energy
 # \qquad F \text{ orthonormal},
 # $$ (eq-band-amplitude)
 #
-# the mean absolute coefficient over images $n$, channels $c$ and the frequencies of the band $b$, the zero frequency
-# left out. What is drawn is $A_b$ of low-passed pictures over $A_b$ of the same pictures as they are, so that models with
-# different units compare. If the finding holds, the curve of a high band rises **above** 100% somewhere and comes down again. (The bands end
-# at 0.5: the corners of the latent's spectrum beyond are left out, so that each band has one and the same counterpart in
-# every direction.)
+# the mean absolute coefficient over images $n$, channels $c$ and the frequencies of the band $b$, the zero frequency left out.
+# What is drawn is $A_b$ of low-passed pictures over $A_b$ of the same pictures as they are, so that models with different units
+# compare. If the finding holds, the curve of a high band rises **above** 100% somewhere and comes down again. (The bands end at
+# 0.5: the corners of the latent's spectrum beyond are left out, so that each band has one and the same counterpart in every
+# direction.)
 
 # %%
 cutoffs = (
@@ -441,11 +443,12 @@ results.show(rows)
 # %% [markdown]
 # **Measured here**, amplitudes over that of unfiltered pictures, means over draws of crops.
 #
-# **So Finding 3 does not hold for high latent frequencies in these models**: at no cutoff is a high band stronger than without one. What
-# the finding describes does show in the *lowest* band. In six of the seven models it is strongest at a finite cutoff, by 2% to 26%, so
-# detail in the picture takes something from the coarse structure of the latent. Our autoencoders differ from the paper's in almost
-# everything: 0.34 to 0.51 million parameters, five training photographs, no perceptual or adversarial loss, f4 to f16 instead of f16 and
-# f32. They neither confirm nor refute what was seen on DC-AE, LTX and Wan. They do show that it is no law of all autoencoders.
+# **So Finding 3 does not hold for high latent frequencies in these models**: at no cutoff is a high band stronger than without
+# one. What the finding describes does show in the *lowest* band. In six of the seven models it is strongest at a finite cutoff,
+# by 2% to 26%, so detail in the picture takes something from the coarse structure of the latent. Our autoencoders differ from
+# the paper's in almost everything: 0.34 to 0.51 million parameters, five training photographs, no perceptual or adversarial
+# loss, f4 to f16 instead of f16 and f32. They neither confirm nor refute what was seen on DC-AE, LTX and Wan. They do show that
+# it is no law of all autoencoders.
 #
 # The authors suspect aliasing as the cause. It is a **hypothesis**, and they say so. To see what would follow from it, one
 # must know where each frequency of the picture goes.
@@ -494,8 +497,8 @@ heat = figures.panels(
 heat.update_xaxes(tickangle=-45).update_layout(margin_l=124, margin_b=104)
 
 # %% [markdown]
-# **Measured here.** Rows are in $f\nu$, so that the dotted line is the latent's Nyquist frequency. The octave beyond it has a place of
-# its own only in the corners, the last column, and still changes another band by a third and more.
+# **Measured here.** Rows are in $f\nu$, so that the dotted line is the latent's Nyquist frequency. The octave beyond it has a
+# place of its own only in the corners, the last column, and still changes another band by a third and more.
 #
 # Something arrives that should have no place. The next section finds out where it comes from.
 #
@@ -653,11 +656,12 @@ results.show(rows, ".2f", index="frequencies over the latent's Nyquist frequency
 #
 # - **Shipped encoders fold.** At 1.5 times the Nyquist frequency three quarters and more of the response sit where
 #   {eq}`eq-folding` puts it.
-# - **What folds is kept, in part.** A decoder that took the alias for a slow wave, or left it out, would have an error of 1 or more.
-#   These have less: other channels tell them which wave it was.
-# - **Anti-aliasing without training takes it away.** Nothing folds behind the low-pass, and then nothing comes back. With blur pooling
-#   little does. The next section trains an encoder that way.
-# - **Far beyond, the loss is real.** At 4.5 times the Nyquist frequency next to nothing of the wave is left, gone before it could fold.
+# - **What folds is kept, in part.** A decoder that took the alias for a slow wave, or left it out, would have an error of 1 or
+#   more. These have less: other channels tell them which wave it was.
+# - **Anti-aliasing without training takes it away.** Nothing folds behind the low-pass, and then nothing comes back. With blur
+#   pooling little does. The next section trains an encoder that way.
+# - **Far beyond, the loss is real.** At 4.5 times the Nyquist frequency next to nothing of the wave is left, gone before it
+#   could fold.
 # - **Folding and loss are two things.** `pixel_unshuffle` folds everything and loses nothing.
 #
 # ### An encoder that learnt without aliasing
@@ -696,13 +700,14 @@ results.table(pair_of["kl-f8c4"], COLUMNS, control="kl-f8c4, strided")
 results.table(pair_of["kl-f8c64"], COLUMNS, control="kl-f8c64, strided")
 
 # %% [markdown]
-# *Recorded, mean ± standard deviation over three seeds; below, the paired difference to the strided encoder with its 95% interval.
-# Gratings on eight held-out crops of 128², gain relative to the slowest waves; the other columns on 64 crops.*
+# *Recorded, mean ± standard deviation over three seeds; below, the paired difference to the strided encoder with its 95%
+# interval. Gratings on eight held-out crops of 128², gain relative to the slowest waves; the other columns on 64 crops.*
 #
-# - **Training makes a strided encoder use its aliases.** At 1.5 times the Nyquist frequency it answers more strongly than to slow waves
+# - **Training makes a strided encoder use its aliases.** At 1.5 times the Nyquist frequency it answers more strongly than to
+#   slow waves
 #   (relative gain 1.4 to 3.0); a blurred one hardly answers (0.1 or less).
-# - **What is not folded is lost.** The blurred encoders' gratings come back with a larger error, by 0.40 (interval +0.30 to +0.49) with 4
-#   channels and by 0.52 (+0.50 to +0.54) with 64.
+# - **What is not folded is lost.** The blurred encoders' gratings come back with a larger error, by 0.40 (interval +0.30 to
+#   +0.49) with 4 channels and by 0.52 (+0.50 to +0.54) with 64.
 # - **PSNR is lower in each of the six pairs**, by 0.84 dB and 1.33 dB in the mean. Three pairs do not settle it for either
 #   recipe: both intervals reach zero. Nothing says that folding costs reconstruction here.
 # - **The latent's high-frequency energy is lower in each of the six pairs**, by about a half in the mean, with intervals
@@ -712,8 +717,8 @@ results.table(pair_of["kl-f8c64"], COLUMNS, control="kl-f8c64, strided")
 # poorer picture of fine detail. Not all of it is folding: the binomial filter passes a quarter of the amplitude of a
 # wave at the Nyquist frequency that it samples to, $\cos^4(\pi/4)$, and the trained weights may or may not make up for it.
 #
-# Is such a latent easier to learn? A DiT-XXS/1 was trained for **600 steps** of 32 on the latents of both encoders with seed 0. Compare
-# distances only beside *decoded latents*, where a perfect denoiser would end: the autoencoders decode differently well.
+# Is such a latent easier to learn? A DiT-XXS/1 was trained for **600 steps** of 32 on the latents of both encoders with seed 0.
+# Compare distances only beside *decoded latents*, where a perfect denoiser would end: the autoencoders decode differently well.
 
 # %% tags=["hide-input"]
 strided = results.frame("freqwarm")
@@ -755,11 +760,11 @@ results.show(
 )
 
 # %% [markdown]
-# *Recorded, three seeds of the denoiser on one autoencoder each, 600 steps.* **The blurred decoder allows less**: decoded latents are 40% and 52% farther from
-# photographs. What the denoiser loses on top of that is smaller on blurred latents in the mean, by 3.2 and 1.3, but both intervals reach
-# zero, so that easier latents are not shown. The samples are not better for it: with 64 channels they are 17% farther (interval +12%
-# to +22%), with 4 the sign is open. (A difference of two Fréchet distances is no distance; it says where a run stands between two
-# yardsticks.)
+# *Recorded, three seeds of the denoiser on one autoencoder each, 600 steps.* **The blurred decoder allows less**: decoded
+# latents are 40% and 52% farther from photographs. What the denoiser loses on top of that is smaller on blurred latents in the
+# mean, by 3.2 and 1.3, but both intervals reach zero, so that easier latents are not shown. The samples are not better for it:
+# with 64 channels they are 17% farther (interval +12% to +22%), with 4 the sign is open. (A difference of two Fréchet distances
+# is no distance; it says where a run stands between two yardsticks.)
 
 # %% [markdown]
 # ## Does aliasing explain Finding 3?
@@ -799,15 +804,15 @@ results.show(
 )
 
 # %% [markdown]
-# Low-passed at the latent's Nyquist frequency, the high band (ρ from 0.25 to 0.5) of every f8 model is weaker than before. What lies beyond the Nyquist
-# frequency can reach this band only by folding or through nonlinear layers, and in these models it **adds** amplitude there. That is the
-# opposite of what the hypothesis needs. The trained pairs agree: strided encoders keep 78% to 82% of the band's amplitude, blurred ones
-# 90% to 94%.
+# Low-passed at the latent's Nyquist frequency, the high band (ρ from 0.25 to 0.5) of every f8 model is weaker than before. What
+# lies beyond the Nyquist frequency can reach this band only by folding or through nonlinear layers, and in these models it
+# **adds** amplitude there. That is the opposite of what the hypothesis needs. The trained pairs agree: strided encoders keep
+# 78% to 82% of the band's amplitude, blurred ones 90% to 94%.
 #
-# The low band of the f16 models, on the other hand, does fall, and the fall begins early: it is stronger for pictures low-passed at 0.015
-# than at 0.03 cycles per pixel, both within the latent's Nyquist frequency of 0.031. Waves that cannot fold already take from it, so
-# aliasing is not the cause, or not the only one. Layers that normalise by the energy of all that arrives would do this without any
-# folding; that was not tested here.
+# The low band of the f16 models, on the other hand, does fall, and the fall begins early: it is stronger for pictures
+# low-passed at 0.015 than at 0.03 cycles per pixel, both within the latent's Nyquist frequency of 0.031. Waves that cannot fold
+# already take from it, so aliasing is not the cause, or not the only one. Layers that normalise by the energy of all that
+# arrives would do this without any folding; that was not tested here.
 
 # %% [markdown]
 # ## What this leaves open
@@ -879,9 +884,9 @@ results.show(
 #     print(kind, (100 * a / a[-1]).round().T)
 # ```
 #
-# At the same $r$ a soft mask weakens frequencies below $r$ and lets some through above it, so the curves rise more slowly
-# and do not jump where $r$ passes a band's frequencies. The ideal mask rings at sharp edges: the
-# frequencies just below $r$ are kept in full, which a blurred scene would not show. A fall that appears with one mask only would be an artefact of it.
+# At the same $r$ a soft mask weakens frequencies below $r$ and lets some through above it, so the curves rise more slowly and
+# do not jump where $r$ passes a band's frequencies. The ideal mask rings at sharp edges: the frequencies just below $r$ are
+# kept in full, which a blurred scene would not show. A fall that appears with one mask only would be an artefact of it.
 # ````
 #
 # ```{exercise} Finding 3 where it can be computed

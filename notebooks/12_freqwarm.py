@@ -15,10 +15,11 @@
 # (chap-freqwarm)=
 # # FreqWarm: a curriculum in frequency
 #
-# **In short.** The premise, that low-passed images are encoded with *more* energy at high latent frequencies, is false in all six
-# autoencoders here. And in **600 steps** of training the curriculum changes nothing in the samples: at $r_0 = 0.2$, against plain training
-# and paired by seed, their distance changes by −1.0% (95% interval −5.2% to +3.2%) with 4 channels and by +1.0% (−2.7% to +4.6%) with 64, where
-# the paper reports −22% to −32% for much larger models. That is a well-powered null at this size, and only at this size.
+# **In short.** The premise, that low-passed images are encoded with *more* energy at high latent frequencies, is false in all
+# six autoencoders here. And in **600 steps** of training the curriculum changes nothing in the samples: at $r_0 = 0.2$, against
+# plain training and paired by seed, their distance changes by −1.0% (95% interval −5.2% to +3.2%) with 4 channels and by +1.0%
+# (−2.7% to +4.6%) with 64, where the paper reports −22% to −32% for much larger models. That is a well-powered null at this
+# size, and only at this size.
 #
 # ```{measured-runtime}
 # ```
@@ -107,8 +108,8 @@ figures.mark(null, y=-22, text="the paper's models with 48 channels and more:")
 figures.mark(null, y=-32, text="from −22% to −32%")
 
 # %% [markdown]
-# *Recorded, three seeds, 600 steps of training: what a warm-up on low-passed images does to the distance of samples, mean and 95% interval of the paired
-# differences. The dotted lines are the paper's, for other models, data and features.*
+# *Recorded, three seeds, 600 steps of training: what a warm-up on low-passed images does to the distance of samples, mean and
+# 95% interval of the paired differences. The dotted lines are the paper's, for other models, data and features.*
 #
 # {numref}`chap-encoder-decoder` went through a diagnosis: decoders need the high frequencies of their latents, and encoders
 # are said to hand on too little of them. This chapter is about the prescription. {cite:t}`lai2026toward` leave the
@@ -254,7 +255,8 @@ results.show(
 # so that fine detail which raises $\sigma$ shrinks everything else in the group, and its removal lets the rest grow
 # ({ref}`ex-warm-norm`). (DC-AE, LTX-AE and Wan2.2-AE normalise over the channels of each
 # position, which is another thing: there a position without detail is not touched by detail elsewhere, and the argument does
-# not carry over without a measurement.) Whether this gain or the loss of folded energy is larger in a given autoencoder is a question for a measurement.
+# not carry over without a measurement.) Whether this gain or the loss of folded energy is larger in a given autoencoder is a
+# question for a measurement.
 #
 # ## Is more fed?
 #
@@ -266,9 +268,9 @@ results.show(
 # ```{admonition} What the many-channel models here are
 # :class: note
 #
-# The shipped autoencoders have 0.34 to 0.51 million parameters. Their last encoder layer is one convolution of 32 to 40 feature maps, so that
-# 64, 128 or 256 channels are linear combinations of fewer maps at neighbouring positions. They hold less than as many
-# channels of a wide model such as DC-AE, which has 1024 feature maps before its latent. They also were not trained with an
+# The shipped autoencoders have 0.34 to 0.51 million parameters. Their last encoder layer is one convolution of 32 to 40 feature
+# maps, so that 64, 128 or 256 channels are linear combinations of fewer maps at neighbouring positions. They hold less than as
+# many channels of a wide model such as DC-AE, which has 1024 feature maps before its latent. They also were not trained with an
 # adversarial loss, and their latents are small: 8 × 8 for crops of 64² (f8) and of 128² (f16).
 # ```
 
@@ -336,9 +338,10 @@ results.show(
 )
 
 # %% [markdown]
-# **The premise does not hold in any of these autoencoders.** A warm-up feeds **less** high-frequency energy, not more, at every cutoff, in every
-# draw of crops, as a linear encoder would on stationary images, {eq}`eq-warm-linear`. At the paper's threshold the change is small, 2% with f8
-# and less with f16. It says nothing about DC-AE, LTX-AE or Wan2.2-AE, which cannot be opened here; the cells above run on any of them
+# **The premise does not hold in any of these autoencoders.** A warm-up feeds **less** high-frequency energy, not more, at every
+# cutoff, in every draw of crops, as a linear encoder would on stationary images, {eq}`eq-warm-linear`. At the paper's threshold
+# the change is small, 2% with f8 and less with f16. It says nothing about DC-AE, LTX-AE or Wan2.2-AE, which cannot be opened
+# here; the cells above run on any of them
 # (parameter `models`), and should be run before the training.
 #
 # Low-passing changes the distribution by more than its energy, so that a curriculum could help (or harm) for other reasons:
@@ -432,8 +435,9 @@ results.show(
 )
 
 # %% [markdown]
-# **Measured here** (one run; the gap is the curriculum's loss less that of the run on whole images, same step and same noise). The low-passed
-# latents are the easier ones before anything is learned, and at the switch the advantage is gone. The two ways of feeding agree.
+# **Measured here** (one run; the gap is the curriculum's loss less that of the run on whole images, same step and same noise).
+# The low-passed latents are the easier ones before anything is learned, and at the switch the advantage is gone. The two ways
+# of feeding agree.
 #
 # The jump is not forgetting. {numref}`chap-pays` has shown that the least loss is a functional of the spectrum,
 # {eq}`eq-pays-spectrum`; whoever changes the data changes it. Removing the fine detail takes variance from the latent's high
@@ -451,16 +455,15 @@ results.show(
 #
 # ## The records
 #
-# What is held fixed: DiT-XXS/1 (1.3 million parameters), 8 192 crops of 64² of the five training
-# photographs, **600 steps** of 32 with the same crops, times and noise for a seed, learning rate $10^{-3}$, latents of 8 × 8. **Every arm
-# has 600 steps in all**; a warm-up takes the first 150 of them, where an arm does not say otherwise. The linear and the
-# cosine arm are fed from stored latents at seven radii (0.2, 0.25, 0.3, 0.35, 0.4, 0.5 and 0.6 cycles per image pixel), of
-# which a step takes the largest that is not beyond its cutoff. So an arm with FreqWarm and 150 steps of warm-up
-# has a quarter fewer steps on the images that are sampled. Samples are judged by the Fréchet distance over the project's own
-# features ({term}`Offline features`), 1 024 samples of 20 Euler steps against 8 192 other crops of the same photographs.
-# The numbers compare with one another and with no published one; and across channels only beside their yardsticks,
-# *decoded latents* (where a perfect denoiser would end) and *decoded noise* (where it starts), because each autoencoder has
-# its own.
+# What is held fixed: DiT-XXS/1 (1.3 million parameters), 8 192 crops of 64² of the five training photographs, **600 steps** of
+# 32 with the same crops, times and noise for a seed, learning rate $10^{-3}$, latents of 8 × 8. **Every arm has 600 steps in
+# all**; a warm-up takes the first 150 of them, where an arm does not say otherwise. The linear and the cosine arm are fed from
+# stored latents at seven radii (0.2, 0.25, 0.3, 0.35, 0.4, 0.5 and 0.6 cycles per image pixel), of which a step takes the
+# largest that is not beyond its cutoff. So an arm with FreqWarm and 150 steps of warm-up has a quarter fewer steps on the
+# images that are sampled. Samples are judged by the Fréchet distance over the project's own features ({term}`Offline
+# features`), 1 024 samples of 20 Euler steps against 8 192 other crops of the same photographs. The numbers compare with one
+# another and with no published one; and across channels only beside their yardsticks, *decoded latents* (where a perfect
+# denoiser would end) and *decoded noise* (where it starts), because each autoencoder has its own.
 
 # %% tags=["hide-input"]
 CURRICULA = {"": BASELINE, **{f"-r{r:g}": f"r₀ = {r:g}" for r in R0S}}
@@ -499,17 +502,17 @@ for c, label in FAMILIES.items():
 results.show(yardsticks, ".1f", index="Fréchet distance")
 
 # %% [markdown]
-# *Recorded for 4 channels, then for 64: mean ± standard deviation over three seeds; below each number the difference to the baseline, paired by seed, with its 95%
-# interval.* Runs with one seed share their first weights, their order of crops, times and noise (the noise that samples start from is
-# the same in all runs). What differs between a run with FreqWarm and the baseline's run of the same seed is the curriculum, so
-# differences vary less than the runs do.
+# *Recorded for 4 channels, then for 64: mean ± standard deviation over three seeds; below each number the difference to the
+# baseline, paired by seed, with its 95% interval.* Runs with one seed share their first weights, their order of crops, times
+# and noise (the noise that samples start from is the same in all runs). What differs between a run with FreqWarm and the
+# baseline's run of the same seed is the curriculum, so differences vary less than the runs do.
 #
-# **No curriculum moves the samples**: of ten arms none has an interval of the distance off zero, and the intervals are narrow. At $r_0 = 0.2$ they
-# exclude gains beyond 5.2% with 4 channels and beyond 2.7% with 64. What the authors leave open, the length of the warm-up and the shape of the schedule,
-# makes no difference either.
+# **No curriculum moves the samples**: of ten arms none has an interval of the distance off zero, and the intervals are narrow.
+# At $r_0 = 0.2$ they exclude gains beyond 5.2% with 4 channels and beyond 2.7% with 64. What the authors leave open, the length
+# of the warm-up and the shape of the schedule, makes no difference either.
 #
-# **The trouble that FreqWarm treats is there.** The baseline ends 3.9 above its decoded latents with 4 channels and 14.9 with 64: there is much to gain
-# where channels are many, and nothing is gained.
+# **The trouble that FreqWarm treats is there.** The baseline ends 3.9 above its decoded latents with 4 channels and 14.9 with
+# 64: there is much to gain where channels are many, and nothing is gained.
 #
 # ### Along the way
 #
@@ -659,24 +662,26 @@ results.table(
 )
 
 # %% [markdown]
-# *Recorded, generated over real.* No share moves with the curriculum beyond its interval at ranks 32 to 63, where the warm-up is meant to help. (Of the 24 intervals
-# of the two tables one lies off zero, a change of 0.01; chance makes about one.)
+# *Recorded, generated over real.* No share moves with the curriculum beyond its interval at ranks 32 to 63, where the warm-up
+# is meant to help. (Of the 24 intervals of the two tables one lies off zero, a change of 0.01; chance makes about one.)
 #
 # ## What came out
 #
-# The paper's claims, each with the measurement or the record that speaks to it, **at this size and length of training**: the claims are about
-# other autoencoders, denoisers hundreds of times larger, and gFID.
+# The paper's claims, each with the measurement or the record that speaks to it, **at this size and length of training**: the
+# claims are about other autoencoders, denoisers hundreds of times larger, and gFID.
 #
-# - *Low-passed images are encoded with more high-frequency latent energy*: with less, in all six autoencoders at all three cutoffs.
-# - *With many channels and $r_0 = 0.2$ samples are nearer to pictures*: not found with 64 channels. The change is +1.0% (interval −2.7% to +4.6%); the
-#   paper's are −22% to −32%.
+# - *Low-passed images are encoded with more high-frequency latent energy*: with less, in all six autoencoders at all three
+#   cutoffs.
+# - *With many channels and $r_0 = 0.2$ samples are nearer to pictures*: not found with 64 channels. The change is +1.0%
+#   (interval −2.7% to +4.6%); the paper's are −22% to −32%.
 # - *With few channels it hardly matters* (5.75 → 5.74 with 32): nor does it here with 4, −1.0% (−5.2% to +3.2%).
 # - *$r_0 = 0.2$ is the best of the cutoffs*: no cutoff differs from none, so there is no best one.
-# - *The high latent frequencies are learned better*: the share of energy at ranks 32 to 63 is changed by less than its interval, at every cutoff and with either
-#   number of channels.
+# - *The high latent frequencies are learned better*: the share of energy at ranks 32 to 63 is changed by less than its
+#   interval, at every cutoff and with either number of channels.
 #
-# So this is a well-powered null, and a narrow one: 600 steps, patches of one latent pixel, and autoencoders in which the premise is false. The paper's gains
-# come from longer training of much larger models on autoencoders in which, by its account, the premise is true. Longer runs are to follow.
+# So this is a well-powered null, and a narrow one: 600 steps, patches of one latent pixel, and autoencoders in which the
+# premise is false. The paper's gains come from longer training of much larger models on autoencoders in which, by its account,
+# the premise is true. Longer runs are to follow.
 
 # %% [markdown]
 # ## What this shows and what it cannot show
@@ -687,10 +692,10 @@ results.table(
 # - **The autoencoders are not the paper's.** The premise is false in them, so the mechanism the
 #   authors describe has nothing to work with here, and no outcome of the records speaks for or against it. And 64 channels of one
 #   convolution of 40 maps are not 64 channels of DC-AE.
-# - **The yardstick.** The distance to photographs mixes what the decoder blurs with what the denoiser misses. The distance to decoded *real
-#   latents* would tell them apart, and is not recorded yet.
-# - **600 steps.** A warm-up of 150 steps also lies in the first quarter of the learning rate's cosine, where the rate is highest. In a long run
-#   the effect of any early data may wash out; here it has little time to.
+# - **The yardstick.** The distance to photographs mixes what the decoder blurs with what the denoiser misses. The distance to
+#   decoded *real latents* would tell them apart, and is not recorded yet.
+# - **600 steps.** A warm-up of 150 steps also lies in the first quarter of the learning rate's cosine, where the rate is
+#   highest. In a long run the effect of any early data may wash out; here it has little time to.
 # - **The features** are 32 numbers of a small classifier, applied to pictures of 64 × 64. Fine
 #   detail does count in them ({numref}`chap-pays` removes it from real latents), but they are no judge of ImageNet.
 # - **A cutoff is relative to the resolution.** 0.2 cycles per pixel of a crop of 64² that was scaled down from a sharp photograph
@@ -767,9 +772,9 @@ print(
 # print(beyond)
 # ```
 #
-# 46, 26 and 6 %. Where less is measured, there are two reasons: photographs that were scaled down with antialiasing fall faster than
-# $|\nu|^{-2}$ near the Nyquist frequency; and within a crop much of the energy lies in frequencies below one cycle per crop,
-# which show up in the lowest ones.
+# 46, 26 and 6 %. Where less is measured, there are two reasons: photographs that were scaled down with antialiasing fall faster
+# than $|\nu|^{-2}$ near the Nyquist frequency; and within a crop much of the energy lies in frequencies below one cycle per
+# crop, which show up in the lowest ones.
 # ````
 #
 # ```{exercise} Why the whole images' statistics
@@ -798,17 +803,17 @@ print(
 # ```{exercise} How a normalisation layer can raise what a low-pass leaves
 # :label: ex-warm-norm
 #
-# A layer normalises each channel $u = a + b$ by its own spread over positions, where $a$ is slow, $b$ fast, both of zero
-# mean and uncorrelated. By which factor does $a$ grow at the output when $b$ is removed? Then filter $u$ by a strided average instead,
-# and check {eq}`eq-warm-linear`'s claim numerically for images of white noise.
+# A layer normalises each channel $u = a + b$ by its own spread over positions, where $a$ is slow, $b$ fast, both of zero mean
+# and uncorrelated. By which factor does $a$ grow at the output when $b$ is removed? Then filter $u$ by a strided average
+# instead, and check {eq}`eq-warm-linear`'s claim numerically for images of white noise.
 # ```
 #
 # ````{solution} ex-warm-norm
 # :class: dropdown
 #
 # Before, $\sigma^2 = \operatorname{var}a + \operatorname{var}b$; after, $\sigma^2 = \operatorname{var}a$. So $a$ grows by
-# $\sqrt{1 + \operatorname{var}b/\operatorname{var}a}$: by 2.5 % if the variance of $b$ is a twentieth of that of $a$. If a later stride folds
-# $b$ into the high bands, what is lost there must be weighed against it.
+# $\sqrt{1 + \operatorname{var}b/\operatorname{var}a}$: by 2.5 % if the variance of $b$ is a twentieth of that of $a$. If a
+# later stride folds $b$ into the high bands, what is lost there must be weighed against it.
 #
 # ```python
 # from diffusab_core.spectrum.radial import radial_split
@@ -838,8 +843,9 @@ print(
 # ````{solution} ex-warm-schedule
 # :class: dropdown
 #
-# It must be a function of the step alone, with no state and no random number that is not drawn from seed and step. `WarmedLatents`
-# asks its curriculum for three things only: `cutoff(step)`, `r0` and `warmup_steps` (and its fields, for the record).
+# It must be a function of the step alone, with no state and no random number that is not drawn from seed and step.
+# `WarmedLatents` asks its curriculum for three things only: `cutoff(step)`, `r0` and `warmup_steps` (and its fields, for the
+# record).
 #
 # ```python
 # from dataclasses import dataclass
@@ -871,9 +877,9 @@ print(
 # ````{solution} ex-warm-control
 # :class: dropdown
 #
-# - *Fewer steps*: the baseline's recipe on whole images with 450 steps and the schedule of 450. If FreqWarm beats it, the warm-up taught something;
-#   if it only equals it, those steps were wasted. The control is not perfect: with FreqWarm the 450 steps are the last of a
-#   learning-rate schedule of 600.
+# - *Fewer steps*: the baseline's recipe on whole images with 450 steps and the schedule of 450. If FreqWarm beats it, the
+#   warm-up taught something; if it only equals it, those steps were wasted. The control is not perfect: with FreqWarm the 450
+#   steps are the last of a learning-rate schedule of 600.
 # - *The same steps at no price*: 150 steps of warm-up and then the full 600, against 750 on whole images.
 # - *Another warm-up*: 150 steps on latents of whole images from other crops, or with noise of the energy that the low-pass
 #   takes away; or the curriculum in reverse, whole images first. If they do as well, frequency has no part in it.

@@ -15,9 +15,10 @@
 # (chap-opposite)=
 # # Two papers, opposite advice?
 #
-# **In short.** The two recipes act on different objects and need not contradict each other. On this pair of autoencoders low-passing shows *less*
-# high-frequency latent energy, not more, and SE takes energy from high frequencies without taking what the decoder has at stake there. After **600 steps**
-# SE makes samples 20% worse (95% interval +12% to +28%); three seeds do not settle what FreqWarm does to them, on either autoencoder.
+# **In short.** The two recipes act on different objects and need not contradict each other. On this pair of autoencoders
+# low-passing shows *less* high-frequency latent energy, not more, and SE takes energy from high frequencies without taking what
+# the decoder has at stake there. After **600 steps** SE makes samples 20% worse (95% interval +12% to +28%); three seeds do not
+# settle what FreqWarm does to them, on either autoencoder.
 #
 # ```{measured-runtime}
 # ```
@@ -322,8 +323,9 @@ results.show(
 )
 
 # %% [markdown]
-# **Measured here.** At 0.2 cycles per pixel the warm-up shows **less** high-frequency latent energy than plain training, on the control and with SE. Over a
-# training whose first quarter is the warm-up, the exposure to these ranks falls by about a twentieth. SE, for its part, takes two fifths of their energy, for good.
+# **Measured here.** At 0.2 cycles per pixel the warm-up shows **less** high-frequency latent energy than plain training, on the
+# control and with SE. Over a training whose first quarter is the warm-up, the exposure to these ranks falls by about a
+# twentieth. SE, for its part, takes two fifths of their energy, for good.
 #
 # It is not obvious that a cut at 0.2 cycles per pixel should change latents at all. With compression $f = 4$ a latent's
 # Nyquist frequency is $0.5/f = 0.125$ cycles per pixel of the image (0.177 in the corner): everything that the latent's
@@ -376,10 +378,10 @@ results.show(
 #
 # ## Energy times gain
 #
-# Now the first factor of {eq}`eq-opposite-budget`. Disturb latents with Gaussian noise that has, at each rank of one band,
-# a tenth of the latents' own covariance, $\eta = 0.1$; decode, and take the squared change of the picture. Divided by 0.1
-# it is the band's stake, and the stake divided by the band's energy is the gain. Two more numbers beside it: the change when
-# *all* of the band is taken away, which is no small error any more, and the stake for noise independent in each channel. Channels are
+# Now the first factor of {eq}`eq-opposite-budget`. Disturb latents with Gaussian noise that has, at each rank of one band, a
+# tenth of the latents' own covariance, $\eta = 0.1$; decode, and take the squared change of the picture. Divided by 0.1 it is
+# the band's stake, and the stake divided by the band's energy is the gain. Two more numbers beside it: the change when *all* of
+# the band is taken away, which is no small error any more, and the stake for noise independent in each channel. Channels are
 # correlated, a decoder reads them together, and a denoiser's errors need not follow the latents' correlations.
 
 # %%
@@ -477,8 +479,9 @@ results.show(
 )
 
 # %% [markdown]
-# **Measured here**, stakes and changes as shares of the pictures' variance. Added up over bands, the stakes give what errors in all bands at once give: the
-# budget adds up. **In the upper half SE's latents have about three fifths of the control's energy, its decoder has nearly twice the gain, and the stake is no smaller.**
+# **Measured here**, stakes and changes as shares of the pictures' variance. Added up over bands, the stakes give what errors in
+# all bands at once give: the budget adds up. **In the upper half SE's latents have about three fifths of the control's energy,
+# its decoder has nearly twice the gain, and the stake is no smaller.**
 #
 # FreqWarm's authors ask the same question with radial bands ({numref}`chap-encoder-decoder`): what does the reconstruction lose
 # without a band of the latent, and what with its phases scrambled? On held-out crops of 64², whose latents are 16 × 16:
@@ -516,7 +519,8 @@ figures.lines(
 )
 
 # %% [markdown]
-# **Measured here.** Without either of the two highest bands both lose about 3 dB; SE's decoder needs them no less than the control's.
+# **Measured here.** Without either of the two highest bands both lose about 3 dB; SE's decoder needs them no less than the
+# control's.
 #
 # ## Four streams
 #
@@ -589,10 +593,11 @@ for label, apart in halves.items():
 results.show(rows, ".3f")
 
 # %% [markdown]
-# **Measured here.** The warm-up's latents are easier by 0.08 of loss, and the switch costs a linear denoiser a tenth of that. SE lowers the least loss by 0.11. Low-passing
-# moves each latent by a fifth of its energy, and the distribution, as far as second moments tell, by about 3%. Two halves of the whole images, which are different
-# crops of the same photographs, lie as far apart: that is more than chance adds to the other distances, since their two streams are of the same crops, and of
-# twice as many.
+# **Measured here.** The warm-up's latents are easier by 0.08 of loss, and the switch costs a linear denoiser a tenth of that.
+# SE lowers the least loss by 0.11. Low-passing moves each latent by a fifth of its energy, and the distribution, as far as
+# second moments tell, by about 3%. Two halves of the whole images, which are different crops of the same photographs, lie as
+# far apart: that is more than chance adds to the other distances, since their two streams are of the same crops, and of twice
+# as many.
 #
 # ## Recorded: two by two
 #
@@ -661,15 +666,17 @@ written["interaction (FreqWarm on SE less on the control)"] = {
 results.show(written, index="effect on the Fréchet distance, paired by seed")
 
 # %% [markdown]
-# *Recorded, 600 steps, three seeds; paired differences with 95% intervals, negative is better.* How to read them. The two rows *SE* ask what the regularizer does, once under
-# plain training and once under the curriculum; distances of decoded latents differ between these autoencoders, so a part of that is not the denoiser's. The two rows
-# *FreqWarm* compare within one autoencoder: same decoder to the bit, same floor, so the difference is the denoiser's alone. The
-# interaction asks whether FreqWarm does something else on SE's latents than on the control's; it is zero if the two simply
-# add up in this number. All runs are sampled from the same starting noise and judged against one reference.
+# *Recorded, 600 steps, three seeds; paired differences with 95% intervals, negative is better.* How to read them. The two rows
+# *SE* ask what the regularizer does, once under plain training and once under the curriculum; distances of decoded latents
+# differ between these autoencoders, so a part of that is not the denoiser's. The two rows *FreqWarm* compare within one
+# autoencoder: same decoder to the bit, same floor, so the difference is the denoiser's alone. The interaction asks whether
+# FreqWarm does something else on SE's latents than on the control's; it is zero if the two simply add up in this number. All
+# runs are sampled from the same starting noise and judged against one reference.
 #
-# **Only one effect is settled: SE without FreqWarm makes samples worse, by 20% (interval +12% to +28%).** FreqWarm's is not, on either autoencoder: +20% (−52% to +93%)
-# and +3% (−41% to +46%). Nor is the interaction. Here three seeds are too few: with FreqWarm the runs scatter about twice as much as without, and
-# pairing by seed does not help. (On f8 the intervals are ten times narrower, see below.)
+# **Only one effect is settled: SE without FreqWarm makes samples worse, by 20% (interval +12% to +28%).** FreqWarm's is not, on
+# either autoencoder: +20% (−52% to +93%) and +3% (−41% to +46%). Nor is the interaction. Here three seeds are too few: with
+# FreqWarm the runs scatter about twice as much as without, and pairing by seed does not help. (On f8 the intervals are ten
+# times narrower, see below.)
 #
 # ### Over the training
 #
@@ -765,8 +772,8 @@ results.show(
 )
 
 # %% [markdown]
-# During the warm-up the loss is lower, by about three quarters of what the least losses differ by. After the switch nothing of it is left that an interval would hold apart
-# from zero, in either direction.
+# During the warm-up the loss is lower, by about three quarters of what the least losses differ by. After the switch nothing of
+# it is left that an interval would hold apart from zero, in either direction.
 #
 # ### Where each of them errs
 #
@@ -819,8 +826,9 @@ results.show(
 )
 
 # %% [markdown]
-# *Recorded; of the miss, negative means nearer to the real latents.* With FreqWarm the share at ranks 32 to 63 is farther from one in each of the six pairs, on average by 0.07 and
-# 0.02, with intervals that hold zero. Nothing shows that high frequencies were learned better, with either method.
+# *Recorded; of the miss, negative means nearer to the real latents.* With FreqWarm the share at ranks 32 to 63 is farther from
+# one in each of the six pairs, on average by 0.07 and 0.02, with intervals that hold zero. Nothing shows that high frequencies
+# were learned better, with either method.
 #
 # ### More channels, harder compression
 #
@@ -845,7 +853,8 @@ results.show(
 )
 
 # %% [markdown]
-# *Recorded, relative to the runs without FreqWarm; sizes of pictures, batches and samplers differ between the rows.* On f8 the null is well-powered, here it is not.
+# *Recorded, relative to the runs without FreqWarm; sizes of pictures, batches and samplers differ between the rows.* On f8 the
+# null is well-powered, here it is not.
 #
 # ## An account, held against the measurements
 #
@@ -865,7 +874,8 @@ results.show(
 # | The two **cancel**: FreqWarm helps less on SE's latents | FreqWarm helps on the control | interval holds zero | **left open** |
 # | | interaction above zero | interval holds zero | |
 #
-# "Contradicted" means that at least one thing that the explanation needs was not found here. All of it is about small autoencoders, three seeds and 600 steps.
+# "Contradicted" means that at least one thing that the explanation needs was not found here. All of it is about small
+# autoencoders, three seeds and 600 steps.
 #
 # ### Do they contradict each other?
 #
@@ -879,7 +889,8 @@ results.show(
 #   nothing, and the table of stakes says how much more than a gain SE did here. Where the stake stays, lowering the
 #   energy only moves the difficulty into the decoder ({eq}`eq-pays-error`), and then it is FreqWarm's description of the
 #   trouble that applies, whatever its cure does.
-# - **Flat or steep** is no contradiction either. White latents are the easiest there are for Gaussian data, since one scalar velocity serves all frequencies
+# - **Flat or steep** is no contradiction either. White latents are the easiest there are for Gaussian data, since one scalar
+#   velocity serves all frequencies
 #   ({numref}`chap-pays`); that they leave no order among frequencies harms nobody by itself. A flat spectrum hurts only where the decoder needs what is there:
 #   stake times relative error.
 # - **They were shown in different regimes.** SE's gains are at f8 to f32 with 16 channels and more; FreqWarm's begin beyond
@@ -900,7 +911,8 @@ results.show(
 # - **The pictures and features**: 32 × 32 crops of five photographs, and features that look at 64 × 64
 #   enlargements ({numref}`chap-pays` has the list). Fine detail does reach
 #   them: real latents without ranks 32 to 63 lie more than twice as far from photographs.
-# - **Pairs**: three, too few for FreqWarm's effect on these autoencoders. And the budget {eq}`eq-opposite-budget` is first order, in squared pixels, which are no judge of detail.
+# - **Pairs**: three, too few for FreqWarm's effect on these autoencoders. And the budget {eq}`eq-opposite-budget` is first
+#   order, in squared pixels, which are no judge of detail.
 #
 # ### What would
 #
@@ -1036,8 +1048,8 @@ print("\n".join(commands))
 # print(np.std(pairs, ddof=1), math.sqrt(2) * np.std(runs, ddof=1))
 # ```
 #
-# A smaller first number would say that pairing helped; here it is the larger. With three seeds both spreads are themselves uncertain by a factor of
-# about two.
+# A smaller first number would say that pairing helped; here it is the larger. With three seeds both spreads are themselves
+# uncertain by a factor of about two.
 # ````
 #
 # ## What this chapter claims
