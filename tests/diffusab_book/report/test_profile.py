@@ -475,7 +475,7 @@ def test_wrong_words(tmp_path, words, said):
 def test_missing_cuda_is_an_error_and_no_other_device_takes_its_place(tmp_path, monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
     out = tmp_path / "out"
-    assert_fails(run("kl-f4c16", "--out", out, *QUICK, "--device", "cuda"), out, "no CUDA device", "--device auto")
+    assert_fails(run("kl-f4c16", "--out", out, *QUICK, "--device", "cuda"), out, "no CUDA device", "try auto")
 
 
 def test_folder_without_a_usable_image(tmp_path):
