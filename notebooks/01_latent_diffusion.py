@@ -35,7 +35,7 @@ n_seeds: int = 3  # seeds of that comparison
 n_samples: int = 256  # samples that each arm is judged by
 record_path: str = ""  # where to write the run record; nowhere when empty
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 import math
 
 import pandas as pd
@@ -63,7 +63,7 @@ def shuffle(z, order):
     return z.flatten(2)[..., order].unflatten(2, z.shape[2:])
 
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 photo = data.photo("china")[None, :, 40:232, 140:332]  # (1, 3, 192, 192), held out
 with torch.no_grad():
     z = autoencoder.encode(photo).mean  # (1, C, 48, 48)
@@ -179,7 +179,7 @@ figures.images(
     "pictures look alike; fine texture is softer in the reconstructions.",
 )
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 decibel = {name: metrics.psnr(x, held_out).item() for name, x in rebuilt.items()}
 latent_shape = autoencoder.latent_shape(resolution, resolution)
 numbers = {"image": images[0].numel(), "latent": math.prod(latent_shape)}
@@ -329,7 +329,7 @@ explore_flow.flow_explorer(toy, points[:400], toy_noise[:150])
 # curves.
 
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 def miss(samples):
     """The mean distance to the nearest, from samples to data and from data to samples."""
     apart = torch.cdist(samples, points)
@@ -391,7 +391,7 @@ for t in times:
     floor.append((sigma**2 / ((1 - t) ** 2 * sigma**2 + t**2)).mean().item())
 off = run.metrics["gaussian_velocity_error"] = wrong / total
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 figures.lines(
     {"smallest possible, σ²/V": floor, "trained network": measured},
     x=times,
@@ -403,7 +403,7 @@ figures.lines(
     "possible loss, which has a maximum between the two ends and is nowhere zero.",
 ).update_yaxes(rangemode="tozero")
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 average, least = sum(measured) / len(measured), sum(floor) / len(floor)
 results.show(
     {
@@ -603,7 +603,7 @@ arms = pd.DataFrame(rows)
 back = shuffle(shuffle(latents[:32], order), order.argsort())
 same_pictures = torch.equal(decode(back), decode(latents[:32]))
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 figures.images(
     [explore_flow.mosaic(x, 6) for x in shown.values()],
     list(shown),
@@ -611,7 +611,7 @@ figures.images(
     "patches that do not continue into each other. From the linear latents: coarse colour clouds with blocky grain.",
 )
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 for arm, of_arm in arms.groupby("arm", sort=False):
     key = arm.replace(", ", "_").replace(" ", "_")
     for name in ("layout", "texture"):
@@ -620,7 +620,7 @@ for arm, of_arm in arms.groupby("arm", sort=False):
 distances = {"layout": ("layout", ".2f"), "texture": ("texture", ".2f")}
 results.table(arms, distances, control="latents")
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 real, linear_real = latents[:n_samples], linear_latents[:n_samples]
 neural_best = compare(decode(real), neural_references)
 linear_best = compare(linear_decode(linear_real), linear_references)
@@ -799,7 +799,7 @@ print("samples nearer than noise:          ", missed[64] < miss(toy_noise) / 2)
 print("shuffling keeps the reconstruction: ", same_pictures)
 print("its samples have worse texture:     ", worse["texture"].mean > 0)
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 chapters.finish(run)
 
 # %% [markdown]

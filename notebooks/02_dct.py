@@ -33,7 +33,7 @@ block_size: int = 8
 channel_family: list[int] = [4, 16, 64]  # of the shipped f8 autoencoders
 record_path: str = ""  # where the run record goes; nowhere when empty
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 import torch
 
 from diffusab_book import chapters, figures, results
@@ -50,7 +50,7 @@ run = chapters.start(
 torch.manual_seed(seed)
 B = block_size
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 crops = data.Photos(resolution=resolution, split="test", seed=seed)
 rgb_batch = data.stack(crops, range(n_images))  # (n, 3, H, W) in [-1, 1]
 noise = torch.randn(
@@ -73,7 +73,7 @@ signals = {
     "white noise": noise,
 }
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 figures.profiles(
     {
         name: spectrum.frequency_profile(signal, B, "ratio_of_means")
@@ -192,7 +192,7 @@ shapes = tuple(rgb_batch.shape[1:]), tuple(latents.shape[1:])
 print("image, latent:           ", *shapes)
 print(f"latents, mean and spread: {latents.mean():+.2f}, {latents.std():.2f}")
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 ratio, share = {}, {}
 for name, signal in signals.items():
     ratio[name] = spectrum.high_frequency_energy_ratio(signal, B).item()
@@ -250,7 +250,7 @@ figures.images(
     height=190,
 )
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 series, styles = {}, {}
 for i, (name, pictures) in enumerate(
     {"photographs": rgb_batch, "leaves": leaf_images}.items()
@@ -266,7 +266,7 @@ for i, (name, pictures) in enumerate(
     styles[name] = {"mode": "markers", "color": i, "size": 5, "symbol": i}
     styles[law] = {"color": i, "dash": figures.DASHES[i]}
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 figures.lines(
     series,
     styles=styles,
@@ -288,7 +288,7 @@ figures.lines(
 # Three small autoencoders come with the book that differ in the number of latent channels only: f8 with 4, 16 and 64
 # channels. Beside them, on the same grid, stand RGB and leaves.
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 family = {}
 for channels in channel_family:
     member = autoencoders.load(f"kl-f8c{channels}")
@@ -306,7 +306,7 @@ figures.profiles(
     ylabel="mean |D| / mean |D₀₀|",
 )
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 of_family = {}
 for name, signal in family.items():
     energies = spectrum.frequency_profile(signal, B, "energy")
@@ -326,7 +326,7 @@ results.show(of_family, {RATIO: ".0f", SHARE: ".1f"}, index="signal")
 # with 4 and 16 channels beside them (`scripts/record_family.py`, one thread of a 2-core CPU). Each marker below is one
 # training run, measured on 256 held-out crops of 128² pixels.
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 recorded = results.rename(
     results.frame("family"),
     {
@@ -349,7 +349,7 @@ for arm, runs in recorded.groupby("arm", sort=False):
     upper.setdefault(f"{f} latents", {})[at] = runs.hf_share_mean.tolist()
     upper.setdefault(f"RGB at {f} size", {})[at] = runs.hf_share_rgb.tolist()[:1]
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 figures.over_seeds(
     upper,
     alt="Share of the energy outside D₀₀ that lies in the upper half of the ranks, one marker for each training run, against "
@@ -360,7 +360,7 @@ figures.over_seeds(
     log_y=False,
 )
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 results.table(
     recorded,
     {
@@ -370,7 +370,7 @@ results.table(
     },
 )
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 more = {
     "f4: 16 channels against 4": ("f4, 16 channels", "f4, 4 channels"),
     "f8: 16 channels against 4": ("f8, 16 channels", "f8, 4 channels"),
@@ -410,7 +410,7 @@ results.show(
 # An image's $D_{00}$ is its brightness. A latent has no brightness: its channels are centred near zero, so their block
 # means take both signs and **pass through zero**. Where they do, the ratio in {eq}`eq-profile` explodes.
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 thresholds = torch.logspace(-2, 3, 61)
 means, tails = {}, {}
 for name, signal in {"RGB at latent size": rgb_small, "latents": latents}.items():
@@ -462,7 +462,7 @@ figures.panels(
 #
 # To see how they behave, split the latents into eight groups of images and estimate the profile from each group on its own.
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 groups = latents.chunk(8)
 spread, relative_spread = {}, {}
 for i, statistic in enumerate(spectrum.STATISTICS):
@@ -489,7 +489,7 @@ figures.panels(
     height=560,
 )
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 results.show(
     {s: {"spread, %": 100 * v} for s, v in relative_spread.items()},
     ".0f",
@@ -522,7 +522,7 @@ explore.dct_explorer(explorer_image)
 # %%
 explore.cut_explorer(explorer_image, autoencoder)
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 f = autoencoder.compression
 held_out = rgb_batch[:: max(1, n_images // 32)][:32]
 with torch.no_grad():
@@ -546,7 +546,7 @@ table = {f"{s:.0%}": dict(zip(columns, v, strict=True)) for s, v in cuts.items()
 table["100%"][columns[0]] = "exact"
 results.show(table, ".1f", index="low frequencies kept")
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 z_low = spectrum.chop_high_frequencies(z, 0.5, B)
 faded_db = {}
 for factor in (1.0, 0.9, 0.5, 0.0):
@@ -694,7 +694,7 @@ print(
 )
 print("the mean of ratios is worst:", worst == "mean_ratio")
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 chapters.finish(run)
 
 # %% [markdown]

@@ -31,7 +31,7 @@ resolution: int = 128
 block_size: int = 8
 record_path: str = ""  # where the run record goes; nowhere when empty
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 import torch
 
 from diffusab_book import chapters, figures, results
@@ -58,7 +58,7 @@ def energies(x):
     return d[ranks]
 
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 crops = data.Photos(resolution=resolution, split="test", seed=seed)
 rgb = data.stack(
     crops, range(n_images)
@@ -153,7 +153,7 @@ results.show(
 #
 # Crossover times follow from the spectrum alone, {eq}`eq-crossover`; they are what the picture at the top shows.
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 rgb_t, latent_t, white_t = crossover.values()
 span = {name: (t.max() - t.min()).item() for name, t in crossover.items()}
 rgb_span, latent_span, white_span = span.values()
@@ -218,7 +218,7 @@ for i, t in enumerate((0.2, 0.5, 0.8)):
     styles[f"t = {t}, measured"] = dots
 run.metrics["largest_deviation_from_formula"] = worst
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 figures.profiles(
     curves,
     styles=styles,
@@ -293,7 +293,7 @@ explore.noise_explorer(explorer_image, autoencoder, lists, seed=seed)
 # is two for natural images with the textbook $\beta\approx 2$ and one, no order at all, for white data. Where $E_k$ is not small
 # the crossovers lie closer together than that. Both can be measured.
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 slopes, fits = {}, {}
 for name, x in signals.items():
     slopes[name] = spectrum.spectral_exponent(standardise(x))
@@ -310,7 +310,7 @@ figures.lines(
     "steeply, latents less, white data is level.",
 )
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 rank_of = {int(k): rank for rank, k in enumerate(ranks)}
 pairs = [(rank_of[v * s], rank_of[2 * v * s]) for v in (1, 2, 3) for s in (1, B)]
 doubling = {  # t at v over t at 2v, for v = 1, 2, 3, averaged over rows and columns
@@ -459,5 +459,5 @@ print("photographs span half the time axis:", rgb_span > 0.5)
 print("span, RGB > latents > white:        ", rgb_span > latent_span > white_span)
 print("formula and measurement agree:      ", worst < 0.1)
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 chapters.finish(run)

@@ -37,7 +37,7 @@ resolution: int = 128
 block_size: int = 8
 record_path: str = ""  # where the run record goes; nowhere when empty
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 import math
 
 import torch
@@ -63,7 +63,7 @@ def weight_label(beta: str) -> str:
     return f"10{beta[2:].translate(power)}" if beta.startswith("1e") else beta
 
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 means, stds, samples, decoded_mean, decoded_sample = {}, {}, {}, {}, {}
 noise_of_samples = torch.Generator().manual_seed(seed)
 for beta, autoencoder in family.items():
@@ -89,7 +89,7 @@ def profiles_of(latents):
     return figures.profiles(curves, alt="Profiles of this family.", ylabel=label)
 
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 figures.panels(
     [profiles_of(means), profiles_of(samples)],
     ["encoder means μ", "samples z = μ + σε"],
@@ -192,7 +192,7 @@ figures.profiles(
 # are measured here; the other seeds follow at the end of the chapter. (`kl-f4c16` of the other chapters had another
 # recipe and does not belong to the family.)
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 of_beta = {}
 for beta in betas:
     mu, sd = means[beta], stds[beta]
@@ -208,7 +208,7 @@ for beta in betas:
     run.metrics |= {f"beta{beta}_{key}": value for key, value in found.items()}
     of_beta[beta] = {"variance of μ": variance} | found
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 columns = {
     "noise, % of variance": ("noise_share", 100, ".0f"),
     "HF energy ratio of μ, 10⁻³": ("hf_energy_ratio_mean", 1000, ".1f"),
@@ -240,7 +240,7 @@ results.show(table, index="β")
 # are computed from the means and the average $\sigma^2$, dots are measured on samples. (The formula is exact for `energy`
 # only, so that is what is drawn.)
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 gap, account, styles = {}, {}, {}
 for i, beta in enumerate(betas):
     d = spectrum.block_dct(means[beta], B).square().mean((0, 1, 2, 3)).flatten()
@@ -272,7 +272,7 @@ figures.profiles(
 # An average over all latent numbers hides how the noise is shared out. For each of the 16 channels, the next figure shows how
 # much of its variance is noise.
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 noise_of, live = {}, {}
 for beta in betas:
     noise_c = stds[beta].square().mean((0, 2, 3))  # (C,)
@@ -288,7 +288,7 @@ figures.over_seeds(
     log_y=False,
 )
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 of_channels = {}
 for beta in betas:
     z = samples[beta][:, live[beta]]
@@ -343,7 +343,7 @@ results.show(of_channels, ".1f", index="β")
 # their own, add white noise of growing strength, and follow each statistic at the middle rank. Dashed lines are the
 # formulas of the table above; that of the median is that of the ratio of means.
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 mu, rank = means[betas[0]], B * B // 2
 energy = spectrum.block_dct(mu, B).square().mean((0, 1, 2, 3)).flatten()
 energy = energy[spectrum.zigzag_order(B)]
@@ -367,7 +367,7 @@ worst = {
 }
 run.metrics |= {f"largest_relative_gap_{s}": v for s, v in worst.items()}
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 curves, styles = {}, {}
 for i, statistic in enumerate(spectrum.STATISTICS):
     label = explore.STATISTIC_LABELS[statistic]
@@ -393,7 +393,7 @@ figures.lines(
     "scatters far above them all.",
 )
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 results.show(
     {explore.STATISTIC_LABELS[s]: {"%": 100 * v} for s, v in worst.items()},
     ".0f",
@@ -418,7 +418,7 @@ explore.latent_noise_explorer(explorer_image, family[betas[0]], B, seed=seed)
 # One training run is one draw. The records below are of three runs of each member, different in nothing but the seed
 # (`scripts/record_family.py`, one thread on a 2-core CPU); shown are mean and standard deviation.
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 weights = ("0", "1e-6", "1e-4", "1e-2", "1e-1")
 recorded = results.rename(
     results.frame("family"),
@@ -437,7 +437,7 @@ spectra_columns = {
 }
 results.table(recorded, spectra_columns, control="0")
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 psnr_columns = {
     "held_out_psnr_db": ("PSNR from μ, dB", ".2f"),
     "held_out_psnr_db_from_samples": ("from z, dB", ".2f"),
@@ -445,7 +445,7 @@ psnr_columns = {
 results.table(recorded, psnr_columns, control="0")
 
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 def of_runs(metric):
     return {
         arm: runs[metric].tolist()
@@ -465,7 +465,7 @@ figures.over_seeds(
     ylabel="HF energy ratio",
 )
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 figures.over_seeds(
     {
         "decoded from means": of_runs("held_out_psnr_db"),
@@ -615,5 +615,5 @@ print("samples follow the formula for energy: ", max(gap.values()) < 0.15)
 print("the strongest KL has the noisiest code:", noisiest == betas[-1])
 print("it costs reconstruction from samples:  ", db[betas[-1]] < db[betas[0]])
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 chapters.finish(run)

@@ -36,7 +36,7 @@ resolution: int = 128
 block_size: int = 8
 record_path: str = ""  # where the run record goes; nowhere when empty
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 import numpy as np
 import torch
 
@@ -54,7 +54,7 @@ B = block_size
 chop = spectrum.chop_high_frequencies
 chop_scene = bands.keep_latent_frequencies
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 picture = data.photo("china")[:, 40:296, 140:396]  # (3, 256, 256), held out
 first = autoencoders.load(models[0])
 f = first.compression
@@ -76,7 +76,7 @@ titles[0] = [
     *(f"{s:.0%}<br>{t}" for s, t in zip(shares[1:], titles[0][1:], strict=True)),
 ]
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 figures.image_grid(
     strips,
     titles,
@@ -170,7 +170,7 @@ for name in models:
     scene = [chop_scene(x, f, 1 - s, B) for s in grid]
     scene_curves[f] = [metrics.psnr(cut, x).item() for cut in scene]
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 kept = [100 * s for s in grid]
 plain = {f"RGB, blocks of {f * B}": (kept[1:], c) for f, c in rgb_curves.items()}
 same_scene = {f"RGB, scene of f{f}": (kept, c) for f, c in scene_curves.items()}
@@ -192,7 +192,7 @@ plot = figures.lines(
 )
 plot.update_xaxes(autorange="reversed").update_layout(margin_t=100)
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 at_half, at_quarter = grid.index(0.5), grid.index(0.25)
 costs = {}
 for name in models:
@@ -230,7 +230,7 @@ results.show(costs, ".1f", index="autoencoder")
 # The zigzag mask keeps a triangle of the block, the mask by axes a square, $u, v < B - n_{\text{cut}}$. At the same number of
 # kept coefficients the triangle reaches to finer horizontal and vertical detail, the square to finer diagonals.
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 by_order = {}
 for order in spectrum.ORDERS:
     ratios = [explore.cut_ratio(s, order) for s in grid]
@@ -246,7 +246,7 @@ comparison = figures.lines(
 )
 comparison.update_xaxes(autorange="reversed")
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 exact = [s for s in grid if (round(s**0.5 * B) ** 2) / B**2 == s and 0 < s < 1]
 at_equal = {}  # by axes a cut keeps a square number of coefficients: few shares are exact
 for s in exact:
@@ -393,5 +393,5 @@ print("RGB keeps over 25 dB with a quarter:", all(db > 25 for db in rgb_quarter)
 deeper = all(c[at_quarter] < c[at_half] for c in zigzag)
 print("three quarters cost more than half: ", deeper)
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 chapters.finish(run)

@@ -34,7 +34,7 @@ resolution: int = 128
 block_size: int = 8
 record_path: str = ""  # where the run record goes; nowhere when empty
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 import torch
 
 from diffusab_book import chapters, figures, results
@@ -231,7 +231,7 @@ figures.lines(
 )
 
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 def deviation(pictures: torch.Tensor) -> float:
     """Largest relative difference of loss and formula, for γ up to 1 and both scales."""
     pairs = [(s, g) for s in (2, 4) for g in gammas if 0 < g <= 1]
@@ -295,7 +295,7 @@ rgb_profile = spectrum.frequency_profile(rgb, B)
 live = {name: arm.record for name, arm in arms.items()}
 explore_scale.training_explorer(live, rgb_profile)
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 for name, record in live.items():
     for key in results.FINETUNING:
         for when in (key, key.replace("after_", "before_")):
@@ -312,7 +312,7 @@ results.table(results.frame(live), results.FINETUNING, before="before_")
 # The losses along the way. Each point is one batch and one drawn scale, so the curves jump, and no trend can be read from
 # so few; but both arms see the same batches, on which SE's reconstruction can be compared with the control's.
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 terms = {"reconstruction": "d(x, Dec(z))", "se": "α d(x̃, Dec(z̃))"}
 losses, styles = {}, {}
 for (name, record), color in zip(live.items(), figures.PALETTE, strict=False):
@@ -340,7 +340,7 @@ figures.lines(
 # arms are compared in pairs: below each number stands the mean difference to the control with its 95% interval (t over
 # three seeds).
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 recorded = results.rename(
     results.frame("finetuning"),
     {
@@ -354,7 +354,7 @@ results.table(
     recorded, results.FINETUNING, control="plain (control)", before="before_"
 )
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 held_out = data.stack(data.Photos(128, "test", seed=0, length=64), range(64))
 held_out_rgb = data.rgb01(data.resize_to(held_out, 32, 32))
 rgb_energy = spectrum.frequency_profile(held_out_rgb, B, "energy")
@@ -380,7 +380,7 @@ results.show(
 # - **Decoder only.** Its latents are the untouched ones; what the table has beside them is the movement of the control.
 #   Over the last quarter of the steps its SE loss is 0.023 on average, that of SE in both parts 0.018.
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 curves = {"untouched": recorded.record.iloc[0].series["before_profile"]} | {
     arm: results.mean_series(recorded, "after_profile", arm)
     for arm in ("plain (control)", "SE", "SE, target Dec(z) downsampled")
@@ -449,7 +449,7 @@ frozen = finetune(
     snapshots=1,
 )
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 counts = {
     name: int(record.metrics["trainable_parameters"])
     for name, record in {**live, "decoder only": frozen.record}.items()
@@ -612,5 +612,5 @@ print("parameters trained, decoder only:      ", counts["decoder only"])
 lower = paired("after_hf_energy_ratio").sign < 0
 print("recorded: SE lowers the HF energy ratio:", "lower" if lower else "not lower")
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 chapters.finish(run)

@@ -39,7 +39,7 @@ n_images: int = 16
 block_size: int = 8
 record_path: str = ""  # where the run record goes; nowhere when empty
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 import copy
 import math
 
@@ -67,7 +67,7 @@ chop = spectrum.chop_high_frequencies
 same = bands.keep_latent_frequencies  # of the scene, as a cut latent has them
 
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 def decode_cut(name: str, pictures: torch.Tensor, share: float) -> torch.Tensor:
     """What an autoencoder makes of its latents of the pictures, cut to a share."""
     with torch.no_grad():
@@ -90,7 +90,7 @@ psnr = {
     for name, row in rows.items()
 }
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 titles = [[f"{db:.1f} dB" for db in row.values()] for row in psnr.values()]
 titles[0][0] = "uncut"
 titles[0] = [f"{s:.0%} kept<br>{t}" for s, t in zip(shares, titles[0], strict=True)]
@@ -150,7 +150,7 @@ figures.image_grid(
 # Which coefficients a mask keeps depends on the order. By zigzag the ratio counts coefficients, by axes it counts
 # rows and columns, so that one and the same ratio is two different cuts:
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 ratios = (0.1, 0.3, 0.5, 0.7, 0.9)
 kept = {
     name: {ratio: spectrum.kept_share(ratio, B, order) for ratio in ratios}
@@ -180,7 +180,7 @@ results.show(
 # for a linear autoencoder it sorts the units as principal components are sorted. Here it sorts frequencies.
 
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 def block_maps(maps: dict, top: float, label: str, alt: str):
     """Values over the B × B coefficients of a block side by side, u downwards."""
     how = {"limits": (0, top), "label": label, "xlabel": "v", "ylabel": "u"}
@@ -248,7 +248,7 @@ comparison |= {
     for name in ("untouched", "CHF")
 }
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 cut_psnr = {
     name: {
         f"{s:.0%}": metrics.psnr(cut, x).item()
@@ -304,7 +304,7 @@ def errors(ratio: float) -> dict[str, float]:
     }
 
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 terms = {f"{r:.0%} cut": errors(r) for r in (0.0, *ratios)}
 results.show(
     {cut: {k: 1000 * v for k, v in row.items()} for cut, row in terms.items()},
@@ -348,7 +348,7 @@ results.show(
 # channels and images, as in the authors' code, so that one $\gamma$ serves latents of every size; there $p = 2$ is the
 # default. $D_{00}$ is free.
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 weights = {p: regularizers.penalty_weights(B, p) for p in (1, 2)}
 block_maps(
     {f"p = {p}": w for p, w in weights.items()},
@@ -471,7 +471,7 @@ print(f"penalty, times smaller             {trap['penalty']:.3f}")
 # coefficients yield by a fixed amount and small ones go to zero, as under an $\ell_1$ norm; and it does not ask what the
 # coefficient was good for.
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 leaf = z.clone().requires_grad_()
 decode = untouched.decode
 losses = {
@@ -487,7 +487,7 @@ for name, loss in losses.items():
     pulls[name] = d.flatten()[spectrum.zigzag_order(B)].sqrt()
 beyond = pulls["CHF, 50% cut"][B * B // 2 :].max() / pulls["CHF, 50% cut"].max()
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 figures.profiles(
     {
         name: torch.where(pull > 1e-4 * pull.max(), pull, torch.nan)
@@ -530,7 +530,7 @@ for name, arm in live.items():
     done[name] = made.record
 
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 def energies(record, when: str) -> torch.Tensor:
     """Mean energy of each rank, absolute: relative ones brought to the latent's scale."""
     relative = torch.tensor(record.series[f"{when}_energy"], dtype=torch.float64)
@@ -553,7 +553,7 @@ figures.profiles(
 )
 
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 def look(record, when: str) -> dict[str, str]:
     m = record.metrics
     scale = energies(record, when).mean() / energies(record, "before").mean()
@@ -617,7 +617,7 @@ explore_finetuned.decoders_explorer(
 # between the latent's profile and that of photographs at latent size. Runs of one seed are compared in pairs: below each
 # number stands the mean difference to plain fine-tuning with its 95% interval, t over the seeds.
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 NAMES = {
     "plain": "plain",
     "se": "SE",
@@ -636,7 +636,7 @@ results.table(
 )
 
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 def profiles_of(names: list[str], alt: str):
     curves = {"untouched": recorded.record.iloc[0].series["before_profile"]}
     for name in names:
@@ -652,7 +652,7 @@ profiles_of(
 )
 
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 def places(names: dict[str, str]) -> dict[str, list[float]]:
     """HF shares in percent of every run, by the place on the axis."""
     metric = "after_hf_share"
@@ -709,7 +709,7 @@ figures.over_seeds(
 #
 # The penalty alone, on top of plain fine-tuning, and on top of SE.
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 results.table(
     recorded[recorded.arm.isin(penalised)],
     COLUMNS,
@@ -717,7 +717,7 @@ results.table(
     before="before_",
 )
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 profiles_of(
     [n for n in penalised if n != "SE + γ = 0.05"],
     "Frequency profiles of latents, mean over seeds: untouched, after plain "
@@ -756,7 +756,7 @@ profiles_of(
 # Now the question of the trap. For every arm the change of the energy of each rank, absolute and not relative to
 # $D_{00}$, in dB. What all ranks have in common is a change of scale; only the tilt is a change of spectrum.
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 figures.profiles(
     {
         name: torch.stack(
@@ -772,7 +772,7 @@ figures.profiles(
 )
 
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 def gained_db(record, ranks: slice) -> float:
     """Change of the energy in some ranks, in dB."""
     after, before = (
@@ -816,7 +816,7 @@ results.table(
 # the decoder not amplify what is left of them. The first was measured above. The second is what the cut measures: the
 # PSNR of pictures decoded from cut latents, from the records. The figure shows the difference to plain fine-tuning.
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 cut_ratios = recorded.record.iloc[0].series["cut_ratio"]
 shown_arms = {
     "chopping": [n for n in chopped if "axes" not in n],
@@ -828,7 +828,7 @@ alt = (
     "the right SE and the soft penalty. The table below has the numbers."
 )
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 control = torch.tensor(results.mean_series(recorded, "cut_psnr_db", "plain"))
 how = {"x": [100 * r for r in cut_ratios], "xlabel": "high frequencies cut, %"}
 how |= {"ylabel": "PSNR against plain, dB", "alt": alt, "mode": "lines+markers"}
@@ -849,7 +849,7 @@ looks = {
     for i, (n, c) in enumerate(zip(names, colors, strict=True))
 }
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 gain = {
     n: torch.tensor(results.mean_series(recorded, "cut_psnr_db", n)) - control
     for n in names
@@ -862,7 +862,7 @@ sides = [
 ]
 figures.panels(sides, list(shown_arms), alt)
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 for place, ratio in enumerate(cut_ratios):
     recorded[f"cut {ratio:.0%}"] = [
         r.series["cut_psnr_db"][place] for r in recorded.record
@@ -1077,7 +1077,7 @@ if (
 # %% [markdown]
 # ## Check yourself
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 counts = {
     order: [int(spectrum.frequency_mask(8, r, order).sum()) for r in ratios]
     for order in spectrum.ORDERS
@@ -1108,5 +1108,5 @@ print(
     "after half a cut, CHF beats plain:     ", psnr["CHF"][0.5] > psnr["plain"][0.5]
 )
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 chapters.finish(run)

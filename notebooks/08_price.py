@@ -37,7 +37,7 @@ batch_size: int = 8
 block_size: int = 8
 record_path: str = ""  # where the run record goes; nowhere when empty
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 import math
 from statistics import fmean
 
@@ -63,7 +63,7 @@ before = recorded.iloc[0]  # every run began as the same autoencoder
 SWEEP = {0.0: "plain", 0.01: "se-alpha0.01", 0.1: "se-alpha0.1"}
 SWEEP |= {0.25: "se", 0.5: "se-alpha0.5", 1.0: "se-alpha1"}
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 FAMILIES = {
     "plain": "plain",
     "se-alpha": "SE, α from 0.01 to 1",
@@ -84,7 +84,7 @@ def family(arm: str) -> str:
 recorded["family"] = recorded.arm.map(family)
 recorded["run"] = recorded.arm + ", seed " + recorded.seed.astype(str)
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 plane, styles = {}, {}
 hover = "%{text}: %{x:.2f}, %{y:.2f} dB<extra></extra>"
 for name in FAMILIES.values():
@@ -147,7 +147,7 @@ figures.points(
 # above has one marker for each run, all from the autoencoder `kl-f4c16` (`scripts/record_finetuning.py`). The front of the
 # means over seeds, from the lowest energy up; the price is explained below:
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 place = recorded.groupby("arm")[["after_hf_energy_ratio", "after_psnr_db"]].mean()
 
 
@@ -168,7 +168,7 @@ def price(arm: str) -> float:
 arms = place.sort_values("after_hf_energy_ratio").index
 front = [b for b in arms if not any(dominates(a, b) for a in arms)]
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 results.show(
     {
         arm: {
@@ -241,7 +241,7 @@ results.show(
 # Mean ± standard deviation over the runs, on 64 held-out crops of 128²; below it the mean difference to the control, paired
 # by seed, with its 95% interval (t over three seeds).
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 labels = {arm: f"α = {a:g}" for a, arm in SWEEP.items()}
 labels |= {"plain": "α = 0 (control)", "se": "α = 0.25 (paper)"}
 results.table(
@@ -251,7 +251,7 @@ results.table(
     before="before_",
 )
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 alt = (
     "Three panels over the weight alpha: high-frequency energy ratio, PSNR and SSIM, "
     "one marker for each run and a line through the means, with the untouched "
@@ -272,7 +272,7 @@ for key in ("hf_energy_ratio", "psnr_db", "ssim"):
     fig.update_layout(showlegend=False)
 figures.panels(each, ["", "", ""], alt)
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 results.show(
     {
         "price, dB for each halving": {
@@ -375,7 +375,7 @@ pulls = {
 }
 
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 def describe(g) -> dict[str, str]:
     low, high = g.window
     batches = (min(g.batch_ratios), max(g.batch_ratios))
@@ -408,7 +408,7 @@ results.show({name: describe(g) for name, g in pulls.items()}, index="term")
 # Does it tell anything about 400 steps? Compare it with the recorded sweep, PSNR in dB against two models (mean difference
 # and 95% interval over three seeds):
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 low, high = pulls["SE, scales 2 and 4"].window
 plain_runs = recorded[recorded.arm == "plain"]
 start = plain_runs.assign(arm="untouched", after_psnr_db=plain_runs.before_psnr_db)
@@ -435,7 +435,7 @@ results.show({f"α = {a:g}": judge(a) for a in SWEEP if a})
 # seeds decide neither; from 0.25 on PSNR is lost. That is not against the window, and no strong test of it. And it is
 # itself a measurement, on a few batches. Drawn twice more, from other crops:
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 draws = [pulls["SE, scales 2 and 4"]] + [
     term_gradients(
         untouched, drawn_batches(d), losses["SE, scales 2 and 4"], seed=d
@@ -496,7 +496,7 @@ run.series |= {
     f"{label}_cut_psnr_db": found["psnr"] for label, found in live.items()
 }
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 percent = [100 * ratio for ratio in cuts]
 to_control = {
     label: torch.tensor(found["psnr"]) - torch.tensor(live["plain"]["psnr"])
@@ -506,7 +506,7 @@ removed = {
     label: (percent[1:], found["energy"][1:]) for label, found in live.items()
 }
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 alt = (
     "Left, PSNR of the picture decoded from cut latents minus that of the control, "
     "against the share of high frequencies cut: SE lies below zero from the uncut "
@@ -528,7 +528,7 @@ figures.panels(
     alt,
 )
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 results.show(
     {
         label: {
@@ -574,7 +574,7 @@ results.show(
 # larger has $c^2$ times the energy and $1/c^2$ of the gain, so both are taken relative to the latent's variance below.
 
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 def factors(ours: dict, theirs: dict, ratio: float) -> dict[str, float]:
     """The two factors of the change of the picture, one autoencoder over another."""
     i = cuts.index(ratio)
@@ -607,7 +607,7 @@ results.show(of_se, form=".2f", index="SE over plain")
 # trained as long without SE, in dB of PSNR unless it says otherwise, paired by seed and with their 95% intervals
 # (`scripts/record_cut_curves.py`, three seeds).
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 cut_runs = results.frame("cut-curves")
 half, ninety = cuts.index(0.45), cuts.index(0.9)
 SERIES = {  # name in the table: series of the record, place in it
@@ -623,7 +623,7 @@ SERIES = {  # name in the table: series of the record, place in it
     "small, enlarged afterwards, against the image": ("small_enlarged_psnr_db", 0),
 }
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 for row, (name, at) in SERIES.items():
     times = 100 if name == "ssim" else 1
     cut_runs[row] = [times * r.series[name][at] for r in cut_runs.record]
@@ -642,7 +642,7 @@ cut_runs[OTHERS[0]] = cut_runs.small_psnr_db_by_averages
 cut_runs[OTHERS[1]] = cut_runs.small_psnr_db_by_truncation
 rows = [*titles[:2], AT_128, *titles[2:6], BELOW, *titles[6:], *OTHERS]
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 JUDGED = {
     "SE": ("se", "plain"),
     "α = 1": ("se-alpha1", "plain"),
@@ -662,7 +662,7 @@ def differences(row: str) -> dict[str, str]:
 results.show({row: differences(row) for row in rows})
 
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 def mean_curves(arm: str) -> dict[str, list[float]]:
     runs = cut_runs.record[cut_runs.arm == arm]
     relative = [
@@ -722,7 +722,7 @@ results.show(split, form=".2f", index="arm over control")
 # The KL term is the older way to shape a latent ({numref}`chap-kl`). It is fine-tuned here into the same autoencoder, for
 # the same 400 steps.
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 KL_ARMS = {
     "plain": "plain (control)",
     "kl0.01": "KL, β = 10⁻²",
@@ -758,7 +758,7 @@ results.table(
 # half of the steps, instead of being added to it; in a further eighth the picture is scaled before it is encoded. The
 # paper names the method and does not compare with it.
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 EQ_ARMS = {"plain": "plain (control)", "se": "SE", "eq-vae": "EQ-VAE"}
 results.table(
     results.rename(recorded, EQ_ARMS),
@@ -810,7 +810,7 @@ costs = {
     f"{models[0]}, 256²": compute.reconstruction_cost(untouched, 256),
 }
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 counted = {"the paper, FluxAE": (447, 136, 311, 77.6, 19.4, "10.75")}
 for name, cost in costs.items():
     numbers = (cost.total, cost.encoder, cost.decoder, *cost.regularizer.values())
@@ -846,7 +846,7 @@ budget = {
     "EQ-VAE": eq_cost / step.total,
 }
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 run.metrics |= {f"cost_of_a_step_{name}": value for name, value in budget.items()}
 results.show(
     {
@@ -874,7 +874,7 @@ results.show(
 # / FDD 33.99 / 642.7, against 25.87 / 551.27 with SE after half the steps.
 # ```
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 TWICE = {
     "plain-twice": "plain, 800 steps",
     "plain": "plain, 400 steps",
@@ -933,7 +933,7 @@ def chosen_alpha(tolerance_db: float, margin: float = 0.05) -> float:
     return chosen
 
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 def bill(tolerance: float) -> dict[str, str]:
     a = chosen_alpha(tolerance)
     arm = SWEEP[a]
@@ -1160,7 +1160,7 @@ if (
 # %% [markdown]
 # ## Check yourself
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 flux_cost = costs["FluxAE, 256²"]
 counts = (flux_cost.total, flux_cost.encoder, flux_cost.decoder)
 a = 0.25
@@ -1186,5 +1186,5 @@ print("with SE it removes less of the latent:", less)
 lower = against("hf_energy_ratio", "se").sign < 0
 print("SE lowers the recorded energy ratio:  ", "lower" if lower else "not lower")
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 chapters.finish(run)

@@ -36,7 +36,7 @@ learning_rate: float = 3e-3
 n_samples: int = 200  # that each way of sampling is judged by
 record_path: str = ""  # where the run record goes; nowhere when empty
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 import time
 
 import torch
@@ -58,7 +58,7 @@ run = chapters.start(
 autoencoder = autoencoders.load(model)
 f, C = autoencoder.compression, autoencoder.latent_channels
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 picture = data.photo("chelsea")[:, 40:168, 130:258]  # (3, 128, 128)
 with torch.no_grad():
     z = autoencoder.encode(picture[None]).mean  # (1, C, 16, 16) at f8
@@ -165,7 +165,7 @@ def count_model(name: str, patch: int) -> tuple[int, int, int, int]:
 counted = {(name, p): count_model(name, p) for name in published for p in (2, 1)}
 
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 def describe(name: str, patch: int) -> dict[str, str]:
     size_of, count, _, attention = counted[name, patch]
     return {
@@ -276,7 +276,7 @@ moved = [
 ]
 denoiser.zero_grad()
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 parameters = sum(w.numel() for w in denoiser.parameters())
 run.metrics |= {"parameters": parameters, "first_loss": first_loss.item()}
 results.show(
@@ -335,7 +335,7 @@ by_place = products(q, k).unflatten(0, (side, side)).unflatten(2, (side, side))
 shifted = by_place[5:, 3:, 5:, 3:]  # both moved by five rows and three columns
 apart = (by_place[:-5, :-3, :-5, :-3] - shifted).abs().max().item()
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 alt = (
     "Two maps of the product of one query with keys at all positions of a 16 by 16 grid. "
     "Each has its largest value at the query's own position and a bright cross along its row "
@@ -354,7 +354,7 @@ figures.panels(
     alt,
 )
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 results.show(
     {
         "largest product of a random query and a random key": f"{by_place.abs().max():.1f}",
@@ -386,7 +386,7 @@ results.show(
 # \frac{1 + 2 + 0.9}{1 + 2} = 1 + \frac{0.9}{3} = 1.3 .
 # $$ (eq-self-price)
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 settings = denoising.Denoising(
     steps=train_steps,
     batch_size=batch_size,
@@ -411,7 +411,7 @@ def one_pass(hinted: bool) -> float:
     return time.perf_counter() - began
 
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 alone, hinted = (
     min(one_pass(with_hint) for _ in range(5)) for with_hint in (False, True)
 )
@@ -500,7 +500,7 @@ denoiser.load_state_dict(trained.ema)
 denoiser.eval().requires_grad_(False)
 run.metrics["training_time_s"] = trained.wall_time_s
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 window = max(1, train_steps // 30)
 ends = list(range(window, train_steps + 1, max(1, window // 2)))
 means = [sum(every_loss[end - window : end]) / window for end in ends]
@@ -524,7 +524,7 @@ curve = figures.lines(
 figures.mark(curve, y=2.0, text="zero predictor")
 figures.mark(curve, y=floor, text="best affine predictor")
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 fresh_mean, fresh_std = posterior(unseen)
 own_noise = torch.randn(fresh_std.shape, generator=generator)
 fresh = dataset.normalise(fresh_mean + fresh_std * own_noise)
@@ -546,7 +546,7 @@ times = torch.linspace(0.05, 0.95, 13)
 by_time = [loss_at(t) for t in times]
 affine = gaussian_loss(times).tolist()
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 figures.lines(
     {
         "zero predictor": [2.0] * len(times),
@@ -564,7 +564,7 @@ figures.lines(
     "close towards noise.",
 ).update_yaxes(rangemode="tozero")
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 tail = every_loss[-train_steps // 6 :]
 last_loss = sum(tail) / len(tail)
 spaced = (torch.arange(n_samples) + 0.5) / n_samples
@@ -600,7 +600,7 @@ results.show(
 # They all started at zero. Now each block's gates are functions of time; the figure has their mean size over channels and
 # classes.
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 moments = torch.linspace(0, 1, 21)
 sizes = {}
 with torch.no_grad():
@@ -677,7 +677,7 @@ frechet = {
 }
 
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 def by_class(x, y, each=6):
     """A mosaic with one row per class; of few images in whatever order they come."""
     chosen = [torch.nonzero(y == k).flatten()[:each] for k in range(len(classes))]
@@ -701,7 +701,7 @@ figures.images(
     height=280,
 )
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 run.metrics |= {f"frechet_{k.replace(' ', '_')}": v for k, v in frechet.items()}
 results.show(
     {
@@ -767,7 +767,7 @@ explore_flow.trajectory_explorer(
 calls = {"Euler": {k: distance(x) for k, x in euler.items()}}
 calls["Heun"] = {2 * k: distance(draw(steps=k, method="heun")) for k in (1, 2, 4, 8)}  # fmt: skip
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 for name, found in calls.items():
     run.metrics |= {
         f"frechet_{name.lower()}_{k}_calls": v for k, v in found.items()
@@ -788,7 +788,7 @@ quality.update_xaxes(tickvals=[1, 2, 4, 8, 16]).update_yaxes(
 )
 figures.mark(quality, y=frechet["true latents"], text="true latents")
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 results.show(
     {
         f"{k}": {name: found.get(k, "") for name, found in calls.items()}
@@ -849,7 +849,7 @@ guided = {
     for name, how in arms.items()
 }
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 scales = ("w = 0", "w = 1", "w = 2", "w = 4")
 figures.images(
     [by_class(guided[name], sampled_labels, 4) for name in scales],
@@ -860,7 +860,7 @@ figures.images(
     height=280,
 )
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 PHOTOS = [offline.LABELS.index(name) for name in classes]
 
 
@@ -877,7 +877,7 @@ def judged(x, y) -> dict[str, float]:
     }
 
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 outcome = {name: judged(x, sampled_labels) for name, x in guided.items()}
 outcome["Gaussian, no class"] = judged(gaussian, sampled_labels)
 outcome["true latents"] = judged(z[:n_samples], labels[:n_samples])
@@ -1084,5 +1084,5 @@ print("gates have opened:                   ", opened)
 nearer = frechet["samples"] < frechet["noise"]
 print("samples nearer than noise:           ", nearer)
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 chapters.finish(run)

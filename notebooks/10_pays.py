@@ -40,7 +40,7 @@ live_batch: int = 32
 live_samples: int = 128
 record_path: str = ""  # where the run record goes; nowhere when empty
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 import math
 from statistics import fmean
 
@@ -63,7 +63,7 @@ run = chapters.start(
 B = 8  # a latent of 8 x 8 positions is one block
 K = B * B
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 BASE, CONTROL, SE = "untouched", "fine-tuned (control)", "fine-tuned with SE"
 recorded = results.rename(
     results.frame("denoisers"), {"base": BASE, "plain": CONTROL, "se": SE}
@@ -236,7 +236,7 @@ moments = {arm: second_moments(z) for arm, z in latents.items()}
 bound = {arm: linear_bounds(covariance) for arm, (_, covariance) in moments.items()}
 white = mean_least_loss(torch.ones(1, dtype=torch.float64)).item()
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 energy = {
     arm: covariance.diagonal(dim1=1, dim2=2).mean(1)
     for arm, (_, covariance) in moments.items()
@@ -258,7 +258,7 @@ rows = {
 }
 results.show(rows, ".3f", index="least loss of linear predictors")
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 times = torch.linspace(0, 1, 101, dtype=torch.float64)
 figures.lines(
     {
@@ -375,7 +375,7 @@ results.show(
 # {cite}`kynkaanniemi2019improved` count, on the same features, how many samples lie close to real pictures and how many
 # real pictures lie close to samples.
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 results.table(recorded, results.DENOISING, control=CONTROL)
 
 # %% [markdown]
@@ -397,7 +397,7 @@ results.table(recorded, results.DENOISING, control=CONTROL)
 #
 # The losses along the way, with the bounds of linear predictors as dotted lines.
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 smooth = {}
 for arm in arms:
     curve = results.mean_series(recorded, "loss", arm)
@@ -504,7 +504,7 @@ for arm, autoencoder in tuned.items():
         name: distance(decoded(autoencoder, raw)) for name, raw in shown.items()
     }
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 for arm, found in yardsticks.items():
     run.metrics |= {f"{arm}: distance of {k}": v for k, v in found.items()}
 samples = results.means(recorded, "frechet_offline")
@@ -547,7 +547,7 @@ results.show(
 # instead of $\lambda$. That part is there for a *perfect* denoiser. It is computed from the variances of the normalised
 # latents, while the recorded energies are of raw ones, in which channels with a large spread weigh more.
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 generated = {}  # for each arm, for each run: Q and the shares q_k, k from 1 on
 for arm in arms:
     runs = [r.series for r in results.by_seed(recorded, "record", arm)]
@@ -560,7 +560,7 @@ perfect = {
     for arm, e in energy.items()
 }
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 curves = {
     arm: [fmean(q) for q in zip(*(q for _, q in found), strict=True)]
     for arm, found in generated.items()
@@ -578,7 +578,7 @@ errors = figures.lines(
 )
 figures.mark(errors, y=1)
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 BANDS = {
     "ranks 1 to 9": slice(0, 9),
     "10 to 31": slice(9, 31),
@@ -640,7 +640,7 @@ results.show(
 # {eq}`eq-pays-euler` the energies that a perfect denoiser makes in 20 steps. The root mean square over ranks of
 # $\ln(\hat\lambda_k/\lambda_k)$:
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 shifts = [2 ** (i / 2) for i in range(-6, 7)]
 
 
@@ -660,7 +660,7 @@ figures.lines(
     "latents: each curve has one minimum, at a shift a little below one.",
 )
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 shifted = along("shift", "shift_frechet")
 over_shift = figures.over_seeds(
     shifted,
@@ -706,7 +706,7 @@ for arm in (CONTROL, SE):
         judged.append(distance(pictures for _, pictures, _ in made))
     live[arm] = (trained.record.series["loss"], judged)
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 results.show(
     {
         arm: {
@@ -992,7 +992,7 @@ if size != "smoke":
 # ## Check yourself
 
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 def rounded(values) -> list[float]:
     return [round(v, 4) for v in values.tolist()]
 
@@ -1027,5 +1027,5 @@ print(
 )
 print("five seeds, separated by chance:        ", round(2 / math.comb(10, 5), 4))
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 chapters.finish(run)

@@ -75,3 +75,10 @@ def test_the_book_brings_its_own_style_and_scripts():
         if path.suffix in {".css", ".js", ".svg"}:
             remote = re.findall(r"(?:https?:)?//[\w.-]+\.\w+", re.sub(r"^\s*//.*$", "", path.read_text(), flags=re.M))
             assert [url for url in remote if "www.w3.org" not in url] == [], path.name
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if page.startswith("notebooks/")])
+def test_cells_that_the_page_hides_are_folded_in_jupyterlab_too(page):
+    heads = re.findall(r"^# %% .*hide-input.*$", source(page).read_text(), flags=re.MULTILINE)
+    assert heads
+    assert [head for head in heads if '"source_hidden": true' not in head] == []
