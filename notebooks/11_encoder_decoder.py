@@ -44,7 +44,7 @@ n_seeds: int = 3  # of crops, for the third finding
 n_gratings: int = 6  # frequencies of the transfer curves, 3 to 6
 record_path: str = ""  # where the run record goes; nowhere when empty
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 import math
 from itertools import pairwise
 from statistics import fmean
@@ -65,7 +65,7 @@ run = chapters.start(
     "256² for models of compression 16, 128² for the others",
 )
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 opened = {name: autoencoders.load(name) for name in models}
 near = {name: opened[name] for name in closer}
 EVERYTHING = math.sqrt(0.5)  # the corner of the Fourier plane
@@ -78,7 +78,7 @@ def crops(model, draw=0):
     return data.stack(photos, range(n_images))
 
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 folding = results.frame("antialiasing")
 RECIPES = ("kl-f8c4", "kl-f8c64")
 TRAINED = [arm for name in RECIPES for arm in (name, f"{name}-blurred")]
@@ -90,7 +90,7 @@ STYLES = {
 }
 
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 def against_frequency(name: str):
     """Recorded means over seeds, with the smallest and the largest run."""
     curves, spread = {}, {}
@@ -112,7 +112,7 @@ def against_frequency(name: str):
     return figures.mark(fig, x=1).update_xaxes(tickvals=[0.25, 0.5, 1, 2, 4])
 
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 figures.panels(
     [against_frequency(name) for name in ("folded_share", "reconstruction_error")],
     ["folded share of the response", "reconstruction error"],
@@ -228,7 +228,7 @@ for name, model in near.items():
     whole = psnr(probes.decode(model, z), x).item()
     by_part[name] = found | {"decoded from Z": [whole] * len(latent_radii)}
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 figures.panels(
     [
         figures.lines(
@@ -247,7 +247,7 @@ figures.panels(
     share_y=True,
 )
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 at = latent_radii.index(0.25)
 cut_at_quarter = {}
 for name, found in by_part.items():
@@ -316,7 +316,7 @@ area = {
     r: spectrum.radial_mask(256, 256, r).double().mean().item() for r in edges[1:]
 }
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 run.metrics |= {f"rgb_energy_within_{r:.4g}": v for r, v in cumulative.items()}
 energy = figures.lines(
     {
@@ -388,7 +388,7 @@ for name, model in opened.items():
     ]
     relative[name] = torch.stack([a / a[-1] for a in found])
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 places = [f"{r:g}" if r < math.inf else "all" for r in cutoffs]
 fading = figures.panels(
     [
@@ -413,7 +413,7 @@ fading = figures.panels(
 )
 fading.update_xaxes(type="category", tickangle=-45).update_layout(margin_b=80)
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 highest = {  # the largest relative amplitude at any cutoff: name, band: one for each draw
     (name, band): values[:, :-1, i].amax(1)
     for name, values in relative.items()
@@ -478,7 +478,7 @@ for name, model in shown.items():
         .item(),
     }
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 rgb_labels = [f"{a:g}–{b:g}" for a, b in pairwise(ends)] + ["beyond 2"]
 names = {"x": labels, "y": rgb_labels, "xlabel": "latent band ρ", "limits": (0, 1)}
 names |= {"ylabel": "picture band removed, f·ν", "form": ".2f", "square": False}
@@ -598,7 +598,7 @@ transfers = {
 }
 
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 def transfer_figure(of, **options):
     """One number of the transfers against frequency; what is no number, or nothing, is left out."""
     curves = {
@@ -616,7 +616,7 @@ def transfer_figure(of, **options):
     return figures.mark(fig, x=1).update_xaxes(tickvals=[0.25, 0.5, 1, 2, 4])
 
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 figures.panels(
     [
         transfer_figure(lambda t: t.gain / t.gain[0], log_y=True),
@@ -629,7 +629,7 @@ figures.panels(
     height=440,
 )
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 first = in_nyquist.index(1.5)  # beyond the Nyquist frequency
 rows = {}
 for name, t in transfers.items():
@@ -672,7 +672,7 @@ results.show(rows, ".2f", index="frequencies over the latent's Nyquist frequency
 # fine detail, the blurred one would reconstruct better. Their curves stand at the head of this chapter; here are the numbers.
 
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 def at_frequency(series: str, place: float) -> list[float]:
     """One value of a series for each run; none for denoisers, which have no such series."""
     found = ((r.series, r.series.get("in_nyquist", [])) for r in folding.record)
@@ -696,7 +696,7 @@ pair_of = {
 }
 results.table(pair_of["kl-f8c4"], COLUMNS, control="kl-f8c4, strided")
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 results.table(pair_of["kl-f8c64"], COLUMNS, control="kl-f8c64, strided")
 
 # %% [markdown]
@@ -720,7 +720,7 @@ results.table(pair_of["kl-f8c64"], COLUMNS, control="kl-f8c64, strided")
 # Is such a latent easier to learn? A DiT-XXS/1 was trained for **600 steps** of 32 on the latents of both encoders with seed 0.
 # Compare distances only beside *decoded latents*, where a perfect denoiser would end: the autoencoders decode differently well.
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 strided = results.frame("freqwarm")
 DENOISED = {"kl-f8c4": "c4", "kl-f8c64": "c64"}
 denoised = {}
@@ -742,10 +742,10 @@ AGAINST_FLOOR = {
 }
 results.table(denoised["kl-f8c4"], AGAINST_FLOOR, control="kl-f8c4, strided")
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 results.table(denoised["kl-f8c64"], AGAINST_FLOOR, control="kl-f8c64, strided")
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 results.show(
     {
         arm: {
@@ -775,7 +775,7 @@ results.show(
 # because energies of independent signals add; amplitude can fall only where phases agree or where the encoder is not
 # linear, for instance through its normalisation layers, which divide by the energy of everything that arrives.
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 column = cutoffs.index(0.0625)
 at_nyquist = {
     name: values[:, column, 2]
@@ -787,7 +787,7 @@ for name, values in at_nyquist.items():
         values.mean().item()
     )
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 kept = {
     arm: results.by_place(folding, "cutoff", "amplitude_0.25_0.5", arm)["0.0625"]
     for arm in TRAINED
@@ -1077,5 +1077,5 @@ print("low-passed, error there:          ", lost)
 needed = all(row["lost beyond r = 0.25"] > 0 for row in cut_at_quarter.values())
 print("every decoder needs ρ > 0.25:     ", needed)
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 chapters.finish(run)

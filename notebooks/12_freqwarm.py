@@ -43,7 +43,7 @@ live_batch: int = 16
 live_crops: int = 96
 record_path: str = ""  # where the run record goes; nowhere when empty
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 import math
 from itertools import pairwise
 from statistics import fmean
@@ -68,7 +68,7 @@ from diffusab_core.metrics import probes
 from diffusab_core.metrics.probes import EDGES
 from diffusab_core.spectrum import bands
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 run = chapters.start(
     "12_freqwarm",
     globals(),
@@ -81,7 +81,7 @@ recorded = results.frame("freqwarm")
 FAMILIES = {"c4": "f8, 4 channels", "c64": "f8, 64 channels"}
 BASELINE = "whole images throughout"
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 change = {
     (c, r): results.paired(
         recorded, "frechet_offline", f"{c}-r{r:g}", c, relative=True
@@ -211,7 +211,7 @@ curriculum_explorer(
 # A latent position covers $f$ pixels, so that the latent's Nyquist frequency, half a cycle per latent pixel, is $1/(2f)$
 # cycles per pixel of the image. The threshold lies far beyond it:
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 results.show(
     {
         f"f{f}": {
@@ -290,7 +290,7 @@ for name, autoencoder in opened.items():
             beyond[side] = shares.flip(0).cumsum(0).flip(0)[1:].tolist()
     ratio[name] = torch.stack(found)
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 HIGH = [i for i, edge in enumerate(EDGES[:-1]) if edge >= 0.3]
 high = {
     name: {f"{r:g}": found[:, i, HIGH].mean(-1).tolist() for i, r in enumerate(R0S)}
@@ -306,7 +306,7 @@ premise = figures.over_seeds(
 )
 figures.mark(premise, y=1).update_layout(margin_t=84)
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 band_names = [f"{a:g}–{b:.2g}" for a, b in pairwise(EDGES)]
 for name, series in high.items():
     for r, values in series.items():
@@ -325,7 +325,7 @@ results.show(
     index="energy at r₀ = 0.2 over whole, by latent band",
 )
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 results.show(
     {
         f"crops of {side}²": {
@@ -394,7 +394,7 @@ live = {
     for label, latents in fed.items()
 }
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 switch = plan.warmup_steps
 losses = figures.lines(
     live,
@@ -465,7 +465,7 @@ results.show(
 # another and with no published one; and across channels only beside their yardsticks, *decoded latents* (where a perfect
 # denoiser would end) and *decoded noise* (where it starts), because each autoencoder has its own.
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 CURRICULA = {"": BASELINE, **{f"-r{r:g}": f"r₀ = {r:g}" for r in R0S}}
 CURRICULA |= {
     "-r0.2-steps60": "r₀ = 0.2, 60 steps",
@@ -485,10 +485,10 @@ SAMPLES = {
 }
 results.table(family["c4"], SAMPLES, control=BASELINE)
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 results.table(family["c64"], SAMPLES, control=BASELINE)
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 yardsticks = {}
 for c, label in FAMILIES.items():
     baseline = recorded[recorded.arm == c]
@@ -519,7 +519,7 @@ results.show(yardsticks, ".1f", index="Fréchet distance")
 # Distances during training, of the averaged weights: 512 samples of 8 steps, so that the last marker is not the number of
 # the table. At step 300 an arm with 150 steps of warm-up has had 150 steps on whole images.
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 SHOWN = [BASELINE, *(f"r₀ = {r:g}" for r in R0S)]
 along = {
     c: {
@@ -544,7 +544,7 @@ figures.panels(
 ).update_yaxes(tickmode="array", tickvals=[10, 15, 20, 25, 30, 40, 50])
 
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 def loss_apart(arm: str, c: str) -> list[float]:
     """Mean over seeds of an arm's logged losses less the baseline's."""
     two = (results.mean_series(recorded, "loss", one) for one in (arm, c))
@@ -569,14 +569,14 @@ differences = figures.lines(
 figures.mark(differences, x=150, text="switch")
 
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 def mean_loss(r, after: int, until: int) -> float:
     """Mean of the losses that were logged (every tenth) after one step, until another."""
     both = zip(r.series["step"], r.series["loss"], strict=True)
     return fmean(loss for step, loss in both if after < step <= until)
 
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 PARTS = {
     "steps 101 to 150, in the warm-up": (100, 150),
     "steps 151 to 200, after it": (150, 200),
@@ -605,7 +605,7 @@ results.show(
 # latents with those of real ones, by DCT rank. As in {eq}`eq-pays-ratio`, $Q$ is the energy outside $D_{00}$ and $q_k$ the
 # share of each rank in it, generated over real; both are one where the spectrum is right.
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 BANDS = {
     "ranks 1 to 9": slice(0, 9),
     "10 to 31": slice(9, 31),
@@ -630,7 +630,7 @@ by_rank = {  # mean over seeds of q_k
     for arm, label in ((c, BASELINE), (f"{c}-r0.2", "r₀ = 0.2"))
 }
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 shares = figures.lines(
     by_rank,
     x=list(range(1, 64)),
@@ -645,7 +645,7 @@ shares = figures.lines(
 )
 figures.mark(shares, y=1)
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 ENERGIES = {"Q": ("energy outside D₀₀, Q", ".3f")}
 ENERGIES |= {name: (f"share q, {name}", ".3f") for name in BANDS}
 main = {
@@ -656,7 +656,7 @@ results.table(
     results.rename(recorded, main["c4"]), ENERGIES, control=main["c4"]["c4"]
 )
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 results.table(
     results.rename(recorded, main["c64"]), ENERGIES, control=main["c64"]["c64"]
 )
@@ -711,7 +711,7 @@ results.table(
 # weights, ImageNet and 32 A100 for days.
 
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 def printed(pair, form: str = ".2f") -> str:
     return f"{pair[0]:{form}} → {pair[1]:{form}}" if pair else "–"
 
@@ -963,5 +963,5 @@ print("on the fly and stored give the same losses:    ", same < 1e-2)
 print("low-passed latents have the smaller least loss:", least["low-passed"] < least["whole"])  # fmt: skip
 print("three pairs of one sign by chance:             ", 2 * 0.5**3)
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 chapters.finish(run)

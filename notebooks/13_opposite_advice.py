@@ -44,7 +44,7 @@ n_decoded: int = 128  # latents that are disturbed and decoded
 n_dependence: int = 12  # held-out crops of 64²
 record_path: str = ""  # where the run record goes; nowhere when empty
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 import math
 from itertools import pairwise
 
@@ -62,7 +62,7 @@ from diffusab_core.metrics import probes
 from diffusab_core.metrics.probes import exposure
 from diffusab_core.spectrum import bands, radial_split
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 run = chapters.start(
     "13_opposite_advice",
     globals(),
@@ -81,7 +81,7 @@ BANDS = {
 HIGH = BANDS["32 to 63"]
 CONTROL, SE = "control", "SE"
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 alone = results.rename(results.frame("denoisers"), {"plain": CONTROL, "se": SE})
 warm_arms = {"plain-r0.2": f"{CONTROL}, FreqWarm", "se-r0.2": f"{SE}, FreqWarm"}
 warmed = results.rename(results.frame("freqwarm"), warm_arms)
@@ -267,7 +267,7 @@ picture = data.photo("china")[:, 40:168, 140:268]  # (3, 128, 128)
 warmup_explorer(picture, found, start=R0, mark=HIGH.start)
 
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 def in_band(e, band) -> float:
     """Energy of a band, low-passed over whole."""
     return (e.warm[band].sum() / e.energy[band].sum()).item()
@@ -278,7 +278,7 @@ def moved(e, band=slice(1, None)) -> float:
     return ((e.distance * e.energy)[band].sum() / e.energy[band].sum()).item()
 
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 SHOWN = [r for r in cutoffs if r in (0.1, 0.2, 0.4)]
 rho = {label: in_band(by_radius[R0], HIGH) for label, by_radius in found.items()}
 for label, by_radius in found.items():
@@ -299,7 +299,7 @@ results.show(
     index="ρ, energy of low-passed images' latents over that of whole ones",
 )
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 energies = {
     label: by_radius[R0].energy[HIGH].mean().item()
     for label, by_radius in found.items()
@@ -352,7 +352,7 @@ for name in others:
     c = streams(a, data.stack(crops, range(n_others)), [R0])
     elsewhere[name] = exposure(c[math.inf], c[R0])
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 for name, e in elsewhere.items():
     run.metrics[f"{name}: high-rank energy, low-passed over whole"] = in_band(
         e, HIGH
@@ -448,7 +448,7 @@ def stakes(autoencoder, images) -> dict[str, dict[str, float]]:
 
 budget = {label: stakes(a, x[:n_decoded]) for label, a in tuned.items()}
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 quotient = {  # SE over the control
     name: {key: budget[SE][name][key] / v for key, v in of_control.items()}
     for name, of_control in budget[CONTROL].items()
@@ -456,7 +456,7 @@ quotient = {  # SE over the control
 for name, of_band in quotient.items():
     run.metrics |= {f"{name}: {k}, SE over control": v for k, v in of_band.items()}
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 results.show(
     {
         name: {
@@ -495,7 +495,7 @@ dependence = {
     for label, a in tuned.items()
 }
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 lost = {
     f"{label}, {kind}": d.psnr_whole - values
     for label, d in dependence.items()
@@ -572,7 +572,7 @@ easier = {
     for label in (CONTROL, SE)
 }
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 rows = {}
 for (label, r), (by_itself, together) in least.items():
     what = f"{label}, " + ("whole" if r == math.inf else f"r₀ = {r:g}")
@@ -607,23 +607,23 @@ results.show(rows, ".3f")
 # per pixel. All are judged alike: 1 024 samples of 40 Euler steps against 8 192 other crops by the
 # {term}`Offline features`. So a pair with the same seed differs in one thing.
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 JUDGED = {
     key: results.DENOISING[key]
     for key in ("frechet_offline", "decoded_latents_frechet", "precision", "recall")
 }
 results.table(alone, JUDGED, control=CONTROL)
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 SAMPLES = {k: v for k, v in JUDGED.items() if k != "decoded_latents_frechet"}
 on_control = recorded[recorded.arm.str.startswith(CONTROL)]
 results.table(on_control, SAMPLES, control=CONTROL)
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 on_se = recorded[recorded.arm.str.startswith(SE)]
 results.table(on_se, SAMPLES, control=SE)
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 EFFECTS = {
     "SE, without FreqWarm": (SE, CONTROL),
     "SE, with FreqWarm": (f"{SE}, FreqWarm", f"{CONTROL}, FreqWarm"),
@@ -645,7 +645,7 @@ run.metrics |= {
     f"recorded, {name}: Fréchet distance": p.mean for name, p in absolute.items()
 }
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 # FreqWarm's effect on SE less that on the control, seed by seed.
 by_cell = recorded.pivot(index="seed", columns="arm", values="frechet_offline")
 effect_on = {on: by_cell[f"{on}, FreqWarm"] - by_cell[on] for on in (CONTROL, SE)}
@@ -683,7 +683,7 @@ results.show(written, index="effect on the Fréchet distance, paired by seed")
 # Distances along the way, over 512 samples of 20 steps with the averaged weights. The first is that of the untrained
 # denoiser; the warm-up ends at 150 steps, before the second.
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 CELLS = (CONTROL, f"{CONTROL}, FreqWarm", SE, f"{SE}, FreqWarm")
 along = figures.over_seeds(
     {
@@ -699,7 +699,7 @@ along = figures.over_seeds(
 )
 along.update_yaxes(tickmode="array", tickvals=[2, 3, 4, 5, 7, 10, 20, 50, 100])
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 first = recorded.record.iloc[0].series["snapshot_step"]
 later = {f"after {step:.0f} steps": i for i, step in enumerate(first) if step}
 for name, i in later.items():
@@ -723,7 +723,7 @@ results.show(
 # much to expect); right of it the data are the same, and below zero the denoiser that was warmed up is ahead.
 
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 def gap_curve(on: str) -> list[float]:
     """Mean over seeds of the loss with FreqWarm less without, a running mean that does not cross the switch."""
     two = (f"{on}, FreqWarm", on)
@@ -748,7 +748,7 @@ behind = figures.lines(
 )
 figures.mark(figures.mark(behind, x=WARM), y=0)
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 PHASES = {
     "second half of the warm-up": (WARM / 2, WARM),
     "50 steps after the switch": (WARM, WARM + 50),
@@ -781,7 +781,7 @@ results.show(
 # $q_k$ for how it is shared out. FreqWarm's account of itself is about this figure: if the high frequencies were
 # under-exposed and no longer are, $q_k$ at high ranks must be nearer to one with it.
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 compared = [
     bands.compare_energies(r.series["generated_energy"], r.series["real_energy"])
     for r in recorded.record
@@ -793,7 +793,7 @@ for name, band in BANDS.items():
     ]
 recorded["miss"] = np.abs(np.log(recorded["32 to 63"]))
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 curves = {
     arm: np.mean(
         [compared[i][1] for i in recorded.index[recorded.arm == arm]], axis=0
@@ -814,12 +814,12 @@ errors = figures.lines(
 )
 figures.mark(errors, y=1)
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 ENERGIES = {"Q": ("energy outside D₀₀, Q", ".3f")}
 ENERGIES |= {name: (f"share q, {name}", ".3f") for name in BANDS}
 results.table(recorded, ENERGIES, control=CONTROL)
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 results.show(
     {name: f"{p:.3f}" for name, p in effects("miss").items()},
     index="miss of the share at ranks 32 to 63, |ln q|",
@@ -836,7 +836,7 @@ results.show(
 # {numref}`chap-freqwarm` are of f8 with 4 and with 64 channels and of the same denoiser with batches of 32. What they say of the
 # same effect:
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 on_f8 = results.frame("freqwarm")
 elsewhere_recorded = {
     f"{label}, r₀ = {r}": results.paired(
@@ -1172,5 +1172,5 @@ word = {1: "higher", -1: "lower", 0: "undecided"}[
 ]
 print("recorded without FreqWarm, SE to control:   ", word)
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 chapters.finish(run)
