@@ -21,3 +21,9 @@ def test_models_lists_every_shipped_autoencoder():
     assert done.exit_code == 0
     assert [line.split(":")[0] for line in done.stdout.splitlines()] == list(autoencoders.SHIPPED)
     assert "kl-f4c16: 4x compression, 16 channels, 425,347 parameters" in done.stdout
+
+
+def test_the_old_word_says_where_it_went():
+    done = subprocess.run([sys.executable, "-m", "diffusab_core", "train", "x"], capture_output=True, text=True)
+    assert done.returncode == 1
+    assert done.stderr == "the commands are in diffusab_book now: python -m diffusab_book train x\n"
