@@ -14,7 +14,6 @@ from diffusab_core.flow.gaussian import (
 from diffusab_core.flow.path import (
     METHODS,
     Method,
-    TimeLike,
     Velocity,
     guided,
     interpolate,
@@ -30,7 +29,6 @@ from diffusab_core.flow.path import (
 __all__ = [
     "METHODS",
     "Method",
-    "TimeLike",
     "Velocity",
     "crossover_time",
     "frequency_snr",

@@ -1,12 +1,14 @@
 r"""What is known of the flow exactly: velocity, path and least loss of Gaussian data, signal and noise by frequency,
 the spectrum that Euler's method makes, and a gain that changes the loss and no picture.
 
-The public names of this module are names of :mod:`diffusab_core.flow` too.
+``energy`` stands for variances :math:`\lambda > 0`, ``(K,)``, of data on the scale on which they are diffused.
+Variances that are not positive, where they matter, and times outside [0, 1] are refused with a ``ValueError``.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from itertools import pairwise
 
 import torch
@@ -15,7 +17,7 @@ from torch import Tensor
 from diffusab_core.flow.path import check_times, sampling_times, times_like
 from diffusab_core.spectrum.bands import radii
 
-# ----------------------------------------------------------------------------------------------------------------------
+# ---------------------------------------------------------------------------------------------------------------------
 # The one distribution for which everything is known
 
 
@@ -31,20 +33,13 @@ def gaussian_velocity(x: Tensor, t: Tensor | float, mean: Tensor | float, varian
                 = -m + \frac{t - (1-t)\,\sigma^2}{(1-t)^2 \sigma^2 + t^2}\, \bigl(x - (1-t)\, m\bigr).
 
     Args:
-        x: Points, (N, ...).
-        t: Times in [0, 1], (N,) or one number.
-        mean: Mean :math:`m`, broadcastable to ``x``.
-        variance: Variances :math:`\sigma^2 > 0`, broadcastable to ``x``.
-
-    Returns:
-        Velocities, (N, ...).
-
-    Raises:
-        ValueError: When a time lies outside [0, 1] or a variance is not positive.
+        x: Points, ``(N, ...)``.
+        t: Times in [0, 1], ``(N,)`` or one number.
+        mean: :math:`m`, broadcastable to ``x``.
+        variance: :math:`\sigma^2 > 0`, broadcastable to ``x``.
     """
     t = times_like(t, x)
-    variance = _positive(variance, x)
-    return _slope(variance, t) * (x - (1 - t) * mean) - mean
+    return _slope(_positive(variance, x), t) * (x - (1 - t) * mean) - mean
 
 
 def gaussian_path(noise: Tensor, t: Tensor | float, mean: Tensor | float, variance: Tensor | float) -> Tensor:
@@ -54,21 +49,13 @@ def gaussian_path(noise: Tensor, t: Tensor | float, mean: Tensor | float, varian
 
     .. math:: x(t) = (1-t)\, m + \sqrt{(1-t)^2 \sigma^2 + t^2}\; x(1), \qquad x(0) = m + \sigma\, x(1).
 
-    Args:
-        noise: Start :math:`x(1)`, (N, ...).
-        t: Times in [0, 1], (N,) or one number.
-        mean: Mean :math:`m`, broadcastable to ``noise``.
-        variance: Variances :math:`\sigma^2 > 0`, broadcastable to ``noise``.
-
-    Raises:
-        ValueError: When a time lies outside [0, 1] or a variance is not positive.
+    The arguments are those of :func:`gaussian_velocity`.
     """
     t = times_like(t, noise)
-    variance = _positive(variance, noise)
-    return (1 - t) * mean + torch.sqrt((1 - t) ** 2 * variance + t**2) * noise
+    return (1 - t) * mean + torch.sqrt((1 - t) ** 2 * _positive(variance, noise) + t**2) * noise
 
 
-# ----------------------------------------------------------------------------------------------------------------------
+# ---------------------------------------------------------------------------------------------------------------------
 # The least loss
 
 
@@ -81,15 +68,8 @@ def least_loss(energy: Tensor, t: Tensor | float) -> Tensor:
     It is 1 at t = 0, where the noise is unknown, :math:`\lambda` at t = 1, where the data are, and largest,
     :math:`1 + \lambda`, at :math:`t = \lambda / (1 + \lambda)`, where the state says nothing of the velocity.
 
-    Args:
-        energy: Variances :math:`\lambda > 0`, ``(K,)``, of data on the scale on which they are diffused.
-        t: Times in [0, 1], a number or ``(T,)``.
-
     Returns:
-        ``(K,)`` or ``(T, K)``.
-
-    Raises:
-        ValueError: A variance that is not positive, or a time outside [0, 1].
+        ``(K,)`` for one time, ``(T, K)`` for times ``(T,)``.
     """
     energy = _positive(energy, energy)
     check_times(t)
@@ -97,8 +77,8 @@ def least_loss(energy: Tensor, t: Tensor | float) -> Tensor:
     return energy / ((1 - t) ** 2 * energy + t**2)
 
 
-def mean_least_loss(energy: Tensor, location: float = 0.0, scale: float | None = 1.0, points: int = 801) -> Tensor:
-    r"""The same, averaged over training times: what a linear predictor can reach for each coefficient.
+def mean_least_loss(energy: Tensor, location: float = 0.0, scale: float | None = 1.0) -> Tensor:
+    r"""The same, ``(K,)``, averaged over training times: what a linear predictor can reach for each coefficient.
 
     .. math:: \bar\ell(\lambda) = \mathbb E_t\, \ell_t(\lambda), \qquad
               t = \operatorname{sigmoid}(\mu + s z),\ z \sim \mathcal N(0, 1),
@@ -106,25 +86,15 @@ def mean_least_loss(energy: Tensor, location: float = 0.0, scale: float | None =
     by the trapezoidal rule in z on eight standard deviations; of uniform times it is :math:`\tfrac\pi2 \sqrt\lambda`.
 
     Args:
-        energy: As in :func:`least_loss`.
+        energy: :math:`\lambda`.
         location: :math:`\mu` of the logit-normal times.
-        scale: Their s; ``None`` stands for times that are uniform in [0, 1].
-        points: Of the rule.
-
-    Returns:
-        ``(K,)``.
-
-    Raises:
-        ValueError: A variance or a scale that is not positive.
+        scale: Their s > 0; ``None`` stands for times that are uniform in [0, 1].
     """
     if scale is None:
         return math.pi / 2 * _positive(energy, energy).sqrt()
     if not scale > 0:
         raise ValueError(f"the scale of the logit-normal distribution must be positive, got {scale}")
-    z = torch.linspace(-8, 8, points, dtype=torch.float64)
-    weight = torch.exp(-z.square() / 2)
-    losses = least_loss(energy.double(), torch.sigmoid(location + scale * z))  # (points, K)
-    return ((weight[:, None] * losses).sum(0) / weight.sum()).to(energy.dtype)
+    return _mean_over_times(lambda t: least_loss(energy.double(), t), location, scale).to(energy.dtype)
 
 
 def linear_bounds(covariance: Tensor, least: float = 1e-6) -> tuple[float, float]:
@@ -143,7 +113,7 @@ def linear_bounds(covariance: Tensor, least: float = 1e-6) -> tuple[float, float
     return mean_least_loss(alone).mean().item(), mean_least_loss(together).mean().item()
 
 
-def mismatch_loss(believed: Tensor, energy: Tensor, points: int = 801) -> Tensor:
+def mismatch_loss(believed: Tensor, energy: Tensor) -> Tensor:
     r"""What a linear denoiser that has learned one spectrum loses on data with another, beyond the least loss.
 
     For variance :math:`\lambda` the best linear velocity is :math:`a_t(\lambda)\, x_t` with
@@ -153,50 +123,38 @@ def mismatch_loss(believed: Tensor, energy: Tensor, points: int = 801) -> Tensor
               \bigl((1-t)^2 \lambda + t^2\bigr),
 
     since the error of the best predictor is uncorrelated with the state; times are logit-normal of location 0 and scale
-    1, by the trapezoidal rule as in :func:`mean_least_loss`.
+    1, as in :func:`mean_least_loss`.
 
     Args:
         believed: :math:`\lambda'`, the variances that were learned, ``(K,)``.
         energy: :math:`\lambda`, those of the data, ``(K,)``.
-        points: Of the rule.
 
     Returns:
         ``(K,)``, at least 0, and 0 only where both agree.
-
-    Raises:
-        ValueError: A variance that is not positive.
     """
     lam, other = (_positive(v.double(), v.double()) for v in (energy, believed))
-    z = torch.linspace(-8, 8, points, dtype=torch.float64)
-    weight, t = torch.exp(-z.square() / 2), torch.sigmoid(z)[:, None]
-    excess = (_slope(other, t) - _slope(lam, t)).square() * ((1 - t) ** 2 * lam + t**2)  # (points, K)
-    return ((weight[:, None] * excess).sum(0) / weight.sum()).to(energy.dtype)
+
+    def excess(t: Tensor) -> Tensor:
+        t = t[:, None]
+        return (_slope(other, t) - _slope(lam, t)).square() * ((1 - t) ** 2 * lam + t**2)
+
+    return _mean_over_times(excess).to(energy.dtype)
 
 
-# ----------------------------------------------------------------------------------------------------------------------
+# ---------------------------------------------------------------------------------------------------------------------
 # What Euler's method makes of a spectrum, and a gain that the decoder undoes
 
 
 def sampled_energy(energy: Tensor, steps: int, shift: float = 1.0) -> Tensor:
-    r"""Variances that Euler's method makes with the exact velocity of zero-mean Gaussian data.
+    r"""Variances ``(K,)`` that Euler's method makes with the exact velocity of zero-mean Gaussian data.
 
     The velocity is linear, :math:`v = a_t x`, so that each step multiplies a coefficient by :math:`1 + h\,a_t`:
 
     .. math:: \hat\lambda = \prod_i \bigl(1 + (t_{i+1} - t_i)\, a_{t_i}\bigr)^2, \qquad
               a_t = \frac{t - (1-t)\lambda}{(1-t)^2\lambda + t^2} .
 
-    Args:
-        energy: As in :func:`least_loss`.
-        steps: Of Euler's method.
-        shift: Time shift s, see :func:`diffusab_core.flow.time_shift`.
-
-    Returns:
-        ``(K,)``; equal to ``energy`` in the limit of many steps.
-
-    Raises:
-        ValueError: A variance or a shift that is not positive, or less than one step.
+    Steps and shift are those of :func:`diffusab_core.flow.sample`; many steps give ``energy`` back.
     """
-
     lam = _positive(energy.double(), energy.double())
     made = torch.ones_like(lam)
     for t, following in pairwise(sampling_times(steps, shift)):
@@ -228,22 +186,12 @@ def tilted(energy: Tensor, tilt: float, block_size: int = 8) -> Tensor:
 
 
 def frequency_snr(energy: Tensor, t: Tensor | float) -> Tensor:
-    r"""Signal-to-noise ratio of each frequency of :math:`x_t`.
+    r"""Signal-to-noise ratio of each frequency of :math:`x_t`, ``(K,)``, or ``(T, K)`` at times ``(T,)`` in (0, 1].
 
     .. math:: \mathrm{SNR}_k(t) = \left(\frac{1 - t}{t}\right)^2 E_k
 
     with :math:`E_k` the mean energy of the data's orthonormal coefficients of rank k; white noise of unit variance has
     energy one in each of them, whatever the orthonormal transform.
-
-    Args:
-        energy: :math:`E_k`, ``(K,)``, of data on the scale on which it is diffused.
-        t: Times in (0, 1], a number or ``(T,)``.
-
-    Returns:
-        ``(K,)`` or ``(T, K)``.
-
-    Raises:
-        ValueError: A time outside (0, 1].
     """
     t = torch.as_tensor(t, dtype=energy.dtype, device=energy.device)
     if not ((t > 0) & (t <= 1)).all():
@@ -252,22 +200,16 @@ def frequency_snr(energy: Tensor, t: Tensor | float) -> Tensor:
 
 
 def crossover_time(energy: Tensor) -> Tensor:
-    r"""The time at which a frequency has as much signal as noise, :math:`t_k = \sqrt{E_k} / (1 + \sqrt{E_k})`.
+    r"""When a frequency has as much signal as noise, :math:`t_k = \sqrt{E_k} / (1 + \sqrt{E_k})`, ``(K,)``.
 
     Sampling runs from t = 1 down; a frequency becomes visible about when t passes its crossover. Where all crossovers
     coincide, as for white data, nothing is generated before anything else.
-
-    Args:
-        energy: As in :func:`frequency_snr`.
-
-    Returns:
-        ``(K,)`` in [0, 1).
     """
     amplitude = energy.sqrt()
     return amplitude / (1 + amplitude)
 
 
-# ----------------------------------------------------------------------------------------------------------------------
+# ---------------------------------------------------------------------------------------------------------------------
 # Parts of the above
 
 
@@ -276,8 +218,15 @@ def _slope(variance: Tensor, t: Tensor | float) -> Tensor:
     return (t - (1 - t) * variance) / ((1 - t) ** 2 * variance + t**2)
 
 
+def _mean_over_times(loss: Callable[[Tensor], Tensor], location: float = 0.0, scale: float = 1.0) -> Tensor:
+    """Mean of losses ``(T, K)`` over logit-normal times, ``(K,)``, by the trapezoidal rule."""
+    z = torch.linspace(-8, 8, 801, dtype=torch.float64)
+    weight = torch.exp(-z.square() / 2)[:, None]
+    return (weight * loss(torch.sigmoid(location + scale * z))).sum(0) / weight.sum()
+
+
 def _positive(variance: Tensor | float, x: Tensor) -> Tensor:
     variance = torch.as_tensor(variance, dtype=x.dtype, device=x.device)
-    if not bool((variance > 0).all()):
+    if not (variance > 0).all():
         raise ValueError(f"variances must be positive, the smallest is {variance.min().item()}")
     return variance

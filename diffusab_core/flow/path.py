@@ -31,7 +31,7 @@ TimeLike = TypeVar("TimeLike", float, Tensor)
 Velocity = Callable[..., Tensor]  # model(x, t) or model(x, t, y=y)
 
 
-# ----------------------------------------------------------------------------------------------------------------------
+# ---------------------------------------------------------------------------------------------------------------------
 # The path and its target
 
 
@@ -39,15 +39,12 @@ def interpolate(x: Tensor, noise: Tensor, t: Tensor | float) -> Tensor:
     r"""The point :math:`x_t = (1 - t)\, x + t\, \varepsilon` of the straight path from data to noise.
 
     Args:
-        x: Data, (N, ...).
+        x: Data, ``(N, ...)``.
         noise: Noise :math:`\varepsilon` of the same shape.
-        t: Times in [0, 1], one for each sample (N,), or one number for all.
-
-    Returns:
-        Noisy samples, (N, ...).
+        t: Times in [0, 1], one for each sample ``(N,)``, or one number for all.
 
     Raises:
-        ValueError: When shapes do not fit or a time lies outside [0, 1].
+        ValueError: Shapes that do not fit, or a time outside [0, 1].
     """
     _same_shape(x, noise)
     t = times_like(t, x)
@@ -55,20 +52,12 @@ def interpolate(x: Tensor, noise: Tensor, t: Tensor | float) -> Tensor:
 
 
 def target(x: Tensor, noise: Tensor) -> Tensor:
-    r"""The regression target :math:`\varepsilon - x`, which is :math:`\mathrm d x_t / \mathrm d t` at every time.
-
-    Args:
-        x: Data, (N, ...).
-        noise: Noise of the same shape.
-
-    Raises:
-        ValueError: When the shapes differ.
-    """
+    r"""The regression target :math:`\varepsilon - x = \mathrm d x_t / \mathrm d t` of data and noise of one shape."""
     _same_shape(x, noise)
     return noise - x
 
 
-# ----------------------------------------------------------------------------------------------------------------------
+# ---------------------------------------------------------------------------------------------------------------------
 # Times
 
 
@@ -77,23 +66,21 @@ def logit_normal_times(
 ) -> Tensor:
     r"""Training times :math:`t = \operatorname{sigmoid}(\mu + s\, z)`, :math:`z \sim \mathcal N(0, 1)`.
 
-    A positive location moves the weight towards noise (:math:`t = 1`), a larger scale towards both ends.
-    The median is :math:`\operatorname{sigmoid}(\mu)`. Source: Esser et al. 2024, Sec. 3.1.
+    A positive location moves the weight towards noise (:math:`t = 1`), a larger scale towards both ends; the median is
+    :math:`\operatorname{sigmoid}(\mu)`. Source: Esser et al. 2024, Sec. 3.1.
 
     Args:
         n: How many.
         location: Mean :math:`\mu` of the logit.
         scale: Standard deviation :math:`s > 0` of the logit.
-        generator: Source of randomness; the times are made on its device (without one: torch's global CPU stream).
+        generator: Source of randomness, and the device of the times; ``None``: torch's global stream on the CPU.
 
     Returns:
-        Times in [0, 1], (n,), float32.
+        Times in [0, 1], ``(n,)``, float32.
 
     Raises:
-        ValueError: When ``n`` is negative or ``scale`` is not positive.
+        SettingsError: A scale that is not positive.
     """
-    if n < 0:
-        raise SettingsError(f"the number of times must not be negative, got {n}")
     if not scale > 0:
         raise SettingsError(f"the scale of the logit-normal distribution must be positive, got {scale}")
     device = "cpu" if generator is None else generator.device
@@ -109,15 +96,8 @@ def time_shift(t: TimeLike, s: float) -> TimeLike:
     odds :math:`t / (1 - t)` of noise by :math:`s`. Hence :math:`s = 1` is the identity, shifts compose by
     multiplication and :math:`1/s` undoes :math:`s`. A shift :math:`s > 1` spends more steps near noise.
 
-    Args:
-        t: A time, or a tensor of times of any shape, in [0, 1].
-        s: Shift, positive.
-
-    Returns:
-        The shifted time or times.
-
     Raises:
-        ValueError: When ``s`` is not positive and finite, or a time lies outside [0, 1].
+        ValueError: A shift that is not positive and finite, or a time outside [0, 1].
     """
     if not 0 < s < float("inf"):
         raise SettingsError(f"the time shift must be positive and finite, got {s} (1 leaves time as it is)")
@@ -126,25 +106,17 @@ def time_shift(t: TimeLike, s: float) -> TimeLike:
 
 
 def sampling_times(steps: int, shift: float = 1.0) -> Tensor:
-    r"""The times that :func:`sample` visits: an even grid from 1 (noise) down to 0 (data), shifted.
-
-    Args:
-        steps: Number of steps, at least 1.
-        shift: Time shift, see :func:`time_shift`.
-
-    Returns:
-        Decreasing times, (steps + 1,), float64; the first is exactly 1, the last exactly 0.
+    """The times that :func:`sample` visits, ``(steps + 1,)`` in float64: an even grid from 1 down to 0, shifted.
 
     Raises:
-        ValueError: When ``steps`` is not a positive integer or ``shift`` is not positive.
+        SettingsError: ``steps`` is not a positive integer, or the shift (:func:`time_shift`) not positive.
     """
     if not isinstance(steps, int) or isinstance(steps, bool) or steps < 1:
         raise SettingsError(f"sampling needs a whole number of steps, at least 1, got {steps!r}")
-    even = torch.arange(steps, -1, -1, dtype=torch.float64) / steps
-    return time_shift(even, shift)
+    return time_shift(torch.arange(steps, -1, -1, dtype=torch.float64) / steps, shift)
 
 
-# ----------------------------------------------------------------------------------------------------------------------
+# ---------------------------------------------------------------------------------------------------------------------
 # Sampling
 
 
@@ -173,22 +145,21 @@ def sample(
     The model is called as it is, so put it into evaluation mode first.
 
     Args:
-        model: Velocity, called ``model(x, t)`` with t of shape (N,) in at least float32, or ``model(x, t, y=y)``.
-        noise: Start, (N, ...), standard normal.
-        steps: Number of steps.
+        model: Velocity, called ``model(x, t)`` with t of shape ``(N,)`` in at least float32, or ``model(x, t, y=y)``.
+        noise: Start, ``(N, ...)``, standard normal.
+        steps: At least 1.
         method: ``"euler"`` or ``"heun"``.
         shift: Time shift of the grid, see :func:`time_shift`.
-        y: Conditioning, (N, ...), handed on by keyword when given.
-        trajectory: Whether to return every state instead of the last one.
+        y: Conditioning, ``(N, ...)``, handed on by keyword when given.
+        trajectory: Whether to return every state, the noise first, instead of the last one.
         progress: Whether to draw a progress bar.
 
     Returns:
-        Samples (N, ...) in the dtype of ``noise``; with ``trajectory`` all states (steps + 1, N, ...), the first of
-        which is the noise, at the times :func:`sampling_times`.
+        Samples ``(N, ...)`` in the dtype of ``noise``; with ``trajectory`` ``(steps + 1, N, ...)``, at the times
+        :func:`sampling_times`.
 
     Raises:
-        ValueError: For an unknown method, ``steps`` below 1, a shift that is not positive, conditioning of another
-            batch size, or a model that returns another shape than it was given.
+        ValueError: A value that cannot be used, named, or a model that returns another shape than it was given.
     """
     if method not in METHODS:
         raise SettingsError(f"unknown sampling method {method!r}, choose one of {', '.join(METHODS)}")
@@ -201,10 +172,8 @@ def sample(
     def velocity(x: Tensor, t: float) -> Tensor:
         v = model(x.to(noise.dtype), x.new_full((len(x),), t), **condition)
         if v.shape != x.shape:
-            raise ValueError(
-                f"the model returned shape {tuple(v.shape)} for input of shape {tuple(x.shape)}; a velocity has the "
-                "shape of its input (split off a learned variance before sampling)"
-            )
+            shapes = f"shape {tuple(v.shape)} for input of shape {tuple(x.shape)}"
+            raise ValueError(f"the model returned {shapes} (split off a learned variance before sampling)")
         return v.to(x.dtype)
 
     x = noise.to(torch.promote_types(noise.dtype, torch.float32))
@@ -228,17 +197,8 @@ def walk(model: Velocity, noise: Tensor, steps: int = 50, *, y: Tensor | None = 
     The prediction :math:`\hat x = x_t - t\, v(x_t, t)` is the end of the straight line along the velocity, at
     :math:`t = 0` the state. The model is called once a step, so one that remembers its last call is followed too.
 
-    Args:
-        model: As for :func:`sample`; a guided velocity gives a guided prediction.
-        noise: Start, (N, ...).
-        steps: Number of steps.
-        y: Conditioning, (N, ...).
-
     Returns:
-        States and predictions, (steps + 1, N, ...) each.
-
-    Raises:
-        ValueError: As :func:`sample`.
+        States and predictions, ``(steps + 1, N, ...)`` each. Arguments and errors are those of :func:`sample`.
     """
     predictions = []
 
@@ -252,26 +212,19 @@ def walk(model: Velocity, noise: Tensor, steps: int = 50, *, y: Tensor | None = 
 
 
 def states_at(trajectory: Tensor, t: float) -> Tensor:
-    r"""The state of an Euler sampler at time t, on the straight segment between the two states around it.
+    """The state of an Euler sampler at time t, on the straight segment between the two states around it.
 
     Args:
-        trajectory: States on an even grid of times from 1 down to 0, (steps + 1, N, ...), as :func:`sample` returns
-            them with ``trajectory=True`` and no shift.
+        trajectory: States ``(steps + 1, N, ...)`` of :func:`sample` without a shift.
         t: A time in [0, 1].
 
     Raises:
-        ValueError: A time outside [0, 1], or a trajectory of fewer than two states.
+        ValueError: A time outside [0, 1].
     """
     check_times(t)
-    if len(trajectory) < 2:
-        raise ValueError(f"a trajectory needs at least two states, got {len(trajectory)}")
     position = (1 - t) * (len(trajectory) - 1)
     before = min(int(position), len(trajectory) - 2)
     return torch.lerp(trajectory[before], trajectory[before + 1], position - before)
-
-
-# ----------------------------------------------------------------------------------------------------------------------
-# Guidance
 
 
 def guided(
@@ -291,10 +244,10 @@ def guided(
         interval: First and last time at which to guide, 0 being data.
 
     Returns:
-        A velocity for :func:`sample`; called with times that are all alike, as :func:`sample` does.
+        A velocity to be called with times that are all alike, as :func:`sample` does.
 
     Raises:
-        ValueError: A negative scale, or an interval that is not in [0, 1] or is turned round.
+        SettingsError: A negative scale, or an interval that is not in [0, 1] or is turned round.
 
     Source: Ho and Salimans 2022; Kynkäänniemi et al. 2024 (interval).
     """
@@ -306,13 +259,12 @@ def guided(
         # On a GPU, reading a time waits for the device.
         if scale == 1 or ((low, high) != (0, 1) and not low <= t[0].item() <= high):
             return with_class
-        without = unconditional(x, t)
-        return torch.lerp(without, with_class, scale)
+        return torch.lerp(unconditional(x, t), with_class, scale)
 
     return velocity
 
 
-# ----------------------------------------------------------------------------------------------------------------------
+# ---------------------------------------------------------------------------------------------------------------------
 # Checks
 
 
@@ -320,23 +272,20 @@ def check_times(t: Tensor | float) -> None:
     """Refuse times outside [0, 1]; tensors are looked at on the CPU only, as on a GPU it would wait for the device."""
     if isinstance(t, Tensor) and t.device.type != "cpu":
         return
-    inside = bool(((t >= 0) & (t <= 1)).all()) if isinstance(t, Tensor) else 0 <= t <= 1  # NaN is not inside
-    if not inside:
-        worst = t if not isinstance(t, Tensor) else t[~((t >= 0) & (t <= 1))].flatten()[0].item()
-        raise ValueError(f"time must lie in [0, 1] (0 is data, 1 is noise), got {worst}")
+    times = torch.as_tensor(t, dtype=torch.float64)
+    outside = times[~((times >= 0) & (times <= 1))]  # NaN, too
+    if len(outside):
+        raise ValueError(f"time must lie in [0, 1] (0 is data, 1 is noise), got {outside[0].item():.6g}")
 
 
 def times_like(t: Tensor | float, x: Tensor) -> Tensor:
-    """Times in the dtype and on the device of ``x``, shaped (N, 1, ..., 1) or () so that they broadcast over ``x``."""
+    """Times like ``x`` in dtype and device, shaped ``(N, 1, ..., 1)`` or ``()`` so that they broadcast over it."""
     check_times(t)
     t = torch.as_tensor(t, dtype=x.dtype, device=x.device)
     if t.ndim == 0:
         return t
     if t.shape != x.shape[:1]:
-        raise ValueError(
-            f"times of shape {tuple(t.shape)} do not fit samples of shape {tuple(x.shape)}: give one time per sample "
-            "or a single number"
-        )
+        raise ValueError(f"times of shape {tuple(t.shape)} are not one for each sample of shape {tuple(x.shape)}")
     return t.reshape(-1, *(1,) * (x.ndim - 1))
 
 

@@ -9,7 +9,7 @@ from diffusers import DDIMScheduler
 
 from diffusab_core import flow
 from diffusab_core.flow import ddpm as noise_prediction
-from diffusab_core.flow.ddpm import METHODS, Schedule, interpolate, sample, sampling_steps, training_times
+from diffusab_core.flow.ddpm import METHODS, interpolate, sample, sampling_steps, training_times
 
 #: Share of the data's energy after n steps, index 0 being the data.
 KEPT = np.concatenate([[1.0], np.cumprod(1 - np.linspace(0.00085**0.5, 0.012**0.5, 1000) ** 2)])
@@ -44,13 +44,6 @@ def test_noisy_latents_against_the_closed_form():
         interpolate(x, noise, n / 1000), (a.sqrt() * x + (1 - a).sqrt() * noise).float(), rtol=1e-4, atol=1e-5
     )
     assert KEPT[1000] == pytest.approx(0.00466, abs=1e-5)  # as the documentation says
-
-
-def test_another_schedule_is_followed():
-    schedule = Schedule(steps=10, first_beta=0.1, last_beta=0.5)
-    a = np.cumprod(1 - np.linspace(0.1**0.5, 0.5**0.5, 10) ** 2)
-    found = interpolate(torch.ones(10, 1), torch.zeros(10, 1), torch.arange(1, 11) / 10, schedule)
-    np.testing.assert_allclose(found[:, 0].numpy() ** 2, a, rtol=1e-4)
 
 
 def test_training_times_are_even_steps_of_the_seed():
@@ -200,7 +193,3 @@ def test_other_bad_input_is_refused():
         sample(lambda x, t: torch.cat([x, x], 1), normal(3, 5), 5)
     with pytest.raises(ValueError, match=r"got \(3, 5\), \(3, 4\), \(3,\)"):
         interpolate(normal(3, 5), normal(3, 4), torch.ones(3))
-    with pytest.raises(ValueError, match=r"1, 0\.1 and 0\.2"):
-        Schedule(1, 0.1, 0.2)
-    with pytest.raises(ValueError, match=r"10, 0\.3 and 0\.2"):
-        Schedule(10, 0.3, 0.2)
