@@ -78,18 +78,14 @@ def to_uint8(image: torch.Tensor) -> np.ndarray:
     return rearrange(pixels.expand(3, -1, -1), "c h w -> h w c").numpy()
 
 
-def data_uri(pixels: np.ndarray, quality: int | None = 88) -> str:
-    """``(H, W, 3)`` uint8 as a data URI: WebP at the given quality, or lossless PNG when ``quality`` is None."""
+def data_uri(pixels: np.ndarray, quality: int = 88) -> str:
+    """``(H, W, 3)`` uint8 as the data URI of a WebP file of that quality, in percent."""
     buffer = io.BytesIO()
-    if quality is None:
-        Image.fromarray(pixels).save(buffer, "png", optimize=True)
-    else:
-        Image.fromarray(pixels).save(buffer, "webp", quality=quality, method=2)
-    kind = "png" if quality is None else "webp"
-    return f"data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode()}"
+    Image.fromarray(pixels).save(buffer, "webp", quality=quality, method=2)
+    return f"data:image/webp;base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 
-def picture(image: torch.Tensor, quality: int | None = 80) -> go.Figure:
+def picture(image: torch.Tensor, quality: int = 80) -> go.Figure:
     """One image without axes, as a part of :func:`panels`."""
     fig = go.Figure(go.Image(source=data_uri(to_uint8(image), quality), hoverinfo="skip"))
     return fig.update_xaxes(visible=False, constrain="domain").update_yaxes(visible=False, constrain="domain")
@@ -104,7 +100,6 @@ def image_grid(
     rows: Mapping[str, Sequence[torch.Tensor]],
     titles: Sequence[str] | Sequence[Sequence[str]],
     alt: str,
-    height: int | None = None,
     size: int = 160,
 ) -> go.Figure:
     """Rows of images with the row's name at the left.
@@ -112,9 +107,8 @@ def image_grid(
     Args:
         rows: For each name its images ``(3, H, W)`` in [-1, 1]; as many in each row.
         titles: One for each column, or for each row a list of them; ``<br>`` breaks a line.
-        alt: What a reader who cannot see the figure has to know.
-        height: In pixels; from the number of rows when None.
-        size: Images that are larger are shrunk to this width, antialiased, to keep pages small.
+        alt: As in :func:`axes`.
+        size: Images that are larger are shrunk to this width in pixels, antialiased, to keep pages small.
 
     Raises:
         ValueError: Rows or titles of different lengths.
@@ -126,7 +120,7 @@ def image_grid(
             f"rows of {[len(row) for row in rows.values()]} images with rows of {[len(row) for row in per_row]} titles"
         )
     parts = [picture(_shrink(tensor, size), quality=75) for tensors in rows.values() for tensor in tensors]
-    height = height or 36 + len(rows) * (640 // max(columns, 4) + (8 if isinstance(titles[0], str) else 42))
+    height = 36 + len(rows) * (640 // max(columns, 4) + (8 if isinstance(titles[0], str) else 42))
     fig = panels(parts, [title for row in per_row for title in row], alt, columns, height)
     fig.update_layout(margin_l=28)
     for i, name in enumerate(rows):
@@ -141,14 +135,10 @@ def image_grid(
 def mosaic(images: torch.Tensor, columns: int, gap: int = 2) -> torch.Tensor:
     """Images ``(N, 3, H, W)`` in [-1, 1] as one, row by row, with white lines of ``gap`` pixels between them.
 
-    Raises:
-        ValueError: Not a batch of RGB images, or one that does not fill its rows.
+    What is left of the last row is white.
     """
-    if images.ndim != 4 or images.shape[1] != 3:
-        raise ValueError(f"a mosaic is made of images (N, 3, H, W), got shape {tuple(images.shape)}")
-    if columns < 1 or len(images) == 0 or len(images) % columns:
-        raise ValueError(f"{len(images)} images do not fill rows of {columns}")
-    framed = torch.nn.functional.pad(images, (0, gap, 0, gap), value=1.0)
+    columns = min(columns, len(images))
+    framed = torch.nn.functional.pad(images, (0, gap, 0, gap, 0, 0, 0, -len(images) % columns), value=1.0)
     joined = rearrange(framed, "(r c) k h w -> k (r h) (c w)", c=columns)
     return joined[:, : joined.shape[1] - gap, : joined.shape[2] - gap]
 
@@ -174,24 +164,15 @@ def axes(
     log_x: bool = False,
     log_y: bool = False,
     height: int = 360,
-    title: str = "",
 ) -> go.Figure:
-    """What all plots below take as ``**options``.
+    """What all plots below take as ``**options``: titles of the axes, logarithmic axes, the height in pixels.
 
-    Args:
-        fig: The figure, which is changed.
-        alt: What a reader who cannot see the figure has to know; empty for a part of :func:`panels`.
-        xlabel: Title of the horizontal axis.
-        ylabel: Title of the vertical axis.
-        log_x: Logarithmic horizontal axis.
-        log_y: Logarithmic vertical axis.
-        height: In pixels.
-        title: Above the figure.
+    ``alt`` says what a reader who cannot see the figure has to know; it is empty for a part of :func:`panels`.
     """
     fig.update_xaxes(title=xlabel, **(DECADES if log_x else {}))
     fig.update_yaxes(title=ylabel, **(DECADES if log_y else {}))
     single = len(fig.data) == 1 and fig.data[0].type in ("scatter", "bar")
-    return described(fig.update_layout(height=height, title=title, showlegend=False if single else None), alt)
+    return described(fig.update_layout(height=height, showlegend=False if single else None), alt)
 
 
 def lines(
@@ -210,8 +191,7 @@ def lines(
         x: Places of all series that have none of their own; 0, 1, 2, … when None.
         mode: ``"lines"``, ``"markers"`` or ``"lines+markers"``, for all that ``styles`` says nothing of.
         styles: For some names what is drawn otherwise: ``color`` (a colour, or a place in :data:`PALETTE`), ``dash``,
-            ``width``, ``symbol``, ``size``, ``mode``; anything else is a property of Plotly's scatter trace, such as
-            ``text``, ``opacity`` or ``showlegend``.
+            ``width``, ``symbol``, ``size``, ``mode``, or any property of Plotly's scatter trace.
         band: For some names the pair ``(low, high)``: a shaded band around lines, error bars around markers.
         options: As :func:`axes`.
 
@@ -285,11 +265,9 @@ def heatmap(
     label: str = "",
     limits: tuple[float, float] | None = None,
     colorscale: Any = "Cividis",
-    form: str = "",
-    square: bool = True,
     **options: Any,
 ) -> go.Figure:
-    """A matrix ``(rows, columns)`` as colours, the first row at the top.
+    """A matrix ``(rows, columns)`` as square cells of colour, the first row at the top.
 
     Args:
         z: The matrix.
@@ -298,8 +276,6 @@ def heatmap(
         label: Title of the colour bar.
         limits: Values of the two ends of the colour scale; least and greatest when None.
         colorscale: A name that Plotly knows, or :data:`DIVERGING` for values about zero.
-        form: When given, each cell shows its value so, such as ``".2f"``.
-        square: Cells as high as they are wide.
         options: As :func:`axes`.
     """
     matrix = torch.as_tensor(z).detach().cpu().double()
@@ -308,21 +284,16 @@ def heatmap(
     fig = go.Figure(
         go.Heatmap(
             z=matrix.tolist(), **names, zmin=low, zmax=high, colorscale=colorscale,
-            colorbar={"title": label, "thickness": 12}, texttemplate=f"%{{z:{form}}}" if form else None,
-            hovertemplate="%{y}, %{x}: %{z:.4g}<extra></extra>",
+            colorbar={"title": label, "thickness": 12}, hovertemplate="%{y}, %{x}: %{z:.4g}<extra></extra>",
         )
     )  # fmt: skip
     plain = {"showgrid": False, "zeroline": False, "constrain": "domain"}
-    fig.update_xaxes(**plain).update_yaxes(autorange="reversed", scaleanchor="x" if square else None, **plain)
+    fig.update_xaxes(**plain).update_yaxes(autorange="reversed", scaleanchor="x", **plain)
     return axes(fig, **options)
 
 
 def mark(fig: go.Figure, x: float | str | None = None, y: float | None = None, text: str = "") -> go.Figure:
-    """A dotted reference line across the figure, upright at ``x`` or level at ``y``, with ``text`` along it.
-
-    Raises:
-        ValueError: Both or none of ``x`` and ``y``.
-    """
+    """A dotted reference line across the figure, upright at ``x`` or level at ``y``, with ``text`` along it."""
     if (x is None) == (y is None):
         raise ValueError(f"a line stands at x or at y, got x={x!r}, y={y!r}")
     way, across, at = ("x", "y", x) if y is None else ("y", "x", y)
@@ -353,14 +324,12 @@ def panels(
 
     Args:
         figs: What :func:`lines`, :func:`picture` and their friends return.
-        titles: One for each.
-        alt: Of the whole.
+        titles: One for each; ``alt`` is of the whole.
         columns: In one row; all when None.
         height: In pixels; that of the highest, for each row, when None.
         share_y: One vertical axis for each row, labelled at the left.
         wide: The last figure has a row of its own, below the others.
-        widths: Of the columns, as shares of the whole.
-        heights: Of the rows, as shares of the whole.
+        widths: Of the columns, as shares of the whole; ``heights`` of the rows.
     """
     above = len(figs) - wide
     columns = columns or above
@@ -479,13 +448,11 @@ def basis_functions(block_size: int = 8) -> go.Figure:
     return fig.update_traces(hoverinfo="skip", hovertemplate=None).update_xaxes(**ticks).update_yaxes(**ticks)
 
 
-def zigzag_path(block_size: int = 8, cut_from: int | None = None) -> go.Figure:
-    """The zigzag walk over a block of coefficients, with ranks; ranks from ``cut_from`` on are marked as cut."""
+def zigzag_path(block_size: int = 8) -> go.Figure:
+    """The zigzag walk over a block of coefficients, with ranks."""
     order = zigzag_order(block_size)
-    cut_from = block_size**2 if cut_from is None else cut_from
-    kept = [rank < cut_from for rank in range(block_size**2)]
     walk = {
-        "mode": "lines+markers+text", "dash": "solid", "width": 1.5, "color": GREY, "size": 24,
+        "mode": "lines+markers+text", "dash": "solid", "width": 1.5, "color": GREY, "symbol": "circle", "size": 24,
         "text": [str(rank) for rank in range(block_size**2)], "textfont": {"size": 10, "color": "white"},
         "hovertemplate": "rank %{text}: u = %{y}, v = %{x}<extra></extra>",
     }  # fmt: skip
@@ -493,11 +460,9 @@ def zigzag_path(block_size: int = 8, cut_from: int | None = None) -> go.Figure:
         {"rank": (order % block_size, order // block_size)}, styles={"rank": walk}, height=460,
         xlabel="v, horizontal frequency", ylabel="u, vertical frequency",
         alt=f"The JPEG zigzag order on a {block_size} by {block_size} block: from the flat coefficient at the top left "
-        f"along anti-diagonals to the finest at the bottom right, ranks 0 to {block_size**2 - 1}"
-        + (f", of which the first {cut_from} are kept." if cut_from < block_size**2 else "."),
+        f"along anti-diagonals to the finest at the bottom right, ranks 0 to {block_size**2 - 1}.",
     )  # fmt: skip
-    colors, symbols = [BLUE if k else VERMILLION for k in kept], ["circle" if k else "square" for k in kept]
-    fig.update_traces(marker={"color": colors, "symbol": symbols})
+    fig.update_traces(marker_color=BLUE)
     plain = {"dtick": 1, "showgrid": False, "zeroline": False, "constrain": "domain"}
     fig.update_xaxes(side="top", range=[-0.6, block_size - 0.4], **plain)
     fig.update_yaxes(scaleanchor="x", range=[block_size - 0.4, -0.6], **plain)
@@ -505,17 +470,11 @@ def zigzag_path(block_size: int = 8, cut_from: int | None = None) -> go.Figure:
 
 
 def profiles(
-    curves: Mapping[str, Any],
-    alt: str = "",
-    ylabel: str = "|D| relative to D₀₀",
-    title: str = "",
-    height: int = 380,
-    log_y: bool = True,
-    **options: Any,
+    curves: Mapping[str, Any], alt: str = "", ylabel: str = "|D| relative to D₀₀", **options: Any
 ) -> go.Figure:
     """Frequency profiles against zigzag rank, one line per name: :func:`lines` with the axes that profiles have."""
-    options = {"alt": alt, "ylabel": ylabel, "title": title, "height": height, "log_y": log_y, **options}
-    return lines(curves, **{"xlabel": "zigzag rank (low → high frequency)", **options})
+    usual = {"xlabel": "zigzag rank (low → high frequency)", "height": 380, "log_y": True}
+    return lines(curves, alt=alt, ylabel=ylabel, **{**usual, **options})
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -527,18 +486,14 @@ def over_seeds(
     alt: str = "",
     xlabel: str = "",
     ylabel: str = "",
-    height: int = 360,
     log_y: bool = True,
+    **options: Any,
 ) -> go.Figure:
     """One marker for every training run and a line through the means, so that spread is seen and not summarised away.
 
     Args:
         values: For each line, for each place on the horizontal axis (in order), one value for each seed.
-        alt: As the others, see :func:`axes`.
-        xlabel: Title of the horizontal axis, whose places are categories.
-        ylabel: Title of the vertical axis.
-        height: In pixels.
-        log_y: Logarithmic vertical axis.
+        alt: This and the rest as :func:`axes`; the places are categories.
     """
     series, styles = {}, {}
     for i, (name, of_name) in enumerate(values.items()):
@@ -548,6 +503,6 @@ def over_seeds(
         look = {"color": i, "symbol": i, "legendgroup": name, "dash": DASHES[i % len(DASHES)], "width": 1.5}
         styles[name] = {**look, "hovertemplate": None, "hoverinfo": "skip"}
         styles[f"{name}: runs"] = {**look, "mode": "markers", "opacity": 0.75, "showlegend": False}
-    fig = lines(series, alt=alt, xlabel=xlabel, ylabel=ylabel, height=height, log_y=log_y, styles=styles)
+    fig = lines(series, alt=alt, xlabel=xlabel, ylabel=ylabel, log_y=log_y, styles=styles, **options)
     places = list(dict.fromkeys(place for of_name in values.values() for place in of_name))
     return fig.update_xaxes(type="category", categoryorder="array", categoryarray=places)

@@ -5,8 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any
 
+import torch
 import typer
+from PIL import Image
+from torchvision.io import decode_image
+from tqdm import tqdm
 
+from diffusab_book import figures
 from diffusab_book.cli.options import Device, UsageError, command, settle
 from diffusab_core import autoencoders, experiments
 from diffusab_core.data.open import open_images
@@ -118,8 +123,6 @@ def sample(
 
     The same command goes on where an earlier one was cut off; torchrun shares the samples among its processes.
     """
-    from tqdm import tqdm
-
     with worlds.world(device) as world:
         model = experiments.open_denoiser(denoiser, world.device)
         name = autoencoder or model.latents.get("autoencoder")
@@ -158,25 +161,14 @@ def _class(label: str | None, names: tuple[str, ...]) -> int | None:
 
 
 def _write_pictures(folder: Path, places: range, images: Any) -> None:
-    from PIL import Image
-
-    from diffusab_book.figures import to_uint8
-
     if images.ndim != 4:
         raise UsageError(f"samples of shape {tuple(images.shape)} are no images; clips are not written yet")
     for place, image in zip(places, images, strict=True):
         # Whole files under their final names only: a picture that is there is not drawn again.
         with writing(folder / f"{place:06d}.png", alone=True) as partial:
-            Image.fromarray(to_uint8(image)).save(partial, format="PNG")
+            Image.fromarray(figures.to_uint8(image)).save(partial, format="PNG")
 
 
-def _write_grid(folder: Path, file: Path, count: int, columns: int = 8) -> None:
-    from PIL import Image
-
-    pictures = [Image.open(folder / f"{place:06d}.png") for place in range(count)]
-    width, height = pictures[0].size
-    rows = -(-count // columns)
-    grid = Image.new("RGB", (min(count, columns) * (width + 2) - 2, rows * (height + 2) - 2), "white")
-    for i, picture in enumerate(pictures):
-        grid.paste(picture, (i % columns * (width + 2), i // columns * (height + 2)))
-    grid.save(file)
+def _write_grid(folder: Path, file: Path, count: int) -> None:
+    pictures = torch.stack([decode_image(str(folder / f"{place:06d}.png")) for place in range(count)])  # uint8
+    Image.fromarray(figures.to_uint8(figures.mosaic(pictures / 127.5 - 1, columns=8))).save(file)

@@ -85,9 +85,9 @@ def training_explorer(runs: Mapping[str, RunRecord], rgb: Tensor) -> Explorer:
                 **{name: run.series[f"snapshot_profile_{step}"] for name, run in runs.items()},
                 "RGB": rgb,
             },
-            "Explorer over the steps of training: profiles of the latents under each method, beside the profile "
+            alt="Explorer over the steps of training: profiles of the latents under each method, beside the profile "
             "before training and that of RGB.",
-            "mean |D| / mean |D₀₀|",
+            ylabel="mean |D| / mean |D₀₀|",
             styles=grey,
         )
         return fig.update_yaxes(range=[math.log10(lowest / 2), 0.1])
