@@ -29,34 +29,25 @@ class Setting:
 
     def __post_init__(self) -> None:
         if not self.psnr_db or len(self.psnr_db) != len(self.high_frequency):
-            raise ValueError(
-                f"a setting needs one PSNR for each energy ratio, got {len(self.psnr_db)} and "
-                f"{len(self.high_frequency)}"
-            )
+            counts = f"{len(self.psnr_db)} and {len(self.high_frequency)}"
+            raise ValueError(f"a setting needs one PSNR for each energy ratio, got {counts}")
 
 
 def weight_explorer(
-    settings: Mapping[float, Setting],
-    references: Mapping[str, Sequence[float]],
-    control: float = 0.0,
-    start: float | None = None,
-    label: str = "α",
+    settings: Mapping[float, Setting], references: Mapping[str, Sequence[float]], start: float
 ) -> Explorer:
     r"""One weight of a regulariser at a time: left the profile beside references, right its place in the trade-off.
 
     Args:
-        settings: By weight, in the order of the slider.
+        settings: By weight, in the order of the slider; the weight 0 is the control.
         references: Profiles that stay, such as those of RGB and of the untouched autoencoder, by name.
-        control: The weight that the reconstruction is compared with; one of ``settings``.
-        start: The weight shown first; the last if ``None``.
-        label: What the weight is called.
+        start: The weight shown first.
 
     Raises:
         ValueError: The control is not among the settings.
     """
-    if control not in settings:
-        raise ValueError(f"the control {control!r} is not among the weights {list(settings)}")
-    weights = tuple(settings)
+    if 0 not in settings:
+        raise ValueError(f"the control, weight 0, is not among the weights {list(settings)}")
     mean_of = {w: (1000 * fmean(s.high_frequency), fmean(s.psnr_db)) for w, s in settings.items()}
     runs = [(w, 1000 * h, db) for w, s in settings.items() for h, db in zip(s.high_frequency, s.psnr_db, strict=True)]
     # Drawn on ranges of its own, so that nothing jumps while the slider moves.
@@ -68,11 +59,11 @@ def weight_explorer(
 
     def draw(weight: float) -> go.Figure:
         ratio, decibel = mean_of[weight]
-        change = f"{decibel - mean_of[control][1]:+.2f} dB against {label} = {control:g}"
+        change = f"{decibel - mean_of[0][1]:+.2f} dB against α = 0"
         curves = {**references, "this weight": settings[weight].profile}
         left = figures.lines(curves, xlabel="zigzag rank", ylabel="relative to D₀₀", log_y=True, styles=looks)
         here = [w == weight for w, *_ in runs]
-        marks = {"text": [f"{label} = {w:g}" for w, *_ in runs], "mode": "markers",
+        marks = {"text": [f"α = {w:g}" for w, *_ in runs], "mode": "markers",
                  "hovertemplate": "%{text}: %{x:.2f}, %{y:.2f} dB<extra></extra>"}  # fmt: skip
         right = figures.lines(
             {"means": tuple(zip(*mean_of.values(), strict=True)), "runs": tuple(zip(*runs, strict=True))[1:]},
@@ -83,13 +74,11 @@ def weight_explorer(
         right.data[1].update(marker={"color": colors, "size": [12 if h else 7 for h in here], "symbol": 0})
         return figures.panels(
             [left.update_yaxes(range=[math.log10(low), 0.1]), right.update_layout(showlegend=False)],
-            [f"{label} = {weight:g}: {ratio:.2f} · 10⁻³ in high frequencies",
-             "the control" if weight == control else change],
+            [f"α = {weight:g}: {ratio:.2f} · 10⁻³ in high frequencies", "the control" if weight == 0 else change],
             "Explorer: left the frequency profile of the latents for one weight of the regulariser, between those of "
             "the references; right each run's high-frequency energy ratio against its PSNR, the runs with this weight "
             "marked.",
             height=400, widths=[0.55, 0.45],
         )  # fmt: skip
 
-    first = weights[-1] if start is None else start
-    return Explorer(draw, [Control("weight", label, weights, first, "slider", lambda w: f"{w:g}")])
+    return Explorer(draw, [Control("weight", "α", tuple(settings), start, "slider", lambda w: f"{w:g}")])

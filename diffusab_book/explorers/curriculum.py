@@ -12,10 +12,10 @@ not stationary. :func:`~diffusab_core.metrics.probes.fed_energy` measures it.
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Mapping, Sequence
 from functools import cache
+from itertools import product
 
 import plotly.graph_objects as go
 from torch import Tensor
@@ -28,26 +28,14 @@ from diffusab_core.methods.freqwarm import EVERYTHING, SCHEDULES, FreqWarm
 from diffusab_core.metrics import psnr
 from diffusab_core.metrics.probes import EDGES, fed_energy
 
-R0S = (0.1, 0.2, 0.4)
-SHARES = (0.25, 0.5)
-
-
-def shown_steps(steps: int, shares: Sequence[float]) -> tuple[int, ...]:
-    """Steps of the explorer: the first and the last, of each warm-up the middle, its last and the first after it."""
-    found = {0, steps - 1}
-    for switch in (round(share * steps) for share in shares):
-        found |= {switch // 2, switch - 1, switch}
-    return tuple(sorted(found))
+STEPS = 600  # of the run, warm-up included
+WARMUPS = {0.25: 150, 0.5: 300}  # steps by the share of the run
+#: Steps of the slider: the first and the last, of each warm-up the middle, its last and the first after it.
+SHOWN = (0, 75, 149, 150, 299, 300, 599)
 
 
 def curriculum_explorer(
-    image: Tensor,
-    autoencoders: Mapping[str, Autoencoder],
-    steps: int = 600,
-    r0s: Sequence[float] = R0S,
-    shares: Sequence[float] = SHARES,
-    edges: Sequence[float] = EDGES,
-    start: int | None = None,
+    image: Tensor, autoencoders: Mapping[str, Autoencoder], r0s: Sequence[float] = (0.1, 0.2, 0.4)
 ) -> Explorer:
     r"""The curriculum at a step: its cutoff, a photograph as the encoder sees it, and what becomes of its latent.
 
@@ -57,23 +45,17 @@ def curriculum_explorer(
     Args:
         image: ``(3, H, W)`` in [-1, 1].
         autoencoders: By the name that the reader sees.
-        steps: Of the run, warm-up included.
         r0s: Cutoffs at the start, in cycles per pixel.
-        shares: Of the steps that the warm-up takes.
-        edges: Of the latent's bands, in cycles per pixel of the latent.
-        start: The step shown first, one of :func:`shown_steps`; the second of them if ``None``.
 
     Raises:
-        ValueError: No autoencoder, a run that is too short for its warm-up, or as :func:`fed_energy`.
+        ValueError: No autoencoder, or as :func:`fed_energy`.
         LatentsError: A cutoff that :class:`~diffusab_core.methods.freqwarm.FreqWarm` refuses.
     """
     if not autoencoders:
         raise ValueError("the explorer needs at least one autoencoder")
-    if not all(1 <= round(share * steps) < steps for share in shares):
-        raise ValueError(f"warm-ups must take from 1 to {steps - 1} of {steps} steps, got shares {tuple(shares)}")
-    x, places = image[None], shown_steps(steps, shares)
-    for r0, share in itertools.product(r0s, shares):
-        FreqWarm(round(share * steps), r0)  # refuses what cannot be
+    choices = list(product(r0s, WARMUPS, SCHEDULES))
+    plans = {(r0, share, schedule): FreqWarm(WARMUPS[share], r0, schedule) for r0, share, schedule in choices}
+    x = image[None]
 
     @cache
     def at(radius: float) -> tuple[go.Figure, str, dict[str, list[float]]]:
@@ -81,15 +63,15 @@ def curriculum_explorer(
         seen = without_high_frequencies(x, None if radius == math.inf else radius)
         ratios = {}
         for name, autoencoder in autoencoders.items():
-            now, whole = fed_energy(autoencoder, x, [radius, math.inf], edges)
+            now, whole = fed_energy(autoencoder, x, [radius, math.inf], EDGES)
             ratios[name] = (now / whole).tolist()
         cut = f"photograph, {psnr(seen.clamp(-1, 1), x).item():.1f} dB" if radius < math.inf else "whole photograph"
         return figures.picture(seen[0], 70), cut, ratios
 
     # Ranges are fixed, so that nothing jumps; an encoder may answer a cut with more energy.
     highest = 1.05 * max(1.05, *(v for r0 in r0s for values in at(r0)[2].values() for v in values))
-    along = sorted({*range(0, steps, max(1, steps // 60)), *places})
-    bands = [f"{high:.2g}" for high in edges[1:]]
+    along = sorted({*range(0, STEPS, 10), *SHOWN})
+    bands = [f"{high:.2g}" for high in EDGES[1:]]
 
     @cache
     def cutoffs(plan: FreqWarm, step: int) -> go.Figure:
@@ -99,7 +81,7 @@ def curriculum_explorer(
                  "now": {"mode": "markers", "color": figures.VERMILLION, "size": 11, "hoverinfo": "skip"}}  # fmt: skip
         fig = figures.lines({"cutoff": (along, list(cut.values())), "now": ([step], [cut[step]])}, styles=looks,
                             xlabel="step k", ylabel="cutoff r(k)")  # fmt: skip
-        fig.update_xaxes(range=[-0.03 * steps, 1.03 * steps]).update_yaxes(range=[0, 0.75])
+        fig.update_xaxes(range=[-0.03 * STEPS, 1.03 * STEPS]).update_yaxes(range=[0, 0.75])
         return fig.update_layout(showlegend=False)
 
     @cache
@@ -109,8 +91,8 @@ def curriculum_explorer(
         fig.update_yaxes(range=[0, highest], title_standoff=4).update_layout(showlegend=True)
         return figures.mark(fig, y=1)
 
-    def draw(step: int, r0: float = r0s[0], share: float = shares[0], schedule: str = SCHEDULES[0]) -> go.Figure:
-        plan = FreqWarm(round(share * steps), r0, schedule)
+    def draw(step: int, r0: float = r0s[0], share: float = 0.25, schedule: str = SCHEDULES[0]) -> go.Figure:
+        plan = plans[r0, share, schedule]
         radius = plan.cutoff(step)
         picture, title, _ = at(radius)
         now = f"step {step}: " + ("whole images" if radius == math.inf else f"r = {radius:.3f}")
@@ -125,9 +107,9 @@ def curriculum_explorer(
     return Explorer(
         draw,
         [
-            Control("step", "step", places, places[1] if start is None else start, "slider"),
+            Control("step", "step", SHOWN, SHOWN[1], "slider"),
             Control("r0", "r₀", tuple(r0s), 0.2 if 0.2 in r0s else r0s[0], "menu", lambda r: f"{r:g}"),
-            Control("share", "warm-up", tuple(shares), shares[0], "menu", lambda s: f"{s:.0%}"),
+            Control("share", "warm-up", tuple(WARMUPS), 0.25, "menu", lambda s: f"{s:.0%}"),
             Control("schedule", "switch:", SCHEDULES, SCHEDULES[0], "menu"),
         ],
     )

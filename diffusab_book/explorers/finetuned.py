@@ -16,14 +16,7 @@ from diffusab_core.spectrum.bands import keep_latent_frequencies
 SHARES = (1.0, 0.75, 0.5, 0.4, 0.3, 0.2, 0.1, 0.05)
 
 
-def decoders_explorer(
-    image: torch.Tensor,
-    autoencoders: Mapping[str, Autoencoder],
-    block_size: int = 8,
-    shares: tuple[float, ...] = SHARES,
-    start: float = 0.5,
-    orders: tuple[str, ...] = ("zigzag",),
-) -> Explorer:
+def decoders_explorer(image: torch.Tensor, autoencoders: Mapping[str, Autoencoder], block_size: int = 8) -> Explorer:
     r"""The picture that each of several autoencoders makes of its latent when the high frequencies are cut from it.
 
     Above, the decoded pictures :math:`\mathrm{Dec}(D^{-1}(D(\mathrm{Enc}(x)) \cdot M))` side by side with their PSNR
@@ -35,9 +28,6 @@ def decoders_explorer(
         autoencoders: By the name that the reader sees, from :func:`diffusab_core.autoencoders.load`; all of one
             compression, or the image's own curve would not be one curve.
         block_size: B in the latent.
-        shares: Kept shares in (0, 1].
-        start: The share shown first.
-        orders: The orders of cutting offered, as in :func:`diffusab_book.explorers.spectra.cut_explorer`.
 
     Raises:
         ValueError: No autoencoder, or autoencoders of different compression.
@@ -55,14 +45,12 @@ def decoders_explorer(
         ratio, found = cut_ratio(share, order), {}
         for name, z in latents.items():
             with torch.no_grad():
-                found[name] = autoencoders[name].decode(
-                    z if share == 1 else chop_high_frequencies(z, ratio, block_size, order)
-                )
+                found[name] = autoencoders[name].decode(chop_high_frequencies(z, ratio, block_size, order))
         return {**found, own: keep_latent_frequencies(x, f, ratio, block_size, order)}
 
     own = "image, same frequencies"
     return compare_cuts(
-        x, cut, shares, start, orders, {own: figures.PALETTE.index(figures.GREY)},
+        x, cut, SHARES, 0.5, ("zigzag",), {own: figures.PALETTE.index(figures.GREY)},
         f"Explorer: one photograph decoded by {', '.join(latents)}, each from its own latent with the same share of "
         "low frequencies kept. Below, the PSNR of each, and of the photograph with the same frequencies of the scene, "
         "against that share.",

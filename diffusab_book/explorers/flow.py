@@ -16,27 +16,20 @@ from diffusab_book.figures import mosaic
 from diffusab_core import denoisers, flow
 
 TIMES = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1, 0.0)
+SAMPLING_TIMES = (1.0, 0.875, 0.75, 0.625, 0.5, 0.375, 0.25, 0.125, 0.0)
+EULER_STEPS = (64, 8, 3)
 
 
-def flow_explorer(
-    model: flow.Velocity,
-    data: Tensor,
-    noise: Tensor,
-    steps: tuple[int, ...] = (64, 8, 3),
-    times: tuple[float, ...] = TIMES,
-    paths: int = 24,
-) -> Explorer:
+def flow_explorer(model: flow.Velocity, data: Tensor, noise: Tensor, paths: int = 24) -> Explorer:
     r"""Points in the plane on their way from noise to data, for several numbers of Euler steps.
 
     Args:
         model: Velocity ``model(x, t)`` of points ``(N, 2)``.
         data: Points of the data set, ``(M, 2)``, drawn faintly behind.
         noise: Where the points start, ``(N, 2)``.
-        steps: The numbers of steps offered; the first is shown first.
-        times: The times offered, in [0, 1].
         paths: Of how many points the whole path is drawn.
     """
-    walks = {k: flow.sample(model, noise, k, trajectory=True) for k in steps}  # (k + 1, N, 2) each
+    walks = {k: flow.sample(model, noise, k, trajectory=True) for k in EULER_STEPS}  # (k + 1, N, 2) each
     limit = 1.05 * max(data.abs().max().item(), noise.abs().quantile(0.99).item())  # a far outlier may start outside
     quiet = {"symbol": 0, "hovertemplate": None, "hoverinfo": "skip"}
     looks = {
@@ -45,7 +38,7 @@ def flow_explorer(
         "samples on their way": {"mode": "markers", "size": 6, "color": figures.BLUE, **quiet},
     }
 
-    def draw(t: float, steps: int = steps[0]) -> go.Figure:
+    def draw(t: float, steps: int) -> go.Figure:
         points = data, _path_lines(walks[steps][:, :paths]), flow.states_at(walks[steps], t)
         series = {name: tuple(xy.T) for name, xy in zip(looks, points, strict=True)}
         fig = figures.lines(series, styles=looks, height=500, alt=(
@@ -60,8 +53,8 @@ def flow_explorer(
     return Explorer(
         draw,
         [
-            Control("t", "time t", times, times[0], "slider", lambda t: f"{t:g}"),
-            Control("steps", "Euler steps:", steps, steps[0], "menu"),
+            Control("t", "time t", TIMES, 1.0, "slider", lambda t: f"{t:g}"),
+            Control("steps", "Euler steps:", EULER_STEPS, EULER_STEPS[0], "menu"),
         ],
     )
 
@@ -77,8 +70,6 @@ def sampling_explorer(
     decode: Callable[[Tensor], Tensor],
     noise: Tensor,
     steps: int = 32,
-    times: Sequence[float] = (1.0, 0.875, 0.75, 0.625, 0.5, 0.375, 0.25, 0.125, 0.0),
-    columns: int = 4,
 ) -> Explorer:
     r"""Pictures being sampled: the decoded state, and the decoded estimate of where it is going.
 
@@ -89,19 +80,12 @@ def sampling_explorer(
         model: Velocity ``model(x, t)`` of latents ``(N, C, h, w)``.
         decode: From such latents to images ``(N, 3, H, W)`` in [-1, 1].
         noise: Where sampling starts, ``(N, C, h, w)``.
-        steps: Number of Euler steps.
-        times: The times offered, among those of the sampler.
-        columns: Images in a row of the mosaics; N is a multiple of it.
-
-    Raises:
-        ValueError: A time that the sampler does not stop at.
+        steps: Number of Euler steps, a multiple of 8.
     """
-    if missed := [t for t in times if not 0 <= t <= 1 or abs(t * steps - round(t * steps)) > 1e-6]:
-        raise ValueError(f"time {missed[0]} is not among the multiples of 1/{steps} from 0 to 1")
-    both = flow.walk(model, noise, steps)
     return _walks_explorer(
-        {1.0: both}, decode, columns, lambda step, t: ("state, decoded", "estimate of the clean latent, decoded"),
-        Control("t", "time t", tuple(times), times[0], "slider", lambda t: f"{t:g}"), lambda t: round((1 - t) * steps),
+        {1.0: flow.walk(model, noise, steps)}, decode, 4,
+        lambda step: ("state, decoded", "estimate of the clean latent, decoded"),
+        Control("t", "time t", SAMPLING_TIMES, 1.0, "slider", lambda t: f"{t:g}"), lambda t: round((1 - t) * steps),
         "Explorer over time: on the left a mosaic of decoded latents that begins as noise at t = 1, on the right the "
         "decoded estimate of the clean latents, which begins as a dull blur and gains contrast and layout, then "
         "detail, as t falls to 0.",
@@ -116,7 +100,6 @@ def trajectory_explorer(
     steps: int = 16,
     shown: Sequence[int] | None = None,
     guidances: Sequence[float] = (1.0,),
-    columns: int = 5,
 ) -> Explorer:
     r"""A denoiser's samples on their way: the decoded state beside the decoded prediction of the clean latent.
 
@@ -124,12 +107,11 @@ def trajectory_explorer(
         model: From :func:`diffusab_core.denoisers.build`, in evaluation mode. With self-conditioning its velocity
             depends on the calls before: shown is what it said on the way.
         decode: From what the model makes to images ``(N, 3, H, W)`` in [-1, 1].
-        noise: ``(N, C, h, w)``; N is a multiple of ``columns``.
+        noise: ``(N, C, h, w)``, shown five in a row.
         y: Classes, ``(N,)``.
         steps: Number of Euler steps.
         shown: The steps that the slider offers, in order; ``None``: all, from 0 (noise) to ``steps``.
         guidances: Scales of classifier-free guidance offered in a menu; 1 is none.
-        columns: Images in a row of the mosaics.
 
     Raises:
         ValueError: A step that the sampler does not reach, guidance without classes, or a denoiser that predicts the
@@ -150,7 +132,7 @@ def trajectory_explorer(
     }
     times = flow.sampling_times(steps).tolist()
     return _walks_explorer(
-        walks, decode, columns, lambda step, _: (f"state at t = {times[step]:.2f}", "predicted clean latent"),
+        walks, decode, 5, lambda step: (f"state at t = {times[step]:.2f}", "predicted clean latent"),
         Control("step", "step", shown, shown[len(shown) // 2], "slider"), lambda step: step,
         "Explorer over the steps of sampling: on the left a mosaic of decoded states that begins as the picture of "
         "noise, on the right the decoded predictions of the clean latents, which begin as blurs in the colours of "
@@ -162,7 +144,7 @@ def _walks_explorer(
     walks: Mapping[float, tuple[Tensor, Tensor]],
     decode: Callable[[Tensor], Tensor],
     columns: int,
-    titles: Callable[[int, Any], Sequence[str]],
+    titles: Callable[[int], Sequence[str]],
     slider: Control,
     step_of: Callable[[Any], int],
     alt: str,
@@ -176,7 +158,7 @@ def _walks_explorer(
 
     def draw(guidance: float = next(iter(walks)), **place: Any) -> go.Figure:
         step = step_of(place[slider.name])
-        return figures.panels(pictures(step, guidance), titles(step, place[slider.name]), alt, height=370)
+        return figures.panels(pictures(step, guidance), titles(step), alt, height=370)
 
     scales = tuple(walks)
     return Explorer(draw, [slider, Control("guidance", "guidance:", scales, scales[0], "menu", lambda w: f"{w:g}")])

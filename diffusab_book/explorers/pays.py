@@ -20,15 +20,10 @@ from diffusab_book import figures
 from diffusab_book.explorer import Control, Explorer
 from diffusab_core.flow.gaussian import least_loss, mean_least_loss, tilted
 
-TILTS = tuple(i / 8 for i in range(-8, 9))
+TILTS = tuple(i / 8 for i in range(-8, 9))  # exponents of the gain
 
 
-def loss_explorer(
-    spectra: Mapping[str, Sequence[float]],
-    block_size: int = 8,
-    tilts: tuple[float, ...] = TILTS,
-    start: float = 0.5,
-) -> Explorer:
+def loss_explorer(spectra: Mapping[str, Sequence[float]], block_size: int = 8) -> Explorer:
     r"""A spectrum bent by a gain which the decoder undoes: the same pictures, and another loss.
 
     Top left the spectrum as it is and bent, top right the least loss of each coefficient, below the mean over them at
@@ -38,8 +33,6 @@ def loss_explorer(
     Args:
         spectra: Energies in zigzag order by name, each brought to unit variance; the first is shown first.
         block_size: B.
-        tilts: Exponents :math:`\gamma` of the gain, in the order of the slider.
-        start: The one shown first.
 
     Raises:
         ValueError: No spectrum, or one of another length.
@@ -49,7 +42,7 @@ def loss_explorer(
     plain = {
         name: tilted(torch.as_tensor(values, dtype=torch.float64), 0.0, block_size) for name, values in spectra.items()
     }
-    extremes = [tilted(e, tilt, block_size) for e in plain.values() for tilt in (tilts[0], 0.0, tilts[-1])]
+    extremes = [tilted(e, tilt, block_size) for e in plain.values() for tilt in (TILTS[0], 0.0, TILTS[-1])]
     low, high = min(e.min().item() for e in extremes), max(e.max().item() for e in extremes)
     by_rank = max(mean_least_loss(torch.tensor([high], dtype=torch.float64)).item(), 1.0)
     ranges = [math.log10(low / 1.5), math.log10(high * 1.5)], [0, 1.05 * by_rank], [0, 2.1]
@@ -83,7 +76,7 @@ def loss_explorer(
     return Explorer(
         draw,
         [
-            Control("tilt", "exponent γ of the gain", tilts, start, "slider", lambda g: f"{g:+.3g}" if g else "0"),
+            Control("tilt", "exponent γ of the gain", TILTS, 0.5, "slider", lambda g: f"{g:+.3g}" if g else "0"),
             Control("spectrum", "spectrum:", names, names[0], "menu"),
         ],
     )

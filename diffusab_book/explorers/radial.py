@@ -22,8 +22,7 @@ def radius_explorer(
     image: Tensor,
     autoencoders: Mapping[str, Autoencoder],
     radii: Sequence[float] = (0.02, 0.05, 0.1, 0.2, 0.3, 0.4),
-    kind: str = "ideal",
-    start: float | None = None,
+    start: float = 0.2,
 ) -> Explorer:
     r"""One radius in both spaces: above the picture within and beyond it, below what the latent's two parts decode to.
 
@@ -35,8 +34,7 @@ def radius_explorer(
         image: ``(3, H, W)`` in [-1, 1]; sides must be multiples of every compression.
         autoencoders: From :func:`diffusab_core.autoencoders.load`, by the name shown in the menu.
         radii: That the slider offers, in cycles per pixel.
-        kind: Of mask, one of :data:`diffusab_core.spectrum.radial.MASKS`.
-        start: The radius shown first; the middle one if ``None``.
+        start: The radius shown first.
 
     Raises:
         ValueError: No autoencoder, or as :func:`diffusab_core.spectrum.radial.radial_mask`.
@@ -52,8 +50,8 @@ def radius_explorer(
 
     @cache
     def of_picture(radius: float) -> tuple[list[go.Figure], list[str]]:
-        low, high = radial_split(x, radius, kind)
-        within, beyond = energy_shares(x, radius, kind)
+        low, high = radial_split(x, radius)
+        within, beyond = energy_shares(x, radius)
         return pair(low, high), [
             f"picture within r: {100 * within:.1f}% of energy<br>{psnr(low, x).item():.1f} dB",
             f"picture beyond r: {100 * beyond:.1f}% of energy<br>about mid-grey",
@@ -62,8 +60,8 @@ def radius_explorer(
     @cache
     def of_latent(radius: float, model: str) -> tuple[list[go.Figure], list[str]]:
         z = latents[model]
-        parts = reconstructions_by_part(autoencoders[model], z, radius, kind)
-        within, beyond = energy_shares(z, radius, kind)
+        parts = reconstructions_by_part(autoencoders[model], z, radius)
+        within, beyond = energy_shares(z, radius)
         return pair(parts.low, parts.high), [
             f"Dec(Z_low), {100 * within:.1f}% of energy<br>{psnr(parts.low, x).item():.1f} dB "
             f"(Dec(Z): {psnr(parts.whole, x).item():.1f} dB)",
@@ -73,21 +71,18 @@ def radius_explorer(
     def draw(radius: float, model: str = next(iter(autoencoders))) -> go.Figure:
         (above, upper), (below, lower) = of_picture(radius), of_latent(radius, model)
         return figures.panels(
-            [*above, *below],
-            [*upper, *lower],
+            [*above, *below], [*upper, *lower],
             "Explorer over a radius in the Fourier plane: above, a photograph with frequencies within the radius, and "
             "those beyond it; below, the pictures decoded from the same two parts of its latent. With a growing "
             "radius the left pictures become sharper and the right ones emptier.",
-            columns=2,
-            height=640,
-        )
+            columns=2, height=640,
+        )  # fmt: skip
 
-    radii, models = tuple(radii), tuple(autoencoders)
-    first = radii[len(radii) // 2] if start is None else start
+    models = tuple(autoencoders)
     return Explorer(
         draw,
         [
-            Control("radius", "r, cycles per pixel of each space", radii, first, "slider", lambda r: f"{r:g}"),
+            Control("radius", "r, cycles per pixel of each space", tuple(radii), start, "slider", lambda r: f"{r:g}"),
             Control("model", "autoencoder:", models, models[0], "menu"),
         ],
     )

@@ -32,10 +32,8 @@ def scale_explorer(
         scales: Whole numbers.
     """
     x = image[None]
-    latents = {}
     with torch.no_grad():
-        for name, autoencoder in autoencoders.items():
-            latents[name] = autoencoder.encode(x).mean  # (1, C, h, w)
+        latents = {name: autoencoder.encode(x).mean for name, autoencoder in autoencoders.items()}  # (1, C, h, w)
 
     @cache
     def at(scale: int) -> tuple[list[go.Figure], list[str]]:
@@ -43,11 +41,8 @@ def scale_explorer(
         with torch.no_grad():
             decoded = [a.decode(downsample(latents[name], scale)) for name, a in autoencoders.items()]
         pictures = [figures.picture(functional.interpolate(p, size=x.shape[-2:])[0]) for p in (target, *decoded)]
-        titles = ["image" if scale == 1 else f"image, {scale} times smaller"]
-        return pictures, [
-            *titles,
-            *(f"{n}<br>{psnr(p, target).item():.1f} dB" for n, p in zip(latents, decoded, strict=True)),
-        ]
+        below = [f"{n}<br>{psnr(p, target).item():.1f} dB" for n, p in zip(latents, decoded, strict=True)]
+        return pictures, ["image" if scale == 1 else f"image, {scale} times smaller", *below]
 
     def draw(scale: int) -> go.Figure:
         return figures.panels(
@@ -79,12 +74,9 @@ def training_explorer(runs: Mapping[str, RunRecord], rgb: Tensor) -> Explorer:
     grey = {"before": {"color": figures.GREY, "dash": "dot"}, "RGB": {"color": figures.GREY, "dash": "solid"}}
 
     def draw(step: int) -> go.Figure:
+        trained = {name: run.series[f"snapshot_profile_{step}"] for name, run in runs.items()}
         fig = figures.profiles(
-            {
-                "before": start,
-                **{name: run.series[f"snapshot_profile_{step}"] for name, run in runs.items()},
-                "RGB": rgb,
-            },
+            {"before": start, **trained, "RGB": rgb},
             alt="Explorer over the steps of training: profiles of the latents under each method, beside the profile "
             "before training and that of RGB.",
             ylabel="mean |D| / mean |D₀₀|",

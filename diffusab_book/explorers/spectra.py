@@ -1,4 +1,4 @@
-r"""The book's explorers. Each is one function that returns an :class:`~diffusab_book.explorer.Explorer`."""
+r"""Explorers of spectra: what cutting frequencies from, and adding noise to, a picture and a latent does."""
 
 from __future__ import annotations
 
@@ -11,18 +11,10 @@ import torch
 
 from diffusab_book import figures
 from diffusab_book.explorer import Control, Explorer
-from diffusab_core import autoencoders, flow
+from diffusab_core import autoencoders, flow, spectrum
 from diffusab_core.autoencoders import Autoencoder
 from diffusab_core.data import photo, resize_to, rgb01
 from diffusab_core.metrics import psnr
-from diffusab_core.spectrum import (
-    STATISTICS,
-    ProfileAccumulator,
-    block_dct,
-    chop_high_frequencies,
-    frequency_profile,
-    zigzag_order,
-)
 
 STATISTIC_LABELS = {
     "mean_ratio": "mean of |D/D₀₀| (Eq. 1)",
@@ -44,33 +36,25 @@ def cut_ratio(share: float, order: str) -> float:
     return 1 - (share if order == "zigzag" else share**0.5)
 
 
-def dct_explorer(
-    image: torch.Tensor,
-    block_sizes: tuple[int, ...] = (4, 8, 16),
-    shares: tuple[float, ...] = KEPT_SHARES,
-    statistic: str = "ratio_of_means",
-) -> Explorer:
+def dct_explorer(image: torch.Tensor) -> Explorer:
     r"""What an image keeps when only a share of its lowest DCT frequencies is kept, block by block.
 
     Left the image rebuilt from the kept coefficients with its PSNR; right its frequency profile with the cut marked.
 
     Args:
-        image: ``(3, H, W)`` in [-1, 1]; H and W multiples of every block size.
-        block_sizes: The block sizes B offered.
-        shares: The kept shares of the :math:`B^2` coefficients offered, in (0, 1].
-        statistic: The statistic shown first.
+        image: ``(3, H, W)`` in [-1, 1]; H and W multiples of 16, the largest block size B.
     """
     x = image[None]  # (1, 3, H, W)
 
     @cache
     def profiles(block_size: int) -> dict[str, torch.Tensor]:
-        accumulator = ProfileAccumulator(block_size)
+        accumulator = spectrum.ProfileAccumulator(block_size)
         accumulator.update(rgb01(x))
-        return {name: accumulator.profile(name) for name in STATISTICS}
+        return {name: accumulator.profile(name) for name in spectrum.STATISTICS}
 
     @cache
     def rebuilt(block_size: int, share: float) -> tuple[go.Figure, str]:
-        kept = chop_high_frequencies(x, 1 - share, block_size)
+        kept = spectrum.chop_high_frequencies(x, 1 - share, block_size)
         return figures.picture(kept[0], 88), "exact" if share == 1 else f"PSNR {psnr(kept, x).item():.1f} dB"
 
     def draw(share: float, block_size: int, statistic: str) -> go.Figure:
@@ -78,11 +62,9 @@ def dct_explorer(
         n_kept = max(1, block_size**2 - round((1 - share) * block_size**2))
         curves = {STATISTIC_LABELS[name]: values for name, values in profiles(block_size).items()}
         seen = {label: {"visible": label == STATISTIC_LABELS[statistic], "dash": "solid"} for label in curves}
-        plot = figures.lines(curves, xlabel="zigzag rank", ylabel="relative to D₀₀", log_y=True,
-                             styles=seen)  # fmt: skip
-        plot.update_xaxes(range=[-0.5, block_size**2 - 0.5]).update_yaxes(range=[-5, 0.2]).update_layout(
-            showlegend=False
-        )
+        plot = figures.lines(curves, xlabel="zigzag rank", ylabel="relative to D₀₀", log_y=True, styles=seen)
+        plot.update_xaxes(range=[-0.5, block_size**2 - 0.5]).update_yaxes(range=[-5, 0.2])
+        plot.update_layout(showlegend=False)
         return figures.panels(
             [picture, figures.mark(plot, x=n_kept - 0.5)],
             [f"{n_kept} of {block_size**2} kept · {quality}", "frequency profile"],
@@ -94,12 +76,11 @@ def dct_explorer(
     return Explorer(
         draw,
         [
-            Control("share", "coefficients kept", shares, shares[0], "slider", percent),
-            Control("block_size", "block size", block_sizes, 8 if 8 in block_sizes else block_sizes[0], "menu",
-                    lambda b: f"{b} × {b}"),
-            Control("statistic", "", STATISTICS, statistic, "toggle", STATISTIC_LABELS.__getitem__),
+            Control("share", "coefficients kept", KEPT_SHARES, 1.0, "slider", percent),
+            Control("block_size", "block size", (4, 8, 16), 8, "menu", lambda b: f"{b} × {b}"),
+            Control("statistic", "", spectrum.STATISTICS, "ratio_of_means", "toggle", STATISTIC_LABELS.__getitem__),
         ],
-    )  # fmt: skip
+    )
 
 
 def cut_explorer(
@@ -121,8 +102,7 @@ def cut_explorer(
         image: ``(3, H, W)`` in [-1, 1]; H and W multiples of ``block_size`` times the compression.
         autoencoder: From :func:`diffusab_core.autoencoders.load`.
         block_size: B in the latent.
-        shares: Kept shares in (0, 1].
-        start: The share shown first.
+        shares: Kept shares in (0, 1], of which ``start`` is shown first.
         orders: The orders of cutting offered, of :data:`diffusab_core.spectrum.dct.ORDERS`. By axes a share is what is
             kept of both axes together, so each keeps its square root, rounded to whole frequencies.
         same_waves: Show a third picture: the photograph without the waves that the cut takes from the latent. Of the
@@ -134,12 +114,12 @@ def cut_explorer(
 
     def cut(share: float, order: str) -> dict[str, torch.Tensor]:
         ratio = cut_ratio(share, order)
-        found = {"photograph": x if share == 1 else chop_high_frequencies(x, ratio, block_size * f, order)}
+        found = {"photograph": x if share == 1 else spectrum.chop_high_frequencies(x, ratio, block_size * f, order)}
         if same_waves:
             waves = cut_ratio(share / f**2, order)
-            found["photograph, same waves"] = chop_high_frequencies(x, waves, block_size * f, order)
+            found["photograph, same waves"] = spectrum.chop_high_frequencies(x, waves, block_size * f, order)
         with torch.no_grad():
-            found["latent, decoded"] = autoencoder.decode(chop_high_frequencies(z, ratio, block_size, order))
+            found["latent, decoded"] = autoencoder.decode(spectrum.chop_high_frequencies(z, ratio, block_size, order))
         return found
 
     return compare_cuts(
@@ -167,8 +147,7 @@ def compare_cuts(
     Args:
         x: The uncut image, ``(1, 3, H, W)``.
         cut: From a kept share and an order to the pictures, ``(1, 3, H, W)``, by the name that the reader sees.
-        shares: The shares that the slider offers.
-        start: The one shown first.
+        shares: The shares that the slider offers, of which ``start`` is shown first.
         orders: For the menu of orders.
         colors: Places in the palette, where they are not those of the order.
         alt: Of the explorer.
@@ -219,7 +198,6 @@ def noise_explorer(
     image: torch.Tensor,
     autoencoder: Autoencoder,
     energies: Mapping[str, Sequence[float]],
-    times: tuple[float, ...] = NOISE_TIMES,
     seed: int = 0,
 ) -> Explorer:
     r"""What is left of an image at time t of the flow, in pixels and in a latent, and by frequency.
@@ -231,7 +209,6 @@ def noise_explorer(
         image: ``(3, H, W)`` in [-1, 1], sides multiples of the compression.
         autoencoder: From :func:`diffusab_core.autoencoders.load`.
         energies: :math:`E_k` in zigzag order by name, of data with unit variance.
-        times: The times offered, in [0, 1].
         seed: Of the noise, which is the same at all times.
     """
     generator = torch.Generator().manual_seed(seed)
@@ -266,18 +243,14 @@ def noise_explorer(
             height=540, wide=True, heights=[0.56, 0.44],
         )  # fmt: skip
 
-    return Explorer(draw, [Control("t", "time t", times, 0.8, "slider", lambda t: f"{t:g}")])
+    return Explorer(draw, [Control("t", "time t", NOISE_TIMES, 0.8, "slider", lambda t: f"{t:g}")])
 
 
-LATENT_NOISE = (0.0, 0.05, 0.1, 0.2, 0.35, 0.5, 0.75, 1.0, 1.5, 2.0)
+LATENT_NOISE = (0.0, 0.05, 0.1, 0.2, 0.35, 0.5, 0.75, 1.0, 1.5, 2.0)  # in standard deviations of the latent
 
 
 def latent_noise_explorer(
-    image: torch.Tensor,
-    autoencoder: Autoencoder,
-    block_size: int = 8,
-    strengths: tuple[float, ...] = LATENT_NOISE,
-    seed: int = 0,
+    image: torch.Tensor, autoencoder: Autoencoder, block_size: int = 8, seed: int = 0
 ) -> Explorer:
     r"""White noise added to a latent: the decoded picture, and the energy profile beside its closed form.
 
@@ -287,13 +260,12 @@ def latent_noise_explorer(
         image: ``(3, H, W)`` in [-1, 1]; sides multiples of ``block_size`` times the compression.
         autoencoder: From :func:`diffusab_core.autoencoders.load`.
         block_size: B.
-        strengths: Of the noise, in standard deviations of the latent.
         seed: Of the noise, the same for all strengths.
     """
     with torch.no_grad():
         z = autoencoder.encode(image[None]).mean  # (1, C, h, w)
     noise = torch.randn(z.shape, generator=torch.Generator().manual_seed(seed)) * z.std()
-    energy = block_dct(z, block_size).square().mean((0, 1, 2, 3)).flatten()[zigzag_order(block_size)]
+    energy = spectrum.block_dct(z, block_size).square().mean((0, 1, 2, 3)).flatten()[spectrum.zigzag_order(block_size)]
 
     @cache
     def noisy(strength: float) -> tuple[go.Figure, str, dict[str, torch.Tensor]]:
@@ -301,7 +273,7 @@ def latent_noise_explorer(
         with torch.no_grad():
             decoded = autoencoder.decode(latent)
         variance = (strength * z.std()) ** 2
-        measured, formula = frequency_profile(latent, block_size, "energy"), energy + variance
+        measured, formula = spectrum.frequency_profile(latent, block_size, "energy"), energy + variance
         title = f"decoded: {psnr(decoded, image[None]).item():.1f} dB"
         return figures.picture(decoded[0]), title, {"measured": measured, "formula": formula / formula[0]}
 
@@ -309,8 +281,7 @@ def latent_noise_explorer(
         picture, title, curves = noisy(strength)
         styles = {"measured": {"mode": "markers", "color": figures.VERMILLION, "size": 5},
                   "formula": {"color": figures.BLUE, "dash": "solid"}}  # fmt: skip
-        plot = figures.lines(curves, xlabel="zigzag rank", ylabel="relative to D₀₀", log_y=True,
-                             styles=styles)  # fmt: skip
+        plot = figures.lines(curves, xlabel="zigzag rank", ylabel="relative to D₀₀", log_y=True, styles=styles)
         return figures.panels(
             [picture, plot.update_yaxes(range=[-4.2, 0.3])], [title, "energy profile of the latent"],
             "Explorer: a photograph decoded from its latent with added white noise, and the latent's energy profile, "
@@ -318,9 +289,8 @@ def latent_noise_explorer(
             height=400, widths=[0.42, 0.58],
         )  # fmt: skip
 
-    return Explorer(
-        draw, [Control("strength", "noise, in std of the latent", strengths, 0.2, "slider", lambda s: f"{s:g}")]
-    )
+    slider = Control("strength", "noise, in std of the latent", LATENT_NOISE, 0.2, "slider", lambda s: f"{s:g}")
+    return Explorer(draw, [slider])
 
 
 LANDING_SHARES = (1.0, 0.75, 0.5, 0.3, 0.2, 0.1, 0.05)

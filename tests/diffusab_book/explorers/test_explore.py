@@ -20,7 +20,7 @@ def titles(figure):
 
 @pytest.mark.parametrize(("share", "block_size"), [(0.5, 8), (0.1, 8), (0.25, 4)])
 def test_dct_explorer_shows_the_cut_and_its_psnr(share, block_size):
-    explorer = explore.dct_explorer(IMAGE, block_sizes=(4, 8), shares=(1.0, 0.5, 0.25, 0.1))
+    explorer = explore.dct_explorer(IMAGE)
     figure = explorer.draw(share=share, block_size=block_size, statistic="energy")
     cut = spectrum.chop_high_frequencies(IMAGE[None], 1 - share, block_size)
     assert f"PSNR {metrics.psnr(cut, IMAGE[None]).item():.1f} dB" in titles(figure)[0]
@@ -67,13 +67,13 @@ def test_cut_ratio_keeps_about_the_share():
 
 def test_noise_explorer_draws_the_signal_to_noise_ratio(autoencoder):
     energy = torch.tensor([4.0, 1.0, 0.25])
-    figure = explore.noise_explorer(IMAGE, autoencoder, {"demo": energy.tolist()}, times=(0.8, 0.5)).draw(t=0.5)
+    figure = explore.noise_explorer(IMAGE, autoencoder, {"demo": energy.tolist()}).draw(t=0.5)
     drawn = next(trace for trace in figure.data if trace.name == "demo")
     torch.testing.assert_close(torch.tensor(drawn.y), flow.frequency_snr(energy, 0.5), rtol=6e-3, atol=0)
 
 
 def test_latent_noise_explorer_has_measurement_beside_formula(autoencoder):
-    figure = explore.latent_noise_explorer(IMAGE, autoencoder, strengths=(0.2, 1.0)).draw(strength=1.0)
+    figure = explore.latent_noise_explorer(IMAGE, autoencoder).draw(strength=1.0)
     measured, formula = (torch.tensor(t.y) for t in figure.data if t.name in ("measured", "formula"))
     assert (measured / formula - 1).abs().median() < 0.15
     assert formula[0] == 1

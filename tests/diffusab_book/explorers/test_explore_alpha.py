@@ -43,7 +43,7 @@ def test_published_form_has_a_frame_for_each_weight(explorer):
 
 
 def test_settings_that_cannot_be_drawn_are_refused():
-    with pytest.raises(ValueError, match=r"control 0\.5 is not among the weights"):
-        weight_explorer(SETTINGS, REFERENCES, control=0.5)
+    with pytest.raises(ValueError, match=r"weight 0, is not among the weights \[0\.1\]"):
+        weight_explorer({0.1: SETTINGS[0.1]}, REFERENCES, start=0.1)
     with pytest.raises(ValueError, match="one PSNR for each energy ratio, got 1 and 2"):
         Setting([1.0], [0.1, 0.2], [30.0])

@@ -5,11 +5,11 @@ import math
 import pytest
 import torch
 
-from diffusab_book.explorers.curriculum import curriculum_explorer, shown_steps
+from diffusab_book.explorers.curriculum import SHOWN, STEPS, WARMUPS, curriculum_explorer
 from diffusab_core.autoencoders import Posterior, wrap
 from diffusab_core.latents import LatentsError
 from diffusab_core.methods.freqwarm import EVERYTHING, FreqWarm
-from diffusab_core.metrics.probes import fed_energy
+from diffusab_core.metrics.probes import EDGES, fed_energy
 
 
 class Strided:
@@ -39,16 +39,17 @@ def noise():
 
 
 def test_steps_of_the_explorer_hold_both_sides_of_every_switch():
-    assert shown_steps(600, (0.25, 0.5)) == (0, 75, 149, 150, 299, 300, 599)
-    assert shown_steps(4, (0.5,)) == (0, 1, 2, 3)
+    assert {0, STEPS - 1} < set(SHOWN)
+    for share, switch in WARMUPS.items():
+        assert switch == share * STEPS
+        assert {switch // 2, switch - 1, switch} < set(SHOWN)
 
 
 @pytest.fixture(scope="module")
 def explorer(noise):
     return curriculum_explorer(
-        noise[0, :, :32, :32].clamp(-1, 1).float(), {"a": face(Fine()), "b": face(FineNormed())}, steps=40,
-        r0s=(0.1, 0.2), edges=(0, 0.25, EVERYTHING),
-    )  # fmt: skip
+        noise[0, :, :32, :32].clamp(-1, 1).float(), {"a": face(Fine()), "b": face(FineNormed())}, (0.1, 0.2)
+    )
 
 
 class Fine(Strided):
@@ -66,7 +67,7 @@ def test_explorer_shows_the_cutoff_of_the_curriculum(explorer):
     for schedule in ("hard", "linear", "cosine"):
         for step in explorer.slider.options:
             fig = explorer.draw(step=step, r0=0.2, share=0.5, schedule=schedule)
-            expected = min(FreqWarm(20, 0.2, schedule).cutoff(step), EVERYTHING)
+            expected = min(FreqWarm(300, 0.2, schedule).cutoff(step), EVERYTHING)
             curve = dict(zip(fig.data[0].x, fig.data[0].y, strict=True))
             assert list(fig.data[1].x) == [step]
             assert fig.data[1].y[0] == pytest.approx(expected, abs=1e-4)
@@ -75,11 +76,11 @@ def test_explorer_shows_the_cutoff_of_the_curriculum(explorer):
 
 def test_explorer_shows_the_energies_of_the_step(explorer, noise):
     x = noise[:1, :, :32, :32].clamp(-1, 1).float()
-    now, whole = fed_energy(face(Fine()), x, [0.1, math.inf], edges=(0, 0.25, EVERYTHING))
+    now, whole = fed_energy(face(Fine()), x, [0.1, math.inf], EDGES)
     drawn = explorer.draw(step=0, r0=0.1)
     assert list(drawn.data[3].y) == pytest.approx((now / whole).tolist(), abs=1e-3)
-    after = explorer.draw(step=39, r0=0.1)
-    assert list(after.data[3].y) == [1, 1]
+    after = explorer.draw(step=599, r0=0.1)
+    assert set(after.data[3].y) == {1}
     assert after.data[2].source != drawn.data[2].source
     assert "whole" in after.layout.annotations[0].text
 
@@ -97,8 +98,8 @@ def test_live_and_published_twin_show_the_same(explorer):
     menus = [control for control in explorer.controls if control.kind == "menu"]
     combinations = math.prod(len(control.options) for control in menus)
     assert len(published.frames) == combinations * len(explorer.slider.options)
-    for values in ({"step": 9, "r0": 0.1, "share": 0.5, "schedule": "linear"},
-                   {"step": 19, "r0": 0.2, "share": 0.25, "schedule": "hard"}):  # fmt: skip
+    for values in ({"step": 149, "r0": 0.1, "share": 0.5, "schedule": "linear"},
+                   {"step": 299, "r0": 0.2, "share": 0.25, "schedule": "hard"}):  # fmt: skip
         name = f"r0={values['r0']}|share={values['share']}|schedule={values['schedule']}|{values['step']}"
         frame = next(f for f in published.frames if f.name == name)
         live = explorer.draw(**values)
@@ -113,7 +114,5 @@ def test_what_cannot_be_explored_is_refused(noise):
     image = noise[0, :, :32, :32].float()
     with pytest.raises(ValueError, match="at least one autoencoder"):
         curriculum_explorer(image, {})
-    with pytest.raises(ValueError, match=r"from 1 to 9 of 10 steps.*\(1\.0,\)"):
-        curriculum_explorer(image, {"a": face(Fine())}, steps=10, shares=(1.0,))
     with pytest.raises(LatentsError, match=r"0\.9"):
         curriculum_explorer(image, {"a": face(Fine())}, r0s=(0.9,))

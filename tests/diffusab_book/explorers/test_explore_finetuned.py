@@ -4,7 +4,6 @@ import pytest
 import torch
 
 from diffusab_book.explorers import finetuned as explore_finetuned
-from diffusab_book.explorers import spectra as explore
 from diffusab_core import autoencoders, data, metrics, spectrum
 from diffusab_core.spectrum.bands import keep_latent_frequencies
 
@@ -21,30 +20,26 @@ def titles(figure):
     return [annotation.text for annotation in figure.layout.annotations]
 
 
-@pytest.mark.parametrize("order", spectrum.ORDERS)
-def test_each_decoder_has_its_own_latent(models, order):
-    explorer = explore_finetuned.decoders_explorer(IMAGE, models, shares=(1.0, 0.25), start=1.0, orders=spectrum.ORDERS)
-    figure = explorer.draw(share=0.25, order=order)
+def test_each_decoder_has_its_own_latent(models):
+    figure = explore_finetuned.decoders_explorer(IMAGE, models).draw(share=0.3)
     for i, (name, autoencoder) in enumerate(models.items()):
         with torch.no_grad():
-            z = spectrum.chop_high_frequencies(
-                autoencoder.encode(IMAGE[None]).mean, explore.cut_ratio(0.25, order), 8, order
-            )
+            z = spectrum.chop_high_frequencies(autoencoder.encode(IMAGE[None]).mean, 0.7)
             db = metrics.psnr(autoencoder.decode(z), IMAGE[None]).item()
         assert titles(figure)[i] == f"{name}<br>{db:.1f} dB"
         curve = next(trace for trace in figure.data if trace.name == name)
-        assert curve.y[1] == pytest.approx(db, abs=0.006)
+        assert curve.y[explore_finetuned.SHARES.index(0.3)] == pytest.approx(db, abs=0.006)
     assert len({trace.y for trace in figure.data if trace.name in models}) == len(models)
 
 
 def test_uncut_is_the_plain_reconstruction_and_the_image_has_the_latents_frequencies(models):
-    figure = explore_finetuned.decoders_explorer(IMAGE, models, shares=(1.0, 0.3), start=1.0).draw(share=1.0)
+    figure = explore_finetuned.decoders_explorer(IMAGE, models).draw(share=1.0)
     with torch.no_grad():
         y = models["one"].decode(models["one"].encode(IMAGE[None]).mean)
     assert titles(figure)[0] == f"one<br>{metrics.psnr(y, IMAGE[None]).item():.1f} dB"
     own = next(trace for trace in figure.data if trace.name == "image, same frequencies")
-    for y, ratio in zip(own.y, (0, 0.7), strict=True):
-        kept = keep_latent_frequencies(IMAGE[None], 4, ratio)
+    for y, share in zip(own.y, explore_finetuned.SHARES, strict=True):
+        kept = keep_latent_frequencies(IMAGE[None], 4, 1 - share)
         assert y == pytest.approx(metrics.psnr(kept, IMAGE[None]).item(), abs=0.006)
 
 

@@ -19,13 +19,13 @@ def velocity(x, t):
 
 @pytest.fixture(scope="module")
 def toy():
-    return explore_flow.flow_explorer(velocity, DATA, NOISE, steps=(8, 2), times=(1.0, 0.5, 0.25, 0.0), paths=3)
+    return explore_flow.flow_explorer(velocity, DATA, NOISE, paths=3)
 
 
 def test_flow_explorer_shows_the_state_at_each_time(toy):
-    for steps in (8, 2):
+    for steps in (8, 3):
         walk = flow.sample(velocity, NOISE, steps, trajectory=True)
-        for t in (1.0, 0.25, 0.0):
+        for t in (1.0, 0.3, 0.0):
             shown = toy.draw(t=t, steps=steps).data[2]
             expected = flow.states_at(walk, t)
             np.testing.assert_allclose(np.stack([shown.x, shown.y], 1), expected.numpy(), atol=0.0051)
@@ -33,16 +33,16 @@ def test_flow_explorer_shows_the_state_at_each_time(toy):
 
 def test_flow_explorer_published_moves_only_the_samples(toy):
     fig = toy.published()
-    assert len(fig.frames) == 2 * 4
+    assert len(fig.frames) == 3 * 11
     assert all(frame.traces == (2,) for frame in fig.frames)
     assert "noise" in fig.layout.meta["alt"]
 
 
 def test_flow_explorer_draws_paths_of_as_many_points_as_asked(toy):
-    walk = flow.sample(velocity, NOISE, 2, trajectory=True)
-    paths = np.stack([toy.draw(t=1.0, steps=2).data[1][axis] for axis in "xy"], 1).astype(float).reshape(3, 4, 2)
-    assert np.isnan(paths[:, 3]).all()  # a line is broken between points
-    np.testing.assert_allclose(paths[:, :3], walk[:, :3].transpose(0, 1).numpy(), atol=1e-6)
+    walk = flow.sample(velocity, NOISE, 3, trajectory=True)
+    paths = np.stack([toy.draw(t=1.0, steps=3).data[1][axis] for axis in "xy"], 1).astype(float).reshape(3, 5, 2)
+    assert np.isnan(paths[:, 4]).all()  # a line is broken between points
+    np.testing.assert_allclose(paths[:, :4], walk[:, :3].transpose(0, 1).numpy(), atol=1e-6)
 
 
 def test_sampling_explorer_estimates_the_clean_latent_and_agrees_with_the_state_at_the_end():
@@ -53,7 +53,7 @@ def test_sampling_explorer_estimates_the_clean_latent_and_agrees_with_the_state_
         seen.append(z)
         return z.repeat_interleave(2, -1).repeat_interleave(2, -2).clamp(-1, 1)
 
-    explorer = explore_flow.sampling_explorer(velocity, decode, latents, steps=4, times=(1.0, 0.5, 0.0), columns=2)
+    explorer = explore_flow.sampling_explorer(velocity, decode, latents, steps=8)
     start, end = explorer.draw(t=1.0), explorer.draw(t=0.0)
     assert start.data[0].source != end.data[0].source
     assert end.data[0].source == end.data[1].source  # at t = 0 the state is the estimate
@@ -65,7 +65,7 @@ def test_sampling_explorer_estimates_the_clean_latent_and_agrees_with_the_state_
 
 def test_sampling_explorer_published_has_a_frame_for_each_time():
     latents = torch.randn(4, 3, 2, 2, generator=torch.Generator().manual_seed(1))
-    fig = explore_flow.sampling_explorer(velocity, torch.tanh, latents, steps=8, columns=2).published()
+    fig = explore_flow.sampling_explorer(velocity, torch.tanh, latents, steps=8).published()
     assert [frame.name for frame in fig.frames] == [
         "1.0",
         "0.875",
@@ -78,8 +78,6 @@ def test_sampling_explorer_published_has_a_frame_for_each_time():
         "0.0",
     ]
     assert all(set(frame.traces) == {0, 1} for frame in fig.frames)
-    with pytest.raises(ValueError, match=r"time 0.125 is not among the multiples of 1/2"):
-        explore_flow.sampling_explorer(velocity, torch.tanh, latents, steps=2, times=(1.0, 0.125), columns=2)
 
 
 LATENTS = torch.randn(4, 2, 4, 4, generator=torch.Generator().manual_seed(0))
@@ -103,7 +101,7 @@ def images(z):
 
 def test_explorer_shows_states_and_predictions(model):
     explorer = explore_flow.trajectory_explorer(
-        model, images, LATENTS, Y, steps=4, shown=(0, 2, 4), guidances=(1.0, 3.0), columns=2
+        model, images, LATENTS, Y, steps=4, shown=(0, 2, 4), guidances=(1.0, 3.0)
     )
     assert explorer.defaults == {"step": 2, "guidance": 1.0}
     start, end = explorer.draw(step=0), explorer.draw(step=4)
@@ -118,17 +116,17 @@ def test_explorer_shows_states_and_predictions(model):
 
 
 def test_explorer_without_menu_and_with_steps_that_are_not_reached(model):
-    explorer = explore_flow.trajectory_explorer(model, images, LATENTS, Y, steps=2, columns=2)
+    explorer = explore_flow.trajectory_explorer(model, images, LATENTS, Y, steps=2)
     assert [control.name for control in explorer.controls] == ["step"]
     assert explorer.slider.options == (0, 1, 2)
     for shown in ((0, 3), (1,)):
         with pytest.raises(ValueError, match="steps 0 to 2"):
-            explore_flow.trajectory_explorer(model, images, LATENTS, Y, steps=2, shown=shown, columns=2)
+            explore_flow.trajectory_explorer(model, images, LATENTS, Y, steps=2, shown=shown)
 
 
 def test_walks_follow_a_velocity_with_classes_where_they_are_guided(model):
     with pytest.raises(ValueError, match=r"guidance by \(1.0, 2.0\) needs classes"):
-        explore_flow.trajectory_explorer(model, images, LATENTS, guidances=(1.0, 2.0), steps=2, columns=2)
+        explore_flow.trajectory_explorer(model, images, LATENTS, guidances=(1.0, 2.0), steps=2)
     noisy = denoisers.build("UViT-XXS/1", in_channels=2, input_size=4)
     with pytest.raises(ValueError, match="predicts the noise"):
-        explore_flow.trajectory_explorer(noisy, images, LATENTS, steps=2, columns=2)
+        explore_flow.trajectory_explorer(noisy, images, LATENTS, steps=2)

@@ -12,9 +12,7 @@ from diffusab_core.flow.gaussian import mean_least_loss, tilted
 @pytest.fixture(scope="module")
 def explorer():
     fall = torch.arange(1, 65, dtype=torch.float64) ** -1.5
-    return explore_pays.loss_explorer(
-        {"falling": fall.tolist(), "white": [1.0] * 64}, tilts=(-0.5, 0.0, 0.5), start=0.0
-    )
+    return explore_pays.loss_explorer({"falling": fall.tolist(), "white": [1.0] * 64})
 
 
 def test_explorer_states_the_losses_it_draws(explorer):
@@ -36,7 +34,7 @@ def test_explorer_without_gain_draws_one_curve_twice(explorer):
 def test_explorer_axes_hold_every_curve(explorer):
     """Ranges are fixed, so that nothing jumps; what lay outside would not be seen."""
     for spectrum in ("falling", "white"):
-        for tilt in (-0.5, 0.0, 0.5):
+        for tilt in explore_pays.TILTS:
             fig = explorer.draw(tilt=tilt, spectrum=spectrum)
             for axis, curves in (("yaxis", (0, 1)), ("yaxis2", (2, 3)), ("yaxis3", (4, 5))):
                 low, high = fig.layout[axis].range
@@ -47,8 +45,8 @@ def test_explorer_axes_hold_every_curve(explorer):
 
 def test_explorer_published_has_a_frame_for_each_tilt_and_spectrum(explorer):
     published = explorer.published()
-    assert len(published.frames) == 6
-    assert published.layout.sliders[0].active == 1
+    assert len(published.frames) == 2 * len(explore_pays.TILTS)
+    assert explore_pays.TILTS[published.layout.sliders[0].active] == 0.5
 
 
 def test_an_explorer_of_nothing_is_refused():

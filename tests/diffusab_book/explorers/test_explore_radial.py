@@ -43,7 +43,7 @@ def test_the_explorer_shows_both_spaces_at_one_radius(models, image):
 
 
 def test_published_form_has_a_frame_for_each_radius_and_model(models, image):
-    explorer = explore_radial.radius_explorer(image, models, (0.1, 0.3))
+    explorer = explore_radial.radius_explorer(image, models, (0.1, 0.3), start=0.1)
     figure = explorer.published()
     assert [frame.name for frame in figure.frames] == [
         f"model={model}|{radius}" for model in ("kl-f8c4", "kl-f4c16") for radius in (0.1, 0.3)
