@@ -1,10 +1,9 @@
 r"""Where the waves of an image arrive in the latent: gratings, folding, and the transfer function of an encoder.
 
-A latent of compression :math:`f` has a sample every :math:`f` pixels, so it can tell apart only the waves whose
-frequency on each axis lies below its Nyquist frequency, :math:`1/(2f)` cycles per pixel of the image. Whatever a
-strided encoder lets through beyond it *folds*: it arrives at a lower frequency. Folding alone is no loss. The channels
-can keep apart what one sampled channel mixes up, as rearranging :math:`f \times f` pixels into channels does, and so
-the error of the reconstruction is measured beside the share that folds.
+A latent of compression :math:`f` has a sample every :math:`f` pixels, so on each axis it can tell apart only waves
+below its Nyquist frequency, :math:`1/(2f)` cycles per pixel of the image. Whatever a strided encoder lets through
+beyond it *folds*: it arrives at a lower frequency. Folding alone is no loss, as channels can keep apart what one
+sampled channel mixes up; so the error of the reconstruction is measured beside the share that folds.
 
 Image frequencies are in cycles per pixel of the image, latent ones in cycles per pixel of the latent, at most 0.5 on an
 axis in either.
@@ -16,6 +15,7 @@ import copy
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import product
 
 import torch
 import torch.nn.functional as F
@@ -27,58 +27,27 @@ from diffusab_core.autoencoders.families import Family, Posterior, point
 from diffusab_core.metrics.probes import check_images, decode, encode_mean
 from diffusab_core.spectrum.radial import radial_split
 
+# A quarter of a cycle apart; energies pooled over both do not depend on where the samples fall.
+_PHASES = (0.0, math.pi / 2)
 # A response below this share of the grating's power is rounding, and has no spectrum to speak of.
 _NOTHING = 1e-10
-
-
-@dataclass(frozen=True)
-class Transfer:
-    r"""What an encoder makes of gratings, by frequency; ``(F,)`` float64 each, pooled over angles, phases, backgrounds.
-
-    Power is the mean square over channels and positions, so that sampling every f-th pixel and rearranging f × f pixels
-    into channels both have a gain of 1.
-    """
-
-    #: Mean radius of the gratings, whole numbers of cycles, in cycles per pixel of the image
-    frequencies: Tensor
-    beyond_nyquist: Tensor  #: Share of the gratings with an axis beyond the latent's Nyquist frequency
-    #: Power at the predicted latent frequency over the power of the grating; it carries the square of the latent's
-    #: unit, so compare models by their curves relative to the lowest frequency
-    gain: Tensor
-    #: Of the response's energy, what lies at the predicted frequency of gratings beyond the Nyquist frequency: it
-    #: arrives elsewhere than it came from
-    folded_share: Tensor
-    #: Of the response's energy, what lies elsewhere than predicted, as borders and nonlinear layers cause
-    spread_share: Tensor
-    #: Root mean square of (decoded grating - grating) over that of the grating: 0 is perfect, 1 as bad as its absence
-    reconstruction_error: Tensor
-
-    @property
-    def straight_share(self) -> Tensor:
-        """Of the response's energy, what lies at the predicted frequency of gratings the latent can represent."""
-        return 1 - self.folded_share - self.spread_share
-
 
 # ---------------------------------------------------------------------------------------------------------------------
 # Gratings
 
 
 def grating(h: int, w: int, fy: float, fx: float, phase: float = 0.0) -> Tensor:
-    r"""A plane wave :math:`\cos(2\pi (f_y i + f_x j) + \varphi)` with a whole number of cycles on each axis.
+    r"""A plane wave :math:`\cos(2\pi (f_y i + f_x j) + \varphi)` over whole cycles, ``(H, W)`` float64 on the CPU.
 
     Args:
         h: Height in pixels.
         w: Width in pixels.
-        fy: Vertical frequency in cycles per pixel, at most 0.5 in absolute value; a multiple of 1/h.
-        fx: Horizontal frequency in cycles per pixel, at most 0.5 in absolute value; a multiple of 1/w.
+        fy: Vertical frequency in cycles per pixel, a multiple of 1/h, at most 0.5 in absolute value.
+        fx: Horizontal frequency, a multiple of 1/w.
         phase: :math:`\varphi` in radians.
-
-    Returns:
-        ``(H, W)`` float64 on the CPU.
 
     Raises:
         ValueError: A frequency beyond 0.5, or one that is no whole number of cycles: it would leak over the spectrum.
-            The message names the nearest that is.
     """
     cycles_y, cycles_x = _cycles(fy, h, "fy"), _cycles(fx, w, "fx")
     y, x = torch.arange(h, dtype=torch.float64)[:, None], torch.arange(w, dtype=torch.float64)
@@ -101,25 +70,43 @@ def folded_frequency(f: float, stride: int) -> float:
     r"""Where a frequency arrives when every ``stride``-th sample is kept: :math:`\lvert sf - \mathrm{round}(sf)\rvert`.
 
     Sampling every :math:`s` pixels turns :math:`f` cycles per pixel into :math:`sf` cycles per sample, and whole cycles
-    between two samples cannot be seen.
-
-    Args:
-        f: Frequency on one axis in cycles per pixel.
-        stride: :math:`s`.
-
-    Returns:
-        In cycles per latent pixel, from 0 to 0.5.
+    between two samples cannot be seen. The result is in cycles per latent pixel, from 0 to 0.5.
 
     Raises:
-        ValueError: A stride below 1, or a frequency that is not finite.
+        ValueError: A stride that is no integer of at least 1, or a frequency that is not finite.
     """
-    if isinstance(stride, bool) or not isinstance(stride, int) or stride < 1 or not math.isfinite(f):
+    if stride < 1 or stride % 1 or not math.isfinite(f):
         raise ValueError(f"needs a finite frequency and an integer stride of at least 1, got {f!r} and {stride!r}")
     return abs(stride * f - round(stride * f))
 
 
 # ---------------------------------------------------------------------------------------------------------------------
 # Transfer
+
+
+@dataclass(frozen=True)
+class Transfer:
+    r"""What an encoder makes of gratings, by frequency; ``(F,)`` float64 each, pooled over angles, phases, backgrounds.
+
+    Power is the mean square over channels and positions, so that sampling every f-th pixel and rearranging f × f pixels
+    into channels both have a gain of 1. Shares are of the response's energy, NaN where there is none.
+
+    Attributes:
+        frequencies: Mean radius of the gratings in cycles per pixel of the image.
+        beyond_nyquist: Share of the gratings with an axis beyond the latent's Nyquist frequency.
+        gain: Power at the predicted latent frequency over that of the grating. It carries the square of the latent's
+            unit, so compare models by their curves relative to the lowest frequency.
+        folded_share: What lies at the predicted frequency of gratings beyond the Nyquist frequency.
+        spread_share: What lies elsewhere than predicted, as borders and nonlinear layers cause.
+        reconstruction_error: RMS of (decoded grating - grating) over that of the grating: 1 is as bad as its absence.
+    """
+
+    frequencies: Tensor
+    beyond_nyquist: Tensor
+    gain: Tensor
+    folded_share: Tensor
+    spread_share: Tensor
+    reconstruction_error: Tensor
 
 
 @torch.no_grad()
@@ -130,15 +117,13 @@ def encoder_transfer(
     size: int = 128,
     amplitude: float = 0.25,
     background: Tensor | None = None,
-    phases: Sequence[float] = (0.0, math.pi / 2),
     batch_size: int = 8,
 ) -> Transfer:
     r"""The transfer function of an encoder, measured with gratings.
 
     For a grey grating :math:`g` on a background :math:`b`, the response is :math:`E(b + g) - E(b)`, with :math:`E` the
     posterior mean. It is looked for at the frequency that subsampling predicts, see :func:`folded_frequency`, and the
-    decoded grating, :math:`D(E(b + g)) - D(E(b))`, is compared with :math:`g`. Two phases a quarter of a cycle apart,
-    and energies pooled over them, make the figures independent of where the samples fall.
+    decoded grating, :math:`D(E(b + g)) - D(E(b))`, is compared with :math:`g`.
 
     Args:
         autoencoder: Its ``compression`` is the stride that the prediction assumes.
@@ -148,53 +133,48 @@ def encoder_transfer(
         size: Side of the pictures in pixels, a multiple of the compression.
         amplitude: Of the gratings; images lie in [-1, 1], and the sum with a background is not clamped.
         background: Images ``(N, 3, size, size)`` that the gratings are added to; ``None``: mid-grey.
-        phases: In radians.
         batch_size: Pictures at a time.
-
-    Returns:
-        :class:`Transfer`; its shares are NaN at frequencies that the encoder does not respond to at all.
 
     Raises:
         ValueError: A frequency that no grating of this size has, an amplitude of 0, nothing to average over, or a size
             or background that does not fit.
     """
     f = autoencoder.compression
-    if isinstance(size, bool) or not isinstance(size, int) or size < f or size % f:
+    if size < f or size % f:
         raise ValueError(f"size must be a positive multiple of the compression, {f}, got {size!r}")
     if not 0 < abs(amplitude) < math.inf:
         raise ValueError(f"amplitude must be a finite number other than 0, got {amplitude!r}")
-    for name, values in (("frequencies", frequencies), ("angles", angles), ("phases", phases)):
+    for name, values in (("frequencies", frequencies), ("angles", angles)):
         if not len(values):
             raise ValueError(f"{name} is empty, so there is nothing to measure")
-    background = torch.zeros(1, 3, size, size) if background is None else check_images(background, batch_size)
+    background = torch.zeros(1, 3, size, size) if background is None else check_images(background)
     if background.shape[-2:] != (size, size):
         raise ValueError(f"the background must be of {size} x {size} pixels, got {tuple(background.shape)}")
     waves = [[_on_grid(frequency, angle, size) for angle in angles] for frequency in frequencies]
+    cycles = torch.tensor(waves, dtype=torch.float64)  # (F, angles, 2)
+    beyond = 2 * f * cycles.abs().amax(-1) > size  # (F, angles)
 
     # By frequency: power of gratings, of the response, of it at the prediction, of that beyond Nyquist, of the error.
     sums = torch.zeros(5, len(waves), dtype=torch.float64)
-    for start in range(0, len(background), batch_size):
-        batch = autoencoder.place(background[start : start + batch_size])
+    for batch in background.split(batch_size):
+        batch = autoencoder.place(batch)
         z = encode_mean(autoencoder, batch)
         decoded = decode(autoencoder, z)
-        for i, pairs in enumerate(waves):
-            for cycles in pairs:
-                for phase in phases:
-                    g = amplitude * grating(size, size, cycles[0] / size, cycles[1] / size, phase)
-                    g = g.to(batch)  # (size, size), added to each of the three channels
-                    z_g = encode_mean(autoencoder, batch + g)
-                    at, total = _power_at(z_g - z, cycles)
-                    error = (decode(autoencoder, z_g) - decoded - g).double().square().mean((1, 2, 3)).sum().item()
-                    folds = 2 * f * max(map(abs, cycles)) > size
-                    power = g.double().square().mean().item() * len(batch)
-                    sums[:, i] += torch.tensor([power, total, at, at * folds, error], dtype=torch.float64)
+        for i, j, phase in product(range(len(waves)), range(len(angles)), _PHASES):
+            down, across = waves[i][j]
+            g = amplitude * grating(size, size, down / size, across / size, phase)
+            g = g.to(batch)  # (size, size), added to each of the three channels
+            z_g = encode_mean(autoencoder, batch + g)
+            at, total = _power_at(z_g - z, waves[i][j])
+            error = (decode(autoencoder, z_g) - decoded - g).double().square().mean((1, 2, 3)).sum().item()
+            power = g.double().square().mean().item() * len(batch)
+            folded = at if beyond[i, j] else 0.0
+            sums[:, i] += torch.tensor([power, total, at, folded, error], dtype=torch.float64)
     power, total, at, folded, error = sums
     total = torch.where(total > _NOTHING * power, total, math.nan)
     return Transfer(
-        frequencies=torch.tensor([sum(math.hypot(*c) for c in pairs) / len(pairs) / size for pairs in waves]).double(),
-        beyond_nyquist=torch.tensor([[2 * f * max(map(abs, c)) > size for c in pairs] for pairs in waves])
-        .double()
-        .mean(1),
+        frequencies=cycles.norm(dim=-1).mean(1) / size,
+        beyond_nyquist=beyond.double().mean(1),
         gain=at / power,
         folded_share=folded / total,
         spread_share=(1 - at / total).clamp_min(0),
@@ -205,9 +185,7 @@ def encoder_transfer(
 def _on_grid(frequency: float, angle: float, size: int) -> tuple[int, int]:
     """Cycles (vertical, horizontal) over ``size`` pixels of the grating nearest to a frequency in a direction."""
     if not 0 < frequency < math.inf or not math.isfinite(angle):
-        raise ValueError(
-            f"gratings need a frequency above 0 and a finite angle, got {frequency!r} at {angle!r} degrees"
-        )
+        raise ValueError(f"gratings need a frequency above 0 and a finite angle, got {frequency} at {angle} degrees")
     direction = math.radians(angle)
     cycles = round(frequency * math.sin(direction) * size), round(frequency * math.cos(direction) * size)
     if cycles == (0, 0) or 2 * max(map(abs, cycles)) > size:
@@ -232,17 +210,15 @@ def _power_at(response: Tensor, cycles: tuple[int, int]) -> tuple[float, float]:
 # Encoders to compare with
 
 
-def low_passed(autoencoder: Autoencoder, kind: str = "ideal") -> Autoencoder:
+def low_passed(autoencoder: Autoencoder) -> Autoencoder:
     """The same whose encoder sees images without what lies beyond the latent's Nyquist frequency, so nothing can fold.
 
-    Args:
-        autoencoder: The one that encodes and decodes; its Nyquist frequency is 1 / (2 f) cycles per pixel of the image.
-        kind: Of mask, see :func:`diffusab_core.spectrum.radial.radial_mask`.
+    The mask is ideal, of radius 1 / (2 f) cycles per pixel of the image.
     """
     radius, family = 0.5 / autoencoder.compression, autoencoder.family
 
     def encode(module: nn.Module, x: Tensor) -> Posterior:
-        return family.encode(module, radial_split(x, radius, kind)[0].to(x.dtype))
+        return family.encode(module, radial_split(x, radius)[0].to(x.dtype))
 
     return replace(autoencoder, name=f"{autoencoder.name}, low-passed", family=replace(family, encode=encode))
 
@@ -266,10 +242,12 @@ def pixel_unshuffle(compression: int = 8) -> Autoencoder:
 class BlurPool(nn.Module):
     """A strided convolution as the same convolution at stride 1, a fixed binomial filter, and sampling every second.
 
+    An odd number of ``taps`` keeps the picture in place.
+
     Source: Zhang 2019, "Making Convolutional Networks Shift-Invariant Again".
     """
 
-    def __init__(self, convolution: nn.Conv2d, taps: Sequence[float]) -> None:
+    def __init__(self, convolution: nn.Conv2d, taps: Sequence[float] = (1, 4, 6, 4, 1)) -> None:
         super().__init__()
         self.convolution = copy.deepcopy(convolution)
         self.convolution.stride = (1, 1)
@@ -283,22 +261,16 @@ class BlurPool(nn.Module):
         return F.conv2d(y, self.kernel.expand(y.shape[1], 1, -1, -1), stride=2, groups=y.shape[1])
 
 
-def blur_pooled(autoencoder: Autoencoder, taps: Sequence[float] = (1, 4, 6, 4, 1)) -> Autoencoder:
+def blur_pooled(autoencoder: Autoencoder) -> Autoencoder:
     """A copy whose encoder blurs before it discards every second sample; the weights are as they were, not retrained.
 
-    Args:
-        autoencoder: With diffusers' ``Downsample2D`` in its encoder, as ``AutoencoderKL`` has.
-        taps: Of the binomial filter on one axis, an odd number of them.
-
     Raises:
-        ValueError: An even number of taps, or an encoder without such a layer.
+        ValueError: An encoder without diffusers' ``Downsample2D``, which ``AutoencoderKL`` has.
     """
-    if len(taps) % 2 == 0:
-        raise ValueError(f"a filter needs an odd number of taps to stay in place, got {len(taps)}")
     module = copy.deepcopy(autoencoder.module)
     found = [m for m in module.encoder.modules() if isinstance(m, Downsample2D) and m.use_conv]
     if not found:
         raise ValueError(f"{autoencoder.name}: its encoder has no strided convolution of diffusers' Downsample2D")
     for layer in found:
-        layer.conv = BlurPool(layer.conv, taps)  # the layer's own forward() pads before it calls this
+        layer.conv = BlurPool(layer.conv)  # the layer's own forward() pads before it calls this
     return replace(autoencoder, name=f"{autoencoder.name}, blur-pooled", module=module)

@@ -2,12 +2,9 @@ r"""Networks trained by others that judge images: LPIPS, Inception, DINOv2 and I
 
 None of their weights come with this package. Each function looks for them in a file or folder that is named
 (``weights=``), or in the caches of torch and of the Hugging Face hub. Nothing is downloaded unless ``download=True``
-asks for it, nothing takes the place of weights that are missing, and files are read without running code from them,
-except I3D's, which is a program: open it from a source you trust. They all raise
-
-- :class:`MissingWeightsError`, with every place that was looked at, where the weights are not on the disk;
-- :class:`NetworkError` where a file does not hold this network, or images are not what it takes;
-- :class:`MissingPackageError` where the package that builds the network is not installed.
+asks for it, and files are read without running code from them, except I3D's, which is a program: open it from a source
+you trust. :class:`MissingWeightsError` says where weights were looked for, :class:`NetworkError` that a file holds
+something else or images do not fit, :class:`MissingPackageError` which package is not installed.
 
 A feature network (:class:`Features`) maps images to features ``(N, D)``. Images are ``(N, 3, H, W)`` in [-1, 1]
 throughout, clips ``(N, 3, T, H, W)``.
@@ -52,16 +49,11 @@ class Features(Protocol):
     """What is asked of a feature network; a module of your own has to be in evaluation mode.
 
     One that knows classes has ``class_probabilities(features)`` too: ``(N, D)`` to ``(N, K)``, for the Inception Score.
-
-    Attributes:
-        name: For the names of metrics: ``"inception"`` makes ``frechet_inception``.
-        dimensions: D, how many features an image has.
-        digest: First 8 hex digits of the weights' SHA-256, for run records.
     """
 
-    name: str
-    dimensions: int
-    digest: str
+    name: str  #: For the names of metrics: ``"inception"`` makes ``frechet_inception``
+    dimensions: int  #: D
+    digest: str  #: First 8 hex digits of the weights' SHA-256, for run records
 
     def __call__(self, images: Tensor) -> Tensor: ...
 
@@ -71,14 +63,7 @@ class Features(Protocol):
 
 
 class Judge(nn.Module):
-    """A network from a file: never in training mode, also inside a module that is, and never trained.
-
-    Attributes:
-        network: What was built.
-        weights: The file that its weights came from.
-        digest: First 8 hex digits of that file's SHA-256, for run records; in torchvision's own files they are also the
-            end of the name.
-    """
+    """A network from the file ``weights``: never in training mode, also inside a module that is, and never trained."""
 
     def __init__(self, network: nn.Module, weights: Path) -> None:
         super().__init__()
@@ -90,19 +75,16 @@ class Judge(nn.Module):
 
 
 def _hub_file(url: str) -> Path:
-    """Where torch and torchvision keep what comes from ``url``."""
     return Path(torch.hub.get_dir()) / "checkpoints" / url.rsplit("/", 1)[-1]
 
 
 def find_weights(what: str, weights: str | os.PathLike | None, cached: list[Path], advice: str) -> Path:
-    """``weights`` itself, a file named as one of ``cached`` in the folder ``weights``; without ``weights``, one of
-    ``cached``."""
+    """``weights`` itself, a file named as one of ``cached`` in that folder, or, where it is ``None``, in its place."""
     tried = cached
     if weights is not None:
         tried = [Path(weights) / path.name for path in cached] if Path(weights).is_dir() else [Path(weights)]
-    found = next(filter(Path.is_file, tried), None)
-    if found is not None:
-        return found
+    for path in filter(Path.is_file, tried):
+        return path
     raise MissingWeightsError(f"no weights for {what}; looked for {', '.join(map(str, tried))}. {advice}")
 
 
@@ -119,8 +101,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
 
 @contextmanager
 def filling(what: str, path: Path) -> Iterator[None]:
-    """Build a network and fill it from a file. Its random initial weights must not shift the random numbers of a
-    training that is being resumed; libraries' advice to their own authors is not shown."""
+    """Build a network and fill it from a file, without a draw from the random numbers of a training that goes on."""
     try:
         with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -146,8 +127,7 @@ def to_levels(images: Tensor) -> Tensor:
 # LPIPS
 
 
-# Of each backbone its title, torchvision's name of its weights, and the least side of an image in pixels: a smaller one
-# leaves a pooling layer nothing.
+# Of each backbone its title, torchvision's name of its weights, and the least side of an image in pixels.
 _BACKBONES = {
     "alex": ("AlexNet", "AlexNet_Weights.IMAGENET1K_V1", 31),
     "vgg": ("VGG-16", "VGG16_Weights.IMAGENET1K_V1", 16),
@@ -155,24 +135,19 @@ _BACKBONES = {
 
 
 class LPIPSDistance(Judge):
-    """The learned perceptual distance of Zhang et al., from :func:`lpips_distance`; ``net`` names its backbone."""
+    """The learned perceptual distance, from :func:`lpips_distance`; ``net`` names its backbone."""
 
     def __init__(self, network: nn.Module, weights: Path, net: str) -> None:
         super().__init__(network, weights)
         self.net = net
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
-        """Distance of each pair, ``(N,)``; differentiable in both, and not clamped, so that it can be a loss.
-
-        Raises:
-            NetworkError: The shapes differ, are not ``(N, 3, H, W)``, or a side is smaller than the backbone can take.
-        """
+        """Distance of each pair, ``(N,)``; differentiable in both, and not clamped, so that it can be a loss."""
         if x.shape != y.shape or x.ndim != 4 or x.shape[1] != 3:
             raise NetworkError(f"LPIPS compares images (N, 3, H, W), got {tuple(x.shape)} and {tuple(y.shape)}")
         height, width = x.shape[-2:]
         if min(height, width) < (least := _BACKBONES[self.net][2]):
-            sides = ", ".join(f"{net!r} {side}" for net, (_, _, side) in _BACKBONES.items())
-            raise NetworkError(f"LPIPS needs sides of at least {least} pixels ({sides}), got {height} x {width}")
+            raise NetworkError(f"LPIPS on {self.net} needs sides of at least {least} pixels, got {height} x {width}")
         return self.network(x.float(), y.float()).flatten()
 
 
@@ -185,7 +160,7 @@ def lpips_distance(
         net: ``"alex"``, by convention for reporting, or ``"vgg"``, for losses.
         weights: torchvision's ImageNet weights of that backbone: a file (``.pth`` or ``.safetensors``, with or without
             the classifier), or a folder that holds torchvision's file under its own name. ``None``: torch's hub cache.
-        download: Fetch the file into torch's hub cache if it is not there. Only with ``weights=None``.
+        download: Fetch the file into that cache if it is not there.
 
     Source: Zhang et al. 2018, "The Unreasonable Effectiveness of Deep Features as a Perceptual Metric".
     """
@@ -223,12 +198,11 @@ def lpips_distance(
 
 
 class InceptionFeatures(Judge):
-    """Images to the 2048 pooled features of FID's Inception, from :func:`inception_features`."""
+    """Images, as 8-bit files have them, to the 2048 pooled features of FID's Inception."""
 
     name, dimensions = "inception", 2048
 
     def forward(self, images: Tensor) -> Tensor:
-        """``(N, 3, H, W)`` to ``(N, 2048)``; images are clamped and rounded to 8 bits, as files are."""
         return self.network(to_levels(images).byte())
 
     def class_probabilities(self, features: Tensor) -> Tensor:
@@ -262,7 +236,7 @@ def inception_features(weights: str | os.PathLike | None = None) -> InceptionFea
 
 
 class DINOv2Features(Judge):
-    """Images to the class token of DINOv2, 1024 numbers for ViT-L, from :func:`dinov2_features`."""
+    """Images, resized to 224 x 224 (antialiased bicubic), to the class token of DINOv2: 1024 numbers for ViT-L."""
 
     name = "dinov2"
     side = 224  # pixels, 16 patches of 14
@@ -271,11 +245,9 @@ class DINOv2Features(Judge):
         super().__init__(network, weights)
         self.dimensions = network.num_features
         for name in ("mean", "std"):
-            colours = torch.tensor(network.pretrained_cfg[name])[:, None, None]
-            self.register_buffer(name, colours, persistent=False)
+            self.register_buffer(name, torch.tensor(network.pretrained_cfg[name])[:, None, None], persistent=False)
 
     def forward(self, images: Tensor) -> Tensor:
-        """``(N, 3, H, W)`` to ``(N, D)``, D = 1024 for ViT-L; images are resized to 224 x 224, antialiased bicubic."""
         x = (images.float().clamp(-1, 1) + 1) / 2
         x = F.interpolate(x, size=(self.side, self.side), mode="bicubic", antialias=True).clamp(0, 1)
         return self.network((x - self.mean) / self.std)
@@ -292,9 +264,8 @@ def dinov2_features(
 
     Args:
         weights: ``model.safetensors`` of the hub repository ``timm/<model>.lvd142m`` or Meta's
-            ``dinov2_vitl14_pretrain.pth``: a file, or the folder that holds one of them. ``None``: the Hugging Face
-            hub's cache, then torch's.
-        model: timm's name; ``vit_large_patch14_dinov2`` is what FDD is reported with.
+            ``dinov2_vitl14_pretrain.pth``, or its folder. ``None``: the Hugging Face hub's cache, then torch's.
+        model: timm's name; FDD is reported with the default.
 
     Source: Oquab et al. 2024, "DINOv2"; Stein et al. 2023 for the distance.
     """
@@ -323,21 +294,17 @@ def dinov2_features(
 
 
 class I3DFeatures(Judge):
-    """Clips to the 400 logits of I3D trained on Kinetics-400, from :func:`video_features`; ``frechet_i3d`` is FVD."""
+    """Clips ``(N, 3, T, H, W)`` to the 400 logits of I3D trained on Kinetics-400; ``frechet_i3d`` is FVD.
+
+    Clips are clamped, and each frame is resized so that its short side has 224 pixels (bilinear, not antialiased, as in
+    StyleGAN-V) and cropped to the centred square.
+    """
 
     name, dimensions = "i3d", 400
     side = 224  # pixels
     least_frames = 10  # fewer leave its pooling in time nothing
 
     def forward(self, clips: Tensor) -> Tensor:
-        """``(N, 3, T, H, W)`` in [-1, 1] to ``(N, 400)``.
-
-        Clips are clamped, and each frame is resized so that its short side has 224 pixels (bilinear, not antialiased,
-        as in StyleGAN-V) and cropped to the centred square.
-
-        Raises:
-            NetworkError: Not ``(N, 3, T, H, W)``, or fewer than 10 frames.
-        """
         if clips.ndim != 5 or clips.shape[1] != 3:
             raise NetworkError(f"clips must be (N, 3, T, H, W), got {tuple(clips.shape)}")
         n, _, t, height, width = clips.shape

@@ -35,15 +35,11 @@ class Noise:
 
 
 class PosteriorNoise:
-    r"""Sums over batches of posteriors, in float64, in memory that does not grow with the stream.
+    r"""Sums over batches of posteriors of C ``channels``, in float64, in memory that does not grow with the stream.
 
     The noise of a sample does not favour a frequency: with an orthonormal DCT, :math:`\epsilon` scaled by
     :math:`\sigma` adds :math:`\overline{\sigma^2}` to the mean energy of every coefficient (exactly where
     :math:`\sigma` does not vary inside a block, on average over the block's positions where it does).
-
-    Args:
-        channels: :math:`C`.
-        block_size: :math:`B` of the DCT.
     """
 
     def __init__(self, channels: int, block_size: int = 8) -> None:
@@ -66,7 +62,6 @@ class PosteriorNoise:
         self.blocks += d[:, 0, ..., 0].numel()
 
     def result(self) -> Noise:
-        """What the sums say."""
         mean = self.mean / self.numbers  # (C,)
         variance = (self.square / self.numbers - mean.square()).clamp(min=0)  # (C,)
         noise = self.noise / self.numbers  # (C,)

@@ -1,11 +1,10 @@
 r"""A small feature network of this project's own, for Fréchet distances without a download.
 
 **It is not Inception.** A classifier of about 0.2 million parameters was trained on 64 x 64 images to tell the twelve
-classes of :mod:`diffusab_core.data.leaves` and the five training photographs apart, and to say how much a photograph
-was blurred and how much noise was added to it; an image's features are the 32 numbers before these last layers.
-Distances over them say which of several sets of images is nearer to a reference, and compare with one another only:
-never with FID, FDD or any published number. ``scripts/train_features.py`` trains it; data, recipe and measurements are
-in the card in ``weights/offline-features``.
+classes of :mod:`diffusab_core.data.leaves` and the five training photographs apart, and to say how blurred and how
+noisy a photograph is; an image's features are the 32 numbers before these last layers. Distances over them compare with
+one another only: never with FID, FDD or any published number. ``scripts/train_features.py`` trains it; data, recipe and
+measurements are in the card in ``weights/offline-features``.
 """
 
 from __future__ import annotations
@@ -19,8 +18,7 @@ from torch import Tensor, nn
 from diffusab_core.data.pixels import resize_to
 from diffusab_core.data.shapes import CLASS_NAMES
 from diffusab_core.files import digest_file
-from diffusab_core.metrics import networks
-from diffusab_core.metrics.networks import Judge, NetworkError
+from diffusab_core.metrics.networks import Judge, NetworkError, filling, find_weights, read_weights
 
 WEIGHTS = Path(__file__).parents[1] / "autoencoders" / "weights" / "offline-features" / "classifier.safetensors"
 SIDE = 64  # pixels
@@ -63,11 +61,8 @@ class Classifier(nn.Module):
         return self.scale(self.project(x.mean((-2, -1))))
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """``(N, 3, 64, 64)`` to logits ``(N, 17)``, in the order of :data:`LABELS`, and levels of damage ``(N, 2)``.
-
-        The levels, of blur and of noise, are those of :func:`damage_level`. Being linear in the features, they keep
-        the features from saturating: a Fréchet distance grows with the damage.
-        """
+        """``(N, 3, 64, 64)`` to logits ``(N, 17)`` of :data:`LABELS`, and the :func:`damage_level` of blur and of noise
+        ``(N, 2)``, which keeps features from saturating, being linear in them: a distance grows with the damage."""
         features = self.features(images)
         return self.classes(features), self.damage(features)
 
@@ -79,18 +74,14 @@ def damage_level(strength: Tensor, unit: float) -> Tensor:
 
 
 class OfflineFeatures(Judge):
-    """Images to the 32 features of the project's own classifier, from :func:`offline_features`."""
+    """Images to the 32 features of the project's own classifier; differentiable in the images.
+
+    They are clamped and resized to 64 x 64, antialiased bilinear, so the finest detail of larger ones is not seen.
+    """
 
     name, dimensions = "offline", FEATURES
 
     def forward(self, images: Tensor) -> Tensor:
-        """``(N, 3, H, W)`` to ``(N, 32)``; images are clamped and resized to 64 x 64, antialiased bilinear.
-
-        Of images larger than 64 x 64 the finest detail is therefore not seen. Differentiable in the images.
-
-        Raises:
-            NetworkError: Not ``(N, 3, H, W)``.
-        """
         if images.ndim != 4 or images.shape[1] != 3:
             raise NetworkError(f"images must be (N, 3, H, W), got {tuple(images.shape)}")
         x = images.float().clamp(-1, 1)
@@ -100,7 +91,7 @@ class OfflineFeatures(Judge):
         """Features ``(N, 32)`` to all 17 :data:`LABELS`, ``(N, 17)``.
 
         A weak judge: it names the class of half of the 64 x 64 leaves (real ones have an Inception Score of 2.8), but
-        is no better than chance for leaves of 32 x 32, where the score says nothing.
+        is no better than chance for leaves of 32 x 32.
         """
         return self.network.classes(features).softmax(1)
 
@@ -109,23 +100,22 @@ def offline_features(weights: str | os.PathLike | None = None) -> OfflineFeature
     """Open the project's own small feature network, on the CPU.
 
     Args:
-        weights: A folder that ``scripts/train_features.py`` wrote, with a checksum beside the weights; ``None``: the
-            one that comes with the package.
+        weights: A folder that ``scripts/train_features.py`` wrote; ``None``: the one that comes with the package.
 
     Raises:
-        MissingWeightsError: The weights or their checksum are not there.
+        MissingWeightsError: The weights or the checksum beside them are not there.
         NetworkError: The weights are not those of the checksum, or not of this network.
     """
     what, advice = "the offline features", "Reinstall the package, or write the folder with scripts/train_features.py"
-    path = networks.find_weights(what, weights, [WEIGHTS], advice)
-    checksum = networks.find_weights(what, f"{path}.sha256", [], advice)  # as sha256sum writes it
+    path = find_weights(what, weights, [WEIGHTS], advice)
+    checksum = find_weights(what, f"{path}.sha256", [], advice)  # as sha256sum writes it
     wanted, found = checksum.read_text(encoding="utf-8").partition(" ")[0].strip(), digest_file(path)
     if found != wanted:
         raise NetworkError(
             f"{path} is damaged: its SHA-256 begins with {found[:8]}, {checksum.name} says {wanted[:8]}. {advice}"
         )
-    state = networks.read_weights(path)
-    with networks.filling("the offline classifier", path):
+    state = read_weights(path)
+    with filling("the offline classifier", path):
         network = Classifier()
         network.load_state_dict(state)  # half precision to single
     return OfflineFeatures(network, path)

@@ -18,21 +18,13 @@ from diffusab_core.spectrum.dct import chop_high_frequencies, kept_share
 if TYPE_CHECKING:
     from diffusab_core.autoencoders import Autoencoder
 
-# ---------------------------------------------------------------------------------------------------------------------
-# Pictures
-
-
 def psnr(x: Tensor, y: Tensor) -> Tensor:
     r"""Peak signal-to-noise ratio in dB, averaged over images; infinite if a pair is identical.
 
     .. math:: \operatorname{PSNR}(x, y) = \frac1N \sum_{n=1}^{N} -10 \log_{10} \operatorname{mean}\,(x_n - y_n)^2
 
-    Both are clamped to :math:`[-1, 1]` and mapped to :math:`[0, 1]` first, so the data range is 1. The mean is taken
-    over the per-image values in dB, not over the squared errors.
-
-    Args:
-        x: Images :math:`(N, ...)`, nominally in :math:`[-1, 1]`, or one image :math:`(C, H, W)`.
-        y: The same shape.
+    over images ``(N, ...)`` or one image ``(C, H, W)``, clamped to [-1, 1] and mapped to [0, 1] first, so the data
+    range is 1. The mean is taken over the values in dB, not over the squared errors.
 
     Raises:
         ValueError: The shapes differ, or there is no image.

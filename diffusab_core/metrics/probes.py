@@ -1,17 +1,16 @@
 r"""Which frequencies an encoder passes on and which a decoder needs: one band is changed and the other side watched.
 
-Radii and band edges are in cycles per pixel of the space they lie in: of the image for RGB, of the latent for latents,
-0.5 being the Nyquist frequency of an axis in either. A frequency :math:`\nu` of the image that an encoder of
-compression :math:`f` neither moves nor folds has the frequency :math:`f\nu` in the latent. A band holds its upper edge
-and not its lower one. The zero frequency, the mean of a channel, belongs to no band here and is never changed: what is
-measured is structure and not brightness. Spectra are those of posterior means, with the orthonormal transform, so that
-energies are sums of squares of pixels (Parseval).
+Radii and band edges are in cycles per pixel of the space they lie in, image or latent, 0.5 being the Nyquist frequency
+of an axis in either. A frequency :math:`\nu` of the image that an encoder of compression :math:`f` neither moves nor
+folds has the frequency :math:`f\nu` in the latent. A band holds its upper edge and not its lower one. The zero
+frequency belongs to no band and is never changed: what is measured is structure and not brightness. Spectra are those
+of posterior means under the orthonormal transform, so that energies are sums of squares of pixels (Parseval).
 
 What the functions have in common: ``autoencoder`` is any; ``x`` are images ``(N, 3, H, W)`` in [-1, 1] on any device,
-and what is low-passed is not clamped to that range again; ``edges`` bound bands and ascend; ``radii`` are cutoffs in
-cycles per pixel of the image, infinite for the images as they are; ``batch_size`` images are worked on at a time, where
-the autoencoder is. Numbers are float64 on the CPU, and no gradient is kept. A ``ValueError`` refuses images of another
-shape or with NaN, edges or radii that are none, and a band without a frequency.
+and what is low-passed is not clamped again; ``edges`` bound bands of the latent, if nothing else is said, and ascend;
+``radii`` are cutoffs of 0 or more in cycles per pixel of the image, infinite for the images as they are; ``batch_size``
+images are worked on at a time, where the autoencoder is. Numbers are float64 on the CPU, and no gradient is kept. A
+``ValueError`` refuses images of another shape or with NaN, edges or radii that are none, and a band without a frequency.
 
 Source: "Toward Diffusible High-Dimensional Latent Spaces: A Frequency Perspective" (2025), Sec. 3.
 """
@@ -28,7 +27,6 @@ import torch
 from torch import Tensor
 
 from diffusab_core.autoencoders import Autoencoder
-from diffusab_core.latents.encoded import without_high_frequencies
 from diffusab_core.metrics.pairs import psnr_per_image
 from diffusab_core.metrics.sets import frechet_distance
 from diffusab_core.spectrum.bands import band_masks, check_edges, second_moments
@@ -42,20 +40,19 @@ EDGES = (0.0, 0.15, 0.3, 0.45, WHOLE)
 _ROUNDING = 1e-12  # energy below this share of what it is the difference of is none
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# Shared
-
-
-def check_images(x: Tensor, batch_size: int) -> Tensor:
-    """``x`` if it is a batch of finite images ``(N, 3, H, W)`` and the batch size a positive whole number."""
-    if not isinstance(x, Tensor) or x.ndim != 4 or x.shape[1] != 3 or not x.numel():
-        got = tuple(x.shape) if isinstance(x, Tensor) else type(x).__name__
-        raise ValueError(f"images must have shape (N, 3, H, W) with N of at least 1, got {got}")
-    if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
-        raise ValueError(f"batch_size must be an integer of at least 1, got {batch_size!r}")
-    working(x)
+def check_images(x: Tensor) -> Tensor:
+    """``x`` if it is a batch of finite images ``(N, 3, H, W)``."""
+    if working(x).ndim != 4 or x.shape[1] != 3 or not x.numel():
+        raise ValueError(f"images must have shape (N, 3, H, W) with N of at least 1, got {tuple(x.shape)}")
     check_finite(x)
     return x
+
+
+def _check_radii(radii: Sequence[float]) -> tuple[float, ...]:
+    radii = tuple(float(r) for r in radii)
+    if not radii or not all(r >= 0 for r in radii):
+        raise ValueError(f"radii must be cutoffs of 0 or more in cycles per pixel, infinite for none, got {radii}")
+    return radii
 
 
 def encode_mean(autoencoder: Autoencoder, x: Tensor) -> Tensor:
@@ -63,15 +60,25 @@ def encode_mean(autoencoder: Autoencoder, x: Tensor) -> Tensor:
     return working(autoencoder.encode(autoencoder.place(x)).mean)
 
 
+def _encode_low(autoencoder: Autoencoder, x: Tensor, radius: float, kind: str = "ideal") -> Tensor:
+    return encode_mean(autoencoder, x if math.isinf(radius) else radial_split(x, radius, kind)[0])
+
+
 def decode(autoencoder: Autoencoder, z: Tensor) -> Tensor:
     """Decoded images of a batch, in at least float32, where the autoencoder is."""
     return working(autoencoder.decode(autoencoder.place(z)))
 
 
-def _energies(x: Tensor, masks: Tensor) -> Tensor:
-    """Energy of each band, summed over everything else: ``(..., H, W)`` and ``(bands, H, W)`` to ``(bands,)``."""
+def _band_energies(x: Tensor, masks: Tensor) -> Tensor:
+    """Energy in each band, summed over everything else: ``(..., H, W)`` and ``(bands, H, W)`` to ``(bands,)``."""
     energy = torch.fft.fft2(x, norm="ortho").abs().square().reshape(-1, *x.shape[-2:]).sum(0)  # (H, W)
     return torch.einsum("bhw,hw->b", masks.double(), energy.double().cpu())
+
+
+def _band_means(spectrum: Tensor, edges: Sequence[float]) -> Tensor:
+    """Mean over the frequencies of each band, ``(bands,)``, of a spectrum ``(h, w)`` of latents."""
+    masks = band_masks(*spectrum.shape, edges, "latent").double()
+    return torch.einsum("bhw,hw->b", masks, spectrum.double().cpu()) / masks.sum((1, 2))
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -86,6 +93,17 @@ class Parts(NamedTuple):
     whole: Tensor  # from the latent as it is
 
 
+@torch.no_grad()
+def reconstructions_by_part(autoencoder: Autoencoder, z: Tensor, radius: float, kind: str = "ideal") -> Parts:
+    r"""Images decoded from :math:`Z_\text{low}`, :math:`Z_\text{high}` and :math:`Z`, raw latents ``(N, C, h, w)``.
+
+    The radius is in cycles per pixel of the latent, ``kind`` that of its mask; both are refused as in
+    :func:`diffusab_core.spectrum.radial.radial_mask`.
+    """
+    low, high = radial_split(z, radius, kind)
+    return Parts(*(decode(autoencoder, part) for part in (low, high, z)))
+
+
 class BandDependence(NamedTuple):
     """PSNR of reconstructions against the images, in dB, after one band of the latent is gone; float64."""
 
@@ -96,43 +114,18 @@ class BandDependence(NamedTuple):
 
 
 @torch.no_grad()
-def reconstructions_by_part(
-    autoencoder: Autoencoder, z: Tensor, radius: float, kind: str = "ideal", order: int = 2
-) -> Parts:
-    r"""Images decoded from :math:`Z_\text{low}`, :math:`Z_\text{high}` and :math:`Z`.
-
-    Args:
-        autoencoder: Whose latents they are.
-        z: Raw latents ``(N, C, h, w)``.
-        radius: In cycles per pixel of the latent.
-        kind: Of mask, see :func:`diffusab_core.spectrum.radial.radial_mask`.
-        order: Of the Butterworth mask.
-
-    Raises:
-        ValueError: As :func:`diffusab_core.spectrum.radial.radial_mask`.
-
-    Source: "Toward Diffusible High-Dimensional Latent Spaces" (2025), Finding 1.
-    """
-    low, high = radial_split(z, radius, kind, order)
-    return Parts(*(decode(autoencoder, part) for part in (low, high, z)))
-
-
-@torch.no_grad()
 def decoder_dependence(
     autoencoder: Autoencoder, x: Tensor, edges: Sequence[float], generator_seed: int = 0, batch_size: int = 8
 ) -> BandDependence:
     r"""How much a reconstruction loses with each band of the latent.
 
     Once the band is set to zero; once its coefficients keep their absolute values and take the phases of white noise,
-    so that the decoder meets the usual energy with the wrong content.
-
-    Args:
-        edges: Of the latent.
-        generator_seed: Seed of the phases; those of an image depend on this and its index alone.
+    so that the decoder meets the usual energy with the wrong content. The phases of an image depend on the seed and
+    the image's index alone.
     """
-    x, edges = check_images(x, batch_size), check_edges(edges)
-    bands = len(edges) - 1
-    without, noised, whole = (torch.zeros(n, dtype=torch.float64) for n in (bands, bands, 1))
+    x, edges = check_images(x), check_edges(edges)
+    without, noised = torch.zeros(2, len(edges) - 1, dtype=torch.float64)
+    whole = torch.zeros((), dtype=torch.float64)
     for start, batch in zip(range(0, len(x), batch_size), x.split(batch_size), strict=True):
         z = encode_mean(autoencoder, batch)  # (n, C, h, w)
         masks = band_masks(*z.shape[-2:], edges, "latent").to(z.device)
@@ -148,7 +141,7 @@ def decoder_dependence(
             for total, instead in ((without, torch.zeros_like(spectrum)), (noised, scrambled)):
                 changed = torch.fft.ifft2(torch.where(mask, instead, spectrum)).real
                 total[band] += psnr_per_image(decode(autoencoder, changed), target).double().sum().cpu()
-    return BandDependence(edges, without / len(x), noised / len(x), (whole / len(x)).item())
+    return BandDependence(edges, without / len(x), noised / len(x), whole.item() / len(x))
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -157,28 +150,20 @@ def decoder_dependence(
 
 @torch.no_grad()
 def rgb_energy_by_band(x: Tensor, edges: Sequence[float], batch_size: int = 32) -> Tensor:
-    r"""Which share of the energy of images lies in each band.
+    r"""Which share of the energy of images lies in each band of theirs, ``(bands,)`` float64.
 
     The mean of every channel of every image is removed first; energies are summed over images and channels before they
-    are divided, so images of high contrast count for more. Without a window, the jumps between opposite borders of an
-    image add some energy at high frequencies.
-
-    Returns:
-        ``(bands,)`` float64, shares of the energy at all frequencies; they sum to 1 if the bands cover 0 to
-        :math:`\sqrt{0.5}`.
-
-    Raises:
-        ValueError: Images of one colour each, or as all here.
-
-    Source: "Toward Diffusible High-Dimensional Latent Spaces" (2025), Finding 2.
+    are divided, so images of high contrast count for more. Shares are of the energy at all frequencies, and sum to 1 if
+    the bands cover 0 to :math:`\sqrt{0.5}`. Without a window, the jumps between opposite borders of an image add some
+    energy at high frequencies. Images of one colour each are refused, too.
     """
-    x, edges = check_images(x, batch_size), check_edges(edges)
+    x, edges = check_images(x), check_edges(edges)
     masks = band_masks(*x.shape[-2:], edges, "images")
     inside, total, with_mean = torch.zeros(len(masks), dtype=torch.float64), 0.0, 0.0
     for batch in x.split(batch_size):
         batch = working(batch)
         centred = batch - batch.mean((-2, -1), keepdim=True)
-        inside += _energies(centred, masks)
+        inside += _band_energies(centred, masks)
         total += centred.double().square().sum().item()
         with_mean += batch.double().square().sum().item()
     if total <= _ROUNDING * with_mean:
@@ -205,79 +190,39 @@ def latent_amplitude_by_cutoff(
     radii: Sequence[float],
     edges: Sequence[float],
     kind: str = "ideal",
-    order: int = 2,
     batch_size: int = 8,
-    normalise: bool = False,
 ) -> CutoffResponse:
     r"""How strong each band of the latent is, when the images keep only what lies within a radius.
 
-    The amplitude of a band is the mean of :math:`|F(z)|` over its frequencies, the channels and the images, with the
-    orthonormal transform :math:`F`; white noise of standard deviation :math:`\sigma` has
-    :math:`\sigma\sqrt{\pi}/2 \approx 0.89\,\sigma` in every band.
-
-    Args:
-        radii: 0 or more.
-        edges: Of the latent.
-        kind: Of mask, see :func:`diffusab_core.spectrum.radial.radial_mask`.
-        order: Of the Butterworth mask.
-        normalise: Divide the amplitudes by the standard deviation of the latents of unfiltered images (over images,
-            channels and positions, about the mean of each channel), so that models can be compared.
-
-    Source: "Toward Diffusible High-Dimensional Latent Spaces" (2025), Finding 3.
+    The amplitude of a band is the mean of :math:`|F(z)|` over its frequencies, the channels and the images; white noise
+    of standard deviation :math:`\sigma` has :math:`\sigma\sqrt{\pi}/2 \approx 0.89\,\sigma` in every band. ``kind`` is
+    that of the images' mask, see :func:`diffusab_core.spectrum.radial.radial_mask`.
     """
-    x, edges, radii = check_images(x, batch_size), check_edges(edges), tuple(float(r) for r in radii)
-    if not radii or not all(r >= 0 for r in radii):
-        raise ValueError(f"radii must be cutoffs of 0 or more in cycles per pixel, infinite for none, got {radii}")
+    x, edges, radii = check_images(x), check_edges(edges), _check_radii(radii)
     total = torch.zeros(len(radii), len(edges) - 1, dtype=torch.float64)
-    moments, positions = 0.0, 0  # of the unfiltered latents, by channel: sums and sums of squares
     for batch in x.split(batch_size):
         batch = autoencoder.place(batch)
-        if normalise:
-            z = encode_mean(autoencoder, batch).double().transpose(0, 1).flatten(1)  # (C, n h w)
-            moments = moments + torch.stack([z.sum(1), z.square().sum(1)])
-            positions += z.shape[1]
         for row, radius in enumerate(radii):
-            seen = batch if math.isinf(radius) else radial_split(batch, radius, kind, order)[0]
-            z = encode_mean(autoencoder, seen)
-            masks = band_masks(*z.shape[-2:], edges, "latent").double()
-            amplitude = torch.fft.fft2(z, norm="ortho").abs().mean(1).sum(0).double().cpu()  # (h, w), summed over n
-            total[row] += torch.einsum("bhw,hw->b", masks, amplitude) / masks.sum((1, 2))
-    amplitude = total / len(x)
-    if normalise:
-        first, second = moments / positions
-        variance = (second - first.square()).mean().item()
-        if variance <= _ROUNDING * second.mean().item():
-            raise ValueError("the latents of all images are constant, so amplitudes have no unit to be given in")
-        amplitude = amplitude / math.sqrt(variance)
-    return CutoffResponse(radii, edges, amplitude)
+            z = _encode_low(autoencoder, batch, radius, kind)
+            total[row] += _band_means(torch.fft.fft2(z, norm="ortho").abs().mean(1).sum(0), edges)
+    return CutoffResponse(radii, edges, total / len(x))
 
 
 @torch.no_grad()
 def encoder_perturbation(
-    autoencoder: Autoencoder,
-    x: Tensor,
-    edges: Sequence[float],
-    latent_edges: Sequence[float] | None = None,
-    batch_size: int = 8,
+    autoencoder: Autoencoder, x: Tensor, edges: Sequence[float], latent_edges: Sequence[float], batch_size: int = 8
 ) -> Tensor:
-    r"""How much each band of the latent changes when one band of the images is removed.
+    r"""How much each band of the latent changes when one band of the images, between ``edges``, is removed.
 
     With :math:`z` the latent of the images, :math:`z'` that of the images without the RGB band, and the norm taken over
     the frequencies of one latent band, all channels and all images, an entry is
     :math:`\lVert F(z') - F(z) \rVert / \lVert F(z) \rVert`. It is 0 where nothing changes and 1 where what changes is
-    as large as what was there, as when the band is gone.
-
-    Args:
-        edges: Of the images.
-        latent_edges: Of the latent; ``None``: the same numbers.
+    as large as what was there, as when the band is gone; infinite or NaN where a latent band is exactly zero.
 
     Returns:
-        ``(RGB bands, latent bands)`` float64; infinite or NaN where a latent band is exactly zero.
-
-    Source: After the perturbations of "Toward Diffusible High-Dimensional Latent Spaces" (2025), Sec. 3.
+        ``(RGB bands, latent bands)`` float64.
     """
-    x, edges = check_images(x, batch_size), check_edges(edges)
-    latent_edges = edges if latent_edges is None else check_edges(latent_edges, "latent_edges")
+    x, edges, latent_edges = check_images(x), check_edges(edges), check_edges(latent_edges, "latent_edges")
     rgb_masks = band_masks(*x.shape[-2:], edges, "images")
     changed = torch.zeros(len(edges) - 1, len(latent_edges) - 1, dtype=torch.float64)
     energy = torch.zeros(len(latent_edges) - 1, dtype=torch.float64)
@@ -285,11 +230,11 @@ def encoder_perturbation(
         batch = working(autoencoder.place(batch))
         z = encode_mean(autoencoder, batch)
         masks = band_masks(*z.shape[-2:], latent_edges, "latent")
-        energy += _energies(z, masks)
+        energy += _band_energies(z, masks)
         spectrum = torch.fft.fft2(batch)
         for row, mask in enumerate(rgb_masks.to(batch.device)):
             without = torch.fft.ifft2(spectrum.masked_fill(mask, 0)).real
-            changed[row] += _energies(encode_mean(autoencoder, without) - z, masks)
+            changed[row] += _band_energies(encode_mean(autoencoder, without) - z, masks)
     return (changed / energy).sqrt()
 
 
@@ -305,53 +250,42 @@ def fed_energy(
     edges: Sequence[float] = EDGES,
     batch_size: int = 16,
 ) -> Tensor:
-    r"""Energy of each latent band as a denoiser is fed it, when the images keep what lies within a radius.
+    r"""Energy of each latent band as a denoiser is fed it, when the images keep what lies within a radius, ``(R, bands)``.
 
-    Latents (posterior means) are normalised by each channel's mean and standard deviation over the *whole* images'
-    latents, whatever the radius, as FreqWarm does it; so every channel counts alike. Energy is the mean of
-    :math:`|F(z)|^2` over the band's frequencies, the channels and the images, with the orthonormal transform: one in
-    every band for white normalised latents.
-
-    Args:
-        radii: Above 0.
-        edges: Of the latent.
-
-    Returns:
-        ``(R, bands)`` float64.
-
-    Raises:
-        ValueError: A channel is constant, or as all here.
+    Latents are normalised by each channel's mean and standard deviation over the *whole* images' latents, whatever the
+    radius, as FreqWarm does it; so every channel counts alike. Energy is the mean of :math:`|F(z)|^2` over the band's
+    frequencies, the channels and the images: one in every band for white normalised latents. A channel that is constant
+    is refused, too.
     """
-    x, edges, radii = check_images(x, batch_size), check_edges(edges), tuple(float(r) for r in radii)
-    if not radii or not all(r > 0 for r in radii):
-        raise ValueError(f"radii must be cutoffs above 0 in cycles per pixel, infinite for none, got {radii}")
+    x, edges, radii = check_images(x), check_edges(edges), _check_radii(radii)
 
     def latents(radius: float) -> Tensor:
-        cut = None if radius == math.inf else radius
-        found = [encode_mean(autoencoder, without_high_frequencies(part, cut)) for part in x.split(batch_size)]
-        return torch.cat(found).double().cpu()  # (N, C, h, w)
+        return torch.cat([_encode_low(autoencoder, b, radius).double().cpu() for b in x.split(batch_size)])
 
-    whole = latents(math.inf)
-    mean, std = (s[:, None, None] for s in (whole.mean((0, 2, 3)), whole.std((0, 2, 3), correction=0)))
+    whole = latents(math.inf)  # (N, C, h, w)
+    std, mean = torch.std_mean(whole, (0, 2, 3), correction=0, keepdim=True)
     if not bool((std > 0).all()):
         raise ValueError(f"channel {int((std == 0).flatten().nonzero()[0])} of the latents of all images is constant")
-    masks = band_masks(*whole.shape[-2:], edges, "latent").double()
     rows = []
     for radius in radii:
-        z = ((whole if radius == math.inf else latents(radius)) - mean) / std
-        energy = torch.fft.fft2(z, norm="ortho").abs().square().mean((0, 1))  # (h, w)
-        rows.append(torch.einsum("bhw,hw->b", masks, energy) / masks.sum((1, 2)))
+        z = ((whole if math.isinf(radius) else latents(radius)) - mean) / std
+        rows.append(_band_means(torch.fft.fft2(z, norm="ortho").abs().square().mean((0, 1)), edges))
     return torch.stack(rows)
 
 
 @dataclass(frozen=True)
 class Exposure:
-    r"""What a denoiser is shown of each rank while images are low-passed, beside what it has to learn."""
+    r"""What a denoiser is shown of each rank while images are low-passed, beside what it has to learn; ``(K,)`` each.
 
-    energy: Tensor  #: Variance :math:`\lambda_k` of whole images' latents, ``(K,)``, mean over channels
-    warm: Tensor  #: Variance :math:`\lambda_k^{\mathrm{low}}` of the low-passed ones', ``(K,)``
-    #: Squared Fréchet distance of the two at each rank over the energy of the whole ones, ``(K,)``; 0 where both are
-    #: the same, 1 where the low-passed ones are constant at the right mean
+    Attributes:
+        energy: Variance :math:`\lambda_k` of whole images' latents, mean over channels.
+        warm: Variance :math:`\lambda_k^{\mathrm{low}}` of the low-passed ones'.
+        distance: Squared Fréchet distance of the two over the energy of the whole ones; 0 where both are the same, 1
+            where the low-passed ones are constant at the right mean.
+    """
+
+    energy: Tensor
+    warm: Tensor
     distance: Tensor
 
     @property
@@ -361,16 +295,13 @@ class Exposure:
 
 
 def exposure(whole: Tensor, low: Tensor) -> Exposure:
-    r"""Compare two sets of :func:`~diffusab_core.spectrum.bands.ranked` coefficients, of whole and low-passed images.
+    r"""Compare :func:`~diffusab_core.spectrum.bands.ranked` coefficients ``(n, C, K)`` of whole and low-passed images.
 
-    The distance at rank k is that of Gaussians with the sets' second moments over the channels,
+    The images may be the same or others. The distance at rank k is that of Gaussians with the sets' second moments over
+    the channels,
 
     .. math:: d_k^2 = \frac{\|m_k - m_k^{\mathrm{low}}\|^2 + \operatorname{tr}\bigl(\Sigma_k + \Sigma_k^{\mathrm{low}}
               - 2 (\Sigma_k \Sigma_k^{\mathrm{low}})^{1/2}\bigr)}{\operatorname{tr} \Sigma_k} .
-
-    Args:
-        whole: ``(n, C, K)``.
-        low: ``(m, C, K)``; the same images, or others.
 
     Raises:
         ValueError: Other channels or ranks, or a rank at which the whole images' latents do not vary.

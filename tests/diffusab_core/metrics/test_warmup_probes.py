@@ -80,8 +80,8 @@ def test_everything_is_the_whole_image(noise):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"radii": [0.0]}, r"above 0 in cycles per pixel.*0\.0"),
-        ({"radii": []}, "cutoffs above 0"),
+        ({"radii": [-0.1]}, r"0 or more in cycles per pixel.*-0\.1"),
+        ({"radii": []}, "cutoffs of 0 or more"),
         ({"edges": (0.5, 0.2)}, "ascending"),
         ({"x": torch.zeros(2, 3, 32, 32)}, "channel 0 of the latents of all images is constant"),
         ({"x": torch.zeros(2, 1, 32, 32)}, r"\(2, 1, 32, 32\)"),
