@@ -1,10 +1,10 @@
 r"""Networks trained by others that judge images: LPIPS, Inception, DINOv2 and I3D.
 
 None of their weights come with this package. Each function looks for them in a file or folder that is named
-(``weights=``), or in the caches of torch and of the Hugging Face hub. Nothing is downloaded unless ``download=True``
-asks for it, and files are read without running code from them, except I3D's, which is a program: open it from a source
-you trust. :class:`MissingWeightsError` says where weights were looked for, :class:`NetworkError` that a file holds
-something else or images do not fit, :class:`MissingPackageError` which package is not installed.
+(``weights=``), or in the caches of torch and of the Hugging Face hub. Nothing is downloaded, and files are read without
+running code from them, except I3D's, which is a program: open it from a source you trust. :class:`MissingWeightsError`
+says where weights were looked for and how to get them, :class:`NetworkError` that a file holds something else or images
+do not fit, :class:`MissingPackageError` which package is not installed.
 
 A feature network (:class:`Features`) maps images to features ``(N, D)``. Images are ``(N, 3, H, W)`` in [-1, 1]
 throughout, clips ``(N, 3, T, H, W)``.
@@ -110,12 +110,12 @@ def filling(what: str, path: Path) -> Iterator[None]:
         raise NetworkError(f"{path} does not hold {what} ({first_line(error)})") from error
 
 
-def _package(module: str, what: str) -> ModuleType:
+def _package(module: str) -> ModuleType:
     try:
         return importlib.import_module(module)
     except ImportError as error:
         package = module.partition(".")[0].replace("_", "-")
-        raise MissingPackageError(f"{what} needs the package {package}: pip install {package}") from error
+        raise MissingPackageError(f"this network needs the package {package}: pip install {package}") from error
 
 
 def to_levels(images: Tensor) -> Tensor:
@@ -151,39 +151,28 @@ class LPIPSDistance(Judge):
         return self.network(x.float(), y.float()).flatten()
 
 
-def lpips_distance(
-    net: str = "alex", weights: str | os.PathLike | None = None, *, download: bool = False
-) -> LPIPSDistance:
+def lpips_distance(net: str = "alex", weights: str | os.PathLike | None = None) -> LPIPSDistance:
     r"""Open LPIPS: the linear heads (version 0.1) that the package ``lpips`` ships, on a backbone from disk.
 
     Args:
         net: ``"alex"``, by convention for reporting, or ``"vgg"``, for losses.
         weights: torchvision's ImageNet weights of that backbone: a file (``.pth`` or ``.safetensors``, with or without
             the classifier), or a folder that holds torchvision's file under its own name. ``None``: torch's hub cache.
-        download: Fetch the file into that cache if it is not there.
 
     Source: Zhang et al. 2018, "The Unreasonable Effectiveness of Deep Features as a Perceptual Metric".
     """
     if net not in _BACKBONES:
         raise NetworkError(f"net must be one of {', '.join(_BACKBONES)}, got {net!r}")
-    if download and weights is not None:
-        raise NetworkError(f"download=True fills torch's cache, so it cannot go with weights={os.fspath(weights)!r}")
-    lpips = _package("lpips", "LPIPS")
+    import lpips
     from torchvision.models import get_weight
 
     title, name, _ = _BACKBONES[net]
     url = get_weight(name).url
     cached = _hub_file(url)
     advice = (
-        f"Put {cached.name} there (from {url}), name it with weights= (`--perceptual-weights`), allow the download "
-        "with download=True, or do without a perceptual loss explicitly: `--perceptual none`"
+        f"Fetch it with `curl --create-dirs -o {cached} {url}`, name it with weights= (`--perceptual-weights`), or do "
+        "without a perceptual loss explicitly: `--perceptual none`"
     )
-    if download and not cached.is_file():
-        cached.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            torch.hub.download_url_to_file(url, str(cached), hash_prefix=cached.stem.rsplit("-", 1)[-1])
-        except (OSError, RuntimeError) as error:  # unreachable, refused, or another file than its name says
-            raise MissingWeightsError(f"{url} could not be downloaded ({first_line(error)}). {advice}") from error
     path = find_weights(f"LPIPS's {title}", weights, [cached], advice)
     state = read_weights(path)
     with filling(f"torchvision's {title}", path):
@@ -219,15 +208,16 @@ def inception_features(weights: str | os.PathLike | None = None) -> InceptionFea
 
     Source: Heusel et al. 2017.
     """
-    url = _package("torch_fidelity.feature_extractor_inceptionv3", "FID's Inception").URL_INCEPTION_V3
-    fid = _package("torchmetrics.image.fid", "FID's Inception")
+    url = _package("torch_fidelity.feature_extractor_inceptionv3").URL_INCEPTION_V3
+    from torchmetrics.image.fid import NoTrainInceptionV3
+
     path = find_weights("FID's Inception", weights, [_hub_file(url)], f"It comes from {url}; or name it with weights=")
     # The network's own loader runs whatever code a pickle holds, so it gets a copy of tensors already read safely.
     copy = io.BytesIO()
     torch.save(read_weights(path), copy)
     copy.seek(0)
     with filling("FID's Inception", path):
-        network = fid.NoTrainInceptionV3("inception-v3-compat", ["2048"], copy, antialias=False)
+        network = NoTrainInceptionV3("inception-v3-compat", ["2048"], copy, antialias=False)
     return InceptionFeatures(network, path)
 
 
@@ -271,7 +261,7 @@ def dinov2_features(
     """
     if model not in _DINOV2:
         raise NetworkError(f"model must be one of {', '.join(_DINOV2)}, got {model!r}")
-    timm = _package("timm", "DINOv2")
+    timm = _package("timm")
     from huggingface_hub import constants, try_to_load_from_cache
 
     repository, file = f"timm/{model}.lvd142m", "model.safetensors"

@@ -3,7 +3,7 @@ r"""How much of a posterior sample :math:`z = \mu + \sigma\epsilon` is noise: in
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -12,26 +12,15 @@ from diffusab_core.autoencoders.families import Posterior
 from diffusab_core.spectrum.dct import block_dct, zigzag_order
 
 
-@dataclass(frozen=True)
-class Noise:
-    r"""What :class:`PosteriorNoise` measured.
+class Noise(NamedTuple):
+    r"""What :class:`PosteriorNoise` measured; shares are :math:`\overline{\sigma^2} / (\overline{\sigma^2} + s)`."""
 
-    Attributes:
-        deterministic: Every :math:`\sigma` is zero; then all shares are zero and there is no KL.
-        averaged_kl: KL to the standard normal, a mean over all numbers of the latent, in nats; ``None`` if infinite.
-        share: :math:`\overline{\sigma^2} / (\overline{\sigma^2} + \operatorname{var} \mu)`, variances within channels,
-            averaged over channels.
-        by_channel: The same of each channel.
-        by_frequency: The same of each DCT coefficient in zigzag order, the channels' means removed.
-        silent_channels: Channels with more noise than signal.
-    """
-
-    deterministic: bool
-    averaged_kl: float | None
-    share: float
-    by_channel: tuple[float, ...] = field(repr=False)
-    by_frequency: tuple[float, ...] = field(repr=False)
-    silent_channels: int = 0
+    deterministic: bool  # every sigma is zero; then all shares are zero and there is no KL
+    averaged_kl: float | None  # to the standard normal, a mean over all numbers of the latent, nats; None if infinite
+    share: float  # s the variance of the means within channels, averaged over channels
+    by_channel: tuple[float, ...]  # s the variance of the means within each channel
+    by_frequency: tuple[float, ...]  # s the energy of each DCT coefficient in zigzag order, channels' means removed
+    silent_channels: int  # channels with more noise than signal
 
 
 class PosteriorNoise:

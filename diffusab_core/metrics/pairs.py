@@ -6,8 +6,7 @@ Images are nominally in [-1, 1]. What is measured is clamped to that range first
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor
@@ -17,6 +16,7 @@ from diffusab_core.spectrum.dct import chop_high_frequencies, kept_share
 
 if TYPE_CHECKING:
     from diffusab_core.autoencoders import Autoencoder
+
 
 def psnr(x: Tensor, y: Tensor) -> Tensor:
     r"""Peak signal-to-noise ratio in dB, averaged over images; infinite if a pair is identical.
@@ -90,32 +90,22 @@ def lpips_per_image(x: Tensor, y: Tensor, distance: LPIPSDistance) -> Tensor:
     return distance(x.float().clamp(-1, 1), y.float().clamp(-1, 1))
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# Spectra
-
-
 def spectrum_distance(profile_a: Tensor, profile_b: Tensor) -> Tensor:
     r"""How far one frequency profile is from another, in decades.
 
     .. math:: \frac{1}{B^2 - 1} \sum_{k=1}^{B^2 - 1} \bigl| \log_{10} a_k - \log_{10} b_k \bigr|
 
     over zigzag ranks :math:`k`; rank 0 is 1 in every profile and is left out. A value of 1 means that amplitudes
-    differ by a factor of 10 on average. By convention between ``"ratio_of_means"`` profiles (amplitudes) of a latent
-    and of RGB; energies give twice the value. Differentiable.
-
-    Args:
-        profile_a: ``(B*B,)`` from :func:`diffusab_core.spectrum.frequency_profile`.
-        profile_b: The same, over the same block size and by the same statistic.
+    differ tenfold on average. Profiles ``(B*B,)`` are from :func:`diffusab_core.spectrum.frequency_profile`, by
+    convention ``"ratio_of_means"`` (amplitudes) of a latent and of RGB; energies give twice the value. Differentiable.
 
     Raises:
         ValueError: The shapes differ, a profile does not start with 1, or an amplitude is zero, negative, NaN or Inf:
             cut frequencies have no logarithm.
     """
     if profile_a.shape != profile_b.shape or profile_a.ndim != 1 or len(profile_a) < 2:
-        raise ValueError(
-            f"profiles must have one shape (B*B,) with B at least 2, got {tuple(profile_a.shape)} and "
-            f"{tuple(profile_b.shape)}"
-        )
+        shapes = f"{tuple(profile_a.shape)} and {tuple(profile_b.shape)}"
+        raise ValueError(f"profiles must have one shape (B*B,) with B at least 2, got {shapes}")
     for name, profile in (("profile_a", profile_a), ("profile_b", profile_b)):
         bad = (~((profile > 0) & torch.isfinite(profile))).nonzero().flatten().tolist()
         if bad:
@@ -125,21 +115,13 @@ def spectrum_distance(profile_a: Tensor, profile_b: Tensor) -> Tensor:
     return (profile_a[1:].log10() - profile_b[1:].log10()).abs().mean()
 
 
-@dataclass(frozen=True)
-class CutCurve:
-    """What :func:`cut_curve` measured; entries belong to one another.
+class CutCurve(NamedTuple):
+    """What :func:`cut_curve` measured; entries belong to one another."""
 
-    Attributes:
-        ratios: Share of frequencies cut: of all of a block (``"zigzag"``) or of each axis (``"axes"``).
-        kept: Share of coefficients kept, which makes the two orders comparable.
-        latent: Mean over images, of the picture decoded from the cut latent against the original; dB for PSNR.
-        rgb: The same of the picture that was cut itself; infinite PSNR where nothing is cut.
-    """
-
-    ratios: tuple[float, ...]
-    kept: tuple[float, ...]
-    latent: tuple[float, ...]
-    rgb: tuple[float, ...]
+    ratios: tuple[float, ...]  # share of frequencies cut: of all of a block ("zigzag") or of each axis ("axes")
+    kept: tuple[float, ...]  # share of coefficients kept, which makes the two orders comparable
+    latent: tuple[float, ...]  # mean over images, of the picture decoded from the cut latent against the original
+    rgb: tuple[float, ...]  # the same of the picture that was cut itself; infinite PSNR where nothing is cut
 
 
 @torch.no_grad()
@@ -162,8 +144,7 @@ def cut_curve(
 
     Args:
         autoencoder: In evaluation mode.
-        images: ``(N, 3, H, W)`` in [-1, 1], or clips for a video autoencoder; the latent's sides must be multiples of
-            the block size.
+        images: ``(N, 3, H, W)`` in [-1, 1], or clips; the latent's sides must be multiples of the block size.
         ratios: Shares to cut, each in [0, 1).
         block_size: :math:`B`, in the latent.
         order: ``"zigzag"`` or ``"axes"``.

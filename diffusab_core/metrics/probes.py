@@ -10,7 +10,7 @@ What the functions have in common: ``autoencoder`` is any; ``x`` are images ``(N
 and what is low-passed is not clamped again; ``edges`` bound bands of the latent, if nothing else is said, and ascend;
 ``radii`` are cutoffs of 0 or more in cycles per pixel of the image, infinite for the images as they are; ``batch_size``
 images are worked on at a time, where the autoencoder is. Numbers are float64 on the CPU, and no gradient is kept. A
-``ValueError`` refuses images of another shape or with NaN, edges or radii that are none, and a band without a frequency.
+``ValueError`` refuses images of another shape or with NaN, edges or radii that are none, and bands without a frequency.
 
 Source: "Toward Diffusible High-Dimensional Latent Spaces: A Frequency Perspective" (2025), Sec. 3.
 """
@@ -250,7 +250,7 @@ def fed_energy(
     edges: Sequence[float] = EDGES,
     batch_size: int = 16,
 ) -> Tensor:
-    r"""Energy of each latent band as a denoiser is fed it, when the images keep what lies within a radius, ``(R, bands)``.
+    r"""Energy ``(R, bands)`` of the latent as a denoiser is fed it, when the images keep what lies within a radius.
 
     Latents are normalised by each channel's mean and standard deviation over the *whole* images' latents, whatever the
     radius, as FreqWarm does it; so every channel counts alike. Energy is the mean of :math:`|F(z)|^2` over the band's

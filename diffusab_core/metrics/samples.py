@@ -1,9 +1,7 @@
 r"""Images through a feature network: samples against a reference, reconstructions against their originals.
 
-:func:`reference` goes through the reference images once and keeps their statistics, in a file if wanted;
-:func:`evaluate_samples` goes through samples once. Both take batches one after the other and keep what
-:class:`~diffusab_core.metrics.sets.FeatureStatistics` keeps, however many images there are. Of several ranks each goes
-through its own share, image i of all being on rank i mod size.
+:func:`reference` and :func:`evaluate_samples` each go through their images once, batch after batch, in constant memory.
+Of several ranks each goes through its own share, image i of all being on rank i mod size.
 
 Numbers over another network, another number of samples, or other reference images do not compare.
 """
@@ -43,33 +41,13 @@ class SamplesError(DiffusabError, ValueError):
 
 
 def open_features(name: str, weights: str | os.PathLike | None = None, device: str | torch.device = "cpu") -> Judge:
-    """A network of :data:`FEATURES` on its device; ``weights`` as the function that opens it takes them."""
+    """A network of :data:`FEATURES` on its device."""
     return FEATURES[name](weights).to(device)
 
 
 def quantise(images: Tensor) -> Tensor:
     """Images in [-1, 1] as they come back from a file of 8 bits: clamped and rounded to one of 256 levels."""
     return to_levels(images) / 127.5 - 1
-
-
-def extract(features: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
-    """The features ``(N, D)`` of N images, taken on the network's device.
-
-    Raises:
-        ValueError: A module in training mode, or features of another shape.
-    """
-    if isinstance(features, nn.Module):
-        if features.training:
-            raise ValueError(
-                f"the feature network {type(features).__name__} is in training mode, where dropout and batch "
-                "statistics change its features; call .eval() first"
-            )
-        parameter = next(features.parameters(), None)
-        images = images if parameter is None else images.to(parameter.device)
-    found = features(images)
-    if found.ndim != 2 or len(found) != len(images):
-        raise ValueError(f"features of {len(images)} images must be ({len(images)}, D), got {tuple(found.shape)}")
-    return found
 
 
 @torch.no_grad()
@@ -81,11 +59,18 @@ def _pass(
     world: World | None = None,
     bar: str | None = None,
 ) -> FeatureStatistics:
-    """The statistics of all ranks' images, behind a progress bar of that name."""
+    """The statistics of all ranks' images, whose features the network's device takes, behind a bar of that name."""
+    device = None
+    if isinstance(features, nn.Module):
+        if features.training:
+            raise ValueError(f"the network {type(features).__name__} is in training mode; call .eval() first")
+        device = next((parameter.device for parameter in features.parameters()), None)
     statistics, classes = FeatureStatistics(keep, world=world), getattr(features, "class_probabilities", None)
     with tqdm(desc=bar, unit="image", disable=bar is None or not statistics.world.is_main) as bar:
         for batch in images:
-            found = extract(features, quantise(batch) if quantised else batch)
+            found = features((quantise(batch) if quantised else batch).to(device))
+            if found.ndim != 2 or len(found) != len(batch):
+                raise ValueError(f"features of {len(batch)} images must be ({len(batch)}, D), got {tuple(found.shape)}")
             statistics.update(found, None if classes is None else classes(found))
             bar.update(len(batch))
     return statistics.over_ranks()
@@ -109,7 +94,7 @@ def reconstruction_frechet_distance(
         batch_size: Images at a time, where tensors are given.
 
     Raises:
-        ValueError: Not as many reconstructions as images, fewer than 2 images, or as :func:`extract`.
+        ValueError: Not as many reconstructions as images, or fewer than 2 images.
     """
     streams = (x.split(batch_size) if isinstance(x, Tensor) else x for x in (images, reconstructions))
     before, after = (_pass((x.clamp(-1, 1) for x in stream), features) for stream in streams)
@@ -129,8 +114,7 @@ def check_enough(count: int, features: Features, few: bool, what: str = "samples
     if count <= features.dimensions and not few:
         raise SamplesError(
             f"{count} {what} are too few for the {features.dimensions} features of {features.name}: the covariance is "
-            f"singular below {features.dimensions + 1}, and the distance compares with nothing; few=True (--few) takes "
-            "it all the same"
+            "singular, and the distance compares with nothing; few=True (--few) takes it all the same"
         )
 
 
@@ -140,27 +124,16 @@ def check_enough(count: int, features: Features, few: bool, what: str = "samples
 
 @dataclass(frozen=True, eq=False)
 class Reference:
-    """Statistics of the reference images over one feature network.
+    """Statistics of the reference images over one feature network."""
 
-    Attributes:
-        extractor: The network's ``name``.
-        digest: The network's ``digest``, of its weights.
-        quantised: Whether images were rounded to 8 bits first; samples are treated as the reference was.
-        count: How many images.
-        mean: ``(D,)`` in float64.
-        covariance: ``(D, D)`` in float64.
-        neighbours: Features of a random subset of the images ``(M, D)``, in random order, for precision and recall.
-        identity: Which images they are, in the caller's words.
-    """
-
-    extractor: str
-    digest: str
-    quantised: bool
+    extractor: str  #: The network's ``name``
+    digest: str  #: Of the network's weights
+    quantised: bool  #: Whether images were rounded to 8 bits first; samples are treated as the reference was
     count: int
-    mean: Tensor
-    covariance: Tensor
-    neighbours: Tensor
-    identity: Mapping[str, Any] = field(default_factory=dict)
+    mean: Tensor  #: ``(D,)`` float64
+    covariance: Tensor  #: ``(D, D)`` float64
+    neighbours: Tensor  #: Features of a random subset ``(M, D)``, in random order, for precision and recall
+    identity: Mapping[str, Any] = field(default_factory=dict)  #: Which images they are, in the caller's words
 
     def save(self, path: str | os.PathLike) -> Path:
         """Write a safetensors file, whole or not at all."""
@@ -176,11 +149,7 @@ class Reference:
 
 
 def load_reference(path: str | os.PathLike) -> Reference:
-    """Read what :meth:`Reference.save` wrote.
-
-    Raises:
-        SamplesError: There is no such file, it is damaged, or no file of reference statistics.
-    """
+    """Read what :meth:`Reference.save` wrote; a :class:`SamplesError` says that it is missing or damaged."""
     path = Path(path)
     if not path.is_file():
         raise SamplesError(f"there is no file of reference statistics {path}")
@@ -224,7 +193,6 @@ def reference(
 
     Raises:
         SamplesError: Fewer than 2 images, or a cache that does not fit or is damaged.
-        ValueError: As :func:`extract`.
     """
     world = world or World()
     identity = json.loads(json.dumps(dict(identity or {})))  # as it comes back from the file
@@ -236,10 +204,8 @@ def reference(
     statistics = _pass(images, features, quantise, neighbours_up_to, world, "reference" if progress else None)
     if statistics.count < 2:
         raise SamplesError(f"a reference needs at least 2 images, got {statistics.count}")
-    made = Reference(
-        **wanted, count=statistics.count, mean=statistics.mean(), covariance=statistics.covariance(),
-        neighbours=statistics.subset,
-    )  # fmt: skip
+    gaussian = {"mean": statistics.mean(), "covariance": statistics.covariance()}
+    made = Reference(**wanted, **gaussian, count=statistics.count, neighbours=statistics.subset)
     if cache is not None:
         on_main(world, lambda: made.save(cache))
     return made
@@ -278,8 +244,7 @@ def evaluate_samples(
         samples: Batches as :func:`reference` takes them, rounded to 8 bits first if the reference was.
         reference: From :func:`reference`.
         features: The same network.
-        few: Allow no more samples, or reference images, than features. The covariance is singular then and the distance
-            far too high; it may serve to see whether something has gone wrong.
+        few: Allow no more samples, or reference images, than features, though the distance is far too high then.
         precision_recall: How many features of each side precision and recall are over, at most; 0 leaves them out.
             Always as many of one side as of the other: of the larger one a random subset.
         k: Of :func:`~diffusab_core.metrics.sets.precision_recall`.
@@ -288,12 +253,11 @@ def evaluate_samples(
 
     Returns:
         ``frechet_<name>``; ``precision``, ``recall`` and ``precision_recall_samples``, how many there are of each side;
-        ``inception_score`` and ``inception_score_std`` (over 10 splits), if the network knows classes and there are at
-        least as many samples as splits; ``samples`` and ``reference_samples``.
+        ``inception_score`` and ``inception_score_std`` (over 10 splits), if the network knows classes and there are
+        enough samples for a split; ``samples`` and ``reference_samples``.
 
     Raises:
         SamplesError: Too few samples or reference images, or another network than the reference's.
-        ValueError: As :func:`extract`.
     """
     world = world or World()
     reference.check_network(features)

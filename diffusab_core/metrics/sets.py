@@ -15,8 +15,6 @@ from torch import Tensor
 
 from diffusab_core.training.world import World, gather
 
-SPLITS = 10  # of the Inception Score
-
 # How far from symmetric or below zero, relative to the largest entry or eigenvalue, a covariance may be by rounding.
 _ROUNDING = 1e-6
 # Columns at a time in a Gram matrix; 128 to 512 are about equally fast for 2048 features.
@@ -34,9 +32,8 @@ def _factor(mu: Tensor | np.ndarray, cov: Tensor | np.ndarray, which: str) -> tu
     if mu.ndim == 0 and cov.ndim == 0:  # one feature; numpy.cov returns no axes for it
         mu, cov = mu[None], cov[None, None]
     if mu.ndim != 1 or not len(mu) or cov.shape != (len(mu), len(mu)):
-        raise ValueError(
-            f"{which} needs a mean (D,) and a covariance (D, D), got {tuple(mu.shape)} and {tuple(cov.shape)}"
-        )
+        shapes = f"{tuple(mu.shape)} and {tuple(cov.shape)}"
+        raise ValueError(f"{which} needs a mean (D,) and a covariance (D, D), got {shapes}")
     if not (torch.isfinite(mu).all() and torch.isfinite(cov).all()):
         raise ValueError(f"{which} has NaN or Inf in its mean or covariance")
     asymmetry = (cov - cov.T).abs().max().item()
@@ -66,13 +63,8 @@ def frechet_distance(
 
     This is what the literature reports as FID, without a root. With :math:`\Sigma_i = F_i^\top F_i` the trace of the
     square root is the sum of the singular values of :math:`F_1 F_2^\top`, which, unlike a matrix square root of the
-    product, stays real and accurate for singular covariances. Computed in float64 on the CPU.
-
-    Args:
-        mu1: Mean ``(D,)``, tensor or array; for one feature a number will do.
-        cov1: Covariance ``(D, D)``.
-        mu2: Of the other.
-        cov2: Of the other.
+    product, stays real and accurate for singular covariances. Means ``(D,)`` and covariances ``(D, D)`` are tensors or
+    arrays, for one feature numbers will do; computed in float64 on the CPU.
 
     Raises:
         ValueError: Shapes that do not fit, NaN or Inf, or a matrix that is not symmetric and positive semi-definite.
@@ -112,16 +104,13 @@ def precision_recall(real: Tensor, fake: Tensor, k: int = 3, block: int = 1000) 
         k: Which neighbour sets the radius, not counting a feature itself.
         block: Rows of a distance matrix held at a time.
 
-    Returns:
-        Precision and recall, each in [0, 1].
-
     Raises:
-        ValueError: Shapes that do not fit, no more than k features in a set, NaN or Inf, or k or block below 1.
+        ValueError: Shapes that do not fit, no more than k features in a set, NaN or Inf, or k below 1.
 
     Source: Kynkäänniemi et al. 2019, Eq. 1 to 3.
     """
-    if k < 1 or block < 1:
-        raise ValueError(f"k and block must be at least 1, got k={k} and block={block}")
+    if k < 1:
+        raise ValueError(f"k must be at least 1, got k={k}")
     if real.ndim != 2 or fake.ndim != 2 or real.shape[1] != fake.shape[1]:
         raise ValueError(f"features must be (N, D) and (M, D), got {tuple(real.shape)} and {tuple(fake.shape)}")
     if min(len(real), len(fake)) <= k:
@@ -172,22 +161,13 @@ class FeatureStatistics:
     of the centred sums of squares :math:`M`, in float64 on the CPU: sums of raw squares would cancel when the mean is
     large beside the deviation. Of the symmetric :math:`M` only the blocks on and above the diagonal are computed, which
     saves nearly half of the time. How the stream is cut into batches does not matter, nor on how many ranks it is read
-    if image i of all is on rank i mod size.
-
-    Args:
-        keep: How many features to keep, at most, as the subset.
-        splits: Of the Inception Score.
-        world: Ranks that each see a part of the stream; :meth:`over_ranks` joins them.
-
-    Attributes:
-        count: Images seen so far.
+    if image i of all is on rank i mod size; :meth:`over_ranks` joins them. At most ``keep`` features are kept as the
+    subset; ``splits`` are those of the Inception Score; ``count`` images were seen so far.
 
     Source: Chan, Golub and LeVeque 1979.
     """
 
-    def __init__(self, keep: int = 0, splits: int = SPLITS, world: World | None = None) -> None:
-        if keep < 0 or splits < 1:
-            raise ValueError(f"keep must be at least 0 and splits at least 1, got {keep} and {splits}")
+    def __init__(self, keep: int = 0, splits: int = 10, world: World | None = None) -> None:
         self.count, self.keep, self.world = 0, keep, world or World()
         self._mean = torch.empty(0, dtype=torch.float64)
         self._scatter = torch.empty(0, 0, dtype=torch.float64)  # what lies below the diagonal means nothing
@@ -280,21 +260,13 @@ class FeatureStatistics:
         return found
 
     def mean(self) -> Tensor:
-        """``(D,)`` in float64.
-
-        Raises:
-            ValueError: Nothing was added yet.
-        """
+        """``(D,)`` in float64; refused while nothing was added."""
         if not self.count:
             raise ValueError("no mean yet: update() has not been called")
         return self._mean.clone()
 
     def covariance(self) -> Tensor:
-        """``(D, D)`` in float64, the sum of squares divided by N - 1, as FID's reference implementation has it.
-
-        Raises:
-            ValueError: Fewer than two images were added.
-        """
+        """``(D, D)`` in float64, the sum of squares over N - 1, as FID's reference has it; of two images at least."""
         if self.count < 2:
             raise ValueError(f"a covariance needs at least 2 images, got {self.count}")
         upper = self._scatter.triu() / (self.count - 1)
@@ -306,7 +278,7 @@ class FeatureStatistics:
 
     @property
     def subset(self) -> Tensor:
-        """At most ``keep`` features ``(M, D)`` in random order, in float32: any first part is a random subset, too."""
+        """The features kept, ``(M, D)`` float32 in random order: any first part is a random subset, too."""
         return self._lowest(self._kept)[1]
 
     @property

@@ -10,8 +10,6 @@ import subprocess
 import sys
 from functools import partial
 from importlib.resources import files
-from types import SimpleNamespace
-from urllib.error import URLError
 
 import pytest
 import torch
@@ -121,7 +119,7 @@ def test_lpips_names_the_smallest_image_it_takes(net, least, backbones):
     distance = lpips_distance(net, backbones)
     assert torch.isfinite(distance(torch.zeros(1, 3, least, least), torch.ones(1, 3, least, least))).all()
     small = torch.zeros(1, 3, least, least - 1)
-    with pytest.raises(ValueError, match=rf"on {net} needs sides of at least {least} pixels, got {least} x {least - 1}"):
+    with pytest.raises(ValueError, match=rf"on {net} .* at least {least} pixels, got {least} x {least - 1}"):
         distance(small, small)
     with pytest.raises(RuntimeError):  # it is the network that cannot take less
         distance.network(small, small)
@@ -139,34 +137,6 @@ def test_missing_backbones_name_the_file_and_the_explicit_alternative(where, tmp
         lpips_distance("vgg", weights)
     assert str(looked_for) in str(error.value)
     assert "`--perceptual none`" in str(error.value)
-
-
-def test_a_download_that_fails_is_an_error_not_a_fallback(monkeypatch):
-    def unreachable(*_, **__):
-        raise URLError("no route to host")
-
-    monkeypatch.setattr(torch.hub, "urlopen", unreachable)
-    with pytest.raises(MissingWeightsError, match=r"no route to host.*`--perceptual none`"):
-        lpips_distance("alex", download=True)
-
-
-@pytest.mark.parametrize("intact", [True, False])
-def test_a_download_is_kept_only_if_its_hash_is_the_names(intact, backbones, monkeypatch, tmp_path):
-    source = backbones / FILES["alex"]
-    digest = lpips_distance("alex", backbones).digest if intact else "00000000"
-    served = tmp_path / f"alexnet-owt-{digest}.pth"
-    served.write_bytes(source.read_bytes())
-    monkeypatch.undo()
-    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
-    monkeypatch.setattr("torchvision.models.get_weight", lambda _: SimpleNamespace(url=served.as_uri()))
-    if intact:
-        assert lpips_distance("alex", download=True).digest == digest
-        served.unlink()
-        assert lpips_distance("alex").digest == digest  # from the cache now
-    else:
-        with pytest.raises(MissingWeightsError, match="hash"):
-            lpips_distance("alex", download=True)
-        assert not list((tmp_path / "torch").rglob("*.pth"))
 
 
 class _Intruder:
@@ -199,29 +169,27 @@ def test_bad_files_are_refused_by_name_and_run_no_code(package, fault, tmp_path,
     assert not (tmp_path / "intruder").exists()
 
 
-def test_unknown_choices_are_refused(tmp_path):
+def test_unknown_choices_are_refused():
     with pytest.raises(ValueError, match="alex, vgg, got 'squeeze'"):
         lpips_distance("squeeze")
     with pytest.raises(ValueError, match=r"vit_large_patch14_dinov2.*got 'vit_tiny'"):
         dinov2_features(model="vit_tiny")
-    with pytest.raises(ValueError, match="download=True"):
-        lpips_distance(weights=tmp_path, download=True)
 
 
 def test_a_missing_package_is_named_when_it_is_needed_and_not_before():
     code = """
 import sys
-for name in ("lpips", "timm", "torch_fidelity", "torchmetrics"):
+for name in ("timm", "torch_fidelity"):
     sys.modules[name] = None
-from diffusab_core import metrics
-for load in (metrics.lpips_distance, metrics.inception_features, metrics.dinov2_features):
+from diffusab_core.metrics import networks
+for load in (networks.inception_features, networks.dinov2_features):
     try:
         load()
     except ModuleNotFoundError as error:
         print(str(error).split()[-1])
 """
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, timeout=120)
-    assert done.stdout.split() == ["lpips", "torch-fidelity", "timm"]
+    assert done.stdout.split() == ["torch-fidelity", "timm"]
 
 
 def test_inception_gives_what_torch_fidelitys_network_gives(tmp_path, monkeypatch):
