@@ -23,6 +23,7 @@ import math
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from operator import itemgetter
+from typing import Any
 
 import numpy as np
 import torch
@@ -33,9 +34,6 @@ from torch.utils.data import Dataset
 from diffusab_core.data.photos import photo, photo_names
 from diffusab_core.data.pixels import ImagesError, check_counts, check_index, resize_to
 from diffusab_core.data.shapes import CLASS_NAMES, CLASSES, Array, Atlas, DrawnLeaves, LeafClass
-
-# ----------------------------------------------------------------------------------------------------------------------
-# Sizes
 
 
 @dataclass(frozen=True)
@@ -92,10 +90,6 @@ def _power_integral(k: float, low: float, high: float) -> float:
     return math.log(high / low) if k == -1 else (high ** (k + 1) - low ** (k + 1)) / (k + 1)
 
 
-# ----------------------------------------------------------------------------------------------------------------------
-# Colours and textures
-
-
 @lru_cache(maxsize=8)
 def _atlas(resolution: int) -> Atlas:
     """Photographs with a short side of twice the image's, so that a leaf shows a piece that can be recognised."""
@@ -107,10 +101,6 @@ def _atlas(resolution: int) -> Atlas:
     height, width = (np.array([image.shape[axis] for image in images], dtype=np.float32) for axis in (1, 2))
     padded = [F.pad(image, (0, int(width.max()) - image.shape[2])) for image in images]
     return Atlas(torch.cat(padded, dim=1)[None], np.cumsum(height) - height, height, width)
-
-
-# ----------------------------------------------------------------------------------------------------------------------
-# Drawing the leaves of one image from their law
 
 
 def _draw_leaves(rng: np.random.Generator, kind: LeafClass, resolution: int, law: LeafLaw) -> tuple[DrawnLeaves, Array]:
@@ -143,16 +133,8 @@ def _draw_leaves(rng: np.random.Generator, kind: LeafClass, resolution: int, law
     return leaves, colours[-1]
 
 
-# ----------------------------------------------------------------------------------------------------------------------
-# Painting them
-
-
 def _render(leaves: DrawnLeaves, background: Array, kind: LeafClass, resolution: int) -> Array:
-    """Image (3, H, W), float32 in [-1, 1].
-
-    Leaves of about the same size are computed together, on windows as large as they need; only laying the finished
-    windows over each other, back to front, is left to a Python loop.
-    """
+    """Image (3, H, W), float32 in [-1, 1]; leaves of about the same size are computed together, on windows that fit."""
     sizes = _window_sizes(resolution)
     bucket = np.minimum(np.searchsorted(sizes, 2 * leaves.reach + 1), len(sizes) - 1)
     layers: list[tuple[int, int, int, Array, Array]] = []
@@ -170,10 +152,9 @@ def _render(leaves: DrawnLeaves, background: Array, kind: LeafClass, resolution:
         alpha = np.clip(0.5 - distance, 0, 1)[:, None]  # (n, 1, h, w)
         paint = kind.paint(u, v, some) * alpha  # (n, 3, h, w)
         layers.extend(zip(members.tolist(), top.tolist(), left.tolist(), 1 - alpha, paint, strict=True))
-    layers.sort(key=itemgetter(0))
     image = np.empty((3, resolution, resolution), dtype=np.float32)
     image[:] = background[:, None, None]
-    for _, y, x, keep, paint in layers:
+    for _, y, x, keep, paint in sorted(layers, key=itemgetter(0)):  # back to front
         window = image[:, y : y + paint.shape[1], x : x + paint.shape[2]]
         window *= keep
         window += paint
@@ -182,60 +163,49 @@ def _render(leaves: DrawnLeaves, background: Array, kind: LeafClass, resolution:
 
 @lru_cache(maxsize=32)
 def _window_sizes(resolution: int) -> Array:
-    sizes = {resolution}
-    size = 6.0
+    sizes, size = {resolution}, 6.0
     while size < resolution:
         sizes.add(int(size))
         size *= 1.3
     return np.array(sorted(sizes))
 
 
-# ----------------------------------------------------------------------------------------------------------------------
-# Public face
-
 _PICTURE, _MOTION = 1, 2  # independent random streams of one item
 
 
-def _check(resolution: int, seed: int, num_classes: int) -> None:
-    check_counts(8, resolution=resolution)
-    check_counts(0, seed=seed)
-    if not 1 <= num_classes <= len(CLASSES):
-        raise ImagesError(f"num_classes must lie in 1 ... {len(CLASSES)}, got {num_classes}")
-
-
+@dataclass(frozen=True, eq=False)
 class Leaves(Dataset):
     r"""Class-conditional dead-leaves images.
 
     Item ``i`` is a pure function of ``(seed, i)`` and of the arguments below, whatever the worker, the order and the
-    global random state. Its class is ``i % num_classes``, so that any run of items is balanced; the names are
-    ``CLASS_NAMES[:num_classes]``. Items with ``labels=False`` are the same images.
+    global random state. Its class is ``i % num_classes``, so that any run of items is balanced.
 
-    Args:
+    Attributes:
         resolution: Side of the images in pixels, at least 8.
         seed: Seed of all items.
         length: How many items there are; leaves are endless, so any number may be asked for.
         num_classes: How many of the classes, in the order of ``CLASS_NAMES``, take part.
-        labels: Whether an item is ``(image, label)`` or only the image.
+        labels: Whether an item is ``(image, label)`` or only the image, which is the same.
         law: Sizes and number of the leaves.
 
     Raises:
         ImagesError: When an argument is outside its range.
     """
 
-    def __init__(
-        self,
-        resolution: int = 64,
-        seed: int = 0,
-        length: int = 4096,
-        num_classes: int = len(CLASSES),
-        labels: bool = True,
-        law: LeafLaw | None = None,
-    ) -> None:
-        _check(resolution, seed, num_classes)
-        check_counts(length=length)
-        self.resolution, self.seed, self.length, self.num_classes = resolution, seed, length, num_classes
-        self.labels, self.law = labels, law or LeafLaw()
-        self.law.limits(resolution)
+    resolution: int = 64
+    seed: int = 0
+    length: int = 4096
+    num_classes: int = len(CLASSES)
+    labels: bool = True
+    law: LeafLaw = LeafLaw()
+
+    def __post_init__(self) -> None:
+        check_counts(8, resolution=self.resolution)
+        check_counts(0, seed=self.seed)
+        check_counts(length=self.length)
+        if not 1 <= self.num_classes <= len(CLASSES):
+            raise ImagesError(f"num_classes must lie in 1 ... {len(CLASSES)}, got {self.num_classes}")
+        self.law.limits(self.resolution)
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -245,25 +215,18 @@ class Leaves(Dataset):
     def __len__(self) -> int:
         return self.length
 
+    def _draw(self, index: int) -> tuple[DrawnLeaves, Array, LeafClass]:
+        rng, kind = np.random.default_rng([self.seed, index, _PICTURE]), CLASSES[index % self.num_classes]
+        return *_draw_leaves(rng, kind, self.resolution, self.law), kind
+
     def __getitem__(self, index: int) -> tuple[Tensor, int] | Tensor:
         index = check_index(index, self.length)
-        label = index % self.num_classes
-        rng, kind = np.random.default_rng([self.seed, index, _PICTURE]), CLASSES[label]
-        image = torch.from_numpy(_render(*_draw_leaves(rng, kind, self.resolution, self.law), kind, self.resolution))
-        return (image, label) if self.labels else image
+        image = torch.from_numpy(_render(*self._draw(index), self.resolution))
+        return (image, index % self.num_classes) if self.labels else image
 
 
-def leaf_clip(
-    index: int,
-    frames: int = 17,
-    resolution: int = 64,
-    seed: int = 0,
-    num_classes: int = len(CLASSES),
-    speed: float = 0.01,
-    spin: float = 0.03,
-    law: LeafLaw | None = None,
-) -> Tensor:
-    r"""A clip of moving leaves whose frame 0 is the image :class:`Leaves` gives for the same arguments.
+def leaf_clip(index: int, frames: int = 17, *, speed: float = 0.01, spin: float = 0.03, **image: Any) -> Tensor:
+    r"""A clip (3, T, H, W) in [-1, 1] of moving leaves; frame 0 is item ``index`` of :class:`Leaves`.
 
     Every leaf drifts with its own constant velocity and turns at its own constant rate, both normally distributed
     with mean 0; depth stays as it is. A leaf that has left the image comes back on the opposite side while it is out
@@ -272,39 +235,28 @@ def leaf_clip(
     Args:
         index: Which clip; its class is ``index % num_classes``.
         frames: Number of frames T.
-        resolution: Side of the frames in pixels.
-        seed: Seed of all clips.
-        num_classes: As in :class:`Leaves`.
         speed: Standard deviation of each component of the velocity, in image sides per frame.
         spin: Standard deviation of the rotation, in radians per frame.
-        law: Sizes and number of the leaves.
-
-    Returns:
-        Clip (3, T, H, W), float32 in [-1, 1].
+        image: Resolution, seed, number of classes and law, as in :class:`Leaves`.
 
     Raises:
         ImagesError: When an argument is outside its range.
     """
-    _check(resolution, seed, num_classes)
     check_counts(0, index=index)
     check_counts(frames=frames)
     if not (0 <= speed < math.inf and 0 <= spin < math.inf):
         raise ImagesError(f"speed and spin must be finite and not negative, got {speed} and {spin}")
-    kind = CLASSES[index % num_classes]
-    rng = np.random.default_rng([seed, index, _PICTURE])
-    leaves, background = _draw_leaves(rng, kind, resolution, law or LeafLaw())
-    rng = np.random.default_rng([seed, index, _MOTION])
+    dataset = Leaves(**image, length=index + 1)
+    leaves, background, kind = dataset._draw(index)
+    resolution, rng = dataset.resolution, np.random.default_rng([dataset.seed, index, _MOTION])
     vx, vy, turn = rng.standard_normal((3, len(leaves.x)), dtype=np.float32)
 
     def move(t: int) -> DrawnLeaves:
-        x, y = (
-            _wrap(place + t * speed * resolution * v, leaves.reach, resolution)
-            for place, v in ((leaves.x, vx), (leaves.y, vy))
-        )
+        x, y = (leaves.x + t * speed * resolution * vx, leaves.y + t * speed * resolution * vy)
+        x, y = (_wrap(centre, leaves.reach, resolution) for centre in (x, y))
         return replace(leaves, x=x, y=y, angle=leaves.angle + t * spin * turn)
 
-    clip = np.stack([_render(move(t), background, kind, resolution) for t in range(frames)], axis=1)
-    return torch.from_numpy(clip)
+    return torch.from_numpy(np.stack([_render(move(t), background, kind, resolution) for t in range(frames)], axis=1))
 
 
 def _wrap(centre: Array, reach: Array, resolution: int) -> Array:

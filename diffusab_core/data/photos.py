@@ -1,8 +1,4 @@
-r"""Images that need no network: the photographs that scikit-image and scikit-learn ship inside their packages.
-
-Item ``i`` is a pure function of ``(seed, i)``, as in every dataset of this room: the same arguments give the same
-tensors on every machine, in any order, from any number of worker processes.
-"""
+"""Images that need no network: the photographs that scikit-image and scikit-learn ship inside their packages."""
 
 from __future__ import annotations
 
@@ -10,7 +6,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 from PIL import Image
@@ -19,8 +15,8 @@ from torch.utils.data import Dataset
 
 from diffusab_core.data.pixels import ImagesError, check_counts, check_index, random_crop, to_tensor
 
-SPLITS = ("train", "test")
 Split = Literal["train", "test"]
+SPLITS = get_args(Split)
 
 
 @dataclass(frozen=True)
@@ -48,10 +44,7 @@ PHOTOGRAPHS = {
 
 
 def photo_names(split: Split | None = None) -> tuple[str, ...]:
-    """Names of the photographs, of one split or of both.
-
-    ``coffee`` and ``china`` are the held-out ``test`` split: no shipped model has seen them.
-    """
+    """Names of the photographs; ``coffee`` and ``china``, the ``test`` split, no shipped model has seen."""
     if split not in (*SPLITS, None):
         raise ImagesError(f"unknown split {split!r}, choose one of {SPLITS}")
     return tuple(name for name, photo in PHOTOGRAPHS.items() if split in (photo.split, None))
@@ -73,14 +66,11 @@ def _pixels(name: str) -> np.ndarray:
 
 
 def photo(name: str) -> Tensor:
-    """One whole photograph ``(3, H, W)`` in [-1, 1].
-
-    Raises:
-        ImagesError: No photograph has this name; the message lists them.
-    """
+    """One whole photograph ``(3, H, W)`` in [-1, 1]; an :class:`ImagesError` lists the names that there are."""
     return to_tensor(_pixels(name))
 
 
+@dataclass(frozen=True, eq=False)
 class Photos(Dataset):
     r"""Random square crops of the photographs at random scale, antialiased.
 
@@ -88,7 +78,7 @@ class Photos(Dataset):
     the photograph's short side, its position and, in the training split, a horizontal flip. The test split takes its
     photographs in turn and never flips, so the same ``(seed, i)`` names the same piece of a held-out photograph.
 
-    Args:
+    Attributes:
         resolution: Side of the crops in pixels.
         split: ``"train"`` or ``"test"`` (the held-out photographs ``coffee`` and ``china``).
         seed: Seed of all items.
@@ -98,16 +88,22 @@ class Photos(Dataset):
         ImagesError: Unknown split, or a resolution above the short side of a photograph (crops are never enlarged).
     """
 
-    def __init__(self, resolution: int = 64, split: Split = "train", seed: int = 0, length: int = 4096) -> None:
-        if split not in SPLITS:
-            raise ImagesError(f"unknown split {split!r}, choose one of {SPLITS}")
-        check_counts(resolution=resolution, length=length)
-        self.names = photo_names(split)
+    resolution: int = 64
+    split: Split = "train"
+    seed: int = 0
+    length: int = 4096
+
+    def __post_init__(self) -> None:
+        check_counts(resolution=self.resolution, length=self.length)
         limit, smallest = min((min(_pixels(name).shape[:2]), name) for name in self.names)
-        if resolution > limit:
-            raise ImagesError(f"resolution {resolution} is above {limit}, the short side of {smallest!r}; crops are "
-                              f"never enlarged, so choose at most {limit}")  # fmt: skip
-        self.resolution, self.split, self.seed, self.length = resolution, split, seed, length
+        if self.resolution > limit:
+            raise ImagesError(f"resolution {self.resolution} is above {limit}, the short side of {smallest!r}; crops "
+                              f"are never enlarged, so choose at most {limit}")  # fmt: skip
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The photographs that take part."""
+        return photo_names(self.split)
 
     def __len__(self) -> int:
         return self.length
@@ -115,9 +111,8 @@ class Photos(Dataset):
     def _draw(self, index: int) -> tuple[str, np.random.Generator]:
         index = check_index(index, self.length)
         rng = np.random.default_rng([self.seed, index])
-        if self.split == "test":
-            return self.names[index % len(self.names)], rng
-        return self.names[rng.integers(len(self.names))], rng
+        place = index % len(self.names) if self.split == "test" else rng.integers(len(self.names))
+        return self.names[place], rng
 
     def source(self, index: int) -> str:
         """Name of the photograph that item ``index`` is cut from."""

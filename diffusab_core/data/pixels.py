@@ -36,10 +36,7 @@ def rgb01(x: Tensor) -> Tensor:
 def resize_to(x: Tensor, height: int, width: int) -> Tensor:
     r"""Antialiased bilinear resize of the last two axes (the book's "RGB at latent size").
 
-    Args:
-        x: :math:`(..., H, W)`, any float dtype; the result has the same dtype.
-        height: New height in pixels.
-        width: New width in pixels.
+    ``x`` is :math:`(..., H, W)` of any float dtype, which the result :math:`(..., height, width)` keeps.
     """
     if x.ndim < 2:
         raise ValueError(f"resize_to needs (..., H, W), got shape {tuple(x.shape)}")
@@ -58,20 +55,15 @@ def stack(dataset: Dataset, indices: Iterable[int]) -> Tensor:
     return torch.stack(items)
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# One file
-
-_FLOAT = "32-bit float pixels have no defined range; save it with 8 or 16 bits"
+_UNDEFINED = "32-bit {} have no defined range; save it with 8 or 16 bits"
 
 
 def read_rgb(file: str | os.PathLike | BinaryIO) -> np.ndarray:
     """Read any image that Pillow can open, by name or from an open file, as upright 8-bit RGB ``(H, W, 3)``.
 
-    - EXIF orientation is applied; embedded colour profiles are not.
-    - Of an animation or a multi-page file the first frame is taken.
-    - Transparency of any kind is composited on white.
-    - 16-bit greyscale is scaled from its full range (65535 is white), not stretched to the values that occur.
-    - Greyscale, black-and-white, palette, CMYK and YCbCr are converted to RGB by Pillow.
+    EXIF orientation is applied; embedded colour profiles are not. Of an animation or a multi-page file the first frame
+    is taken. Transparency of any kind is composited on white. 16-bit greyscale is scaled from its full range (65535 is
+    white), not stretched to the values that occur. All else is converted by Pillow.
 
     Raises:
         UnusableImage: 32-bit integer or float pixels, whose range is not defined.
@@ -81,18 +73,17 @@ def read_rgb(file: str | os.PathLike | BinaryIO) -> np.ndarray:
         opened.seek(0)
         image = ImageOps.exif_transpose(opened)
         if image.mode == "F":
-            raise UnusableImage(_FLOAT)
+            raise UnusableImage(_UNDEFINED.format("float pixels"))
         if image.mode.startswith("I"):  # I;16 and its byte orders; Pillow gives some 16-bit files as 32-bit I
             values = np.asarray(image).astype(np.int64)
             low, high = values.min(initial=0), values.max(initial=0)
             if low < 0 or high > 65535:
-                raise UnusableImage(f"32-bit integer pixels from {low} to {high} have no defined range; "
-                                    "save it with 8 or 16 bits")  # fmt: skip
+                raise UnusableImage(_UNDEFINED.format(f"integer pixels from {low} to {high}"))
             grey = np.round(values / 257).astype(np.uint8)  # 65535 / 255
             return np.repeat(grey[..., None], 3, axis=-1)
         if image.has_transparency_data:
             image = image.convert("RGBA")
-            image = Image.alpha_composite(Image.new("RGBA", image.size, (255, 255, 255, 255)), image)
+            image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
         return np.array(image.convert("RGB"))
 
 
@@ -100,12 +91,8 @@ def read_size(file: str | os.PathLike | BinaryIO) -> tuple[int, int]:
     """Height and width as the header states them; the pixels are not decoded, and the image may lie on its side."""
     with Image.open(file) as image:
         if image.mode == "F":
-            raise UnusableImage(_FLOAT)
+            raise UnusableImage(_UNDEFINED.format("float pixels"))
         return image.height, image.width
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# Squares of pixels
 
 
 def to_tensor(pixels: np.ndarray) -> Tensor:
@@ -113,8 +100,7 @@ def to_tensor(pixels: np.ndarray) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1))).float() / 127.5 - 1
 
 
-def _square(pixels: np.ndarray, top: int, left: int, side: int, resolution: int) -> Tensor:
-    """One square, resized: (H, W, 3) -> (3, resolution, resolution)."""
+def _cut(pixels: np.ndarray, top: int, left: int, side: int, resolution: int) -> Tensor:
     square = to_tensor(pixels[top : top + side, left : left + side])
     return resize_to(square, resolution, resolution).clamp(-1, 1)  # averaging rounds to just outside
 
@@ -123,7 +109,7 @@ def center_crop(pixels: np.ndarray, resolution: int) -> Tensor:
     """The largest centred square, resized: (H, W, 3) -> (3, resolution, resolution)."""
     height, width = pixels.shape[:2]
     side = min(height, width)
-    return _square(pixels, (height - side) // 2, (width - side) // 2, side, resolution)
+    return _cut(pixels, (height - side) // 2, (width - side) // 2, side, resolution)
 
 
 def random_crop(pixels: np.ndarray, resolution: int, rng: np.random.Generator, flip: bool) -> Tensor:
@@ -135,7 +121,7 @@ def random_crop(pixels: np.ndarray, resolution: int, rng: np.random.Generator, f
     height, width = pixels.shape[:2]
     side = round(math.exp(rng.uniform(math.log(resolution), math.log(min(height, width)))))
     top, left = rng.integers(height - side + 1), rng.integers(width - side + 1)
-    crop = _square(pixels, top, left, side, resolution)
+    crop = _cut(pixels, top, left, side, resolution)
     return crop.flip(-1) if flip and rng.random() < 0.5 else crop
 
 
@@ -147,12 +133,7 @@ def check_counts(least: int = 1, **values: int) -> None:
 
 
 def check_index(index: int, length: int) -> int:
-    """A possibly negative index as one from 0 to ``length - 1``.
-
-    Raises:
-        IndexError: It is outside.
-    """
-    # IndexError, and not a wrap-around beyond the end, is what ends `for item in dataset`.
+    """A possibly negative index as one from 0 to ``length - 1``; beyond, an ``IndexError``, which ends a loop."""
     if not -length <= index < length:
         raise IndexError(f"index {index} is outside a dataset of {length} items")
     return index % length

@@ -17,10 +17,6 @@ from torch import Tensor
 Array = np.ndarray
 
 
-# ----------------------------------------------------------------------------------------------------------------------
-# What is known of the leaves of one image
-
-
 @dataclass(frozen=True)
 class Atlas:
     """The training photographs below each other in one image; top, height and width of each, as float32."""
@@ -141,8 +137,7 @@ def _square_wave(x: Array, period: Array) -> Array:
 
 
 def _period(leaves: DrawnLeaves) -> Array:
-    # Finer than about 3 pixels, a grating would be grey or alias.
-    return np.maximum(leaves.radius * (0.4 + 0.3 * leaves.phase), 3)[:, None, None]
+    return np.maximum(leaves.radius * (0.4 + 0.3 * leaves.phase), 3)[:, None, None]  # finer, it would be grey or alias
 
 
 def _stripes(u: Array, v: Array, leaves: DrawnLeaves) -> Array:
@@ -183,10 +178,6 @@ def _reflect(x: Array, last: Array) -> Array:
     return last - np.abs(last - np.mod(x, 2 * last))
 
 
-# ----------------------------------------------------------------------------------------------------------------------
-# Classes
-
-
 @dataclass(frozen=True)
 class LeafClass:
     """What the leaves of a class are: shape, the range its form is drawn from, reach in radii, and paint."""
@@ -198,25 +189,21 @@ class LeafClass:
     paint: Callable[[Array, Array, DrawnLeaves], Array]
 
 
-def _reach_disc(form: Array) -> Array:
-    return np.ones_like(form)
-
-
 def _reach_box(form: Array) -> Array:
     return np.sqrt(math.pi / (4 * form) * (1 + form * form))
 
 
 CLASSES = (
-    LeafClass("discs", _disc, (1, 1), _reach_disc, _flat),
+    LeafClass("discs", _disc, (1, 1), np.ones_like, _flat),
     LeafClass("squares", _box, (1, 1), _reach_box, _flat),
     LeafClass("triangles", _triangle, (1, 1), lambda form: 2 * _TRIANGLE * np.ones_like(form), _flat),
     LeafClass("bars", _box, (6, 9), _reach_box, _flat),
     LeafClass("rings", _ring, (0.55, 0.75), lambda form: 1 / np.sqrt(1 - form * form), _flat),
     LeafClass("stars", _star, (0.35, 0.5), lambda form: np.sqrt(math.pi / (5 * form * _SIN36)), _flat),
-    LeafClass("stripes", _disc, (1, 1), _reach_disc, _stripes),
+    LeafClass("stripes", _disc, (1, 1), np.ones_like, _stripes),
     LeafClass("checks", _box, (1, 1), _reach_box, _checks),
     LeafClass("patches", _box, (1, 1.6), _reach_box, _texture),
-    LeafClass("gradients", _disc, (1, 1), _reach_disc, _gradient),
+    LeafClass("gradients", _disc, (1, 1), np.ones_like, _gradient),
     LeafClass("ellipses", _ellipse, (2.5, 4), np.sqrt, _flat),
     LeafClass("petals", _petals, (0.3, 0.45), lambda form: (1 + form) / np.sqrt(1 + form * form / 2), _radial),
 )

@@ -1,4 +1,4 @@
-r"""WebDataset tar shards, read in place and at random, nothing unpacked."""
+"""WebDataset tar shards, read in place and at random, nothing unpacked."""
 
 from __future__ import annotations
 
@@ -26,11 +26,6 @@ class Tars(Source):
     ``jpg``, ``jpeg``, ``png`` or ``webp`` and, for labels, a whole number as text under ``cls``. Other members are
     passed over. Places of all members are noted once, by reading the headers; afterwards an item is one read.
 
-    Args:
-        shards: Tar files.
-        labels: Whether to read labels.
-        progress: Show a progress bar while looking through many shards.
-
     Raises:
         ImagesError: A shard is compressed, cut off or no tar file; a sample has two images, or no label where labels
             were asked for.
@@ -39,22 +34,20 @@ class Tars(Source):
     def __init__(self, shards: Sequence[str | os.PathLike], labels: bool = False, progress: bool = True) -> None:
         self._shards = tuple(map(os.fspath, shards))
         self.where = several(self._shards)
-        self._names, places, targets, skipped = [], [], [], []
+        self._names, places, targets, self.skipped = [], [], [], []
         bar = tqdm(self._shards, desc="indexing", unit="shard", disable=not progress or len(self._shards) < 10)
         for number, shard in enumerate(bar):
-            for name, image, label in _samples(shard, labels):
-                if image is None:
+            for name, place, label in _samples(shard, labels):
+                if place is None:
                     missing = "none of its members is a jpg, jpeg, png or webp"
-                    skipped.append(Skipped(f"{Path(shard).name}: {name}", missing))
-                    continue
-                self._names.append(name)
-                places.append((number, *image))
-                targets.append(label)
+                    self.skipped.append(Skipped(f"{Path(shard).name}: {name}", missing))
+                else:
+                    self._names.append(name)
+                    places.append((number, *place))
+                    targets.append(label)
         self._places = np.array(places, dtype=np.int64).reshape(-1, 3)  # shard, offset and size in bytes
-        self.skipped = tuple(skipped)
         if labels:
-            self.targets = np.array(targets, dtype=np.int64)
-            self.number_classes()
+            self.set_labels(targets)
 
     def __len__(self) -> int:
         return len(self._names)
@@ -80,7 +73,7 @@ Place = tuple[int, int]  # offset and size in bytes
 
 def _samples(shard: str, labels: bool) -> Iterator[tuple[str, Place | None, int | None]]:
     """Name, place of the image and label of each sample of a shard, in order; no place where there is no image."""
-    images: dict[str, tuple[str, Place] | None] = {}
+    images: dict[str, tuple[str, Place | None]] = {}
     numbers: dict[str, int] = {}
     for member, place, text in _members(shard, labels):
         folder, _, base = member.rpartition("/")
@@ -88,32 +81,29 @@ def _samples(shard: str, labels: bool) -> Iterator[tuple[str, Place | None, int 
         if not stem or not ending:  # as WebDataset: hidden files and files without an ending belong to no sample
             continue
         key, ending = f"{folder}/{stem}" if folder else stem, ending.lower()
-        images.setdefault(key, None)
+        images.setdefault(key, (key, None))
         if ending in IMAGE_KEYS:
-            if images[key] is not None:
+            if images[key][1] is not None:
                 raise ImagesError(f"{shard}: sample {key!r} has two images, {images[key][0]} and {member}")
-            images[key] = (member, place)
+            images[key] = member, place
         elif ending == LABEL_KEY and labels:
             if not (text.isascii() and text.isdigit()):
                 raise ImagesError(f"{shard}: {member} must hold the number of a class, it holds {text[:40]!r}")
             numbers[key] = int(text)
-    for key, image in images.items():
-        if image is None:
-            yield key, None, None
-        elif labels and key not in numbers:
+    for key, (name, place) in images.items():
+        if place is not None and labels and key not in numbers:
             raise ImagesError(f"{shard}: sample {key!r} has no label, that is no member {key}.{LABEL_KEY}")
-        else:
-            yield image[0], image[1], numbers.get(key)
+        yield name, place, numbers.get(key)
 
 
 def _members(shard: str, labels: bool) -> Iterator[tuple[str, Place, str]]:
     """Name and place of every file in a tar file, and the text of labels."""
     with open(shard, "rb") as file:
         start = file.read(6)
-    packed = next((name for magic, name in _COMPRESSED.items() if start.startswith(magic)), None)
-    if packed:
-        raise ImagesError(f"{shard} is compressed ({packed}): it can only be read from its beginning, not at random; "
-                          "unpack it to a plain .tar (images gain nothing from a second compression)")  # fmt: skip
+    for magic, packed in _COMPRESSED.items():
+        if start.startswith(magic):
+            raise ImagesError(f"{shard} is compressed ({packed}): it can only be read from its beginning, not at "
+                              "random; unpack it to a plain .tar (images gain nothing from packing)")  # fmt: skip
     try:
         with tarfile.open(shard, "r:") as tar:
             while (member := tar.next()) is not None:

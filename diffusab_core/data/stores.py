@@ -1,4 +1,4 @@
-r"""Images that somebody has stored, as squares of one size: one class for folders, tar shards and tables.
+"""Images that somebody has stored, as squares of one size: one class for folders, tar shards and tables.
 
 A :class:`Source` says how many files there are, what they are called and how one is opened. :class:`StoredImages`
 does the rest for all of them: it checks what can be used, names what cannot, crops and labels. So one image through any
@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import copy
 import io
-import itertools
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, Literal
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal, NamedTuple, Protocol, get_args
 
 import numpy as np
 from PIL import UnidentifiedImageError
@@ -39,26 +38,25 @@ from diffusab_core.files import DiffusabError
 if TYPE_CHECKING:
     from diffusab_core.training.world import World
 
-CROPS = ("center", "random")
-CHECKS = ("decode", "header", "none")
 Crop = Literal["center", "random"]
 Check = Literal["decode", "header", "none"]
+CROPS, CHECKS = get_args(Crop), get_args(Check)
 _PIECE = 512  # items checked at a time: a million tasks at once are gigabytes
+_THREADS = min(8, os.cpu_count() or 1)  # Pillow decodes outside the GIL
 
 
 class ImagesNotFound(DiffusabError, FileNotFoundError):
     """There are no images where they were looked for."""
 
 
-@dataclass(frozen=True)
-class Skipped:
+class Skipped(NamedTuple):
     """What was left out, by its name within the store, and why."""
 
     name: str
     reason: str
 
 
-class Source:
+class Source(Protocol):
     """Files of images in a fixed order, none of them kept open: sources are pickled and used from any process.
 
     Attributes:
@@ -75,14 +73,12 @@ class Source:
     decoded = 0
     classes: tuple[str, ...] = ()
     targets: np.ndarray
-    skipped: tuple[Skipped, ...] = ()
+    skipped: Sequence[Skipped] = ()
 
-    def __len__(self) -> int:
-        raise NotImplementedError
+    def __len__(self) -> int: ...
 
     def name(self, index: int) -> str:
         """What a file is called within the source."""
-        raise NotImplementedError
 
     def place(self, index: int) -> str:
         """Where it is, for errors."""
@@ -90,14 +86,14 @@ class Source:
 
     def open(self, index: int) -> str | BinaryIO:
         """Something that Pillow can open; an :class:`~diffusab_core.data.pixels.UnusableImage` if there is nothing."""
-        raise NotImplementedError
 
-    def number_classes(self) -> None:
-        """Name classes that are known by number only: the numbers, from 0 to the largest that occurs."""
-        largest = max(self.targets, default=-1)
-        if largest >= 10**6:
+    def set_labels(self, numbers: Sequence[int], names: Sequence[str] | None = None) -> None:
+        """Class number of each file and names of the classes; without, the numbers from 0 to the largest there is."""
+        largest = max(numbers, default=-1)
+        if not names and largest >= 10**6:
             raise ImagesError(f"{self.where}: a label is {largest}, so these are not numbers of classes")
-        self.classes = tuple(map(str, range(largest + 1)))
+        self.targets = np.array(numbers, dtype=np.int64)
+        self.classes = tuple(names or map(str, range(largest + 1)))
 
 
 class StoredImages(Dataset):
@@ -139,23 +135,20 @@ class StoredImages(Dataset):
         world: World | None = None,
     ) -> None:
         check_counts(resolution=resolution)
-        if crop not in CROPS:
-            raise ImagesError(f"unknown crop {crop!r}, choose 'center' or 'random'")
         check = check or ("decode" if len(source) <= source.decoded else "header")
-        if check not in CHECKS:
-            raise ImagesError(f"unknown check {check!r}, choose one of {CHECKS}")
+        for what, value, known in (("crop", crop, CROPS), ("check", check, CHECKS)):
+            if value not in known:
+                raise ImagesError(f"unknown {what} {value!r}, choose one of {', '.join(known)}")
         self.source, self.where, self.classes = source, source.where, source.classes
         self.resolution, self.crop, self.seed = resolution, crop, seed
         self.skipped, self._kept = tuple(source.skipped), np.arange(len(source))
         if self.classes:
-            self._leave_out_loose_files()
+            self._leave_out(self._find_loose_files())
         if check != "none":
             self._leave_out(self._find_faults(check, progress, world))
-        if not len(self):
-            reasons = [f"\n  {skip.name}: {skip.reason}" for skip in self.skipped[:5]] or [f"it holds no {source.unit}"]
-            reasons += [f"\n  and {len(self.skipped) - 5} more"] if len(self.skipped) > 5 else []
-            raise ImagesError(f"no usable image in {self.where}: {''.join(reasons)}")
-        self._refuse_empty_classes()
+        self._refuse_nothing()
+        if isinstance(source, Folder):
+            self._refuse_empty_classes()
 
     def __len__(self) -> int:
         return len(self._kept)
@@ -176,11 +169,24 @@ class StoredImages(Dataset):
     def pixels(self, index: int) -> np.ndarray:
         """The whole image of an item as uint8 ``(H, W, 3)``; an :class:`UnusableImage` says where it is, and why."""
         try:
-            pixels = read_rgb(self.source.open(int(self._kept[index])))
-            if small := self._say_if_too_small(*pixels.shape[:2]):
-                raise UnusableImage(small)
+            return self._read(index)
         except Exception as error:  # decoders raise anything from SyntaxError to struct.error on a broken file
             raise UnusableImage(f"{self.place(index)}: {_say_why(error)}") from error
+
+    def why_unusable(self, index: int, check: Check = "decode") -> str | None:
+        """Open an item, keep nothing of it, and say why it cannot be used, or ``None`` if it can."""
+        try:
+            self._read(index, check)
+        except Exception as error:  # as above
+            return _say_why(error)
+        return None
+
+    def _read(self, index: int, check: Check = "decode") -> np.ndarray | None:
+        file = self.source.open(int(self._kept[index]))
+        pixels = read_rgb(file) if check == "decode" else None
+        height, width = read_size(file) if pixels is None else pixels.shape[:2]
+        if min(height, width) < self.resolution:
+            raise UnusableImage(f"{width} x {height} pixels, smaller than the resolution {self.resolution}")
         return pixels
 
     def __getitem__(self, index: int) -> Tensor | tuple[Tensor, int]:
@@ -196,92 +202,79 @@ class StoredImages(Dataset):
         """The same store with these items only, in this order; item ``i`` of it draws its crop from ``(seed, i)``."""
         picked = copy.copy(self)
         picked._kept = self._kept[[check_index(i, len(self)) for i in indices]]
-        picked.skipped = ()
         return picked
 
     def draw(self, limit: int, seed: int, progress: bool = False) -> StoredImages:
         """The same store with at most ``limit`` usable items, drawn by the seed; no more are opened than that.
 
-        Items keep their order. What was opened in vain joins :attr:`skipped`.
-
-        Raises:
-            ImagesError: None is usable; the message gives the first reasons.
+        Items keep their order. What was opened in vain joins :attr:`skipped`; that all was is an :class:`ImagesError`.
         """
         shuffled, usable, faults = iter(np.random.default_rng(seed).permutation(len(self)).tolist()), [], {}
         bar = tqdm(desc=f"opening {self.where}", total=min(limit, len(self)), disable=not progress)
-        with bar, ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+        with bar, ThreadPoolExecutor(_THREADS) as pool:
             # As many at a time as are still missing, so that the choice does not depend on which thread is first.
-            while some := list(itertools.islice(shuffled, limit - len(usable))):
-                reasons = dict(zip(some, pool.map(self.why_unusable, some), strict=True))
-                usable += [i for i, reason in reasons.items() if reason is None]
-                faults |= {i: reason for i, reason in reasons.items() if reason is not None}
+            while some := list(islice(shuffled, limit - len(usable))):
+                faults |= self._check(some, "decode", pool)
+                usable += [i for i in some if i not in faults]
                 bar.update(len(usable) - bar.n)
         drawn = self.pick(sorted(usable))
-        drawn.skipped = (*self.skipped, *(Skipped(self.name(i), faults[i]) for i in sorted(faults)))
-        if not usable:
-            reasons = "; ".join(f"{skip.name}: {skip.reason}" for skip in drawn.skipped[:3])
-            more = f"; and {len(drawn.skipped) - 3} more" if len(drawn.skipped) > 3 else ""
-            raise ImagesError(f"no usable image in {self.where}: {reasons}{more}")
+        drawn.skipped += tuple(Skipped(self.name(i), faults[i]) for i in sorted(faults))
+        drawn._refuse_nothing()
         return drawn
 
     # What cannot be used
 
-    def why_unusable(self, index: int, check: Check = "decode") -> str | None:
-        """Open an item, keep nothing of it, and say why it cannot be used, or ``None`` if it can."""
-        try:
-            file = self.source.open(int(self._kept[index]))
-            return self._say_if_too_small(*(read_size(file) if check == "header" else read_rgb(file).shape[:2]))
-        except Exception as error:  # as above
-            return _say_why(error)
-
-    def _say_if_too_small(self, height: int, width: int) -> str | None:
-        if min(height, width) >= self.resolution:
-            return None
-        return f"{width} x {height} pixels, smaller than the resolution {self.resolution}"
+    def _check(self, indices: Iterable[int], check: Check, pool: ThreadPoolExecutor) -> dict[int, str]:
+        """Which of these items cannot be used, and why."""
+        reasons = pool.map(partial(self.why_unusable, check=check), indices)
+        return {i: reason for i, reason in zip(indices, reasons, strict=True) if reason is not None}
 
     def _find_faults(self, check: Check, progress: bool, world: World | None) -> dict[int, str]:
-        """Items that cannot be used, with the reason."""
         if world is not None:
             from diffusab_core.training.world import from_main  # loads what one process does not need
 
         main, faults = world is None or world.is_main, {}
         hide = not progress or len(self) <= 200 or not main
         bar = tqdm(desc=f"checking {self.where}", total=len(self), unit=self.source.unit.rstrip("s"), disable=hide)
-        with bar, ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:  # Pillow decodes outside the GIL
+        with bar, ThreadPoolExecutor(_THREADS) as pool:
             for start in range(0, len(self), _PIECE):
-                some, found = range(start, min(start + _PIECE, len(self))), {}
-                if main:
-                    reasons = pool.map(partial(self.why_unusable, check=check), some)
-                    found = {i: reason for i, reason in zip(some, reasons, strict=True) if reason is not None}
+                some = range(start, min(start + _PIECE, len(self)))
+                found = self._check(some, check, pool) if main else {}
                 # Piece by piece, so that no process waits long for the main one.
                 faults |= found if world is None else from_main(found, world)
                 bar.update(len(some))
         return faults
 
-    def _leave_out(self, faults: dict[int, str]) -> None:
-        self.skipped += tuple(Skipped(self.name(i), reason) for i, reason in faults.items())
-        self._kept = np.delete(self._kept, list(faults))
-
-    def _leave_out_loose_files(self) -> None:
+    def _find_loose_files(self) -> dict[int, str]:
         """Files without a class: a list or a licence is left out, an image is an error."""
-        loose = {int(i): self.why_unusable(i, "header") for i in np.flatnonzero(self.source.targets < 0)}
+        loose = {i: self.why_unusable(i, "header") for i in np.flatnonzero(self.source.targets < 0).tolist()}
         for i, reason in loose.items():
             if reason is None:
                 raise ImagesError(f"{self.source.place(i)} lies in {self.where} itself and so has no class; with "
                                   f"labels every image lies in the folder of its class, as in {_EXAMPLE}")  # fmt: skip
-        self._leave_out(loose)
+        return loose
+
+    def _leave_out(self, faults: dict[int, str]) -> None:
+        self.skipped += tuple(Skipped(self.name(i), reason) for i, reason in faults.items())
+        self._kept = np.delete(self._kept, list(faults))
+
+    def _refuse_nothing(self) -> None:
+        if not len(self):
+            reasons = [f"{skip.name}: {skip.reason}" for skip in self.skipped[:3]] or [
+                f"it holds no {self.source.unit}"
+            ]
+            reasons += [f"and {len(self.skipped) - 3} more"] if len(self.skipped) > 3 else []
+            raise ImagesError(f"no usable image in {self.where}: {'; '.join(reasons)}")
 
     def _refuse_empty_classes(self) -> None:
         """Folders of classes are there because they hold something; numbers need not all occur."""
-        used = set(self.targets)
-        for number, name in enumerate(self.classes if isinstance(self.source, Folder) else ()):
-            if number not in used:
-                reasons = [f"{s.name}: {s.reason}" for s in self.skipped if s.name.startswith(f"{name}/")]
-                folder = self.source.root / name
-                if folder.is_symlink():
-                    reasons = ["it is a link, and links to folders are not followed"]
-                why = (reasons or ["it holds no files"])[0]
-                raise ImagesError(f"the class folder {folder} has no usable image ({why}); fill or remove it")
+        for number in sorted({*range(len(self.classes))} - {*self.targets}):
+            folder = self.source.root / self.classes[number]
+            reasons = [f"{s.name}: {s.reason}" for s in self.skipped if s.name.startswith(f"{folder.name}/")]
+            if folder.is_symlink():
+                reasons = ["it is a link, and links to folders are not followed"]
+            why = (reasons or ["it holds no files"])[0]
+            raise ImagesError(f"the class folder {folder} has no usable image ({why}); fill or remove it")
 
 
 def _say_why(error: Exception) -> str:
@@ -323,13 +316,12 @@ class Folder(Source):
         start = len(os.path.join(self.root, ""))
         files = [os.path.join(folder, name)[start:] for folder, _, names in os.walk(self.root) for name in names]
         self.files = sorted(files, key=lambda file: file.split(os.sep))  # part by part, as paths are
-        names = sorted(entry.name for entry in os.scandir(self.root) if entry.is_dir()) if labels else []
-        if labels and not names:
-            raise ImagesError(f"{self.root} holds no folders, so there are no labels to read: they are the names of "
-                              f"the folders that images lie in, as in {_EXAMPLE}")  # fmt: skip
-        self.classes, number = tuple(names), {name: i for i, name in enumerate(names)}
-        classes = [number[file.partition(os.sep)[0]] if os.sep in file else -1 for file in self.files if labels]
-        self.targets = np.array(classes, dtype=np.int64)
+        if labels:
+            numbers = {name: i for i, name in enumerate(sorted(e.name for e in os.scandir(self.root) if e.is_dir()))}
+            if not numbers:
+                raise ImagesError(f"{self.root} holds no folders, so there are no labels to read: they are the names "
+                                  f"of the folders that images lie in, as in {_EXAMPLE}")  # fmt: skip
+            self.set_labels([numbers.get(file.partition(os.sep)[0], -1) for file in self.files], tuple(numbers))
 
     def __len__(self) -> int:
         return len(self.files)
@@ -357,10 +349,9 @@ class ImageFolder(StoredImages):
     """
 
     def __init__(
-        self, path: str | os.PathLike, resolution: int, crop: Crop = "center", seed: int = 0, progress: bool = True,
-        labels: bool = False, check: Check | None = None, world: World | None = None,
-    ) -> None:  # fmt: skip
-        super().__init__(Folder(path, labels), resolution, crop, seed, check, progress, world)
+        self, path: str | os.PathLike, resolution: int, *crop_and_seed: Any, labels: bool = False, **options: Any
+    ) -> None:
+        super().__init__(Folder(path, labels), resolution, *crop_and_seed, **options)
 
     @property
     def paths(self) -> tuple[Path, ...]:

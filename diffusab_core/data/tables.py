@@ -1,4 +1,4 @@
-r"""Tables of images: Hugging Face ``datasets`` from saved folders, Arrow and Parquet files, and the hub.
+"""Tables of images: Hugging Face ``datasets`` from saved folders, Arrow and Parquet files, and the hub.
 
 ``datasets`` takes a second to import, so everything here imports it only when a table is opened.
 """
@@ -10,8 +10,6 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, BinaryIO
-
-import numpy as np
 
 from diffusab_core.data.pixels import ImagesError, UnusableImage
 from diffusab_core.data.stores import Source, as_file, several
@@ -53,10 +51,7 @@ class Table(Source):
             wrong = next((i for i, n in enumerate(numbers) if n is None or n < 0), None)
             if wrong is not None:
                 raise ImagesError(f"{where}: row {wrong} has no label, its {column!r} is {numbers[wrong]}")
-            self.targets = np.array(numbers, dtype=np.int64)
-            self.classes = tuple(getattr(rows.features[column], "names", None) or ())
-            if not self.classes:
-                self.number_classes()
+            self.set_labels(numbers, getattr(rows.features[column], "names", None))
 
     def __len__(self) -> int:
         return len(self._table)
@@ -78,57 +73,41 @@ class Table(Source):
         return path
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# Columns
-
-
 def _kind(feature: Any) -> str:
     """``Image``, ``ClassLabel``, ``struct``, or the type of a column's values."""
     name = type(feature).__name__
     return {"Value": getattr(feature, "dtype", name), "dict": "struct"}.get(name, name)
 
 
-def _holds_bytes(name: str, feature: Any) -> bool:
-    """Bytes of a file, on their own or with its name, as Parquet and Arrow files of other origin have them."""
-    return "binary" in _kind(feature) or (_kind(feature) == "struct" and "bytes" in feature)
-
-
-def _is_label(name: str, feature: Any) -> bool:
-    return "int" in _kind(feature) and name in ("label", "labels", "class", "cls", "target")
-
-
-#: What a column must be, the surest first; the last of labels only where the column was named.
-_TESTS = {
-    "image": (lambda name, feature: _kind(feature) == "Image", _holds_bytes),
-    "label": (
-        lambda name, feature: _kind(feature) == "ClassLabel",
-        _is_label,
-        lambda name, feature: "int" in _kind(feature),
-    ),
-}
+def _rate(what: str, name: str, feature: Any) -> int:
+    """How surely a column holds images or labels: 3 by its type, 2 by its values or name, 1 if it is named, 0 not."""
+    kind = _kind(feature)
+    if kind == {"image": "Image", "label": "ClassLabel"}[what]:
+        return 3
+    if what == "image":  # bytes of a file, alone or with its name, as Parquet and Arrow files of other origin have them
+        return 2 if "binary" in kind or (kind == "struct" and "bytes" in feature) else 0
+    if "int" in kind:
+        return 2 if name in ("label", "labels", "class", "cls", "target") else 1
+    return 0
 
 
 def _find_column(rows: datasets.Dataset, where: str, what: str, named: str | None) -> str:
-    """The column that was named, or the only one that passes the first test which any column passes."""
-    there, tests = rows.features, _TESTS[what]
-    listed = ", ".join(f"{name} ({_kind(feature)})" for name, feature in there.items())
+    """The column that was named, or the only one of the highest rate."""
+    rates = {name: _rate(what, name, feature) for name, feature in rows.features.items()}
+    listed = ", ".join(f"{name} ({_kind(feature)})" for name, feature in rows.features.items())
     if named is not None:
-        if named not in there:
+        if named not in rates:
             raise ImagesError(f"{where} has no column {named!r}; it has {listed}")
-        if not any(test(named, there[named]) for test in tests):
+        if not rates[named]:
             raise ImagesError(f"column {named!r} of {where} holds no {what}s; its columns are {listed}")
         return named
-    for test in tests[:2]:
-        found = [name for name, feature in there.items() if test(name, feature)]
-        if len(found) == 1:
-            return found[0]
-        if found:
-            raise ImagesError(f"{where} has {len(found)} columns of {what}s, choose one with {what}_column: {listed}")
-    raise ImagesError(f"no column of {where} is known to hold {what}s, name one with {what}_column: {listed}")
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# Opening
+    best = max(rates.values(), default=0)
+    if best < 2:
+        raise ImagesError(f"no column of {where} is known to hold {what}s, name one with {what}_column: {listed}")
+    found = [name for name, rate in rates.items() if rate == best]
+    if len(found) > 1:
+        raise ImagesError(f"{where} has {len(found)} columns of {what}s, choose one with {what}_column: {listed}")
+    return found[0]
 
 
 def load_table(
@@ -152,10 +131,10 @@ def load_table(
     import datasets
 
     if kind in ("arrow", "parquet"):
-        parts = {file: (_map_arrow if kind == "arrow" else _read_parquet_columns)(file) for file in where}
-        _refuse_different({file: part if kind == "parquet" else part.features for file, part in parts.items()})
+        parts = {file: _read_part(kind, file) for file in where}
+        _refuse_different({file: columns for file, (_, columns) in parts.items()})
         if kind == "arrow":
-            return datasets.concatenate_datasets(list(parts.values()))
+            return datasets.concatenate_datasets([part for part, _ in parts.values()])
     try:
         with _bars(progress):
             if kind == "parquet":
@@ -179,28 +158,23 @@ def load_table(
     return found[split]
 
 
-def _map_arrow(file: str) -> datasets.Dataset:
+def _read_part(kind: str, file: str) -> tuple[Any, dict[str, Any]]:
+    """One Arrow file, mapped, or the schema of a Parquet file; and the types of its columns."""
     import datasets
+    import pyarrow.parquet
 
     with open(file, "rb") as opened:
-        if opened.read(6) == b"ARROW1":
+        if kind == "arrow" and opened.read(6) == b"ARROW1":
             raise ImagesError(f"{file} has Arrow's file layout (Feather), which datasets does not map into memory; "
                               "save it as Parquet or with save_to_disk")  # fmt: skip
     try:
-        return datasets.Dataset.from_file(file)
-    except Exception as error:
-        raise ImagesError(f"{file} is cut off, damaged or no Arrow stream ({_say_cause(error)})") from error
-
-
-def _read_parquet_columns(file: str) -> dict[str, Any]:
-    import pyarrow as pa
-    import pyarrow.parquet
-
-    try:
-        schema = pa.parquet.read_schema(file)
-    except (pa.ArrowException, OSError) as error:
-        raise ImagesError(f"{file} is cut off, damaged or no Parquet file ({_say_cause(error)})") from error
-    return {name: schema.field(name).type for name in schema.names}
+        if kind == "arrow":
+            part = datasets.Dataset.from_file(file)
+            return part, dict(part.features)
+        schema = pyarrow.parquet.read_schema(file)
+        return schema, dict(zip(schema.names, schema.types, strict=True))
+    except Exception as error:  # those of pyarrow are many
+        raise ImagesError(f"{file} is cut off, damaged or no {kind} file ({_say_cause(error)})") from error
 
 
 def _refuse_different(columns: dict[str, dict[str, Any]]) -> None:
@@ -208,10 +182,9 @@ def _refuse_different(columns: dict[str, dict[str, Any]]) -> None:
     (first, expected), *others = columns.items()
     for file, found in others:
         if found != expected:
+            listed = (", ".join(f"{name} ({kind})" for name, kind in types.items()) for types in (expected, found))
             raise ImagesError(
-                f"{first} and {file} cannot be opened together, their columns differ: {', '.join(expected)} and "
-                f"{', '.join(found)}, of types {', '.join(map(str, expected.values()))} and "
-                f"{', '.join(map(str, found.values()))}"
+                f"{first} and {file} cannot be opened together, their columns differ: {'; '.join(listed)}"
             )
 
 
@@ -219,14 +192,14 @@ def _refuse_different(columns: dict[str, dict[str, Any]]) -> None:
 def _bars(progress: bool) -> Iterator[None]:
     import datasets
 
-    before = datasets.utils.are_progress_bars_disabled()
-    if not progress or not sys.stderr.isatty():
-        datasets.utils.disable_progress_bars()
+    quiet = not (progress and sys.stderr.isatty()) and not datasets.are_progress_bars_disabled()
+    if quiet:
+        datasets.disable_progress_bars()
     try:
         yield
     finally:
-        if not before:
-            datasets.utils.enable_progress_bars()
+        if quiet:
+            datasets.enable_progress_bars()
 
 
 def _say_cause(error: Exception) -> str:

@@ -58,7 +58,7 @@ def test_identity_says_what_differs(autoencoder, leaves):
         "precision": EncodedLatents(autoencoder, leaves, precision="bf16"),
     }.items():
         assert other.identity.get(key) != identity[key], key
-    images = [leaf_clip(i, 1, 16)[:, 0] for i in range(3)]
+    images = [leaf_clip(i, 1, resolution=16)[:, 0] for i in range(3)]
     assert EncodedLatents(autoencoder, images).identity != EncodedLatents(autoencoder, images[::-1]).identity
 
 
