@@ -26,17 +26,14 @@ class ReadAhead(Generic[Key]):
         following: The key that will be asked for after another, or ``None`` after the last. Any other key may be asked
             for too, and is then waited for.
         device: Where the tensors are wanted.
-        depth: How many are made ahead.
     """
 
+    depth = 2  # keys that are made ahead
+
     def __init__(
-        self,
-        make: Callable[[Key], tuple],
-        following: Callable[[Key], Key | None],
-        device: str | torch.device = "cpu",
-        depth: int = 2,
+        self, make: Callable[[Key], tuple], following: Callable[[Key], Key | None], device: str | torch.device = "cpu"
     ) -> None:
-        self.make, self.following, self.device, self.depth = make, following, torch.device(device), depth
+        self.make, self.following, self.device = make, following, torch.device(device)
         # On a CPU a thread would only compete with the training for the cores.
         self._pool = ThreadPoolExecutor(1, "read-ahead") if self.device.type == "cuda" else None
         self._made: dict[Key, Future[tuple]] = {}
@@ -90,9 +87,9 @@ class Batches:
     ) -> None:
         if len(dataset) < 1:
             raise SettingsError("the dataset is empty")
-        self._epochs = _Epochs(dataset)
         self.dataset, self.batch_size, self.seed, self.steps, self.workers = dataset, batch_size, seed, steps, workers
-        self._stream: Iterator[Tensor] | None = None
+        self._epochs = _Epochs(dataset)
+        self._stream: Iterator[Tensor] = iter(())
         self._next = -1
         self._ahead = ReadAhead(self._read, lambda step: step + 1 if step + 1 < steps else None, device)
 
@@ -100,7 +97,7 @@ class Batches:
         """Epoch and index of every item of a step."""
         epochs = np.arange(step * self.batch_size, (step + 1) * self.batch_size) // len(self.dataset)
         indices = batch_indices(step, self.batch_size, len(self.dataset), self.seed)
-        return [(int(e), i) for e, i in zip(epochs, indices, strict=True)]
+        return list(zip(epochs.tolist(), indices, strict=True))
 
     def __call__(self, step: int) -> Tensor:
         """The images of a step, ``(batch_size, 3, H, W)``."""
@@ -111,7 +108,7 @@ class Batches:
     def _read(self, step: int) -> tuple[Tensor]:
         if not self.workers:
             return (torch.stack([self._epochs[place] for place in self.places(step)]),)
-        if self._stream is None or step != self._next:
+        if step != self._next:
             order = [self.places(later) for later in range(step, self.steps)]
             self._stream = iter(DataLoader(self._epochs, batch_sampler=order, num_workers=self.workers))
         self._next = step + 1

@@ -1,4 +1,4 @@
-r"""The one training loop: AdamW, warm-up and cosine, clipping, EMA, atomic checkpoints and exact resume.
+"""The one training loop: AdamW, warm-up and cosine, clipping, EMA, atomic checkpoints and exact resume.
 
 A run is a pure function of its settings: order and random numbers are functions of ``(seed, step)`` alone
 (:mod:`diffusab_core.training.order`). So nothing but weights, optimiser state and EMA has to be saved
@@ -6,9 +6,8 @@ A run is a pure function of its settings: order and random numbers are functions
 one, bit for bit on a CPU.
 
 The same loop runs in one process or in many (:mod:`diffusab_core.training.world`), and cuts the batch of a step into
-parts
-where it is too large for the memory. Every part draws the noise of the whole batch and takes its share, so that neither
-the number of processes nor that of parts changes a loss by more than rounding.
+parts where it is too large for the memory. Every part draws the noise of the whole batch and takes its share, so that
+neither the number of processes nor that of parts changes a loss by more than rounding.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ import math
 import os
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -31,9 +30,7 @@ from diffusab_core.training.order import generator_at
 from diffusab_core.training.state import Store
 from diffusab_core.training.world import World
 
-# Called with the step (from 0) and that step's generator, and with part=(index, parts) where there are several; returns
-# the loss and, if wanted, named scalars to show.
-LossFn = Callable[..., Tensor | tuple[Tensor, dict[str, Tensor]]]
+LossFn = Callable[..., Tensor | tuple[Tensor, dict[str, Tensor]]]  # see :func:`train`
 
 
 class TrainingDiverged(DiffusabError, RuntimeError):
@@ -83,12 +80,10 @@ class Settings:
             raise SettingsError(f"steps must be at least 1, got {self.steps}")
         if not 0 <= self.warmup < self.steps:
             raise SettingsError(f"warmup must lie between 0 and steps - 1 = {self.steps - 1}, got {self.warmup}")
-        if self.learning_rate <= 0 or self.clip <= 0:
-            raise SettingsError(f"learning_rate and clip must be positive, got {self.learning_rate} and {self.clip}")
-        if self.ema_half_life is not None and self.ema_half_life <= 0:
-            raise SettingsError(f"ema_half_life must be positive, got {self.ema_half_life}")
-        if self.accumulation < 1:
-            raise SettingsError(f"accumulation must be at least 1, got {self.accumulation}")
+        for name in ("learning_rate", "clip", "ema_half_life", "accumulation"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise SettingsError(f"{name} must be positive, got {value}")
 
     @property
     def half_life(self) -> float:
@@ -103,10 +98,10 @@ class Trained:
     """
 
     ema: dict[str, Tensor]
-    series: dict[str, list[float]] = field(default_factory=dict)
-    snapshots: list[dict[str, Any]] = field(default_factory=list)
-    wall_time_s: float = 0.0
-    resumed_from: int = 0
+    series: dict[str, list[float]]
+    snapshots: list[dict[str, Any]]
+    wall_time_s: float
+    resumed_from: int
 
 
 def learning_rate(step: int, settings: Settings) -> float:
@@ -123,7 +118,7 @@ def learning_rate(step: int, settings: Settings) -> float:
 
 
 class _Average:
-    """Exponential moving average of all float entries of a state dict (buffers too); the others are copied.
+    """Exponential moving average of all float entries of a state dict, buffers too; the others are copied.
 
     Of sharded entries every process averages its piece.
     """
@@ -156,22 +151,23 @@ class _Watch:
 
     def __init__(self, optimiser: torch.optim.Optimizer, late: bool, samples: Callable[[int], str] | None) -> None:
         self.optimiser, self.late, self.samples = optimiser, late, samples
-        self.unread: list[tuple[int, Tensor, Tensor]] = []
+        self.unread: list[tuple[int, Tensor]] = []
 
     def add(self, step: int, loss: Tensor, norm: Tensor) -> None:
         """Take notice of a step before the optimiser makes it."""
-        self.unread.append((step, loss.float(), norm.float()))
+        values = torch.stack([loss.float(), norm.float()])
+        self.unread.append((step, values))
         if not self.late:
             return self.read()
-        bad = (~(loss.isfinite() & norm.isfinite())).float()
+        bad = (~values.isfinite()).any().float()
         self.optimiser.found_inf = torch.maximum(getattr(self.optimiser, "found_inf", bad), bad)
 
     def read(self) -> None:
         """Raise :class:`TrainingDiverged` if a step since the last call was bad."""
         if not self.unread:
             return
-        values = torch.stack([torch.stack(pair) for _, *pair in self.unread]).tolist()  # one wait for all
-        for (step, *_), pair in zip(self.unread, values, strict=True):
+        values = torch.stack([pair for _, pair in self.unread]).tolist()  # one wait for all
+        for (step, _), pair in zip(self.unread, values, strict=True):
             for what, value in zip(("the loss", "the gradient norm"), pair, strict=True):
                 if not math.isfinite(value):
                     raise TrainingDiverged(what, value, step, "" if self.samples is None else self.samples(step))
@@ -195,40 +191,36 @@ def train(
     samples: Callable[[int], str] | None = None,
     progress: bool = True,
 ) -> Trained:
-    r"""Train the parameters of ``module`` that require a gradient.
+    """Train the parameters of ``module`` that require a gradient.
 
     ``module`` ends with the last step's weights; the averaged ones are in the result's ``ema`` and go in by
     ``module.load_state_dict(trained.ema)`` where the module is not sharded.
 
-    With several processes each of them calls this function with the same arguments; the first one shows progress and
-    logs. The batch of a step falls into ``parts = accumulation * world.size`` parts of equal size, of which process
-    ``rank`` computes ``accumulation``, from ``rank * accumulation`` on.
+    With several processes each of them calls this function with the same arguments. The batch of a step falls into
+    ``parts = accumulation * world.size`` parts of equal size, of which process ``rank`` computes ``accumulation``, from
+    ``rank * accumulation`` on.
 
     Args:
-        module: What is trained; on its device already, and sharded (:func:`diffusab_core.training.world.shard`) if
-            there are several processes. Compile it in place (``module.compile()``), or the names in ``ema`` and
-            checkpoints begin with ``_orig_mod.``.
-        loss_fn: ``loss_fn(step, generator)`` returns the loss, or the loss and a dictionary of scalars. All of its
-            randomness has to come from the generator and from the step, or a resumed run will differ. Where there are
-            several parts it is called once for each as ``loss_fn(step, generator, part=(index, parts))`` and returns
-            means over that part. The generator then is in the same state for all parts of a step: the function draws
-            what the whole batch needs and takes its share. All parts have to use the same parameters: a layer that is
-            left out at random has to be left out in all of them, or processes wait for each other for ever.
+        module: On its device already, and sharded (:func:`diffusab_core.training.world.shard`) if there are several
+            processes. Compile it in place (``module.compile()``), or the names in ``ema`` begin with ``_orig_mod.``.
+        loss_fn: ``loss_fn(step, generator)`` returns the loss, or the loss and a dictionary of scalars; all of its
+            randomness has to come from step and generator. Where there are several parts it is called once for each,
+            as ``loss_fn(step, generator, part=(index, parts))`` with the generator in the same state, and returns means
+            over that part: it draws what the whole batch needs and takes its share. All parts have to use the same
+            parameters, or processes wait for each other for ever.
         settings: See :class:`Settings`.
         world: This process among those of the run; ``None`` for one process, refused under torchrun.
-        checkpoint: Folder to save to and, if there is a checkpoint in it, to resume from; every process names the
-            same. ``None`` saves nothing.
+        checkpoint: Folder to save to and, if there is a checkpoint in it, to resume from; the same for every process.
         checkpoint_every: Steps between checkpoints; the end is always saved.
         identity: What else makes the run what it is (data, method, starting weights), as plain values: a checkpoint
             of another run is refused.
         log_every: Steps between entries of the curves.
         on_log: Called with the step and its scalars at every entry, in the first process.
         snapshot: Called before the first step, every ``snapshot_every`` steps and after the last, in every process;
-            what it returns in the first is kept with the step in the result's ``snapshots``. It must leave the module
-            as it found it.
+            what it returns in the first is kept with the step. It must leave the module as it found it.
         snapshot_every: Steps between snapshots.
         snapshot_average: Whether to call ``snapshot`` with the averaged weights, whole and on the CPU.
-        samples: ``samples(step)`` says in words what the step was computed on; part of the message when it fails.
+        samples: ``samples(step)`` says in words what the step was computed on, for the message when it fails.
         progress: Show a progress bar.
 
     Raises:
@@ -242,25 +234,30 @@ def train(
     if not parameters:
         raise ValueError("no parameter of the module requires a gradient, there is nothing to train")
     world = distributed.alone(parameters[0].device) if world is None else world
-    _check_sharding(module, world)
+    if distributed.is_sharded(module) is not (world.size > 1):
+        found = "not sharded" if world.size > 1 else "sharded"
+        raise ValueError(
+            f"the module is {found}, but the run is of {world.size} processes: shard it in its world"
+        )
+    late = _reads_late(world.device)
     optimiser = torch.optim.AdamW(
-        parameters, lr=settings.learning_rate, betas=settings.betas, weight_decay=settings.weight_decay,
-        fused=_reads_late(world.device) or None,
-    )  # fmt: skip
-    watch = _Watch(optimiser, _reads_late(world.device), samples)
-    average = _Average(module, settings.half_life)
-    result = Trained(ema={}, series={"step": [], "loss": [], "learning_rate": []})
+        parameters, settings.learning_rate, settings.betas, weight_decay=settings.weight_decay, fused=late or None
+    )
+    watch, average = _Watch(optimiser, late, samples), _Average(module, settings.half_life)
     run = asdict(settings) | dict(identity or {})
     del run["accumulation"]
     store = None if checkpoint is None else Store(Path(checkpoint), run, world)
-    if store is not None and (saved := store.load(module, optimiser, average.state)) is not None:
-        result.series, result.snapshots = saved["series"], saved["snapshots"]
-        result.wall_time_s, result.resumed_from = saved["wall_time_s"], saved["step"]
+    saved = None if store is None else store.load(module, optimiser, average.state)
+    saved = saved or {"step": 0, "series": {}, "snapshots": [], "wall_time_s": 0.0}
+    first, series, snapshots = saved["step"], saved["series"], saved["snapshots"]
 
-    before, clock = result.wall_time_s, time.perf_counter()
-    first = result.resumed_from
-    if snapshot is not None and not result.snapshots:
-        result.snapshots.append({"step": 0, **_snapshot(snapshot, average, snapshot_average)})
+    def take_snapshot(step: int) -> None:
+        weights = [distributed.unsharded(average.state)] if snapshot_average else []
+        snapshots.append({"step": step, **snapshot(*weights)})
+
+    started = time.perf_counter() - saved["wall_time_s"]
+    if snapshot is not None and not snapshots:
+        take_snapshot(0)
     intervals, shown = (log_every, snapshot_every, checkpoint_every), progress and world.is_main
     bar = tqdm(range(first, settings.steps), initial=first, total=settings.steps, unit="step", disable=not shown)
     for step in bar:
@@ -280,22 +277,16 @@ def train(
         if logs:
             values = {"loss": loss.item(), "learning_rate": rate} | _means(scalars, world)
             for name, value in {"step": float(done), **values}.items():
-                result.series.setdefault(name, []).append(value)
+                series.setdefault(name, []).append(value)
             bar.set_postfix({name: f"{value:.4g}" for name, value in values.items()})
             if on_log is not None and world.is_main:
                 on_log(done, values)
         if snapshot is not None and shows:
-            result.snapshots.append({"step": done, **_snapshot(snapshot, average, snapshot_average)})
-        result.wall_time_s = before + time.perf_counter() - clock
+            take_snapshot(done)
         if store is not None and saves:
-            kept = {"series": result.series, "snapshots": result.snapshots, "wall_time_s": result.wall_time_s}
+            kept = {"series": series, "snapshots": snapshots, "wall_time_s": time.perf_counter() - started}
             store.save(module, optimiser, average.state, {"step": done, **kept})
-    result.ema = distributed.unsharded(average.state)
-    return result
-
-
-def _snapshot(snapshot: Callable[..., dict[str, Any]], average: _Average, averaged: bool) -> dict[str, Any]:
-    return snapshot(distributed.unsharded(average.state)) if averaged else snapshot()
+    return Trained(distributed.unsharded(average.state), series, snapshots, time.perf_counter() - started, first)
 
 
 def _backward(
@@ -322,13 +313,3 @@ def _means(scalars: list[dict[str, Tensor]], world: World) -> dict[str, float]:
         return {}
     values = torch.tensor([[float(value) for value in named.values()] for named in scalars], dtype=torch.float64)
     return dict(zip(scalars[0], distributed.mean(values.mean(0), world).tolist(), strict=True))
-
-
-def _check_sharding(module: nn.Module, world: World) -> None:
-    sharded = distributed.is_sharded(module)
-    if sharded and world.size == 1:
-        raise ValueError("the module is sharded, but the run is of one process: pass the world that it was sharded in")
-    if not sharded and world.size > 1:
-        raise ValueError(
-            f"the module is not sharded, each of {world.size} processes would train its own: shard it first"
-        )

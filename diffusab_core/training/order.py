@@ -21,8 +21,6 @@ def batch_indices(step: int, batch_size: int, length: int, seed: int) -> list[in
 
     A batch may run over the end of an epoch into the next; nothing is dropped or seen twice within an epoch.
     """
-    if batch_size < 1 or length < 1:
-        raise ValueError(f"batch_size and length must be at least 1, got {batch_size} and {length}")
     places = range(step * batch_size, (step + 1) * batch_size)
     return [int(_epoch_order(length, seed, place // length)[place % length]) for place in places]
 
@@ -33,10 +31,9 @@ def generator_at(seed: int, step: int, device: str | torch.device = "cpu") -> to
 
 
 def stream(seed: int, purpose: str, index: int) -> torch.Generator:
-    """The generator of one purpose at one place, such as ``"sample"`` and a sample's number.
+    """The generator of one purpose at one place, such as ``"sample"`` and a sample's number; always on the CPU.
 
-    It is always on the CPU: what it draws depends on seed, purpose and index alone, and on no device. Two purposes
-    never draw the same numbers.
+    What it draws depends on seed, purpose and index alone; two purposes never draw the same numbers.
     """
     return _generator([int.from_bytes(purpose.encode(), "little"), seed, index], "cpu")
 

@@ -1,12 +1,11 @@
-r"""Checkpoints of a run: a folder each, committed by one rename, checked by checksums, of any number of processes.
+"""Checkpoints of a run: a folder each, committed by one rename, checked by checksums, of any number of processes.
 
 Each process writes its own pieces of weights, optimiser state and average (``torch.distributed.checkpoint``) into
 ``step_00000123.tmp``; process 0 adds ``run.json`` with what the run is, how far it is and the checksum of every file,
 and renames the folder to ``step_00000123``. A folder without ``.tmp`` is therefore whole, at whatever moment the run
-was killed. Names are those of the state dict, not of processes, so that a run of eight processes can go on with one and
-the reverse. All processes have to see the same folder.
-
-Reading one runs code that it may contain (PyTorch pickles the index): resume your own checkpoints only.
+was killed. Names are those of the state dict, so that a run of eight processes can go on with one and the reverse. All
+processes have to see the same folder. Reading one runs code that it may contain (PyTorch pickles the index): resume
+your own checkpoints only.
 """
 
 from __future__ import annotations
@@ -23,8 +22,7 @@ from typing import Any
 import torch
 import torch.distributed.checkpoint as dcp
 from torch import Tensor, nn
-from torch.distributed.checkpoint.metadata import TensorStorageMetadata
-from torch.optim import Optimizer
+from torch.optim import AdamW
 
 from diffusab_core import files
 from diffusab_core.files import DiffusabError, first_line
@@ -39,23 +37,19 @@ class CheckpointError(DiffusabError, ValueError):
 
 @dataclass(frozen=True)
 class Store:
-    """Where a run saves to and resumes from. Every process of the run calls both methods.
+    """Where a run saves to and resumes from; every process of the run calls both methods.
 
-    Attributes:
-        folder: Of the checkpoints, the last :data:`KEPT` of them.
-        run: What the run is, plain values as JSON holds them; a checkpoint of another run is refused.
-        world: All processes of the run.
+    The folder keeps the last :data:`KEPT` checkpoints. ``run`` is what the run is, in plain values.
     """
 
     folder: Path
     run: Mapping[str, Any]
     world: World
 
-    def load(self, module: nn.Module, optimiser: Optimizer, ema: Mapping[str, Tensor]) -> dict[str, Any] | None:
+    def load(self, module: nn.Module, optimiser: AdamW, ema: Mapping[str, Tensor]) -> dict[str, Any] | None:
         """Put the newest whole checkpoint into module, optimiser and average, in place; returns its progress.
 
-        A damaged newest one is passed over with a warning that names it and the step that the run goes on from.
-        Returns ``None`` and changes nothing when there is no checkpoint at all.
+        A damaged one is passed over with a warning. Without any checkpoint nothing changes; the result is ``None``.
 
         Raises:
             CheckpointError: None of those there can be read, or they belong to another run.
@@ -71,29 +65,24 @@ class Store:
                     f"{folder} belongs to a run with other settings ({different}); repeat the same settings to resume "
                     "it, or name another place to start anew"
                 )
-            progress = about["progress"]
             if broken and self.world.is_main:
-                last = f"{broken[0]}; going on from the one before it, at step {progress['step']}"
+                last = f"{broken[0]}; going on from the one before it, at step {about['progress']['step']}"
                 warnings.warn(last, stacklevel=2)
             _load_tensors(folder, module, optimiser, ema, self.world)
-            return progress
+            return about["progress"]
         if broken:
             raise CheckpointError(f"{'; '.join(broken)}; move it away to start anew")
         return None
 
-    def save(self, module: nn.Module, optimiser: Optimizer, ema: Mapping[str, Tensor], progress: dict) -> None:
+    def save(self, module: nn.Module, optimiser: AdamW, ema: Mapping[str, Tensor], progress: dict) -> None:
         """Add a checkpoint; one that was there stays until this one is whole.
 
-        Args:
-            module: May be sharded; so may be the others.
-            optimiser: Of the module.
-            ema: Averaged weights by name.
-            progress: Plain values to be given back by :meth:`load`, among them the ``step``.
+        ``progress`` is what :meth:`load` gives back: plain values, among them the ``step``.
         """
         final = self.folder / f"step_{progress['step']:08d}"
         partial = final.with_name(final.name + ".tmp")
         if self.world.is_main:
-            _clear(self.folder, progress["step"])
+            _clear(self.folder, final.name)
             partial.mkdir(parents=True)
         barrier(self.world)
         with _alone(self.world) as no_dist:
@@ -115,18 +104,13 @@ class Store:
 
 def _committed(folder: Path) -> list[Path]:
     """Whole checkpoints, the newest first."""
-    found = [f for f in folder.glob("step_*") if f.name.removeprefix("step_").isdigit()]
-    return sorted(found, key=_step, reverse=True)
+    return sorted((f for f in folder.glob("step_*") if f.name.removeprefix("step_").isdigit()), reverse=True)
 
 
-def _step(folder: Path) -> int:
-    return int(folder.name.removeprefix("step_"))
-
-
-def _clear(folder: Path, step: int) -> None:
-    """Remove what killed saves left, and checkpoints from ``step`` on: a run that comes here passed them over."""
+def _clear(folder: Path, name: str) -> None:
+    """Remove what killed saves left, and checkpoints from ``name`` on: a run that comes here passed them over."""
     for old in _committed(folder):
-        if _step(old) >= step:
+        if old.name >= name:
             _remove(old)
     for old in folder.glob("step_*.tmp"):
         shutil.rmtree(old)
@@ -141,8 +125,7 @@ def _commit(partial: Path, final: Path) -> None:
 
 
 def _remove(folder: Path) -> None:
-    # Renamed first, so that what is half removed when the process is killed is not taken for a checkpoint.
-    marked = folder.with_name(folder.name + ".tmp")
+    marked = folder.with_name(folder.name + ".tmp")  # else what is half removed could be taken for a checkpoint
     shutil.rmtree(marked, ignore_errors=True)
     folder.replace(marked)
     shutil.rmtree(marked)
@@ -150,8 +133,7 @@ def _remove(folder: Path) -> None:
 
 def _read_whole(folder: Path, world: World) -> tuple[dict[str, Any], str]:
     """A checkpoint's ``run.json``, and what is wrong with its files; each process looks through some of them."""
-    about: dict[str, Any] = {}
-    wrong = ""
+    about, wrong = {}, ""
     try:
         about = json.loads((folder / "run.json").read_text())
         for name, wanted in sorted(about["files"].items())[world.rank :: world.size]:
@@ -159,49 +141,35 @@ def _read_whole(folder: Path, world: World) -> tuple[dict[str, Any], str]:
                 wrong = f"the checksum of {name} is wrong"
     except (OSError, ValueError, LookupError, AttributeError, TypeError) as error:  # run.json may hold anything
         wrong = first_line(error)
-    return about, next((one for one in gather(wrong, world) if one), "")
+    return about, next(filter(None, gather(wrong, world)), "")
 
 
 # ---------------------------------------------------------------------------------------------------------------------
 # Tensors
 
 
-def _weights(module: nn.Module, ema: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    whole = {f"module.{name}": value for name, value in module.state_dict().items()}
-    return whole | {f"ema.{name}": value for name, value in ema.items()}
-
-
-def _tensors(module: nn.Module, optimiser: Optimizer, ema: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def _tensors(module: nn.Module, optimiser: AdamW, ema: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """All that is saved, by name. Parameters that never had a gradient have no optimiser state.
 
-    PyTorch's ``get_optimizer_state_dict`` is not used: it makes up a first step for such parameters when loading, which
-    the checkpoint then lacks.
+    PyTorch's ``get_optimizer_state_dict`` would make up a first step for them when loading, which the checkpoint lacks.
     """
-    return _weights(module, ema) | {
-        f"optimiser.{name}.{key}": value
-        for name, parameter in module.named_parameters()
-        for key, value in optimiser.state.get(parameter, {}).items()
-    }
+    named = {f"module.{name}": value for name, value in module.state_dict().items()}
+    named |= {f"ema.{name}": value for name, value in ema.items()}
+    for name, parameter in module.named_parameters():
+        named |= {f"optimiser.{name}.{key}": value for key, value in optimiser.state.get(parameter, {}).items()}
+    return named
 
 
 @torch.no_grad()
-def _load_tensors(
-    folder: Path, module: nn.Module, optimiser: Optimizer, ema: Mapping[str, Tensor], world: World
-) -> None:
+def _load_tensors(folder: Path, module: nn.Module, optimiser: AdamW, ema: Mapping[str, Tensor], world: World) -> None:
     reader = dcp.FileSystemReader(folder)
-    saved: dict[str, TensorStorageMetadata] = reader.read_metadata().state_dict_metadata
-    wanted = _weights(module, ema)
-    optimised = {id(p): group for group in optimiser.param_groups for p in group["params"]}
+    saved = reader.read_metadata().state_dict_metadata
     for name, parameter in module.named_parameters():
-        if id(parameter) not in optimised:
-            continue
-        prefix = f"optimiser.{name}."
-        keys = [key.removeprefix(prefix) for key in saved if key.startswith(prefix) and "." not in key[len(prefix) :]]
-        on_device = bool(optimised[id(parameter)].get("fused"))
-        state = {key: _empty(saved[prefix + key], parameter, on_device) for key in keys}
-        if state:
-            optimiser.state[parameter] = state
-            wanted |= {prefix + key: value for key, value in state.items()}
+        if parameter.requires_grad and f"optimiser.{name}.step" in saved:
+            step = torch.zeros((), device=parameter.device if optimiser.defaults["fused"] else "cpu")
+            averages = {key: torch.zeros_like(parameter) for key in ("exp_avg", "exp_avg_sq")}
+            optimiser.state[parameter] = {"step": step, **averages}
+    wanted = _tensors(module, optimiser, ema)
     for name in sorted(saved.keys() | wanted.keys()):
         there = tuple(saved[name].size) if name in saved else None
         here = tuple(wanted[name].shape) if name in wanted else None
@@ -218,10 +186,3 @@ def _alone(world: World) -> Iterator[bool]:
         if world.size == 1:
             warnings.filterwarnings("ignore", "torch.distributed is disabled, unavailable or uninitialized")
         yield world.size == 1
-
-
-def _empty(saved: TensorStorageMetadata, parameter: nn.Parameter, on_device: bool) -> Tensor:
-    """Room for one entry of the optimiser's state: sharded as its parameter is, or its count of steps."""
-    if saved.size == parameter.shape and parameter.ndim:
-        return torch.zeros_like(parameter, dtype=saved.properties.dtype)
-    return torch.zeros(saved.size, dtype=saved.properties.dtype, device=parameter.device if on_device else "cpu")

@@ -1,9 +1,8 @@
-r"""One process or many: the world of a training run, sharding, and what is gathered from all processes.
+"""One process or many: the world of a training run, sharding, and what is gathered from all processes.
 
 ``torchrun --nproc-per-node 8 -m diffusab_book train …`` starts the same program several times. Each process opens
-:func:`world`, shards its module (FSDP2: every parameter, gradient and optimiser state is cut along its first axis, one
-piece a process) and trains its parts of every batch (:func:`diffusab_core.training.train`). Without torchrun the same
-lines run in one process and nothing is sharded.
+:func:`world`, shards its module (:func:`shard`) and trains its parts of every batch
+(:func:`diffusab_core.training.train`). Without torchrun the same lines run in one process and nothing is sharded.
 
 torchrun replaces killed processes with ``--max-restarts N``. Set ``TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1`` in its
 environment then: by default the restarted processes meet in the store of the dead ones and can wait for ever.
@@ -42,21 +41,11 @@ class WorldError(DiffusabError, ValueError):
 
 @dataclass(frozen=True)
 class World:
-    """This process among those of a run.
-
-    Attributes:
-        rank: Its number, from 0.
-        size: How many there are.
-        device: Where it computes.
-    """
+    """This process among those of a run: its number from 0, how many there are, and where it computes."""
 
     rank: int = 0
     size: int = 1
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.rank < self.size:
-            raise ValueError(f"rank must lie between 0 and size - 1 = {self.size - 1}, got {self.rank}")
 
     @property
     def is_main(self) -> bool:
@@ -68,8 +57,8 @@ class World:
 def world(device: str | torch.device = "auto", timeout: timedelta = TIMEOUT) -> Iterator[World]:
     """The world that torchrun describes in the environment; one process without it.
 
-    Opens a process group of gloo on a CPU or NCCL on CUDA where there are several processes, and closes it after. A
-    group that is open already is used and left open.
+    Where there are several processes, a process group (gloo on a CPU, NCCL on CUDA) is opened, and closed after. One
+    that is open already is used and left open.
 
     Args:
         device: ``"auto"`` is CUDA where there is one, else MPS (one process only), else the CPU. With several
@@ -81,8 +70,14 @@ def world(device: str | torch.device = "auto", timeout: timedelta = TIMEOUT) -> 
             used by several processes.
     """
     rank, size, local_rank = _environment()
-    chosen = _device(device, size, local_rank)
+    if size > 1 and str(device) not in ("auto", "cpu", "cuda"):
+        raise WorldError(f"{size} processes cannot share the device {str(device)!r}, name cpu or cuda")
+    alike = size > 1 and str(device) == "auto" and not torch.cuda.is_available()
+    chosen = resolve_device("cpu" if alike else device)  # never MPS, which processes cannot share
     if chosen.type == "cuda":
+        if chosen.index is None and local_rank >= torch.cuda.device_count():
+            raise WorldError(f"local rank {local_rank} has no GPU, this machine has {torch.cuda.device_count()}")
+        chosen = torch.device("cuda", local_rank if chosen.index is None else chosen.index)
         torch.cuda.set_device(chosen)
     opens = size > 1 and not dist.is_initialized()
     if opens:
@@ -95,34 +90,29 @@ def world(device: str | torch.device = "auto", timeout: timedelta = TIMEOUT) -> 
 
 
 def alone(device: str | torch.device = "cpu") -> World:
-    """The world of work that one process does.
+    """The world of work that one process does; a :class:`WorldError` where torchrun has started several.
 
-    Raises:
-        WorldError: torchrun has started several, each of which would do it and write over the others' files.
+    Each of them would do the work and write over the others' files.
     """
-    _, size, _ = _environment()
+    size = _environment()[1]
     if size > 1:
         raise WorldError(f"this is work of one process, and torchrun started {size}: run it without torchrun")
     return World(device=torch.device(device))
 
 
 def _environment() -> tuple[int, int, int]:
+    """Rank, size and local rank."""
     names = ("RANK", "WORLD_SIZE", "LOCAL_RANK")
-    missing = [name for name in names if name not in os.environ]
-    if len(missing) == len(names):
+    found = {name: int(os.environ[name]) for name in names if name in os.environ}
+    if not found:
         return 0, 1, 0
-    if missing:
+    if missing := [name for name in names if name not in found]:
         raise WorldError(f"of torchrun's variables {', '.join(names)} the environment lacks {', '.join(missing)}")
-    rank, size, local_rank = (int(os.environ[name]) for name in names)
-    return rank, size, local_rank
+    return found["RANK"], found["WORLD_SIZE"], found["LOCAL_RANK"]
 
 
 def resolve_device(text: str | torch.device) -> torch.device:
-    """A device of this machine from its name; ``"auto"`` is the first of CUDA, MPS and CPU that is there.
-
-    Raises:
-        WorldError: Unknown, or not on this machine.
-    """
+    """A device of this machine from its name, or a :class:`WorldError`; ``"auto"``: the first of CUDA, MPS and CPU."""
     has_mps = torch.backends.mps.is_available()
     if str(text) == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "mps" if has_mps else "cpu")
@@ -141,18 +131,6 @@ def resolve_device(text: str | torch.device) -> torch.device:
     return device
 
 
-def _device(device: str | torch.device, size: int, local_rank: int) -> torch.device:
-    device = torch.device("cpu") if size > 1 and str(device) == "auto" and not torch.cuda.is_available() else device
-    device = resolve_device(device)
-    if device.type == "cuda" and device.index is None:
-        if local_rank >= torch.cuda.device_count():
-            raise WorldError(f"local rank {local_rank} has no GPU, this machine has {torch.cuda.device_count()}")
-        return torch.device("cuda", local_rank)
-    if size > 1 and (device.type not in ("cpu", "cuda") or device.index is not None):
-        raise WorldError(f"{size} processes cannot share the device {str(device)!r}, name cpu or cuda")
-    return device
-
-
 # ---------------------------------------------------------------------------------------------------------------------
 # Sharding
 
@@ -160,17 +138,15 @@ def _device(device: str | torch.device, size: int, local_rank: int) -> torch.dev
 def shard(module: nn.Module, world: World, blocks: Iterable[nn.Module] = ()) -> None:
     """Shard a module's parameters over the processes, in place; nothing is done in a world of one.
 
-    Every process ends with the weights of process 0. Gradients are then averaged over the processes. Make optimisers
-    after this call, and call the module itself, not its methods: parameters are gathered around ``forward``. Compile
-    blocks in place (``block.compile()``) and wrap nothing after.
+    Every parameter, gradient and optimiser state is cut along its first axis, one piece a process (FSDP2). Every
+    process ends with the weights of process 0, and gradients are averaged. Make optimisers after this call, and call
+    the module itself, not its methods: parameters are gathered around ``forward``. Compile blocks in place
+    (``block.compile()``) and wrap nothing after.
 
     Args:
-        module: On ``world.device`` already; has to be whole, not on the meta device.
+        module: Whole, and on ``world.device`` already.
         world: See :func:`world`.
-        blocks: Modules that are gathered one at a time, such as the blocks of a transformer; what they leave is
-            gathered once. Without them the whole module is gathered at once.
-
-    Source: FSDP2, ``torch.distributed.fsdp.fully_shard``.
+        blocks: Modules that are gathered one at a time, such as the blocks of a transformer; the rest is gathered once.
     """
     if world.size == 1:
         return
@@ -201,10 +177,9 @@ def reduce_gradients(module: nn.Module, now: bool) -> None:
 
 @torch.no_grad()
 def clip_gradients(parameters: Iterable[nn.Parameter], limit: float) -> Tensor:
-    """Scale gradients down to the norm ``limit``; returns the norm that they had.
+    """Scale gradients down to the norm ``limit``; returns the norm that they had, of the pieces of all processes.
 
-    It is the norm of the whole gradient. Of sharded parameters every process has a piece only: clipped by the norm of
-    its piece, each would scale its own piece by another factor and turn the gradient's direction.
+    Clipped by the norm of its own piece, each would scale it by another factor and turn the gradient's direction.
     """
     parameters = list(parameters)
     norm = nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
@@ -223,7 +198,7 @@ def unsharded(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# What all processes have to agree on. Each of these has to be called by all of them.
+# What all processes have to agree on: plain values. Each of these has to be called by all of them.
 
 
 def mean(tensor: Tensor, world: World) -> Tensor:
@@ -241,7 +216,7 @@ def barrier(world: World) -> None:
 
 
 def from_main(value: T, world: World) -> T:
-    """What process 0 was given; the argument of the others is ignored. Any plain value."""
+    """What process 0 was given; the argument of the others is ignored."""
     if world.size == 1:
         return value
     box = [value]
@@ -250,22 +225,19 @@ def from_main(value: T, world: World) -> T:
 
 
 def gather(value: T, world: World) -> list[T]:
-    """What each process was given, in the order of ranks. Any plain value."""
-    values: list[Any] = [value]
+    """What each process was given, in the order of ranks."""
+    values = [value] * world.size
     if world.size > 1:
-        values = [None] * world.size
         dist.all_gather_object(values, value)
     return values
 
 
 def on_main(world: World, compute: Callable[[], T]) -> T:
-    """What process 0 computes, in every process, however long it takes: any plain value.
+    """What process 0 computes, in every process, however long it takes.
 
-    The others wait in a group of their own, as that of the world gives up after its timeout.
-
-    Raises:
-        Exception: What was raised in process 0, in all of them, or they would wait for ever; in the others a
-            :class:`WorldError` stands for anything but a ``ValueError`` or ``OSError``.
+    The others wait in a group of their own, as that of the world gives up after its timeout. What is raised in process
+    0 is raised in all of them; in the others a :class:`WorldError` stands for anything but a ``ValueError`` or
+    ``OSError``.
     """
     if world.size == 1:
         return compute()
@@ -275,9 +247,9 @@ def on_main(world: World, compute: Callable[[], T]) -> T:
         value = compute() if world.is_main else None
     except Exception as raised:
         error = raised
-    told = error if error is None or isinstance(error, ValueError | OSError) else WorldError(first_line(error))
+    told = error if isinstance(error, ValueError | OSError | None) else WorldError(first_line(error))
     sent: list[Any] = [value, told]
     dist.broadcast_object_list(sent, src=0, group=patient, device=torch.device("cpu"))
-    if (error := error or sent[1]) is not None:
-        raise error
+    if error or sent[1]:
+        raise error or sent[1]
     return sent[0]
