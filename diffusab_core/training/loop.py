@@ -236,9 +236,7 @@ def train(
     world = distributed.alone(parameters[0].device) if world is None else world
     if distributed.is_sharded(module) is not (world.size > 1):
         found = "not sharded" if world.size > 1 else "sharded"
-        raise ValueError(
-            f"the module is {found}, but the run is of {world.size} processes: shard it in its world"
-        )
+        raise ValueError(f"the module is {found}, but the run is of {world.size} processes: shard it in its world")
     late = _reads_late(world.device)
     optimiser = torch.optim.AdamW(
         parameters, settings.learning_rate, settings.betas, weight_decay=settings.weight_decay, fused=late or None
