@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from diffusab_core.spectrum.dct import block_dct, block_idct, frequency_mask, zigzag_order
-from diffusab_core.spectrum.radial import band_mask, radial_split
+from diffusab_core.spectrum.radial import radial_mask, radial_split
 
 # ---------------------------------------------------------------------------------------------------------------------
 # Rings
@@ -30,13 +30,15 @@ def check_edges(edges: Sequence[float], name: str = "edges") -> tuple[float, ...
 
 
 def band_masks(h: int, w: int, edges: Sequence[float], space: str) -> Tensor:
-    """Masks of the bands between edges, ``(bands, H, W)`` bool, the zero frequency in none of them.
+    """Masks of the bands between edges, ``(bands, H, W)`` bool in the layout of ``torch.fft.fft2``.
+
+    A band holds its upper edge and not its lower one; the zero frequency lies in none.
 
     Raises:
         ValueError: A band without a frequency, of which nothing could be measured; ``space`` names it in the message.
     """
-    masks = torch.stack([band_mask(h, w, low, high) for low, high in pairwise(edges)])
-    masks[:, 0, 0] = False
+    within = torch.stack([radial_mask(h, w, min(edge, 1.0)) for edge in edges])  # at 1 every frequency lies within
+    masks = within[1:] & ~within[:-1]
     empty = (~masks.flatten(1).any(1)).nonzero().flatten().tolist()
     if empty:
         low, high = edges[empty[0]], edges[empty[0] + 1]
@@ -48,12 +50,10 @@ def band_masks(h: int, w: int, edges: Sequence[float], space: str) -> Tensor:
 
 
 def energy_shares(x: Tensor, radius: float, kind: str = "ideal") -> tuple[float, float]:
-    """Energies of the parts ``(..., H, W)`` within and beyond a radius, over that of all, means of channels left out.
+    """Energies of ``(..., H, W)`` within and beyond a radius, over that of all, means of channels left out.
 
-    They sum to 1 for the ideal mask; soft masks overlap, and their parts share some energy.
-
-    Raises:
-        ValueError: Every channel is constant, or as :func:`diffusab_core.spectrum.radial.radial_mask`.
+    They sum to 1 for the ideal mask; soft masks overlap, and their parts share some energy. A ``ValueError`` where
+    every channel is constant.
     """
     centred = x - x.mean((-2, -1), keepdim=True)
     total = centred.square().sum()
@@ -82,21 +82,17 @@ def ranked(z: Tensor, block_size: int = 8) -> Tensor:
 
 
 def second_moments(coefficients: Tensor) -> tuple[Tensor, Tensor]:
-    """Means ``(C, K)`` and covariances of the channels at each rank ``(K, C, C)`` of :func:`ranked` coefficients."""
+    """Means ``(C, K)`` of :func:`ranked` coefficients and covariances of the channels at each rank ``(K, C, C)``."""
     mean = coefficients.mean(0)
     centred = coefficients - mean
     return mean, torch.einsum("nck,ndk->kcd", centred, centred) / len(centred)
 
 
 def compare_energies(made: Sequence[float], real: Sequence[float]) -> tuple[float, list[float]]:
-    r"""What is generated against what is real, as two numbers that do not depend on the unit of either.
+    r"""Energies by rank of what is generated and what is real, ``(K,)``, compared whatever the unit of either.
 
     .. math:: Q = \frac{\sum_{k \ge 1} \hat E_k / \hat E_0}{\sum_{k \ge 1} E_k / E_0}, \qquad
               q_k = \frac{\hat E_k / \sum_{j \ge 1} \hat E_j}{E_k / \sum_{j \ge 1} E_j}
-
-    Args:
-        made: :math:`\hat E_k`, energies by rank, ``(K,)``.
-        real: :math:`E_k`.
 
     Returns:
         :math:`Q`, the energy outside :math:`D_{00}`, and :math:`q_k` for k from 1 on, how it is shared out.

@@ -125,19 +125,12 @@ def block_dct(x: Tensor, block_size: int = 8) -> Tensor:
         \cos\frac{\pi(2i+1)u}{2B} \cos\frac{\pi(2j+1)v}{2B}, \qquad
         \alpha(0) = \sqrt{1/B},\ \alpha(k>0) = \sqrt{2/B}
 
-    Differentiable. Unaffected by autocast; on GPUs ``torch.backends.cuda.matmul`` decides on TF32, as for any product.
-
-    Args:
-        x: ``(..., H, W)``, any float dtype; ``H`` and ``W`` multiples of the block size.
-        block_size: :math:`B`, the side of a block in pixels.
-
-    Returns:
-        ``(..., H/B, W/B, B, B)``: :math:`D_{uv}` of each block (``u`` vertical, ``v`` horizontal); float64 for float64
-        input, float32 otherwise.
+    ``(..., H, W)`` becomes ``(..., H/B, W/B, B, B)``. Differentiable. Unaffected by autocast; on GPUs
+    ``torch.backends.cuda.matmul`` decides on TF32, as for any product.
 
     Raises:
         TypeError: ``x`` is not a real floating-point tensor.
-        ValueError: a side is not a multiple of the block size.
+        ValueError: A side is not a multiple of the block size.
 
     Source: Skorokhodov et al. 2025, Sec. 3.
     """
@@ -146,9 +139,8 @@ def block_dct(x: Tensor, block_size: int = 8) -> Tensor:
     b, (height, width) = block_size, x.shape[-2:]
     if height % b or width % b:
         raise ValueError(
-            f"shape {tuple(x.shape)} cannot be cut into {b}x{b} blocks: height {height} and width {width} must be "
-            f"multiples of {b}; crop or resize to {height // b * b or b}x{width // b * b or b}, "
-            f"or choose another block_size"
+            f"shape {tuple(x.shape)} cannot be cut into {b}x{b} blocks: crop or resize to multiples of {b}, "
+            f"{height // b * b or b}x{width // b * b or b}, or choose another block_size"
         )
     with _full_precision(x.device):
         if b > SMALL_BLOCK:
@@ -157,23 +149,11 @@ def block_dct(x: Tensor, block_size: int = 8) -> Tensor:
 
 
 def block_idct(d: Tensor) -> Tensor:
-    r"""Inverse of :func:`block_dct`.
-
-    Args:
-        d: ``(..., H/B, W/B, B, B)`` coefficients, any float dtype.
-
-    Returns:
-        ``(..., H, W)``; float64 for float64 input, float32 otherwise.
-
-    Raises:
-        TypeError: ``d`` is not a real floating-point tensor.
-        ValueError: ``d`` does not end in two block axes and two equal frequency axes.
-    """
+    """Inverse of :func:`block_dct`: ``(..., H/B, W/B, B, B)`` to ``(..., H, W)``; a ``ValueError`` for other shapes."""
     d = working(d)
     b = d.shape[-1]
-    if d.ndim < 4 or d.shape[-2] != b:
+    if d.ndim < 4 or d.shape[-2] != b or not b:
         raise ValueError(f"coefficients must have shape (..., H/B, W/B, B, B), got {tuple(d.shape)}")
-    check_block_size(b)
     kronecker = b <= SMALL_BLOCK
     basis = _basis(b, d.dtype, d.device, kronecker)
     with _full_precision(d.device):
@@ -185,26 +165,18 @@ def block_idct(d: Tensor) -> Tensor:
 
 @lru_cache(maxsize=64)
 def _zigzag(block_size: int) -> tuple[int, ...]:
-    b = block_size
-    cells = [(u, v) for u in range(b) for v in range(b)]
-    # Along a diagonal u + v the walk goes down where the sum is odd and up where it is even.
-    cells.sort(key=lambda c: (c[0] + c[1], c[0] if (c[0] + c[1]) % 2 else c[1]))
-    return tuple(u * b + v for u, v in cells)
+    def place(index: int) -> tuple[int, int]:
+        # Along a diagonal u + v the walk goes down where the sum is odd and up where it is even.
+        u, v = divmod(index, block_size)
+        return u + v, u if (u + v) % 2 else v
+
+    return tuple(sorted(range(block_size**2), key=place))
 
 
 def zigzag_order(block_size: int) -> Tensor:
-    r"""JPEG's zigzag order: row-major indices :math:`uB + v` in ascending frequency.
+    r"""JPEG's zigzag order: ``(B*B,)`` int64, the row-major index :math:`uB + v` of the coefficient of each rank.
 
     ``zigzag_order(8)`` begins 0, 1, 8, 16, 9, 2; other sizes follow the same walk.
-
-    Args:
-        block_size: :math:`B`.
-
-    Returns:
-        ``(B*B,)`` int64; entry ``k`` is the flat index of the coefficient of rank ``k``.
-
-    Raises:
-        ValueError: ``block_size`` is not a positive integer.
 
     Source: ITU-T Recommendation T.81, Figure A.6.
     """
@@ -217,23 +189,15 @@ def zigzag_order(block_size: int) -> Tensor:
 
 
 def frequency_mask(block_size: int, ratio: float, order: str = "zigzag") -> Tensor:
-    r"""Which coefficients of a block stay when a share of them is cut.
+    r"""Which coefficients of a block stay when a share of them is cut: ``(B, B)`` bool.
 
     ``"zigzag"`` keeps :math:`\mathrm{zigzag}(u, v) < B^2 - n_\text{cut}` with :math:`n_\text{cut}` the integer nearest
     to :math:`\text{ratio} \cdot B^2`; ``"axes"`` keeps :math:`u, v < B - n_\text{cut}` with :math:`n_\text{cut}` the
     integer nearest to :math:`\text{ratio} \cdot B`, so its ratio is per axis. Halves round to even, and
     :math:`D_{00}` always stays.
 
-    Args:
-        block_size: :math:`B`.
-        ratio: Share to cut, in [0, 1).
-        order: ``"zigzag"`` or ``"axes"``.
-
-    Returns:
-        ``(B, B)`` bool, true where a coefficient is kept.
-
     Raises:
-        ValueError: a ratio outside [0, 1), an unknown order or a bad block size.
+        ValueError: A ratio outside [0, 1), an unknown order or a bad block size.
 
     Source: Skorokhodov et al. 2025, Eq. 5; the order by axes, Table 6.
     """
@@ -257,19 +221,15 @@ def kept_share(ratio: float, block_size: int = 8, order: str = "zigzag") -> floa
 
 
 def chop_high_frequencies(x: Tensor, ratio: float, block_size: int = 8, order: str = "zigzag") -> Tensor:
-    r"""Set the highest DCT frequencies of every block to zero: :math:`D^{-1}(D(x) \cdot M)`.
+    r"""Set the highest DCT frequencies of every block to zero: :math:`D^{-1}(D(x) \cdot M)`, differentiable.
+
+    What is refused say :func:`block_dct` and :func:`frequency_mask`.
 
     Args:
         x: ``(..., H, W)``, any float dtype.
         ratio: Share to cut, in [0, 1): of all coefficients (``"zigzag"``) or of each axis (``"axes"``).
         block_size: :math:`B`. On RGB, use the latent's block size times the compression factor.
-        order: ``"zigzag"`` or ``"axes"``, see :func:`frequency_mask`.
-
-    Returns:
-        ``(..., H, W)``; float64 for float64 input, float32 otherwise. Differentiable.
-
-    Raises:
-        ValueError: as :func:`block_dct` and :func:`frequency_mask`.
+        order: ``"zigzag"`` or ``"axes"``.
 
     Source: Skorokhodov et al. 2025, Eqs. 4 and 5.
     """

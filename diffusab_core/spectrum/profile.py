@@ -49,17 +49,12 @@ def frequency_profile(x: Tensor, block_size: int = 8, statistic: str = "ratio_of
     Differentiable. For more data than fits in memory, or to know how many blocks were left out, use
     :class:`ProfileAccumulator`.
 
-    Args:
-        x: ``(..., H, W)``, any float dtype. By convention RGB in [0, 1] and latents as the encoder gives them.
-        block_size: :math:`B`.
-        statistic: One of :data:`STATISTICS`.
-
-    Returns:
-        ``(B*B,)`` in zigzag order, on the device of ``x``; the first entry is 1.
+    ``x`` is ``(..., H, W)``, by convention RGB in [0, 1] and latents as the encoder gives them. The profile is
+    ``(B*B,)`` in zigzag order, on the device of ``x``, and its first entry is 1.
 
     Raises:
-        ValueError: unknown statistic, NaN or Inf in ``x`` (the items are named), sides that are not multiples of the
-            block size, or :math:`D_{00} = 0` in every block.
+        ValueError: An unknown statistic, NaN or Inf (the items are named), sides that are not multiples of the block
+            size, or :math:`D_{00} = 0` in every block.
 
     Source: Skorokhodov et al. 2025, Eq. 1.
     """
@@ -85,9 +80,6 @@ class ProfileAccumulator:
     Keeps float64 sums on the CPU and, for the median, a histogram of :math:`|D_{uv} / D_{00}|` with bins evenly spaced
     in the logarithm: ``MEDIAN_RESOLUTION`` apart within ``MEDIAN_RANGE``, 1 at the centre of a bin. A median below the
     range is reported as 0, one above it as infinity. How the stream is cut into updates does not matter.
-
-    Args:
-        block_size: :math:`B`.
 
     Attributes:
         blocks: Seen so far, the excluded ones among them.
@@ -125,16 +117,10 @@ class ProfileAccumulator:
         self.excluded_blocks += len(d) - len(kept)
 
     def profile(self, statistic: str = "ratio_of_means") -> Tensor:
-        r"""The profile of everything seen so far.
-
-        Args:
-            statistic: One of :data:`STATISTICS`, defined in :func:`frequency_profile`.
-
-        Returns:
-            ``(B*B,)`` float64 on the CPU, in zigzag order.
+        r"""The :func:`frequency_profile` of everything seen so far, ``(B*B,)`` float64 on the CPU, in zigzag order.
 
         Raises:
-            ValueError: unknown statistic, nothing seen yet, or :math:`D_{00} = 0` in every block.
+            ValueError: An unknown statistic, nothing seen yet, or :math:`D_{00} = 0` in every block.
         """
         check_choice("statistic", statistic, STATISTICS)
         used = self.blocks - self.excluded_blocks
@@ -174,17 +160,8 @@ def high_frequency_energy_ratio(x: Tensor, block_size: int = 8) -> Tensor:
     .. math:: \frac{\frac{1}{|K|} \sum_{k \in K} \langle D_k^2 \rangle}{\langle D_{00}^2 \rangle},
         \qquad K = \{k : k \ge B^2 / 2\}
 
-    with :math:`k` the zigzag rank and :math:`\langle\cdot\rangle` the mean over blocks. Differentiable.
-
-    Args:
-        x: ``(..., H, W)``, any float dtype.
-        block_size: :math:`B`, at least 2.
-
-    Returns:
-        A scalar tensor.
-
-    Raises:
-        ValueError: as :func:`frequency_profile`.
+    with :math:`k` the zigzag rank and :math:`\langle\cdot\rangle` the mean over the blocks of ``(..., H, W)``.
+    Differentiable. A ``ValueError`` for a block size below 2 or as :func:`frequency_profile`.
     """
     return _upper_half(frequency_profile(x, block_size, "energy"), block_size)
 
@@ -196,16 +173,10 @@ def high_frequency_share(energy: Tensor | Sequence[float]) -> float:
 
     Unlike :func:`high_frequency_energy_ratio` it does not change when a constant is added to the signal, so it compares
     signals with different offsets, RGB in [0, 1] with latents for instance. White noise has
-    :math:`\lfloor B^2/2 \rfloor / (B^2 - 1)`.
+    :math:`\lfloor B^2/2 \rfloor / (B^2 - 1)`, a signal that does not vary inside blocks 0.
 
     Args:
-        energy: An ``"energy"`` profile in zigzag order, ``(B²,)``; its scale does not matter.
-
-    Returns:
-        The share, 0 for a signal that does not vary inside blocks.
-
-    Raises:
-        ValueError: Not one profile of at least four ranks.
+        energy: An ``"energy"`` profile in zigzag order, ``(B²,)``, of at least four ranks; its scale does not matter.
     """
     energy = torch.as_tensor(energy)
     if energy.ndim != 1 or len(energy) < 4:

@@ -1,7 +1,7 @@
-r"""Radial Fourier tools: low-, high- and band-pass by radius, and the radially averaged power spectrum.
+r"""Radial Fourier tools: low- and high-pass by radius, and the radially averaged power spectrum.
 
 Radii are in cycles per pixel (Nyquist is 0.5), on the last two axes. Half precision is computed and returned in
-float32, float64 stays float64.
+float32, float64 stays float64. All but the fit of an exponent is differentiable.
 
 Source: "Toward Diffusible High-Dimensional Latent Spaces: A Frequency Perspective" (2025).
 """
@@ -26,11 +26,6 @@ def _radii(height: int, width: int) -> Tensor:
     return torch.hypot(vertical[:, None], horizontal)
 
 
-def _check_radius(radius: float) -> None:
-    if not 0 <= radius < math.inf:
-        raise ValueError(f"radius must be a finite number of cycles per pixel, 0 or more, got {radius!r}")
-
-
 def radial_mask(h: int, w: int, radius: float, kind: str = "ideal", order: int = 2) -> Tensor:
     r"""A low-pass mask over the radius :math:`f = \sqrt{f_y^2 + f_x^2}`.
 
@@ -38,27 +33,20 @@ def radial_mask(h: int, w: int, radius: float, kind: str = "ideal", order: int =
     * ``"butterworth"``: :math:`1 / (1 + (f / \text{radius})^{2\,\text{order}})`, one half at the radius;
     * ``"gaussian"``: :math:`\exp(-f^2 / (2\,\text{radius}^2))`, 0.61 at the radius.
 
-    At radius 0 each of them keeps the mean alone, which is the limit of the formulas.
-
-    Args:
-        h: Height in pixels.
-        w: Width in pixels.
-        radius: In cycles per pixel; 0.5 is the Nyquist frequency of an axis. :math:`\sqrt{0.5}` keeps everything in the
-            ideal mask, 0 keeps the mean only.
-        kind: One of :data:`MASKS`.
-        order: Of the Butterworth mask: how steep it is; 1 or more.
+    At radius 0 each keeps the mean alone, the limit of the formulas; at :math:`\sqrt{0.5}` the ideal mask keeps all.
 
     Returns:
         ``(H, W)`` in the layout of ``torch.fft.fft2`` (zero frequency at ``[0, 0]``): bool for ``"ideal"``, float64
         weights in [0, 1] otherwise.
 
     Raises:
-        ValueError: a radius that is negative or not finite, an unknown kind, or an order below 1.
+        ValueError: A radius that is negative or not finite, an unknown kind, or an order below 1.
 
     Source: "Toward Diffusible High-Dimensional Latent Spaces" (2025); the unit and the three kinds are those of the
     authors' released filter.
     """
-    _check_radius(radius)
+    if not 0 <= radius < math.inf:
+        raise ValueError(f"radius must be a finite number of cycles per pixel, 0 or more, got {radius!r}")
     check_choice("kind", kind, MASKS)
     if isinstance(order, bool) or not isinstance(order, int) or order < 1:
         raise ValueError(f"order must be an integer of at least 1, got {order!r}")
@@ -75,97 +63,27 @@ def radial_mask(h: int, w: int, radius: float, kind: str = "ideal", order: int =
 def radial_split(x: Tensor, radius: float, kind: str = "ideal", order: int = 2) -> tuple[Tensor, Tensor]:
     r"""Split into frequencies within a radius and beyond it, :math:`x = x_\text{low} + x_\text{high}`.
 
-    :math:`x_\text{low} = F^{-1}(M \cdot F(x))` with :func:`radial_mask`'s mask, per channel and frame. Nothing is
-    clamped, so both parts may leave the range of ``x``. Differentiable.
-
-    Args:
-        x: ``(..., H, W)``, any float dtype.
-        radius: In cycles per pixel.
-        kind: One of :data:`MASKS`; with the ideal mask no frequency is in both parts.
-        order: Of the Butterworth mask.
-
-    Returns:
-        ``(low, high)``, each ``(..., H, W)``; float64 for float64 input, float32 otherwise.
-
-    Raises:
-        ValueError: as :func:`radial_mask`.
+    :math:`x_\text{low} = F^{-1}(M \cdot F(x))` for each channel and frame of ``(..., H, W)``, with the mask of
+    :func:`radial_mask`, which says what is refused. Nothing is clamped, so both parts may leave the range of ``x``.
 
     Source: "Toward Diffusible High-Dimensional Latent Spaces" (2025).
     """
     x = working(x)
-    low = _filtered(x, radial_mask(*x.shape[-2:], radius, kind, order))
+    height, width = x.shape[-2:]
+    mask = radial_mask(height, width, radius, kind, order)[:, : width // 2 + 1]  # real input: half the plane suffices
+    mask = mask.to(x.device) if mask.dtype == torch.bool else mask.to(x)
+    low = torch.fft.irfft2(torch.fft.rfft2(x) * mask, s=(height, width))
     return low, x - low
 
 
-def _filtered(x: Tensor, mask: Tensor) -> Tensor:
-    """``x`` with its transform multiplied by a mask ``(H, W)`` that is symmetric about the zero frequency."""
-    height, width = x.shape[-2:]
-    mask = mask[:, : width // 2 + 1]  # real input: half the plane suffices
-    mask = mask.to(x.device) if mask.dtype == torch.bool else mask.to(x)
-    return torch.fft.irfft2(torch.fft.rfft2(x) * mask, s=(height, width))
-
-
-def band_mask(h: int, w: int, low: float, high: float) -> Tensor:
-    r"""The ideal mask of a ring: true where ``low`` :math:`< f \le` ``high``.
-
-    The zero frequency belongs to the band that begins at 0, so the bands between the edges
-    :math:`0, \ldots, \sqrt{0.5}` partition the spectrum.
-
-    Args:
-        h: Height in pixels.
-        w: Width in pixels.
-        low: Inner radius in cycles per pixel, not included unless it is 0.
-        high: Outer radius in cycles per pixel, included; may be infinite.
-
-    Returns:
-        ``(H, W)`` bool in the layout of ``torch.fft.fft2``.
-
-    Raises:
-        ValueError: radii that are not in ascending order, or negative.
-    """
-    if not 0 <= low < high:
-        raise ValueError(f"a band needs 0 <= low < high in cycles per pixel, got {low!r} to {high!r}")
-    f = _radii(h, w)
-    inside = f <= high + _ROUNDING
-    return inside & (f > low + _ROUNDING) if low > 0 else inside
-
-
-def band_pass(x: Tensor, low: float, high: float) -> Tensor:
-    r"""``x`` restricted to the ring ``low`` :math:`< f \le` ``high`` of :func:`band_mask`.
-
-    The bands between ascending edges :math:`0, \ldots, \sqrt{0.5}` sum to ``x``, and their energies to its energy.
-    Differentiable.
-
-    Args:
-        x: ``(..., H, W)``, any float dtype.
-        low: In cycles per pixel, not included unless it is 0.
-        high: In cycles per pixel, included; may be infinite.
-
-    Returns:
-        ``(..., H, W)``; float64 for float64 input, float32 otherwise.
-
-    Raises:
-        ValueError: as :func:`band_mask`.
-    """
-    x = working(x)
-    return _filtered(x, band_mask(*x.shape[-2:], low, high))
-
-
 def radial_profile(x: Tensor, bins: int | None = None) -> tuple[Tensor, Tensor]:
-    r"""Radially averaged power spectrum.
+    r"""Radially averaged power spectrum of ``(..., H, W)``, as ``(frequency, power)``, each ``(bins,)``.
 
     The power :math:`|F(x)|^2 / (HW)` is averaged over all leading axes and over rings of frequencies; white noise of
     variance :math:`\sigma^2` has power :math:`\sigma^2` everywhere. Ring :math:`k = 1 \ldots` ``bins`` is centred at
     :math:`k / (2\,\text{bins})` cycles per pixel and :math:`1 / (2\,\text{bins})` wide, its lower border included; the
-    image's mean and the spectrum's corners beyond the last ring belong to none. No window is applied, so images whose
-    opposite borders differ show some extra power at high frequencies. Differentiable.
-
-    Args:
-        x: ``(..., H, W)``, any float dtype.
-        bins: Number of rings, by default half the shorter side, which is also the most that none of them is empty.
-
-    Returns:
-        ``(frequency, power)``, each ``(bins,)``, on the device of ``x``.
+    image's mean and the spectrum's corners beyond the last ring belong to none. By default there are ``min(H, W) // 2``
+    rings, the most with none empty. No window is applied, so borders that do not match add high frequencies.
 
     Raises:
         ValueError: NaN or Inf in ``x``, an empty ``x``, or a number of bins outside ``1 ... min(H, W) // 2``.
@@ -189,16 +107,10 @@ def radial_profile(x: Tensor, bins: int | None = None) -> tuple[Tensor, Tensor]:
 
 
 def windowed_radial_profile(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Radially averaged power spectrum of grey images under a Hann window: what a power law is fitted to.
+    """:func:`radial_profile` of images ``(N, C, H, W)`` in grey under a Hann window: what a power law is fitted to.
 
-    Channels are averaged to grey, the mean of each image is removed and the window applied, since borders that do not
-    match add power at high frequencies.
-
-    Args:
-        x: ``(N, C, H, W)``, any float dtype.
-
-    Returns:
-        ``(frequency, power)`` as :func:`radial_profile`, in cycles per pixel, ``(min(H, W) // 2,)`` each.
+    Channels are averaged, the mean of each image is removed and the window applied, since borders that do not match
+    add power at high frequencies.
     """
     grey = working(x).mean(1, keepdim=True)
     height, width = grey.shape[-2:]
@@ -210,15 +122,13 @@ def windowed_radial_profile(x: Tensor) -> tuple[Tensor, Tensor]:
 def spectral_exponent(x: Tensor, lowest_cycles: float = 3.0, highest: float = 0.35) -> float:
     r"""The exponent :math:`\beta` of a power law :math:`f^{-\beta}` fitted to :func:`windowed_radial_profile`.
 
-    :math:`\log` power is fitted by least squares against :math:`\log` frequency.
+    :math:`\log` power is fitted by least squares against :math:`\log` frequency. White noise has 0, photographs of
+    natural scenes about 2 (Ruderman 1997).
 
     Args:
         x: ``(N, C, H, W)``, any float dtype.
         lowest_cycles: Lower end of the fit in cycles per shorter side; below it the window speaks.
         highest: Upper end in cycles per pixel; above it the pixels' own blur speaks.
-
-    Returns:
-        :math:`\beta`; 0 for white noise, about 2 for photographs of natural scenes (Ruderman 1997).
 
     Raises:
         ValueError: Fewer than three rings lie between the two ends.

@@ -12,10 +12,14 @@ from diffusab_core.autoencoders import Posterior, wrap
 from diffusab_core.metrics import probes as perturbation
 from diffusab_core.metrics import psnr
 from diffusab_core.metrics.aliasing import grating, pixel_unshuffle
-from diffusab_core.spectrum.radial import band_pass, radial_split
+from diffusab_core.spectrum.radial import radial_split
 
 EDGES = (0, 0.1, 0.2, 0.35, math.sqrt(0.5))
 INF = math.inf
+
+
+def band_pass(x: torch.Tensor, low: float, high: float) -> torch.Tensor:
+    return radial_split(x, high)[0] - radial_split(x, low)[0]
 
 
 @dataclass(frozen=True)

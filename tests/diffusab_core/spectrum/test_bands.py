@@ -5,7 +5,7 @@ import torch
 
 from diffusab_core import spectrum
 from diffusab_core.spectrum import bands, block_idct, zigzag_order
-from diffusab_core.spectrum.radial import band_pass
+from diffusab_core.spectrum.radial import radial_split
 
 
 def test_ranks_are_in_zigzag_order_and_blocks_are_samples():
@@ -23,7 +23,7 @@ def test_energy_shares_are_those_of_the_bands():
     x = torch.randn(2, 3, 24, 20, generator=torch.Generator().manual_seed(0), dtype=torch.float64) + 3
     within, beyond = bands.energy_shares(x, 0.2)
     centred = x - x.mean((-2, -1), keepdim=True)
-    assert within == pytest.approx((band_pass(centred, 0, 0.2).square().sum() / centred.square().sum()).item())
+    assert within == pytest.approx((radial_split(centred, 0.2)[0].square().sum() / centred.square().sum()).item())
     assert within + beyond == pytest.approx(1)
     soft = bands.energy_shares(x, 0.2, "gaussian")
     assert sum(soft) < 1  # the parts overlap, so some of the energy is in their product
