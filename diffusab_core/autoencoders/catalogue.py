@@ -1,8 +1,7 @@
 r"""The autoencoders of the papers as data: class, configuration, latent, normalisation, weights and recipe.
 
-The data are in ``catalogue.toml`` beside this file: Table 5 of Skorokhodov et al. 2025 and the runs of "Toward
-Diffusible High-Dimensional Latent Spaces: A Frequency Perspective" (2025). Sizes are checked against the classes of
-diffusers by the tests.
+``catalogue.toml`` holds Table 5 of Skorokhodov et al. 2025 and the runs of "Toward Diffusible High-Dimensional Latent
+Spaces: A Frequency Perspective" (2025); the tests check its sizes against the classes of diffusers.
 """
 
 from __future__ import annotations
@@ -27,22 +26,18 @@ STRICT = ConfigDict(extra="forbid")
 class Recipe:
     r"""How an autoencoder is fine-tuned (Skorokhodov et al. 2025, App. B and Table 5).
 
-    The printed row of frozen up blocks and the printed row of parameters do not fit each other for FluxAE and
-    CogVideoX-AE; both are kept. ``frozen_up_blocks`` is the printed row and the default,
-    ``frozen_up_blocks_by_size`` the number of blocks at which the count of trained parameters is the printed one;
-    print that count beside whichever is used (:meth:`diffusab_core.autoencoders.Autoencoder.trainable_count`).
+    The printed rows of frozen up blocks and of parameters do not fit each other for FluxAE and CogVideoX-AE: both are
+    kept; print :meth:`diffusab_core.autoencoders.Autoencoder.trainable_count` beside whichever is used.
     """
 
     steps: int  #: Optimiser steps
     image_batch: int  #: Images in a batch
     video_batch: int  #: Clips in a batch
-    #: Weight :math:`\beta` of the KL term, averaged over channels and positions, where scale equivariance is off;
-    #: with it there is no KL term
-    kl_beta: float
+    kl_beta: float  #: Weight :math:`\beta` of the averaged KL term; with scale equivariance there is none
     learning_rate: float  #: AdamW's
     clip_norm: float  #: Gradient norm at which to clip
-    frozen_up_blocks: int  #: Up blocks frozen, as printed
-    frozen_up_blocks_by_size: int  #: Up blocks frozen, as the printed size implies
+    frozen_up_blocks: int  #: Up blocks frozen, as printed; the default
+    frozen_up_blocks_by_size: int  #: Up blocks frozen for as many trained parameters as printed
     printed_parameters: float  #: The printed size, in millions
     resolution: int = 256  #: Side of images and frames in pixels
     frames: int | None = None  #: Frames of a clip; ``None`` for image autoencoders
@@ -56,10 +51,7 @@ class Recipe:
 
 @dataclass(frozen=True, config=STRICT)
 class FreqWarmRun:
-    """A denoiser trained with and without FreqWarm, and what the paper prints of it (ImageNet, no guidance).
-
-    The paper does not print how long its warm-up is, nor the number of steps.
-    """
+    """A denoiser trained with and without FreqWarm (ImageNet, no guidance); steps and warm-up are not printed."""
 
     fid: tuple[float, float]  #: Fréchet Inception distance without and with FreqWarm
     inception_score: tuple[float, float] | None = None  #: Without and with, where printed
@@ -72,13 +64,7 @@ class FreqWarmRun:
         """The full run from a shell: latents of whole images, then the two denoisers.
 
         The latents of low-passed images are extracted by the training that needs them.
-
-        Args:
-            model: Hub id or folder of the autoencoder's weights.
-            images: Folder of images, a folder for each class, or shards.
-            steps: Optimiser steps of both denoisers.
-            warmup_steps: Those of them that the warm-up takes.
-            gpus: On this machine.
+        ``model`` is the weights' hub id or folder, ``images`` a folder for each class, or shards.
         """
         train = f"torchrun --nproc-per-node {gpus} -m diffusab_book train latents"
         same = f"--denoiser {self.denoiser} --steps {steps} --batch-size {self.batch_size} --precision bf16"
@@ -109,11 +95,7 @@ class CatalogueEntry:
     note: str = ""  #: What else has to be known
 
     def build(self) -> nn.Module:
-        """The architecture with fresh weights (under ``torch.device("meta")``: without any).
-
-        Raises:
-            AutoencoderError: Diffusers has no such architecture.
-        """
+        """The architecture with fresh weights (under ``torch.device("meta")``: without any), if diffusers has it."""
         if self.class_name is None:
             raise AutoencoderError(f"{self.name} cannot be built: {self.note}")
         import diffusers
@@ -124,8 +106,7 @@ class CatalogueEntry:
 def read(path: Path) -> dict[str, CatalogueEntry]:
     """A catalogue in TOML: a table for each model, ``[common.NAME]`` for configurations that ``config_like`` names.
 
-    Raises:
-        pydantic.ValidationError: A key is missing, unknown or of the wrong type; the message names the model.
+    A ``pydantic.ValidationError`` names the model with a key that is missing, unknown or of the wrong type.
     """
     tables = tomllib.loads(path.read_text(encoding="utf-8"))
     common = tables.pop("common", {})

@@ -1,8 +1,4 @@
-r"""One face over every autoencoder: encode to a posterior, decode, latent shape and normalisation.
-
-What differs between classes is a :class:`~diffusab_core.autoencoders.families.Family`: that of a diffusers class is
-known by its name, that of one's own model is made by :func:`diffusab_core.autoencoders.own.wrap`.
-"""
+"""One face over every autoencoder: encode to a posterior, decode, latent shape and normalisation."""
 
 from __future__ import annotations
 
@@ -24,12 +20,8 @@ class Autoencoder:
 
     Attributes:
         name: What it was loaded as; labels figures.
-        module: The model itself, for training and for everything this face does not offer. See
-            :mod:`diffusab_core.autoencoders.families` for what its class asks of those who train it.
-        family: How its class is used; ``None``: as the diffusers class of the module.
-
-    Raises:
-        AutoencoderError: No family is given and the module's class is none of diffusers' that are supported.
+        module: The model itself; :mod:`diffusab_core.autoencoders.families` says what its class asks of a training.
+        family: How its class is used; ``None``: as the diffusers class of the module, if that is supported.
     """
 
     name: str
@@ -72,15 +64,10 @@ class Autoencoder:
         return self.temporal_compression if step is None else step(self.module)
 
     def latent_shape(self, height: int, width: int, frames: int | None = None) -> tuple[int, ...]:
-        """Shape of the latent of one image, ``(C, h, w)``, or of one clip, ``(C, t, h, w)``.
-
-        Args:
-            height: In pixels.
-            width: In pixels.
-            frames: Length of the clip; ``None`` for an image.
+        """Shape of the latent of one image, ``(C, h, w)``, or of one clip, ``(C, t, h, w)``; sides in pixels.
 
         Raises:
-            ValueError: A side is not a positive multiple of the compression, or a length is not one more than a
+            AutoencoderError: A side is not a positive multiple of the compression, or a length not one more than a
                 multiple of :attr:`clip_step`.
         """
         f = self.compression
@@ -89,11 +76,9 @@ class Autoencoder:
                 f"{self.name} compresses {f} x {f}, so both sides must be positive multiples of {f}, "
                 f"got {height} x {width}; crop or resize the images"
             )
-        return self.latent_channels, *self._latent_frames(frames), height // f, width // f
-
-    def _latent_frames(self, frames: int | None) -> tuple[int, ...]:
+        sides = (height // f, width // f)
         if frames is None:
-            return ()
+            return self.latent_channels, *sides
         if not self.takes_clips:
             raise AutoencoderError(
                 f"{self.name} encodes images, not clips of {frames} frames; move the frames to the batch"
@@ -105,15 +90,13 @@ class Autoencoder:
                 f"{self.name} takes clips of {step}k + 1 frames, got {frames}; cut to {shorter} or pad to "
                 f"{shorter + step}"
             )
-        return (1 + (frames - 1) // self.temporal_compression,)
+        return self.latent_channels, 1 + (frames - 1) // self.temporal_compression, *sides
 
     def encode(self, x: Tensor) -> Posterior:
         """Images ``(N, 3, H, W)`` in [-1, 1] to the posterior of their latents ``(N, C, H/f, W/f)``.
 
-        A video autoencoder also takes clips ``(N, 3, T, H, W)``, to latents ``(N, C, t, H/f, W/f)``.
-
-        Raises:
-            ValueError: Not a batch of RGB images or clips, or a size that :meth:`latent_shape` refuses.
+        A video autoencoder also takes clips ``(N, 3, T, H, W)``, to latents ``(N, C, t, H/f, W/f)``. An
+        ``AutoencoderError`` for what is no batch of either, or of a size that :meth:`latent_shape` refuses.
         """
         clip = x.ndim == 5 and self.takes_clips
         if not (x.ndim == 4 or clip) or x.shape[1] != 3:
@@ -128,11 +111,8 @@ class Autoencoder:
     def decode(self, z: Tensor) -> Tensor:
         """Raw latents ``(N, C, h, w)`` to images ``(N, 3, fh, fw)``, nominally in [-1, 1], not clamped.
 
-        A video autoencoder also takes latents of clips ``(N, C, t, h, w)``, to clips ``(N, 3, T, fh, fw)``.
-
-        Raises:
-            AutoencoderError: It has no decoder.
-            ValueError: Not a batch of latents of this autoencoder, or not the latents of whole clips.
+        A video autoencoder also takes latents of clips ``(N, C, t, h, w)``, to clips ``(N, 3, T, fh, fw)``. An
+        ``AutoencoderError`` without a decoder, and for what are not latents of this autoencoder or not of whole clips.
         """
         if not self.decodes:
             raise AutoencoderError(f"{self.name} has no decode(z)")
@@ -151,11 +131,7 @@ class Autoencoder:
         return self.family.decode(self.module, z.unsqueeze(2)).squeeze(2)
 
     def normalise(self, z: Tensor) -> Tensor:
-        r"""Raw latents to about zero mean and unit variance, :math:`(z - \text{shift}) \cdot \text{scale}`.
-
-        Shift and scale are the model's own, numbers or one for each channel, see
-        :func:`diffusab_core.autoencoders.families.shift_and_scale`.
-        """
+        """Raw latents to mean 0 and variance 1 by :func:`~diffusab_core.autoencoders.families.shift_and_scale`."""
         shift, scale = shift_and_scale(self.module, z)
         return (z - shift) * scale
 
@@ -178,9 +154,6 @@ class Autoencoder:
         They were trained adversarially and paint the texture that FID sees; frozen, they keep it out of the comparison.
         Frozen are the decoder's last normalisation, its output convolution and the last ``up_blocks`` of those up
         blocks that have parameters (Skorokhodov et al. 2025, App. B and Table 5: 1 for FluxAE, 3 for CMS-AE_I, else 0).
-
-        Raises:
-            ValueError: Not that many up blocks.
         """
         up = getattr(getattr(self.module, "decoder", None), "up_blocks", ())
         blocks = [f"decoder.up_blocks.{i}" for i, b in enumerate(up) if next(b.parameters(), None) is not None]
@@ -191,9 +164,8 @@ class Autoencoder:
         return tuple(name for name, _ in self.module.named_parameters() if name.startswith(frozen))
 
     def trainable_count(self, frozen: Collection[str] = ()) -> int:
-        """Number of parameters (scalars) without those named in ``frozen``; an unknown name is a ``ValueError``."""
+        """Number of parameters (scalars) without those named in ``frozen``; an ``AutoencoderError`` for other names."""
         sizes = {name: parameter.numel() for name, parameter in self.module.named_parameters()}
-        unknown = sorted(set(frozen) - sizes.keys())
-        if unknown:
+        if unknown := sorted(set(frozen) - sizes.keys()):
             raise AutoencoderError(f"the module has no parameter {unknown[0]!r}")
-        return sum(sizes.values()) - sum(sizes[name] for name in set(frozen))
+        return sum(size for name, size in sizes.items() if name not in frozen)

@@ -1,23 +1,20 @@
 r"""What differs between diffusers' autoencoder classes, in one small table: :data:`FAMILIES`.
 
-Every entry maps the class to the same few functions, so that :class:`diffusab_core.autoencoders.Autoencoder` can show
-one face; :mod:`diffusab_core.autoencoders.own` makes an entry for one's own model. What one has to know before
-training one of them:
+What one has to know before training one of them:
 
 - ``AutoencoderDC``: a decoder configured with ``batch_norm`` (the released f32c32 ImageNet model) holds BatchNorm
-  buffers. In train mode it normalises by the batch and moves them, so fine-tune it in ``eval()`` mode, or average the
-  buffers with the weights. Its up blocks run from the last index to the first. Its linear attention switches to another
-  formula for latents of at most 32 positions.
-- ``AutoencoderKLWan``: diffusers' own ``decode`` clamps to [-1, 1], which has no gradient outside; the decoder is run
-  here without the clamp (and without diffusers' tiling and slicing). The class keeps features of past frames on itself;
-  they are dropped after every call, also after one that failed.
-- ``AutoencoderKLLTXVideo``: decoders since 0.9.1 also take a timestep, the amount of noise left in the latent; it is
-  zero here, a clean latent. A decoder that injects noise is random all the same.
-- ``AutoencoderKLCogVideoX`` works through clips in pieces of eight frames, so that encoding and decoding give the
-  length back only for :math:`8k + 1` frames, although it compresses time fourfold.
-- ``AutoencoderKLCosmos``, ``AutoencoderDC`` and ``VQModel`` are deterministic: their posterior is a point. The latent
-  of ``VQModel`` is the one before quantisation, and decoding quantises it, with gradients passed straight through; the
-  codebook itself learns from the ``commit_loss`` of ``module.decode`` only.
+  buffers: fine-tune it in ``eval()`` mode, or average the buffers with the weights. Its linear attention switches to
+  another formula for latents of at most 32 positions.
+- ``AutoencoderKLWan``: diffusers' ``decode`` clamps to [-1, 1], which has no gradient outside; the decoder is run here
+  without the clamp, tiling and slicing. Features of past frames, which the class keeps on itself, are dropped after
+  every call.
+- ``AutoencoderKLLTXVideo``: decoders since 0.9.1 also take the amount of noise left in the latent; it is zero here. A
+  decoder that injects noise is random all the same.
+- ``AutoencoderKLCogVideoX`` works in pieces of eight frames, so that only clips of :math:`8k + 1` frames get their
+  length back, although it compresses time fourfold.
+- ``AutoencoderKLCosmos``, ``AutoencoderDC`` and ``VQModel`` are deterministic: their posterior is a point. That of
+  ``VQModel`` lies before quantisation; decoding quantises, with gradients passed straight through, and the codebook
+  learns from the ``commit_loss`` of ``module.decode`` only.
 """
 
 from __future__ import annotations
@@ -39,11 +36,9 @@ class AutoencoderError(DiffusabError, ValueError):
 
 @dataclass(frozen=True)
 class Posterior:
-    r"""The encoder's diagonal Gaussian :math:`q(z \mid x) = \mathcal N(\mu, \sigma^2)`.
+    r"""The encoder's diagonal Gaussian :math:`q(z \mid x) = \mathcal N(\mu, \sigma^2)`, a point where std is 0.
 
-    Attributes:
-        mean: :math:`\mu`, :math:`(N, C, h, w)`, or :math:`(N, C, t, h, w)` for clips.
-        std: :math:`\sigma`, the same shape; zero for a deterministic autoencoder.
+    Both are :math:`(N, C, h, w)`, or :math:`(N, C, t, h, w)` for clips.
     """
 
     mean: Tensor
@@ -55,10 +50,6 @@ class Posterior:
         return self.mean + self.std * noise
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# Encoding and decoding
-
-
 def point(z: Tensor) -> Posterior:
     """The posterior of a deterministic autoencoder."""
     return Posterior(z, torch.zeros_like(z))
@@ -67,10 +58,6 @@ def point(z: Tensor) -> Posterior:
 def _encode_gaussian(module: nn.Module, x: Tensor) -> Posterior:
     posterior = module.encode(x).latent_dist
     return Posterior(posterior.mean, posterior.std)
-
-
-def _decode(module: nn.Module, z: Tensor) -> Tensor:
-    return module.decode(z).sample
 
 
 def _decode_ltx(module: nn.Module, z: Tensor) -> Tensor:
@@ -91,11 +78,9 @@ def _decode_wan(module: nn.Module, z: Tensor) -> Tensor:
 
     past: list[Tensor | None] = [None] * sum(isinstance(m, WanCausalConv3d) for m in module.decoder.modules())
     x = module.post_quant_conv(z)
-    pieces = [
-        module.decoder(x[:, :, t : t + 1], feat_cache=past, feat_idx=[0], first_chunk=t == 0) for t in range(x.shape[2])
-    ]
-    clip = torch.cat(pieces, dim=2)
-    patch = module.config.patch_size
+    frames = enumerate(x.split(1, dim=2))
+    pieces = [module.decoder(z_t, feat_cache=past, feat_idx=[0], first_chunk=t == 0) for t, z_t in frames]
+    clip, patch = torch.cat(pieces, dim=2), module.config.patch_size
     return clip if patch is None else unpatchify(clip, patch)
 
 
@@ -109,15 +94,12 @@ def _halvings(blocks: Collection) -> int:
 
 @dataclass(frozen=True)
 class Family:
-    """What has to be known about a class of autoencoders; all functions take the module first.
+    """What has to be known about a class of autoencoders; all functions take the module first."""
 
-    What is not given is as in most of diffusers' classes.
-    """
-
-    #: Images ``(N, 3, H, W)``, or clips ``(N, 3, T, H, W)`` if the class is for video, to their posterior
+    #: Images ``(N, 3, H, W)``, or clips ``(N, 3, T, H, W)`` if the class is for video, to their posterior, and back;
+    #: one's own model may have no decoder
     encode: Callable[[nn.Module, Tensor], Posterior] = _encode_gaussian
-    #: Raw latents back to images or clips; ``None`` where one's own model has only an encoder
-    decode: Callable[[nn.Module, Tensor], Tensor] | None = _decode
+    decode: Callable[[nn.Module, Tensor], Tensor] | None = lambda module, z: module.decode(z).sample
     #: How many times smaller the latent's sides are
     compression: Callable[[nn.Module], int] = lambda module: _halvings(module.config.block_out_channels)
     latent_channels: Callable[[nn.Module], int] = lambda module: module.config.latent_channels
@@ -171,34 +153,19 @@ FAMILIES: Mapping[str, Family] = MappingProxyType(
 
 
 def family_of(class_name: str | None, where: str) -> Family:
-    """The entry of a class.
-
-    Raises:
-        AutoencoderError: The class is not in :data:`FAMILIES`; ``where`` begins the message.
-    """
+    """The entry of a class in :data:`FAMILIES`; ``where`` begins the message of the error if it has none."""
     if class_name not in FAMILIES:
         raise AutoencoderError(f"{where}: the class {class_name!r} is not supported, only {', '.join(FAMILIES)}")
     return FAMILIES[class_name]
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# Normalisation
-
-
 def shift_and_scale(module: nn.Module, z: Tensor) -> tuple[Tensor | float, Tensor | float]:
-    r"""Shift and scale that bring raw latents to about zero mean and unit variance, :math:`(z - \text{shift}) \cdot
-    \text{scale}`.
+    r"""What brings raw latents to zero mean and unit variance by :math:`(z - \text{shift}) \cdot \text{scale}`.
 
     Per channel, scale is ``scaling_factor / latents_std`` and shift ``latents_mean``, from the module's configuration
     (Wan; Cosmos, one value for each channel and latent frame) or the module itself (LTX's buffers, one's own model).
-    Without these they are the numbers ``scaling_factor`` and ``shift_factor``. What is missing counts as 1 and 0.
-
-    Args:
-        module: Any model.
-        z: The latents, :math:`(N, C, h, w)` or :math:`(N, C, t, h, w)`; only their shape, type and device matter.
-
-    Raises:
-        ValueError: More latent frames than there are statistics for.
+    Without these they are the numbers ``scaling_factor`` and ``shift_factor``. What is missing counts as 1 and 0. Of
+    ``z`` only shape, type and device matter; an ``AutoencoderError`` for more latent frames than there are statistics.
     """
     factor = _setting(module, "scaling_factor", 1.0)
     mean, std = _setting(module, "latents_mean"), _setting(module, "latents_std")
@@ -220,7 +187,7 @@ def _spread(values: Tensor | Collection[float], z: Tensor) -> Tensor:
     table = torch.as_tensor(values, dtype=z.dtype, device=z.device).reshape(z.shape[1], -1)  # (C, 1) or (C, frames)
     frames = z.shape[2] if z.ndim == 5 else 1
     if table.shape[1] > 1 and frames > table.shape[1]:
-        raise ValueError(
+        raise AutoencoderError(
             f"the model's statistics are for at most {table.shape[1]} latent frames, got {frames}; shorten the clips"
         )
     return table[:, :frames, None, None] if z.ndim == 5 else table[:, :1, None]  # (C, 1 or t, 1, 1) or (C, 1, 1)

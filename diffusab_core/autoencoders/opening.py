@@ -54,17 +54,14 @@ def load(
     subfolder: str | None = None,
     probe: int = 256,
 ) -> Autoencoder:
-    """Open an autoencoder, in evaluation mode.
-
-    Only safetensors are read: pickled weights (``.bin``, ``.ckpt``) can run code and are never opened.
+    """Open an autoencoder, in evaluation mode; pickled weights (``.bin``, ``.ckpt``) can run code and are never opened.
 
     Args:
-        name_or_path: A name in :data:`SHIPPED`; a local folder in diffusers' layout (``config.json`` and safetensors);
+        name_or_path: A name in :data:`SHIPPED` (a folder of that name is ``./name``); a folder in diffusers' layout;
             ``path/to/file.py:function``, your own model, see :mod:`diffusab_core.autoencoders.own`; or
-            ``owner/repository`` on the Hugging Face hub, ``owner/repository:vae`` for a folder inside it. Tried in
-            this order; a folder that has a shipped name is opened as ``./name``.
+            ``owner/repository`` on the Hugging Face hub, ``owner/repository:vae`` for a folder inside it.
         device: Where to put it.
-        dtype: Precision to run it in; the shipped weights are stored in half precision.
+        dtype: Precision to run it in.
         subfolder: Folder inside a folder or repository that holds a whole pipeline, usually ``"vae"``.
         probe: Side in pixels of the image that tells the compression of your own model.
 
@@ -100,7 +97,7 @@ def load(
 def _class_name(config: Path, where: str) -> str:
     try:
         class_name = json.loads(config.read_text(encoding="utf-8")).get("_class_name")
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError, AttributeError) as error:
+    except (OSError, ValueError, AttributeError) as error:
         raise AutoencoderError(f"{where}: config.json cannot be read ({error})") from error
     family_of(class_name, where)
     return class_name
@@ -121,19 +118,20 @@ def _open_folder(folder: Path, name: str, device: str | torch.device, dtype: tor
     return _from_pretrained(class_name, str(folder), name, device, dtype, local_files_only=True)
 
 
+#: What the hub says, in the order that it is looked up (GatedRepoError is a RepositoryNotFoundError).
+_HUB_SAYS = {
+    hub_errors.GatedRepoError: "asks for its terms to be accepted: do so on its page and log in with `hf auth login`",
+    hub_errors.RepositoryNotFoundError: "is no local folder, and the hub has no public repository of that name",
+    hub_errors.RemoteEntryNotFoundError: "has no config.json there; the autoencoder of a pipeline is subfolder='vae'",
+}
+
+
 def _open_hub(repository: str, subfolder: str | None, device: str | torch.device, dtype: torch.dtype) -> Autoencoder:
     try:
         config = hf_hub_download(repository, "config.json", subfolder=subfolder)
-    except hub_errors.GatedRepoError as error:
-        why = "asks for its terms to be accepted: do so on its page and log in with `hf auth login`"
+    except tuple(_HUB_SAYS) as error:
+        why = next(said for kind, said in _HUB_SAYS.items() if isinstance(error, kind))
         raise AutoencoderError(f"{repository} {why}") from error
-    except hub_errors.RepositoryNotFoundError as error:
-        why = "there is no such local folder, and the hub has no public repository of that name"
-        raise AutoencoderError(f"no autoencoder {repository!r}: {why} (shipped: {', '.join(SHIPPED)})") from error
-    except hub_errors.RemoteEntryNotFoundError as error:
-        where = f"{subfolder}/config.json" if subfolder else "config.json"
-        why = "if it holds a whole pipeline, name its autoencoder with subfolder='vae'"
-        raise AutoencoderError(f"{repository} has no {where}; {why}") from error
     except Exception as error:  # what a missing network raises depends on proxies, cache and the hub library's version
         raise AutoencoderError(
             f"{repository!r} is neither a local folder nor in the hub's cache, and the hub cannot be reached "
@@ -152,7 +150,6 @@ def _from_pretrained(
         module, info = getattr(diffusers, class_name).from_pretrained(source, output_loading_info=True, **options)
     except Exception as error:  # diffusers raises OSError, ValueError, RuntimeError, SafetensorError ... for bad files
         raise AutoencoderError(f"{source}: the weights cannot be loaded ({first_line(error)})") from error
-    if info["missing_keys"]:  # diffusers would go on with random weights in their place
-        missing = info["missing_keys"]
-        raise AutoencoderError(f"{source}: the weights lack {len(missing)} tensors, the first is {sorted(missing)[0]}")
+    if missing := sorted(info["missing_keys"]):  # diffusers would go on with random weights in their place
+        raise AutoencoderError(f"{source}: the weights lack {len(missing)} tensors, the first is {missing[0]}")
     return Autoencoder(name, module.to(device).eval())

@@ -1,14 +1,10 @@
 r"""One's own autoencoder behind the common face: a module at hand, or one that a function in a Python file builds.
 
 It needs ``encode(x)``: images ``(N, 3, H, W)`` in [-1, 1] to latents ``(N, C, h, w)``, in one of the forms that
-:func:`as_posterior` takes. It may have
-
-- ``decode(z)``, where decoding is wanted: a tensor or something with ``.sample``;
-- ``scaling_factor`` and ``shift_factor``, on its ``config`` or on itself, for the normalisation;
-- ``last_layers``, names of the decoder's layers that fine-tuning leaves as they are (none without it), and
-  ``decoder.up_blocks`` if some of these are to be frozen too.
-
-Latents ``(N, C, 1, h, w)`` lose their time axis, and ``decode`` gets it back.
+:func:`as_posterior` takes. It may have ``decode(z)``, to a tensor or something with ``.sample``; ``scaling_factor`` and
+``shift_factor``, on its ``config`` or on itself, for the normalisation; ``last_layers``, names of the decoder's layers
+that fine-tuning leaves as they are, and ``decoder.up_blocks``, of which it can freeze some, too. Latents
+``(N, C, 1, h, w)`` lose their time axis, and ``decode`` gets it back.
 """
 
 from __future__ import annotations
@@ -28,7 +24,7 @@ from diffusab_core.autoencoders.face import Autoencoder
 from diffusab_core.autoencoders.families import AutoencoderError, Family, Posterior, point
 
 #: ``path/to/file.py:function``.
-FACTORY = re.compile(r"(?P<file>.+\.py):(?P<function>[^:/\\]*)")
+FACTORY = re.compile(r".+\.py:[^:/\\]*")
 
 
 class Held(nn.Module):
@@ -51,19 +47,10 @@ def wrap(
     probe: int = 256,
     file: Path | None = None,
 ) -> Autoencoder:
-    """Your own model as an autoencoder; its compression is found by encoding one image of noise.
+    """Your own model as an autoencoder; its compression is found by encoding noise of ``probe`` pixels a side.
 
-    Args:
-        module: An ``nn.Module``, which is moved to the device and precision and put into evaluation mode, or any other
-            object, which has to look after that itself; see the top of this module for what it must offer.
-        name: Labels figures.
-        device: Where to put it.
-        dtype: Precision to run it in.
-        probe: Side of the probe image in pixels.
-        file: The Python file that it comes from; what goes wrong inside it is reported with a line of that file.
-
-    Raises:
-        AutoencoderError: It is no autoencoder.
+    An ``nn.Module`` is moved to the device and precision and put into evaluation mode; any other object has to look
+    after that itself. The name labels figures. What goes wrong inside ``file`` is reported with a line of it.
     """
     if not callable(getattr(module, "encode", None)):
         raise AutoencoderError(f"{name} must be an autoencoder with encode(x), got {type(module).__name__}")
@@ -75,10 +62,8 @@ def wrap(
         except torch.OutOfMemoryError:
             raise
         except Exception as error:
-            thing = "images" if what == "encode" else "latents"
-            raise AutoencoderError(
-                f"{name} cannot {what} {thing} of shape {tuple(x.shape)}: {blame(error, file)}"
-            ) from error
+            thing = f"{'images' if what == 'encode' else 'latents'} of shape {tuple(x.shape)}"
+            raise AutoencoderError(f"{name} cannot {what} {thing}: {blame(error, file)}") from error
 
     def encode(model: nn.Module, x: Tensor) -> Posterior:
         posterior = as_posterior(run(model, "encode", x), name)
@@ -110,28 +95,20 @@ def wrap(
     return Autoencoder(name, module, family)
 
 
-def build(
-    spec: str, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32, probe: int = 256
-) -> Autoencoder:
-    """Call a function in a Python file, without arguments, and :func:`wrap` the model that it returns.
+def build(spec: str, device: str | torch.device, dtype: torch.dtype, probe: int) -> Autoencoder:
+    """Call a function in a Python file, ``path/to/file.py:function``, and :func:`wrap` the model that it returns.
 
     The file's folder is put on the import path, as Python does for a script.
-
-    Args:
-        spec: ``path/to/file.py:function``.
-        device: Where to put it.
-        dtype: Precision to run it in.
-        probe: Side of the probe image in pixels.
 
     Raises:
         AutoencoderError: No such file or function, an exception in it, or a result that is no autoencoder.
     """
-    found = FACTORY.fullmatch(spec)
-    if not found or not found["function"].isidentifier():
+    file, _, function = spec.rpartition(":")
+    path = Path(file).resolve()
+    if not function.isidentifier():
         raise AutoencoderError(f"{spec!r} is not of the form file.py:function")
-    path, function = Path(found["file"]).resolve(), found["function"]
     if not path.is_file():
-        raise AutoencoderError(f"{spec!r}: there is no file {found['file']}")
+        raise AutoencoderError(f"{spec!r}: there is no file {file}")
     make = getattr(_import(path), function, None)
     if not callable(make):
         raise AutoencoderError(f"{path} has no function {function!r}")
@@ -146,18 +123,13 @@ def as_posterior(output: Any, name: str = "the model") -> Posterior:
     """What an ``encode`` returned, as a :class:`diffusab_core.autoencoders.families.Posterior`.
 
     Taken are a tensor (then the posterior is a point), something with tensors ``mean`` and ``std`` (a ``Posterior`` or
-    diffusers' distribution), and a diffusers output: ``.latent_dist``, ``.latent`` or ``.latents``.
-
-    Raises:
-        AutoencoderError: Anything else; a tuple, say, does not tell a mean from a log-variance.
+    diffusers' distribution), and a diffusers output: ``.latent_dist``, ``.latent`` or ``.latents``. Anything else is an
+    ``AutoencoderError``; a tuple, say, does not tell a mean from a log-variance.
     """
-    if isinstance(output, Tensor):
-        return point(output)
-    if hasattr(output, "latent_dist"):
-        return as_posterior(output.latent_dist, name)
-    for field in ("latent", "latents"):
-        if isinstance(getattr(output, field, None), Tensor):
-            return point(getattr(output, field))
+    output = getattr(output, "latent_dist", output)
+    for z in (output, getattr(output, "latent", None), getattr(output, "latents", None)):
+        if isinstance(z, Tensor):
+            return point(z)
     mean, std = getattr(output, "mean", None), getattr(output, "std", None)
     if isinstance(mean, Tensor) and isinstance(std, Tensor):
         return Posterior(mean, std)
@@ -181,12 +153,10 @@ def _import(path: Path) -> ModuleType:
         sys.path.insert(0, folder)
     name = f"_diffusab_own_{path.stem}"
     spec = importlib.util.spec_from_file_location(name, path)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module  # dataclasses look their module up there
+    module = sys.modules[name] = importlib.util.module_from_spec(spec)  # dataclasses look their module up there
     try:
         spec.loader.exec_module(module)
     except (Exception, SystemExit) as error:
-        del sys.modules[name]
         raise AutoencoderError(f"{path} cannot be imported: {blame(error, path)}") from error
     return module
 

@@ -1,12 +1,9 @@
 r"""What computing costs: multiply-accumulates of an autoencoder, and what scale equivariance adds to them.
 
 Counted are the multiply-accumulates of convolutions, matrix products and attention (queries with keys, weights with
-values); biases, normalisations, activations, resizing and the loss are not. One multiply-accumulate is two
-floating-point operations. Papers that measure with ``fvcore`` print multiply-accumulates and call them FLOPs
-(Skorokhodov et al. 2025, App. C.6); PyTorch's own counter, which is used here, gives twice as many.
-
-Nothing has to be computed to be counted: on the meta device tensors have shapes and no values, so that a model of any
-size is counted within seconds and without its weights.
+values), not biases, normalisations, activations, resizing and the loss. Papers that measure with ``fvcore`` print
+multiply-accumulates and call them FLOPs (Skorokhodov et al. 2025, App. C.6); PyTorch's counter, used here, counts each
+twice. On the meta device, where tensors have shapes and no values, a model of any size is counted within seconds.
 """
 
 from __future__ import annotations
@@ -15,10 +12,11 @@ import copy
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -27,19 +25,10 @@ from diffusab_core.methods import regularizers
 
 
 def multiply_accumulates(function: Callable[..., Any], *inputs: Tensor, backward: bool = False) -> int:
-    """Multiply-accumulates of one call, of a module or of any function of tensors.
+    """Multiply-accumulates of one call of a module or any function of tensors, for the whole batch, on any device.
 
-    Args:
-        function: Called once with ``inputs``; on the meta device nothing is computed.
-        inputs: What it is called with.
-        backward: Count the backward pass of the sum of what it returns (one tensor), too. As always, gradients are
-            added to what requires them.
-
-    Returns:
-        The number for the whole batch. It does not depend on the device.
-
-    Raises:
-        RuntimeError: ``backward`` where nothing requires a gradient.
+    With ``backward`` the backward pass of the sum of what it returns (one tensor) counts, too, which adds gradients to
+    what requires them, and is a ``RuntimeError`` where nothing does.
     """
     counter = FlopCounterMode(
         display=False, custom_mapping={torch.ops.aten.convolution_backward: _convolution_backward_operations}
@@ -89,54 +78,33 @@ def reconstruction_cost(
     autoencoder: Autoencoder,
     resolution: int,
     scales: tuple[int, ...] = (2, 4),
-    batch: int = 1,
     *,
     backward: bool = False,
 ) -> Cost:
-    r"""Count what an autoencoder's reconstruction costs, and what scale equivariance adds to it.
+    r"""Count what an autoencoder's reconstruction costs, and what scale equivariance adds to it at each scale.
 
-    The model is not run: a copy without weights is, on the meta device.
-
-    Args:
-        autoencoder: With weights or without. A video autoencoder is given images as clips of one frame.
-        resolution: Side of the square images in pixels.
-        scales: Downsampling scales of the latent.
-        batch: Images.
-        backward: Count forward and backward pass, as in a training step without perceptual loss. A convolution then
-            costs three times as much where both its input and its weights need a gradient, twice where only one does;
-            parameters count by their ``requires_grad`` (:func:`diffusab_core.methods.finetuning.freeze`).
-
-    Raises:
-        ValueError: The compression does not divide the resolution, or a scale not the latent's sides.
+    An image of ``resolution`` x ``resolution`` pixels (for a video autoencoder a clip of one frame) goes through a copy
+    without weights. With ``backward`` forward and backward pass count, as in a training step without perceptual loss: a
+    convolution then costs three times as much where both its input and its weights need a gradient, twice where only
+    one does; parameters count by their ``requires_grad`` (:func:`diffusab_core.methods.finetuning.freeze`). Sides that
+    the compression or a scale does not divide are a ``ValueError``.
 
     Source: Skorokhodov et al. 2025, App. C.6.
     """
-    if batch < 1:
-        raise ValueError(f"batch must be at least 1, got {batch}")
-    autoencoder = replace(autoencoder, module=_without_weights(autoencoder.module))
+    autoencoder = replace(autoencoder, module=copy.deepcopy(autoencoder.module).to("meta"))
     like = {"device": "meta", "dtype": next(autoencoder.parameters()).dtype}
-    x = torch.empty(batch, 3, resolution, resolution, **like)
-    z = torch.empty(batch, *autoencoder.latent_shape(resolution, resolution), requires_grad=backward, **like)
-    for scale in scales:
-        regularizers.downsample(z, scale)  # refuses a scale before anything is counted
+    x = torch.empty(1, 3, resolution, resolution, **like)
+    z = torch.empty(1, *autoencoder.latent_shape(resolution, resolution), requires_grad=backward, **like)
 
     def encode(images: Tensor) -> Tensor:
         posterior = autoencoder.encode(images)
         return posterior.mean + posterior.std
 
-    def decode_smaller(scale: int) -> Callable[[Tensor], Tensor]:
-        return lambda latents: autoencoder.decode(regularizers.downsample(latents, scale))
+    def decode_smaller(latents: Tensor, scale: int) -> Tensor:
+        return autoencoder.decode(regularizers.downsample(latents, scale))
 
     return Cost(
         encoder=multiply_accumulates(encode, x, backward=backward),
         decoder=multiply_accumulates(autoencoder.decode, z, backward=backward),
-        regularizer={s: multiply_accumulates(decode_smaller(s), z, backward=backward) for s in scales},
+        regularizer={s: multiply_accumulates(partial(decode_smaller, scale=s), z, backward=backward) for s in scales},
     )
-
-
-def _without_weights(module: nn.Module) -> nn.Module:
-    """A copy on the meta device; the weights are not copied on the way."""
-    empty: dict[int, Any] = {id(b): torch.empty_like(b, device="meta") for b in module.buffers()}
-    for p in module.parameters():
-        empty[id(p)] = nn.Parameter(torch.empty_like(p, device="meta"), p.requires_grad)
-    return copy.deepcopy(module, empty)

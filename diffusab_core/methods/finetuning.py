@@ -4,7 +4,7 @@ r"""Fine-tuning an autoencoder: plain, scale equivariance, CHF, the soft penalty
     \qquad z \sim q(z \mid x)
 
 Encoder and decoder are trained, but for the decoder's last normalisation, its output convolution and as many of the
-last up blocks as asked for. The result is a folder that the original diffusers class opens.
+last up blocks as asked for.
 
 Source: Skorokhodov et al. 2025, Sec. 3 and Table 5.
 """
@@ -12,6 +12,7 @@ Source: Skorokhodov et al. 2025, Sec. 3 and Table 5.
 from __future__ import annotations
 
 import os
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Literal, get_args
@@ -20,7 +21,7 @@ import torch
 from torch import Tensor
 
 from diffusab_core import data, metrics, spectrum, training
-from diffusab_core.autoencoders import Autoencoder, Posterior
+from diffusab_core.autoencoders import Autoencoder
 from diffusab_core.autoencoders.catalogue import Recipe
 from diffusab_core.methods import regularizers
 
@@ -148,11 +149,7 @@ def from_recipe(model: str, recipe: Recipe, method: Method, **others: Any) -> Fi
 
 
 def distance_of(settings: Finetuning, perceptual_weights: str | os.PathLike | None = None) -> regularizers.Distance:
-    """MSE, with LPIPS if the settings ask for it.
-
-    Raises:
-        MissingWeightsError: LPIPS is asked for and its backbone is not on the disk.
-    """
+    """MSE, with LPIPS if the settings ask for it: a ``MissingWeightsError`` where its backbone is not on the disk."""
     if settings.perceptual == "none":
         return lambda target, y: settings.mse_weight * regularizers.mse(target, y)
     lpips = metrics.lpips_distance(settings.perceptual, perceptual_weights).to(settings.device)
@@ -169,15 +166,10 @@ def loss_terms(
     distance: regularizers.Distance,
     generator: torch.Generator,
 ) -> LossTerms:
-    """The weighted terms of the loss on one batch, by name; their sum is what is minimised.
+    """The weighted terms of the loss on images ``(N, 3, H, W)`` in [-1, 1], by name; their sum is what is minimised.
 
-    Args:
-        autoencoder: Being trained.
-        x: ``(N, 3, H, W)`` in [-1, 1].
-        settings: Which terms, with which weights.
-        distance: See :func:`distance_of`.
-        generator: All randomness of the step: noise of the posterior, scale, cut ratio, transform. The noise is drawn
-            first, so that runs that differ in method see the same.
+    The generator draws all that is random: noise of the posterior, scale, cut ratio, transform. The noise is drawn
+    first, so that runs that differ in method see the same.
     """
     decode = autoencoder.decode
     noise = torch.randn((len(x), *autoencoder.latent_shape(*x.shape[-2:])), generator=generator, device=x.device)
@@ -185,25 +177,25 @@ def loss_terms(
         before, tau = regularizers.draw_eq_vae(generator, *noise.shape[-2:])
         x = regularizers.transform(x, before)
         noise = noise[..., : x.shape[-2] // autoencoder.compression, : x.shape[-1] // autoencoder.compression]
-    posterior = _encode(autoencoder, x, settings)
+    with torch.no_grad() if settings.decoder_only else nullcontext():
+        posterior = autoencoder.encode(x)
     z = posterior.mean + posterior.std * noise
-    terms: LossTerms = {}
     if settings.method == "eq-vae":
-        terms["reconstruction"] = regularizers.eq_vae(x, z, decode, tau, distance)
+        terms = {"reconstruction": regularizers.eq_vae(x, z, decode, tau, distance)}
     else:
         y = decode(z)
-        terms["reconstruction"] = distance(x, y)
-        if settings.method == "se":
-            scale = regularizers.draw_scale(generator, settings.scales)
-            own = y if settings.target == "reconstruction" else None
-            loss = regularizers.scale_equivariance(x, z, decode, scale, distance, settings.target, own)
-            terms["se"] = settings.weight * loss
-        elif settings.method == "chf":
-            ratio = settings.chf_ratio
-            if not settings.chf_fixed:
-                ratio = regularizers.draw_cut_ratio(generator, ratio)
-            loss = regularizers.chop(x, z, decode, ratio, settings.block_size, settings.chf_order, distance)
-            terms["chf"] = settings.weight * loss
+        terms = {"reconstruction": distance(x, y)}
+    if settings.method == "se":
+        scale = regularizers.draw_scale(generator, settings.scales)
+        own = y if settings.target == "reconstruction" else None
+        loss = regularizers.scale_equivariance(x, z, decode, scale, distance, settings.target, own)
+        terms["se"] = settings.weight * loss
+    elif settings.method == "chf":
+        ratio = settings.chf_ratio
+        if not settings.chf_fixed:
+            ratio = regularizers.draw_cut_ratio(generator, ratio)
+        loss = regularizers.chop(x, z, decode, ratio, settings.block_size, settings.chf_order, distance)
+        terms["chf"] = settings.weight * loss
     if settings.soft_weight:
         penalty = regularizers.soft_penalty(z, settings.block_size, settings.soft_power)
         terms["soft"] = settings.soft_weight * penalty
@@ -212,38 +204,22 @@ def loss_terms(
     return terms
 
 
-def _encode(autoencoder: Autoencoder, x: Tensor, settings: Finetuning) -> Posterior:
-    if not settings.decoder_only:
-        return autoencoder.encode(x)
-    with torch.no_grad():
-        return autoencoder.encode(x)
-
-
 def freeze(autoencoder: Autoencoder, settings: Finetuning) -> int:
     """Switch off the gradients of what stays as it is; returns the number of parameters left to train."""
     module = autoencoder.module
     frozen = set(autoencoder.frozen_for_finetuning(settings.frozen_up_blocks))
-    if settings.decoder_only:
-        frozen |= {
-            name for name, _ in module.named_parameters() if not name.startswith(("decoder.", "post_quant_conv."))
-        }
     for name, parameter in module.named_parameters():
+        if settings.decoder_only and not name.startswith(("decoder.", "post_quant_conv.")):
+            frozen.add(name)
         parameter.requires_grad_(name not in frozen)
     return autoencoder.trainable_count(frozen)
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# Watching it
 
 
 @torch.no_grad()
 def examine(autoencoder: Autoencoder, images: Tensor, block_size: int = 8, batch_size: int = 32) -> dict[str, Any]:
     """What fine-tuning is watched by: spectrum of the means and reconstruction from them, on fixed images.
 
-    Returns:
-        ``profile`` (ratio of means), ``energy`` (both ``(B²,)`` lists) and the numbers ``psnr_db``, ``ssim``,
-        ``hf_energy_ratio``, ``hf_share``, ``spectrum_distance_to_rgb`` (at latent size, in decades), ``latent_mean``,
-        ``latent_std``.
+    ``profile`` (ratio of means) and ``energy`` are ``(B²,)`` lists; the distance to RGB at latent size is in decades.
     """
     module = autoencoder.module
     was_training, device = module.training, next(module.parameters()).device
@@ -255,9 +231,8 @@ def examine(autoencoder: Autoencoder, images: Tensor, block_size: int = 8, batch
     module.train(was_training)
     z, y = torch.cat(means), torch.cat(pictures)
     energy = spectrum.frequency_profile(z, block_size, "energy").cpu()
-    profile = spectrum.frequency_profile(z, block_size, "ratio_of_means").cpu()
-    rgb = data.rgb01(data.resize_to(images, *z.shape[-2:]))
-    of_rgb = spectrum.frequency_profile(rgb, block_size, "ratio_of_means").cpu()
+    profile = spectrum.frequency_profile(z, block_size).cpu()
+    of_rgb = spectrum.frequency_profile(data.rgb01(data.resize_to(images, *z.shape[-2:])), block_size).cpu()
     return {
         "profile": profile.tolist(),
         "energy": energy.tolist(),

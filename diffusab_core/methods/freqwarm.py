@@ -5,15 +5,12 @@ frequencies beyond the cutoff :math:`r(k)` are removed before they are encoded,
 
 .. math:: z_k = E\bigl(F^{-1}(M_{r(k)} \cdot F(x))\bigr), \qquad M_r(f) = [\, |f| \le r \,],
 
-with :math:`r(k)` from :class:`FreqWarm`, a pure function of the step. So a run that was cut off goes on with the images
-it would have seen. All latents are normalised by the statistics of the whole images', the space that is sampled.
-
-Radii are in cycles per pixel of the image that is encoded: 0.5 is the Nyquist frequency of an axis, :data:`EVERYTHING`
-the corner of the spectrum.
+with :math:`r(k)` from :class:`FreqWarm`, a pure function of the step, so that a run that was cut off goes on with the
+images it would have seen. All latents are normalised by the statistics of the whole images', the space that is sampled.
+Radii are in cycles per pixel of the image that is encoded.
 
 Source: "Toward Diffusible High-Dimensional Latent Spaces: A Frequency Perspective" (2025), which has the hard switch
-with :math:`r_0 = 0.2`. It does not print how long its first stage is, and leaves schedules open; the linear and the
-cosine one are this book's.
+with :math:`r_0 = 0.2` and does not print how long its first stage is; the other two schedules are this book's.
 """
 
 from __future__ import annotations
@@ -52,9 +49,6 @@ class FreqWarm:
         warmup_steps: W, how many of the run's steps the warm-up takes; 0 is a run without.
         r0: :math:`r_0` in cycles per pixel, where the cutoff starts.
         schedule: ``"hard"``, ``"linear"`` or ``"cosine"``.
-
-    Raises:
-        LatentsError: A value that cannot be used, named.
     """
 
     warmup_steps: int
@@ -90,14 +84,13 @@ class WarmedLatents(Latents):
     Args:
         whole: Those of the whole images; also what statistics, shape and classes are taken from.
         curriculum: The cutoff of each step.
-        low_passed: Latents of the same images by the radius that those were cut at, for instance two caches' worth. Of
-            several, a step takes those with the largest radius that is not beyond its cutoff, so never shows more than
-            the schedule promises. ``None``: images are cut and encoded on the fly, at exactly the cutoff; ``whole``
-            must be :class:`~diffusab_core.latents.encoded.EncodedLatents` then.
+        low_passed: Latents of the same images by the radius that those were cut at. A step takes those with the largest
+            radius that is not beyond its cutoff, so never shows more than the schedule promises. ``None``: images are
+            cut and encoded on the fly, at exactly the cutoff, by ``whole``, which must be ``EncodedLatents`` then.
 
     Raises:
-        LatentsError: The latents are not of the same images and autoencoder (the message names the difference), not of
-            the radius they are said to be, or none is small enough for the first step.
+        LatentsError: The latents differ in more than the radius (the message names the difference), are not of the
+            radius they are said to be, or none is small enough for the first step.
     """
 
     def __init__(self, whole: Latents, curriculum: FreqWarm, low_passed: Mapping[float, Latents] | None = None) -> None:
@@ -110,15 +103,16 @@ class WarmedLatents(Latents):
             for radius, latents in self.low_passed.items():
                 _check_same(whole, latents, radius)
             if curriculum.warmup_steps and min(self.low_passed, default=math.inf) > curriculum.r0:
-                raise LatentsError(f"no latents of images cut at {curriculum.r0} cycles per pixel or below were given, "
-                                   f"only at {', '.join(f'{r:g}' for r in self.low_passed) or 'none'}")  # fmt: skip
+                given = ", ".join(f"{r:g}" for r in self.low_passed) or "none"
+                raise LatentsError(
+                    f"no latents of images cut at {curriculum.r0} cycles per pixel or below; given: {given}"
+                )
             about["radii"] = list(self.low_passed)
         identity = whole.identity | {"curriculum": about}
         super().__init__(len(whole), whole.shape, whole.class_names, identity, whole.flips)
 
     @property
     def statistics(self) -> tuple[Tensor, Tensor]:
-        """Those of the whole images, at every step."""
         return self.whole.statistics
 
     def radius(self, step: int) -> float:
@@ -140,7 +134,6 @@ class WarmedLatents(Latents):
 
 
 def _check_same(whole: Latents, other: Latents, radius: float) -> None:
-    """Refuse latents that differ in more than the radius."""
     found = other.identity.get("low_pass")
     if found != radius:
         cut = f"cut at {found}" if found is not None else "not cut"
@@ -161,12 +154,8 @@ def _check_same(whole: Latents, other: Latents, radius: float) -> None:
 def warmed(latents: Latents, curriculum: FreqWarm, *, device: str = "cpu", world: World | None = None) -> WarmedLatents:
     """A curriculum on any latents: on the fly where they are encoded when asked for, from two caches where stored.
 
-    Args:
-        latents: Of the whole images.
-        curriculum: The cutoff of each step. From caches only ``"hard"`` is what it says; other schedules would need a
-            cache for each radius (:class:`WarmedLatents` takes them).
-        device: Where the second cache is encoded.
-        world: Processes that all make this call, to share the encoding.
+    On a cache only the hard schedule is what it says; others would need a cache for each radius, which
+    :class:`WarmedLatents` takes. The second cache is encoded on ``device``, shared among the processes of ``world``.
 
     Raises:
         LatentsError: A schedule that widens on a cache, or a cache that another cannot be made from.
@@ -184,19 +173,11 @@ def warmed(latents: Latents, curriculum: FreqWarm, *, device: str = "cpu", world
 
 
 def low_passed_cache(
-    cache: LatentCache, radius: float, *, device: str = "cpu", batch_size: int = 16, world: World | None = None
+    cache: LatentCache, radius: float, *, device: str = "cpu", world: World | None = None
 ) -> LatentCache:
     """The cache of the same images low-passed, beside the given one; extracted first unless it is there.
 
-    Args:
-        cache: Of the whole images; :func:`~diffusab_core.latents.extraction.extract` has opened them itself.
-        radius: In cycles per pixel.
-        device: Where to encode.
-        batch_size: Images encoded at a time.
-        world: As above.
-
-    Raises:
-        LatentsError: The cache does not say all that is needed to make another like it.
+    A ``LatentsError`` where the cache, whose images ``extract`` must have opened itself, does not say how to.
     """
     found = cache.identity
     names = ("images", "resolution", "crop", "samples", "flips", "labels", "seed", "precision", "dtype")
@@ -208,4 +189,4 @@ def low_passed_cache(
         found["autoencoder"], device=device, shard_size=cache.index["shard_size"], low_pass=radius, **chosen
     )
     folder = cache.path.with_name(f"{cache.path.name}-low{radius:g}")
-    return extract(settings, folder, batch_size=batch_size, world=world)
+    return extract(settings, folder, world=world)

@@ -15,6 +15,7 @@ and for every :math:`\alpha > 0` where they agree. Around :math:`\|g_r\| / \|g_s
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -58,40 +59,34 @@ def term_gradients(
     Args:
         autoencoder: What would be fine-tuned.
         batches: Images ``(N, 3, H, W)`` in [-1, 1] on its device.
-        settings: The loss: method ``"se"`` or ``"chf"``, or ``"plain"`` with exactly one of soft penalty and KL. The
-            weight of the term does not matter.
+        settings: A loss of two terms: ``"se"`` or ``"chf"``, or ``"plain"`` with one of soft penalty and KL. The weight
+            of the term does not matter.
         part: Only parameters whose names start so, such as ``"encoder."``; by default all that are trained.
         seed: Of everything that a step draws; noise and scale differ from batch to batch.
 
     Raises:
-        ValueError: No batch, a loss without exactly one further term, no parameter of that name, or a gradient of the
-            term that is zero.
+        ValueError: No batch, not two terms, no parameter of that name, or a gradient of the term that is zero.
     """
-    settings = replace(settings, alpha=1.0, soft_weight=float(settings.soft_weight > 0),
-                       kl_weight=float(settings.kl_weight > 0))  # fmt: skip
-    module = autoencoder.module
-    required = {name: parameter.requires_grad for name, parameter in module.named_parameters()}
+    weights = {name: float(getattr(settings, name) > 0) for name in ("soft_weight", "kl_weight")}
+    settings = replace(settings, alpha=1.0, **weights)
+    autoencoder = replace(autoencoder, module=copy.deepcopy(autoencoder.module))  # whose freezing nobody sees
     finetuning.freeze(autoencoder, settings)
-    trained = [p for name, p in module.named_parameters() if p.requires_grad and name.startswith(part)]
+    trained = [p for name, p in autoencoder.module.named_parameters() if p.requires_grad and name.startswith(part)]
+    if not trained:
+        raise ValueError(f"no parameter that is trained has a name starting with {part!r}")
     distance = finetuning.distance_of(settings)
     generator = torch.Generator(settings.device).manual_seed(seed)
     sums, ratios = torch.zeros(2, sum(p.numel() for p in trained), dtype=torch.float64), []
-    try:
-        if not trained:
-            raise ValueError(f"no parameter that is trained has a name starting with {part!r}")
-        for x in batches:
-            terms = finetuning.loss_terms(autoencoder, x, settings, distance, generator)
-            if len(terms) != 2:
-                raise ValueError(f"a loss of two terms is needed, got {', '.join(terms)}")
-            pulls = torch.stack([_flat_gradient(term, trained) for term in terms.values()])  # (2, P)
-            norms = pulls.norm(dim=1)
-            if norms[1] == 0:
-                raise ValueError(f"the gradient of {list(terms)[1]!r} with respect to {part or 'all'} is zero")
-            ratios.append((norms[0] / norms[1]).item())
-            sums += pulls
-    finally:
-        for name, parameter in module.named_parameters():
-            parameter.requires_grad_(required[name])
+    for x in batches:
+        terms = finetuning.loss_terms(autoencoder, x, settings, distance, generator)
+        if len(terms) != 2:
+            raise ValueError(f"a loss of two terms is needed, got {', '.join(terms)}")
+        pulls = torch.stack([_flat_gradient(term, trained) for term in terms.values()])  # (2, P)
+        norms = pulls.norm(dim=1)
+        if norms[1] == 0:
+            raise ValueError(f"the gradient of {list(terms)[1]!r} with respect to {part or 'all'} is zero")
+        ratios.append((norms[0] / norms[1]).item())
+        sums += pulls
     if not ratios:
         raise ValueError("no batch to measure gradients on")
     mean = sums / len(ratios)
@@ -101,6 +96,5 @@ def term_gradients(
 
 def _flat_gradient(term: Tensor, parameters: list[torch.nn.Parameter]) -> Tensor:
     """``(P,)`` in float64 on the CPU; a parameter that the term does not depend on counts as zero."""
-    found = torch.autograd.grad(term, parameters, retain_graph=True, allow_unused=True)
-    pairs = zip(found, parameters, strict=True)
-    return torch.cat([(torch.zeros_like(p) if g is None else g).flatten().double().cpu() for g, p in pairs])
+    found = torch.autograd.grad(term, parameters, retain_graph=True, allow_unused=True, materialize_grads=True)
+    return torch.cat([g.flatten().double().cpu() for g in found])

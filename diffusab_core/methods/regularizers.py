@@ -2,11 +2,12 @@ r"""What shapes a latent spectrum in training, top to bottom: scale equivariance
 the soft penalty, the averaged KL, and EQ-VAE.
 
 Each loss is a function of images ``x`` :math:`(N, 3, H, W)` in :math:`[-1, 1]`, their latents ``z``
-:math:`(N, C, h, w)`, not detached, so that the encoder learns, ``decode`` and a ``distance``. Clips
-:math:`(N, 3, T, H, W)` with latents :math:`(N, C, t, h, w)` go frame by frame: time is never resized, cut or turned.
-What a step draws (a scale, a cut ratio, a transform) is drawn by a function of its own from a generator. Sum
-and weights are the caller's: :math:`L = d(x, \mathrm{Dec}(z)) + \alpha L_\text{SE} + \gamma L_\text{soft} +
-\beta L_\text{KL}`. Draw after sampling the posterior: then runs with and without a regulariser see the same noise.
+:math:`(N, C, h, w)`, not detached, so that the encoder learns, ``decode``, the decoder, and ``distance``, :math:`d`.
+Clips :math:`(N, 3, T, H, W)` with latents :math:`(N, C, t, h, w)` go frame by frame: time is never resized, cut or
+turned. A ``ValueError`` refuses shapes that do not belong together. What a step draws (a scale, a cut ratio, a
+transform) is drawn by a function of its own from a generator; draw after sampling the posterior, so that runs with and
+without a regulariser see the same noise. Sum and weights are the caller's: :math:`L = d(x, \mathrm{Dec}(z)) +
+\alpha L_\text{SE} + \gamma L_\text{soft} + \beta L_\text{KL}`.
 
 Sources: Skorokhodov et al. 2025, "Improving the Diffusability of Autoencoders"; Kouzelis et al. 2025, "EQ-VAE:
 Equivariance Regularized Latent Space for Improved Generative Image Modeling".
@@ -46,18 +47,11 @@ def mse(target: Tensor, y: Tensor) -> Tensor:
 def mse_and_perceptual(
     target: Tensor, y: Tensor, perceptual: Distance, mse_weight: float = 1.0, perceptual_weight: float = 1.0
 ) -> Tensor:
-    r"""``mse_weight`` MSE + ``perceptual_weight`` times the mean of a perceptual distance.
+    r"""``mse_weight`` MSE + ``perceptual_weight`` times the mean of a perceptual distance (5 and 1 for LTX-AE).
 
-    Bind ``perceptual`` with :func:`functools.partial` to use it as ``distance`` below.
-
-    Args:
-        target: Images or clips.
-        y: Their reconstruction.
-        perceptual: Called with two batches of images ``(M, 3, H, W)``, for clips with all their frames; what it
-            returns, one number or one for each image, is averaged. Scale equivariance and EQ-VAE hand it images down
-            to a quarter of the full side; LPIPS needs 16 pixels with VGG and 31 with AlexNet.
-        mse_weight: 5 for LTX-AE in Table 5, else 1.
-        perceptual_weight: 1 throughout Table 5.
+    ``perceptual`` is called with two batches of images ``(M, 3, H, W)``, for clips with all their frames, and returns
+    one number or one for each image. Scale equivariance and EQ-VAE hand it images down to a quarter of the full side;
+    LPIPS needs 16 pixels with VGG and 31 with AlexNet.
     """
     a, b = (v.transpose(1, 2).flatten(0, 1) if v.ndim == 5 else v for v in (target, y))
     return mse_weight * mse(target, y) + perceptual_weight * perceptual(a, b).mean()
@@ -79,11 +73,7 @@ def _check_scales(scales: tuple[int, ...]) -> None:
 
 
 def downsample(x: Tensor, scale: int) -> Tensor:
-    r"""Antialiased bilinear downsampling of the last two axes by a whole number: :math:`\tilde x`, :math:`\tilde z`.
-
-    Raises:
-        ValueError: ``scale`` is no positive whole number, or does not divide both sides.
-    """
+    r"""Antialiased bilinear downsampling of both sides by a divisor: :math:`\tilde x`, :math:`\tilde z`."""
     _check_scales((scale,))
     height, width = x.shape[-2:]
     if height % scale or width % scale:
@@ -107,19 +97,8 @@ def scale_equivariance(
 
     With ``target="reconstruction"`` it is :math:`d(\widetilde{\mathrm{Dec}(z)}, \mathrm{Dec}(\tilde z))`, zero for any
     decoder that commutes with downsampling, whatever it reconstructs; gradients then flow through both sides unless
-    a detached ``reconstruction`` is given.
-
-    Args:
-        x: Images or clips.
-        z: Their latents.
-        decode: The decoder.
-        scale: Downsampling in both spaces, see :func:`draw_scale`.
-        distance: :math:`d`.
-        target: ``"input"``, the paper's, or ``"reconstruction"``.
-        reconstruction: :math:`\mathrm{Dec}(z)` where it is at hand; only the second target needs it.
-
-    Raises:
-        ValueError: Shapes that do not belong together, a latent too small for the scale, or an unknown target.
+    a detached ``reconstruction``, :math:`\mathrm{Dec}(z)` where it is at hand, is given. The scale, the same in both
+    spaces, is one of :func:`draw_scale` and must divide the sides of the latent.
 
     Source: Skorokhodov et al. 2025, Eq. 2, without its weight :math:`\alpha` (0.25 in the paper).
     """
@@ -158,20 +137,8 @@ def chop(
     .. math:: d(D^{-1}(D(x) \cdot M_{fB}), \mathrm{Dec}(D^{-1}(D(z) \cdot M_B)))
 
     The image's block is :math:`f` times the latent's, :math:`f` the compression, so both cover the same piece of the
-    picture. A ratio of 0 gives the reconstruction loss.
-
-    Args:
-        x: Images or clips.
-        z: Their latents; the sides must be multiples of the block size.
-        decode: The decoder.
-        ratio: Share to cut, in [0, 1), see :func:`draw_cut_ratio`.
-        block_size: :math:`B` in latent space.
-        order: ``"zigzag"`` (Eq. 5), or ``"axes"``, which cuts each axis on its own (Table 6).
-        distance: :math:`d`.
-
-    Raises:
-        ValueError: Shapes that do not belong together, sides that are not multiples of the block, a ratio outside
-            [0, 1), or an unknown order.
+    picture; the latent's sides must be multiples of :math:`B`. The ratio is in [0, 1), see :func:`draw_cut_ratio`; 0
+    gives the reconstruction loss. Order ``"zigzag"`` is Eq. 5, ``"axes"`` cuts each axis on its own (Table 6).
 
     Source: Skorokhodov et al. 2025, the second term of Eq. 4; mask, Eq. 5.
     """
@@ -186,11 +153,7 @@ def chop(
 
 
 def penalty_weights(block_size: int = 8, power: float = 2.0) -> Tensor:
-    r"""``(B, B)`` float64: :math:`W_{uv} = (u + v)^p / B^p`, Eq. 6.
-
-    Raises:
-        ValueError: A power that is not positive, which would penalise :math:`D_{00}`.
-    """
+    r"""``(B, B)`` float64: :math:`W_{uv} = (u + v)^p / B^p` with p positive, else :math:`D_{00}` would count; Eq. 6."""
     if not 0 < power < math.inf:
         raise ValueError(f"power must be positive, got {power!r}")
     u = torch.arange(block_size, dtype=torch.float64)
@@ -202,9 +165,6 @@ def soft_penalty(z: Tensor, block_size: int = 8, power: float = 2.0) -> Tensor:
 
     Eq. 7 prints a sum and a signed :math:`D_{uv}`; an amplitude needs the absolute value, and the authors' code takes
     it, with a mean and :math:`p = 2`. The mean makes the weight :math:`\gamma` independent of the latent's size.
-
-    Raises:
-        ValueError: Sides of ``z`` that are not multiples of the block, or a power that is not positive.
 
     Source: Skorokhodov et al. 2025, Eqs. 6 and 7, without the weight :math:`\gamma` (0.001 to 0.1 in Table 7).
     """
@@ -220,9 +180,7 @@ def averaged_kl(mean: Tensor, logvar: Tensor) -> Tensor:
     r"""KL of a diagonal Gaussian to the standard normal: the mean of :math:`(\mu^2 + \sigma^2 - 1 - \log \sigma^2)/2`.
 
     A mean over items, channels and positions (and frames), so that its weight :math:`\beta` compares across latent
-    sizes; the usual sum is this times the numbers in a latent.
-
-    Any shape, the same for both, or a ``ValueError``. Infinite for a deterministic autoencoder.
+    sizes; the usual sum is this times the numbers in a latent. Infinite for a deterministic autoencoder.
     """
     if mean.shape != logvar.shape:
         raise ValueError(f"mean and logvar must have one shape, got {tuple(mean.shape)} and {tuple(logvar.shape)}")
@@ -249,9 +207,7 @@ def draw_transform(generator: torch.Generator, height: int, width: int) -> Spati
     r"""A scale in [1/4, 1) and a rotation by 90, 180 or 270 degrees, all equally likely.
 
     Scales are those that leave latents of ``height x width`` whole: for 32x32, the published 8/32, 9/32, ..., 31/32.
-
-    Raises:
-        ValueError: No scale does, because the sides have no common divisor above 1.
+    Sides without a common divisor above 1 have none and are refused.
     """
     steps = math.gcd(height, width)
     if steps < 2:
@@ -265,13 +221,9 @@ def draw_eq_vae(
 ) -> tuple[SpatialTransform, SpatialTransform]:
     """Transforms of the image before it is encoded, and of latent and target after; one at least is the identity.
 
-    Args:
-        generator: Of all that is drawn.
-        height: Of the latents of the full images; raises as :func:`draw_transform`.
-        width: Likewise.
-        probability: That latents are transformed at all; both defaults are those of the authors' configuration.
-        low_resolution: Probability that, where they are not, the image is scaled before it is encoded ("prior
-            preservation" at low resolution).
+    With the first probability latents are transformed, as :func:`draw_transform` does for those of the full images;
+    where they are not, the image is scaled before it is encoded with the second ("prior preservation" at low
+    resolution). Both defaults are those of the authors' configuration.
     """
     # Everything is drawn every time, so that sides that allow no scale are refused in the first step, not by chance.
     tau = draw_transform(generator, height, width)
@@ -284,11 +236,7 @@ def draw_eq_vae(
 
 
 def transform(x: Tensor, tau: SpatialTransform) -> Tensor:
-    r""":math:`\tau \circ x`: bilinear resizing of the last two axes, not antialiased, then a rotation of them.
-
-    Raises:
-        ValueError: The scaled sides are not whole.
-    """
+    r""":math:`\tau \circ x`: bilinear resizing of the last two axes, not antialiased, then a rotation of them."""
     height, width = x.shape[-2] * tau.scale, x.shape[-1] * tau.scale
     if height.denominator != 1 or width.denominator != 1:
         raise ValueError(f"sides {x.shape[-2]}x{x.shape[-1]} scaled by {tau.scale} are not whole")
@@ -302,18 +250,9 @@ def transform(x: Tensor, tau: SpatialTransform) -> Tensor:
 def eq_vae(x: Tensor, z: Tensor, decode: Decode, tau: SpatialTransform, distance: Distance = mse) -> Tensor:
     r""":math:`d(\tau \circ x, \mathrm{Dec}(\tau \circ z))`, which takes the place of the reconstruction loss.
 
-    With the identity it is the reconstruction loss. The published training adds an adversarial loss on the same pair
-    and the KL term; here, as for all methods, there is no adversarial loss.
-
-    Args:
-        x: Images or clips, already scaled where :func:`draw_eq_vae` says so.
-        z: Their latents.
-        decode: The decoder.
-        tau: :math:`\tau`, see :func:`draw_eq_vae`.
-        distance: :math:`d`.
-
-    Raises:
-        ValueError: Shapes that do not belong together, or sides that :math:`\tau` does not leave whole.
+    With the identity it is the reconstruction loss. ``x`` is already scaled where :func:`draw_eq_vae` says so. The
+    published training adds an adversarial loss on the same pair and the KL term; here, as for all methods, there is no
+    adversarial loss.
 
     Source: Kouzelis et al. 2025, the implicit equivariance loss of EQ-VAE; probabilities, scales, order of the two
     transforms and interpolation as in the authors' released code.
@@ -328,11 +267,7 @@ def eq_vae(x: Tensor, z: Tensor, decode: Decode, tau: SpatialTransform, distance
 
 
 def compression_of(x: Tensor, z: Tensor) -> int:
-    """How many times smaller the sides of the latents are (f), from the shapes of both.
-
-    Raises:
-        ValueError: Not a batch of images or clips and its latents, or sides whose ratio is not one whole number.
-    """
+    """How many times smaller the sides of the latents are (f), a whole number, from the shapes of both."""
     if x.ndim not in (4, 5) or x.ndim != z.ndim or len(x) != len(z):
         raise ValueError(
             "needs images (N, 3, H, W) with latents (N, C, h, w), or clips (N, 3, T, H, W) with latents "

@@ -83,8 +83,8 @@ def shipped():
 
 
 def test_the_count_is_that_of_running_the_model(shipped):
-    cost = reconstruction_cost(shipped, 32, batch=2)
-    x, z = torch.zeros(2, 3, 32, 32), torch.zeros(2, 16, 8, 8)
+    cost = reconstruction_cost(shipped, 32)
+    x, z = torch.zeros(1, 3, 32, 32), torch.zeros(1, 16, 8, 8)
     module = shipped.module
     assert cost.encoder == multiply_accumulates(lambda x: module.encode(x).latent_dist.mean, x)
     assert cost.decoder == multiply_accumulates(lambda z: module.decode(z).sample, z)
@@ -93,13 +93,6 @@ def test_the_count_is_that_of_running_the_model(shipped):
     assert cost.regularizer == {2: small, 4: cost.decoder // 16}
     assert cost.decoder == 4 * small
     assert next(shipped.parameters()).device.type == "cpu"
-
-
-def test_cost_goes_with_the_batch(shipped):
-    one, five = (reconstruction_cost(shipped, 16, scales=(2,), batch=batch) for batch in (1, 5))
-    assert (five.encoder, five.decoder) == (5 * one.encoder, 5 * one.decoder)
-    assert five.regularizer == {2: 5 * one.regularizer[2]}
-    assert five.mean_overhead == one.mean_overhead
 
 
 def test_a_training_step_costs_three_passes_and_the_share_stays(shipped):
@@ -157,7 +150,6 @@ def test_deterministic_and_grouped_autoencoders_are_counted():
         ({"resolution": 40, "scales": (2, 4)}, "sides 10x10 cannot be downsampled by 4"),
         ({"resolution": 32, "scales": (0,)}, "scales must be positive whole numbers"),
         ({"resolution": 30}, "positive multiples of 4, got 30 x 30"),
-        ({"resolution": 32, "batch": 0}, "batch must be at least 1, got 0"),
     ],
 )
 def test_what_cannot_be_counted_is_refused(shipped, options, message):
