@@ -34,7 +34,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from benchmarks import denoiser_step
 from diffusab_core import denoisers
 from diffusab_core.autoencoders import CATALOGUE, Autoencoder
-from diffusab_core.latents import encoded as encoding
+from diffusab_core.latents import encoded
 from diffusab_core.methods import denoising
 
 RESULTS = Path(__file__).with_name("results-gpu.json")
@@ -192,7 +192,7 @@ def measure_extraction(
 
     def encode() -> None:
         with torch.inference_mode():
-            encoding.encode(autoencoder, x, "bf16")
+            encoded.encode(autoencoder, x, "bf16")
 
     took = seconds(encode, rounds, 2, device)
     return {"images": [3, side, side], "batch": n, "images_per_s": round(n / took, 2)}

@@ -21,9 +21,8 @@ import nbformat
 import yaml
 from pydantic import TypeAdapter, ValidationError
 
+from diffusab_core.experiments import records
 from diffusab_core.experiments.records import SIZES, Run, RunRecord
-from diffusab_core.experiments.records import read as read_record
-from diffusab_core.experiments.records import start as start_record
 from diffusab_core.files import DiffusabError
 
 NOTEBOOKS = Path(__file__).resolve().parents[1] / "notebooks"
@@ -76,13 +75,8 @@ def find(chapter: str | int, folder: Path = NOTEBOOKS) -> Path:
     raise FileNotFoundError(f"no chapter {chapter!r} in {folder}; there are {', '.join(p.stem for p in there)}")
 
 
-def load(path: Path) -> nbformat.NotebookNode:
-    """The chapter as a notebook without outputs."""
-    return jupytext.read(path)
-
-
-def _is(cell: nbformat.NotebookNode, tag: str) -> bool:
-    return tag in cell.metadata.get("tags", [])
+def _tagged(notebook: nbformat.NotebookNode, tag: str) -> list[nbformat.NotebookNode]:
+    return [cell for cell in notebook.cells if tag in cell.metadata.get("tags", [])]
 
 
 def parameters(notebook: nbformat.NotebookNode) -> dict[str, Parameter]:
@@ -91,11 +85,11 @@ def parameters(notebook: nbformat.NotebookNode) -> dict[str, Parameter]:
     Raises:
         ParameterError: There is no such cell, or a line of it is not ``name: type = plain value``.
     """
-    cell = next((cell for cell in notebook.cells if _is(cell, "parameters")), None)
-    if cell is None:
+    cells = _tagged(notebook, "parameters")
+    if not cells:
         raise ParameterError("the chapter has no cell tagged 'parameters'")
     found = {}
-    for node in ast.parse(cell.source).body:
+    for node in ast.parse(cells[0].source).body:
         if not (isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and node.value is not None):
             raise ParameterError(f"parameters cell: {ast.unparse(node)!r} is not of the form name: type = value")
         annotation = ast.unparse(node.annotation)
@@ -129,18 +123,17 @@ def start(chapter: str, namespace: Mapping[str, Any], data: str, device: str = "
         chapter: The notebook's name, such as ``"06_scale_equivariance"``.
         namespace: ``globals()`` of the notebook: the present values of what its parameters cell declares. ``size`` and
             ``seed`` are fields of the record of their own, ``record_path`` is where it goes.
-        data: What it computes on, in words.
-        device: Where.
+        data: What it computes on, in words; ``device`` says where.
 
     Raises:
         FileNotFoundError: There is no such chapter.
         ParameterError: A parameter has lost its type.
     """
-    notebook = load(find(chapter))
+    notebook = jupytext.read(find(chapter))
     values = check(notebook, {name: namespace[name] for name in parameters(notebook)})
     fixed = {name: values.pop(name) for name in ("size", "seed")}
     path = values.pop("record_path", "")
-    run = start_record(chapter, parameters=values, data=data, device=device, **fixed)
+    run = records.start(chapter, parameters=values, data=data, device=device, **fixed)
     run.record_path = path
     return run
 
@@ -183,17 +176,7 @@ def preset(path: Path, size: str) -> dict[str, Any]:
     if not file.is_file():
         there = sorted(p.stem for p in file.parent.glob("*.yaml"))
         raise ParameterError(f"{path.stem} has no size {size!r} ({file} is missing), only {', '.join(there) or 'none'}")
-    return check(load(path), yaml.safe_load(file.read_text(encoding="utf-8")) or {})
-
-
-def inject(notebook: nbformat.NotebookNode, values: Mapping[str, Any]) -> nbformat.NotebookNode:
-    """The notebook with the values in a cell of their own after the parameters cell, as papermill does it."""
-    values = check(notebook, values)
-    at = next(i for i, cell in enumerate(notebook.cells) if _is(cell, "parameters"))
-    lines = "\n".join(f"{name} = {value!r}" for name, value in values.items())
-    cell = nbformat.v4.new_code_cell(lines, metadata={"tags": ["injected-parameters"]})
-    notebook.cells.insert(at + 1, cell)
-    return notebook
+    return check(jupytext.read(path), yaml.safe_load(file.read_text(encoding="utf-8")) or {})
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -210,17 +193,13 @@ class ChapterFailed(DiffusabError, RuntimeError):
     """A cell raised; the message names the error and the partial notebook that was kept."""
 
 
-def run(path: Path, values: Mapping[str, Any], folder: Path, progress: bool = True) -> RunRecord:
+def run(path: Path, values: Mapping[str, Any], folder: Path) -> RunRecord:
     """Execute a chapter with papermill and keep its notebook and its run record.
 
     Args:
         path: The chapter's text file.
         values: Parameters that differ from the parameters cell's defaults; checked before anything runs.
         folder: Where ``NN_name.ipynb`` and ``record.json`` go; made when missing.
-        progress: Show a progress bar over the cells.
-
-    Returns:
-        The record that the chapter wrote.
 
     Raises:
         ParameterError: A value does not fit the chapter.
@@ -229,7 +208,7 @@ def run(path: Path, values: Mapping[str, Any], folder: Path, progress: bool = Tr
     import papermill
     from papermill.exceptions import PapermillExecutionError
 
-    notebook = load(path)
+    notebook = jupytext.read(path)
     values = check(notebook, {**values, "record_path": str(folder.resolve() / "record.json")})
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "record.json").unlink(missing_ok=True)  # an older run's record must not pass for this one's
@@ -240,8 +219,7 @@ def run(path: Path, values: Mapping[str, Any], folder: Path, progress: bool = Tr
     try:
         papermill.execute_notebook(
             str(source), str(out), parameters=values, kernel_name="python3", language="python", cwd=str(Path.cwd()),
-            progress_bar={"desc": path.stem, "unit": "cell"} if progress else False,
-            request_save_on_cell_execute=True, log_output=False,
+            progress_bar={"desc": path.stem, "unit": "cell"},
             # Every kernel warns of its loopback sockets; the chapter's own warnings are in its cells.
             extra_arguments=["--IPKernelApp.log_level=40"],
         )  # fmt: skip
@@ -251,16 +229,11 @@ def run(path: Path, values: Mapping[str, Any], folder: Path, progress: bool = Tr
         ) from error
     finally:
         source.unlink(missing_ok=True)
-        _strip_widget_state(out)
-    return read_record(folder / "record.json")
-
-
-def _strip_widget_state(path: Path) -> None:
-    """Widgets leave megabytes of state that nothing can use without the kernel."""
-    if path.is_file():
-        notebook = nbformat.read(path, as_version=4)
-        if notebook.metadata.pop("widgets", None) is not None:
-            nbformat.write(notebook, path)
+        if out.is_file():  # widgets leave megabytes of state that nothing can use without the kernel
+            executed = nbformat.read(out, as_version=4)
+            executed.metadata.pop("widgets", None)
+            nbformat.write(executed, out)
+    return records.read(folder / "record.json")
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -273,10 +246,8 @@ def printed(executed: nbformat.NotebookNode) -> list[str]:
     Raises:
         ParameterError: The chapter has no checkpoint cell, or one that prints nothing.
     """
-    cells = [cell for cell in executed.cells if _is(cell, CHECKPOINT_TAG)]
-    texts = [
-        "".join(o.text for o in cell.outputs if o.output_type == "stream" and o.name == "stdout") for cell in cells
-    ]
+    shown = [[o for o in cell.outputs if o.get("name") == "stdout"] for cell in _tagged(executed, CHECKPOINT_TAG)]
+    texts = ["".join(output.text for output in outputs) for outputs in shown]
     if not texts or not all(texts):
         raise ParameterError(f"a chapter needs at least one cell tagged {CHECKPOINT_TAG!r}, and each must print")
     return "".join(texts).splitlines()
@@ -288,11 +259,11 @@ def replayable(path: Path, lines: Sequence[str]) -> nbformat.NotebookNode:
     Raises:
         ParameterError: The chapter has not exactly one checkpoint cell.
     """
-    notebook = load(path)
+    notebook = jupytext.read(path)
     notebook.cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
     for cell in notebook.cells:
         cell.update(execution_count=1, outputs=[])
-    cells = [cell for cell in notebook.cells if _is(cell, CHECKPOINT_TAG)]
+    cells = _tagged(notebook, CHECKPOINT_TAG)
     if len(cells) != 1:
         raise ParameterError(f"{path.name} has {len(cells)} cells tagged {CHECKPOINT_TAG!r}; a replay needs one")
     cells[0].metadata.tags = [CHECKPOINT_TAG, "nbval-check-output"]

@@ -50,10 +50,9 @@ class Explorer:
     """A figure with controls; displays itself in the form that fits where it is shown.
 
     Args:
-        draw: Called with one keyword per control; returns a figure. Figures for different values must have the same
-            traces in the same order; what differs may be any trace property, annotations and axis ranges.
-        controls: The controls, exactly one of them a slider. A menu with one entry is left out, so ``draw`` needs a
-            default for it.
+        draw: Called with one keyword per control; returns a figure. Figures for different values have the same traces
+            in the same order; what differs may be any trace property, annotations and axis ranges.
+        controls: Exactly one of them a slider. A menu with one entry is left out, so ``draw`` needs a default for it.
     """
 
     def __init__(self, draw: Callable[..., go.Figure], controls: Sequence[Control]) -> None:

@@ -63,7 +63,7 @@ def frame(source: str | Path | Mapping[str, RunRecord | Sequence[RunRecord]]) ->
             raise FileNotFoundError(f"no run record in {folder}")
     fixed = ("seed", "experiment", "identity", "size", "device", "wall_time_s")
     return pd.DataFrame(
-        {**run.parameters, **run.metrics, **{name: getattr(run, name) for name in fixed}, "arm": arm, "record": run}
+        run.parameters | run.metrics | {name: getattr(run, name) for name in fixed} | {"arm": arm, "record": run}
         for arm, runs in arms.items()
         for run in runs
     )
@@ -118,10 +118,7 @@ def paired(runs: pd.DataFrame, metric: str, arm: str, control: str, relative: bo
     """The metric of ``arm`` minus that of ``control``, run by run of the same seed.
 
     Args:
-        runs: The frame.
-        metric: A column of it.
-        arm: As in its column ``arm``.
-        control: The arm that is subtracted.
+        runs: The frame, with a column ``metric`` and the two arms in its column ``arm``.
         relative: Differences over the control's mean, so that their sign is that of the absolute ones.
 
     Raises:
@@ -149,12 +146,7 @@ def by_seed(runs: pd.DataFrame, column: str, arm: str) -> pd.Series:
 
 
 def values(runs: pd.DataFrame, metric: str, arm: str) -> np.ndarray:
-    """A metric of one arm by seed.
-
-    Raises:
-        KeyError: The frame lacks the metric.
-        ValueError: It lacks the arm, or a run the value.
-    """
+    """A metric of one arm by seed, as :func:`by_seed`."""
     return by_seed(runs, metric, arm).to_numpy(float)
 
 
@@ -187,10 +179,9 @@ def by_place(runs: pd.DataFrame, place: str, name: str, arm: str, form: str = "g
     """A series by the places at which it was taken: for each, one value per seed, as ``figures.over_seeds`` draws it.
 
     Args:
-        runs: The frame.
+        runs: The frame, which holds the arm.
         place: Series of the places, such as ``snapshot_step`` or ``shift``; the same in all runs.
         name: Series of the values.
-        arm: As in the frame's column ``arm``.
         form: How a place is written.
 
     Raises:
@@ -243,14 +234,13 @@ def show(rows: Mapping[str, Any], form: str | Mapping[str, str] = ".3g", index: 
 
     Args:
         rows: For each row its columns ``{name: value}``, or one value (then the only column is nameless).
-        form: How numbers are written, or for each column how; text stays as it is, and
-            so do whole numbers where the form is not their column's own and has decimals.
+        form: How numbers are written, or for each column how; text stays as it is, and so do whole numbers where the
+            form has decimals and is not their column's own.
         index: Head of the first column.
     """
 
     def write(column: str, value: Any) -> str:
         spec = form if isinstance(form, str) else form.get(column, ".3g")
-        # A form with decimals is none for whole numbers, unless it is this column's own.
         as_it_is = isinstance(value, str) or (isinstance(value, int) and "." in spec and column not in form)
         return str(value) if as_it_is else format(value, spec)
 

@@ -45,7 +45,7 @@ from torch import nn
 from torch.optim.lr_scheduler import OneCycleLR
 
 from diffusab_book import chapters, figures, results
-from diffusab_book.explorers import flow as explore_flow
+from diffusab_book.explorers.flow import flow_explorer, sampling_explorer
 from diffusab_core import autoencoders, data, flow, metrics, spectrum
 
 resolution = 32  # crops that are modelled; at f4 their latents are 8 × 8
@@ -173,7 +173,7 @@ rebuilt = {
     autoencoder.name: decode(encode(held_out)),
 }
 figures.images(
-    [explore_flow.mosaic(x[:4], 2) for x in (held_out, *rebuilt.values())],
+    [figures.mosaic(x[:4], 2) for x in (held_out, *rebuilt.values())],
     ["held-out crops", *rebuilt],
     alt="Four crops of held-out photographs, and beside them what the linear and the neural autoencoder give back. The "
     "pictures look alike; fine texture is softer in the reconstructions.",
@@ -319,7 +319,7 @@ torch.manual_seed(seed)
 toy = Velocity()
 train(toy, points, toy_steps, batch=512, rate=5e-3, seed=seed)
 toy_noise = torch.randn(1000, 2, generator=generator)
-explore_flow.flow_explorer(toy, points[:400], toy_noise[:150])
+flow_explorer(toy, points[:400], toy_noise[:150])
 
 # %% [markdown]
 # At first all points move towards the middle of the data, since a point that is nearly pure noise could have come from
@@ -486,7 +486,7 @@ noise = torch.randn(36, C, side, side, generator=generator)
 samples = decode(from_unit(flow.sample(denoiser, noise, 32)))
 shown = (unseen[:36], decode(encode(unseen[:36])), samples)
 figures.images(
-    [explore_flow.mosaic(x, 6) for x in shown],
+    [figures.mosaic(x, 6) for x in shown],
     ["crops", "encoded and decoded", "samples"],
     alt="Three mosaics of 36 small pictures: crops of photographs, the same encoded and decoded, and samples of the small "
     "latent diffusion model, which have colours and smooth patches like the crops but hardly any objects.",
@@ -503,7 +503,7 @@ figures.images(
 # is this one is the subject of {numref}`chap-autoregression`.
 
 # %%
-explore_flow.sampling_explorer(denoiser, lambda z: decode(from_unit(z)), noise[:16])
+sampling_explorer(denoiser, lambda z: decode(from_unit(z)), noise[:16])
 
 # %% [markdown]
 # ## Three different things
@@ -605,7 +605,7 @@ same_pictures = torch.equal(decode(back), decode(latents[:32]))
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
 figures.images(
-    [explore_flow.mosaic(x, 6) for x in shown.values()],
+    [figures.mosaic(x, 6) for x in shown.values()],
     list(shown),
     alt="Three mosaics of samples. From the latents: smooth coloured patches. From the shuffled latents: confetti, small "
     "patches that do not continue into each other. From the linear latents: coarse colour clouds with blocky grain.",

@@ -37,7 +37,11 @@ record_path: str = ""  # where the run record goes; nowhere when empty
 import torch
 
 from diffusab_book import chapters, figures, results
-from diffusab_book.explorers import spectra as explore
+from diffusab_book.explorers.spectra import (
+    STATISTIC_LABELS,
+    cut_explorer,
+    dct_explorer,
+)
 from diffusab_core import autoencoders, data, metrics, spectrum
 from diffusab_core.data import leaves
 from diffusab_core.spectrum import bands
@@ -482,7 +486,7 @@ for i, statistic in enumerate(spectrum.STATISTICS):
 run.metrics |= {f"relative_spread_{s}": v for s, v in relative_spread.items()}
 figures.panels(
     list(spread.values()),
-    [explore.STATISTIC_LABELS[s] for s in spread],
+    [STATISTIC_LABELS[s] for s in spread],
     "Four panels, one for each statistic, with eight profiles each, from eight groups of images. The eight curves of the mean "
     "of ratios scatter widely and have spikes; those of the other three statistics lie close together.",
     columns=2,
@@ -511,7 +515,7 @@ results.show(
 
 # %%
 explorer_image = data.photo("coffee")[:, 96:288, 192:384]  # (3, 192, 192)
-explore.dct_explorer(explorer_image)
+dct_explorer(explorer_image)
 
 # %% [markdown]
 # Now the same cut in two places at once: in the photograph, and in the latent of the photograph, which is then decoded.
@@ -520,7 +524,7 @@ explore.dct_explorer(explorer_image)
 # equal shares it keeps frequencies that are four times higher.
 
 # %%
-explore.cut_explorer(explorer_image, autoencoder)
+cut_explorer(explorer_image, autoencoder)
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
 f = autoencoder.compression

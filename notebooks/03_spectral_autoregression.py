@@ -35,7 +35,7 @@ record_path: str = ""  # where the run record goes; nowhere when empty
 import torch
 
 from diffusab_book import chapters, figures, results
-from diffusab_book.explorers import spectra as explore
+from diffusab_book.explorers.spectra import noise_explorer
 from diffusab_core import autoencoders, data, flow, spectrum
 
 run = chapters.start(
@@ -275,7 +275,7 @@ figures.profiles(
 # %%
 explorer_image = data.photo("coffee")[:, 96:288, 192:384]  # (3, 192, 192)
 lists = {name: e.tolist() for name, e in E.items()}
-explore.noise_explorer(explorer_image, autoencoder, lists, seed=seed)
+noise_explorer(explorer_image, autoencoder, lists, seed=seed)
 
 # %% [markdown]
 # Three warnings. A latent has 16 channels where RGB has three, and the decoder averages over them and over neighbours, so

@@ -43,7 +43,7 @@ import math
 import torch
 
 from diffusab_book import chapters, figures, results
-from diffusab_book.explorers import spectra as explore
+from diffusab_book.explorers.spectra import STATISTIC_LABELS, latent_noise_explorer
 from diffusab_core import autoencoders, data, metrics, spectrum
 
 run = chapters.start(
@@ -370,7 +370,7 @@ run.metrics |= {f"largest_relative_gap_{s}": v for s, v in worst.items()}
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
 curves, styles = {}, {}
 for i, statistic in enumerate(spectrum.STATISTICS):
-    label = explore.STATISTIC_LABELS[statistic]
+    label = STATISTIC_LABELS[statistic]
     curves[label] = measured[statistic]
     styles[label] = {"color": i, "symbol": i, "mode": "markers"}
     if statistic in formula:
@@ -395,7 +395,7 @@ figures.lines(
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
 results.show(
-    {explore.STATISTIC_LABELS[s]: {"%": 100 * v} for s, v in worst.items()},
+    {STATISTIC_LABELS[s]: {"%": 100 * v} for s, v in worst.items()},
     ".0f",
     index="largest difference from the formula",
 )
@@ -410,7 +410,7 @@ results.show(
 
 # %%
 explorer_image = data.photo("coffee")[:, 96:288, 192:384]  # (3, 192, 192)
-explore.latent_noise_explorer(explorer_image, family[betas[0]], B, seed=seed)
+latent_noise_explorer(explorer_image, family[betas[0]], B, seed=seed)
 
 # %% [markdown]
 # ## Over seeds

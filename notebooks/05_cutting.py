@@ -41,7 +41,7 @@ import numpy as np
 import torch
 
 from diffusab_book import chapters, figures, results
-from diffusab_book.explorers import spectra as explore
+from diffusab_book.explorers.spectra import cut_explorer, cut_ratio
 from diffusab_core import autoencoders, data, metrics, spectrum
 from diffusab_core.spectrum import bands
 
@@ -141,7 +141,7 @@ figures.image_grid(
 # ## Move the cut yourself
 
 # %%
-explore.cut_explorer(picture[:, 32:224, 32:224], first, B, orders=spectrum.ORDERS)
+cut_explorer(picture[:, 32:224, 32:224], first, B, orders=spectrum.ORDERS)
 
 # %% [markdown]
 # ## Cut curves
@@ -161,7 +161,7 @@ for name in models:
     curves[name] = {}
     # Both orders on the first only: the others are compared by zigzag.
     for order in spectrum.ORDERS if name == models[0] else ("zigzag",):
-        ratios = [explore.cut_ratio(share, order) for share in grid]
+        ratios = [cut_ratio(share, order) for share in grid]
         measured = metrics.cut_curve(autoencoder, x, ratios, B, order)
         curves[name][order] = list(measured.latent)
         run.series[f"{name}_{order}_psnr_db"] = list(measured.latent)
@@ -233,7 +233,7 @@ results.show(costs, ".1f", index="autoencoder")
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
 by_order = {}
 for order in spectrum.ORDERS:
-    ratios = [explore.cut_ratio(s, order) for s in grid]
+    ratios = [cut_ratio(s, order) for s in grid]
     counted = [100 * spectrum.kept_share(r, B, order) for r in ratios]
     by_order[f"{models[0]}, {order}"] = (counted, curves[models[0]][order])
 comparison = figures.lines(

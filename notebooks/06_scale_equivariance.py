@@ -38,7 +38,7 @@ record_path: str = ""  # where the run record goes; nowhere when empty
 import torch
 
 from diffusab_book import chapters, figures, results
-from diffusab_book.explorers import scale as explore_scale
+from diffusab_book.explorers.scale import scale_explorer, training_explorer
 from diffusab_core import autoencoders, data, spectrum
 from diffusab_core.experiments import finetune
 from diffusab_core.methods import regularizers
@@ -61,7 +61,7 @@ shown = {
     "fine-tuned": autoencoders.load("kl-f4c16-ft"),
     "with SE": autoencoders.load("kl-f4c16-se"),
 }
-explore_scale.scale_explorer(picture, shown, scales=(1, 2, 3, 4))
+scale_explorer(picture, shown, scales=(1, 2, 3, 4))
 
 # %% [markdown]
 # On the left is what a small picture should look like. Beside it is what three decoders make of the *latent* made smaller
@@ -293,7 +293,7 @@ latent_size = resolution // 4
 rgb = data.rgb01(data.resize_to(x, latent_size, latent_size))
 rgb_profile = spectrum.frequency_profile(rgb, B)
 live = {name: arm.record for name, arm in arms.items()}
-explore_scale.training_explorer(live, rgb_profile)
+training_explorer(live, rgb_profile)
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
 for name, record in live.items():

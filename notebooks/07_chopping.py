@@ -46,7 +46,7 @@ import math
 import torch
 
 from diffusab_book import chapters, figures, results
-from diffusab_book.explorers import finetuned as explore_finetuned
+from diffusab_book.explorers.finetuned import decoders_explorer
 from diffusab_core import autoencoders, data, metrics, spectrum
 from diffusab_core.experiments import finetune
 from diffusab_core.methods import finetuning, regularizers
@@ -598,7 +598,7 @@ results.show(
 # ```
 
 # %%
-explore_finetuned.decoders_explorer(
+decoders_explorer(
     picture[0], {name: tuned[name] for name in ("plain", "SE", "CHF")}, B
 )
 

@@ -47,7 +47,8 @@ import torch
 from diffusab_book import chapters, figures, results
 from diffusab_book.explorers.alpha import Setting, weight_explorer
 from diffusab_core import autoencoders, data, metrics, spectrum
-from diffusab_core.methods import cost as compute, finetuning
+from diffusab_core.methods import finetuning
+from diffusab_core.methods.cost import reconstruction_cost
 from diffusab_core.methods.finetuning import Finetuning
 from diffusab_core.methods.gradients import term_gradients
 
@@ -806,8 +807,8 @@ with torch.device("meta"):
         "FluxAE", autoencoders.CATALOGUE["FluxAE"].build()
     )
 costs = {
-    "FluxAE, 256²": compute.reconstruction_cost(flux, 256),
-    f"{models[0]}, 256²": compute.reconstruction_cost(untouched, 256),
+    "FluxAE, 256²": reconstruction_cost(flux, 256),
+    f"{models[0]}, 256²": reconstruction_cost(untouched, 256),
 }
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
@@ -834,7 +835,7 @@ results.show(
 # %%
 trained = autoencoders.load(models[0])
 finetuning.freeze(trained, Finetuning(method="se"))
-step = compute.reconstruction_cost(trained, 64, backward=True)
+step = reconstruction_cost(trained, 64, backward=True)
 scales = [j / 16 for j in range(4, 16)]  # of latents of 16 x 16
 m = fmean([s * s for s in scales])
 eq_cost = step.encoder * (1 - 0.125 * (1 - m)) + step.decoder * (

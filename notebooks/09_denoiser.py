@@ -42,12 +42,13 @@ import time
 import torch
 
 from diffusab_book import chapters, figures, results
-from diffusab_book.explorers import flow as explore_flow
+from diffusab_book.explorers.flow import trajectory_explorer
 from diffusab_book.figures import mosaic
 from diffusab_core import autoencoders, data, denoisers, flow, latents, training
 from diffusab_core.denoisers import parts
-from diffusab_core.methods import cost as compute, denoising
-from diffusab_core.metrics import offline, samples as sample_metrics
+from diffusab_core.methods import denoising
+from diffusab_core.methods.cost import multiply_accumulates
+from diffusab_core.metrics import offline, samples
 
 resolution = 32  # of the crops that are modelled
 run = chapters.start(
@@ -159,7 +160,7 @@ def count_model(name: str, patch: int) -> tuple[int, int, int, int]:
     attention = n * 2 * L**2 * D
     blocks = n * (12 * L * D**2 + 6 * D**2) + attention
     size_of = sum(w.numel() for w in whole.parameters())
-    return size_of, compute.multiply_accumulates(whole, *inputs), blocks, attention
+    return size_of, multiply_accumulates(whole, *inputs), blocks, attention
 
 
 counted = {(name, p): count_model(name, p) for name in published for p in (2, 1)}
@@ -394,8 +395,8 @@ settings = denoising.Denoising(
     learning_rate=learning_rate,
     warmup=train_steps // 20,
 )
-forward = compute.multiply_accumulates(denoiser, x0, t, y)
-both = compute.multiply_accumulates(denoiser, x0, t, y, backward=True)
+forward = multiply_accumulates(denoiser, x0, t, y)
+both = multiply_accumulates(denoiser, x0, t, y, backward=True)
 denoiser.zero_grad()
 counted_price = 1 + settings.self_conditioning * forward / both
 
@@ -643,7 +644,7 @@ def decode(x):
 
 
 features = offline.offline_features()
-reference = sample_metrics.reference([decode(fresh)], features, progress=False)
+reference = samples.reference([decode(fresh)], features, progress=False)
 
 
 def draw(**how):
@@ -657,7 +658,7 @@ def draw(**how):
 
 
 def distance(x):
-    found = sample_metrics.evaluate_samples(
+    found = samples.evaluate_samples(
         [decode(x)], reference, features, precision_recall=0, progress=False
     )
     return found["frechet_offline"]
@@ -734,7 +735,7 @@ results.show(
 # %%
 rows_of = torch.arange(len(classes)).repeat_interleave(5)
 same_noise = torch.randn(5, *dataset.shape, generator=generator).repeat(len(classes), 1, 1, 1)  # fmt: skip
-explore_flow.trajectory_explorer(
+trajectory_explorer(
     denoiser,
     decode,
     same_noise,

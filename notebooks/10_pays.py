@@ -48,12 +48,11 @@ import torch
 
 from diffusab_book import chapters, figures, results
 from diffusab_book.explorers.pays import loss_explorer
-from diffusab_core import autoencoders, data, experiments, spectrum
+from diffusab_core import autoencoders, data, experiments, metrics, spectrum
 from diffusab_core.flow.gaussian import least_loss, linear_bounds, mean_least_loss
 from diffusab_core.flow.gaussian import sampled_energy
 from diffusab_core.latents import TensorLatents
 from diffusab_core.methods import denoising
-from diffusab_core.metrics import samples as sample_metrics
 from diffusab_core.metrics import offline_features
 from diffusab_core.spectrum import bands
 
@@ -436,7 +435,7 @@ losses
 
 # %%
 photos = data.Photos(32, "train", seed=1, length=n_reference)
-reference = sample_metrics.reference(
+reference = metrics.reference(
     (
         data.stack(photos, range(i, min(i + 64, n_reference)))
         for i in range(0, n_reference, 64)
@@ -451,7 +450,7 @@ few_allowed = min(n_judged, n_reference, live_samples) <= 32  # never at full si
 
 def distance(pictures) -> float:
     """Fréchet distance of batches of pictures to other crops of the photographs."""
-    found = sample_metrics.evaluate_samples(
+    found = metrics.evaluate_samples(
         pictures,
         reference,
         features,

@@ -53,7 +53,7 @@ import pandas as pd
 import torch
 
 from diffusab_book import chapters, figures, results
-from diffusab_book.explorers import radial as explore_radial
+from diffusab_book.explorers.radial import radius_explorer
 from diffusab_core import autoencoders, data, spectrum
 from diffusab_core.metrics import aliasing, probes, psnr
 from diffusab_core.spectrum.bands import energy_shares
@@ -199,9 +199,7 @@ figures.lines(
 # %%
 picture = data.photo("china")[:, 20:276, 100:356]  # (3, 256, 256), never trained on
 shown = {name: near[name] for name in list(near)[-2:]}
-explore_radial.radius_explorer(
-    picture, shown, (0.02, 0.05, 0.1, 0.2, 0.3, 0.4), start=0.2
-)
+radius_explorer(picture, shown, (0.02, 0.05, 0.1, 0.2, 0.3, 0.4), start=0.2)
 
 # %% [markdown]
 # ## Finding 1: the decoder needs its high frequencies

@@ -22,7 +22,7 @@ from diffusab_core.latents import Latents
 from diffusab_core.latents.identity import weights_digest
 from diffusab_core.methods import denoising
 from diffusab_core.methods.denoising import Denoising, Sampling
-from diffusab_core.metrics import samples as sample_metrics
+from diffusab_core.metrics import samples
 from diffusab_core.metrics.offline import OfflineFeatures, offline_features
 
 SHIFTS = (0.25, 0.5, 1.0, 2.0, 4.0)
@@ -68,16 +68,16 @@ class Bench:
         return offline_features().to(self.device)
 
     @cached_property
-    def reference(self) -> sample_metrics.Reference:
+    def reference(self) -> samples.Reference:
         images = self.images()
         places = range(len(images))
         batches = (data.stack(images, places[start : start + 64]) for start in range(0, len(images), 64))
-        return sample_metrics.reference(batches, self.features, progress=self.progress)
+        return samples.reference(batches, self.features, progress=self.progress)
 
 
 def judged(bench: Bench, images: Iterable[Tensor]) -> dict[str, float]:
     few = bench.final.samples <= bench.features.dimensions  # in a check of this code only
-    found = sample_metrics.evaluate_samples(
+    found = samples.evaluate_samples(
         images, bench.reference, bench.features, few=few, precision_recall=bench.final.samples, progress=False
     )
     # The network knows leaves and five photographs: which of them a crop resembles says nothing of quality.

@@ -7,7 +7,7 @@ from pathlib import Path
 import plotly.io as pio
 from playwright.sync_api import sync_playwright
 
-from diffusab_book.explorers import spectra as explore
+from diffusab_book.explorers import spectra
 
 OUT = Path(__file__).resolve().parents[1] / "book" / "_static" / "readme.png"
 
@@ -17,7 +17,7 @@ def main() -> None:
     parser.add_argument("--share", type=float, default=0.3, help="share of the low frequencies that is kept")
     parser.add_argument("--out", type=Path, default=OUT)
     options = parser.parse_args()
-    figure = explore.landing_explorer().draw(share=options.share)
+    figure = spectra.landing_explorer().draw(share=options.share)
     figure.update_layout(paper_bgcolor="white", width=820, height=500)
     page_source = pio.to_html(figure, include_plotlyjs=True, config={"staticPlot": True})
     names = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")

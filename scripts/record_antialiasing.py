@@ -28,8 +28,7 @@ from diffusab_core.autoencoders import Autoencoder
 from diffusab_core.experiments import records
 from diffusab_core.latents import TensorLatents
 from diffusab_core.methods import finetuning
-from diffusab_core.metrics import aliasing
-from diffusab_core.metrics import probes as perturbation
+from diffusab_core.metrics import aliasing, probes
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 import denoiser_bench
@@ -119,7 +118,7 @@ def record(arm: str, seed: int) -> Path:
         SIDE,
         background=probe[:GRATED],
     )
-    cut = perturbation.latent_amplitude_by_cutoff(autoencoder, probe, CUTOFFS, BANDS).amplitude
+    cut = probes.latent_amplitude_by_cutoff(autoencoder, probe, CUTOFFS, BANDS).amplitude
     relative = cut / cut[-1]  # (cutoffs, bands)
     found = finetuning.examine(autoencoder, probe)
     run.metrics = {key: value for key, value in found.items() if isinstance(value, float)}

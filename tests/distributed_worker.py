@@ -20,7 +20,7 @@ from torch import nn
 
 from diffusab_core import training
 from diffusab_core.training import Settings, loop, state, train
-from diffusab_core.training import world as distributed
+from diffusab_core.training import world as worlds
 from diffusab_core.training.state import CheckpointError
 from diffusab_core.training.world import World
 
@@ -86,14 +86,14 @@ def run(world: World, settings: Settings = SETTINGS, loss_of=denoising, model=No
     """Train, and return the module, the result and the gradient norm of every step."""
     if model is None:
         model = Small()
-        distributed.shard(model, world, model.blocks)
-    norms, clip = [], distributed.clip_gradients
-    distributed.clip_gradients = lambda parameters, limit: norms.append(clip(parameters, limit)) or norms[-1]
+        worlds.shard(model, world, model.blocks)
+    norms, clip = [], worlds.clip_gradients
+    worlds.clip_gradients = lambda parameters, limit: norms.append(clip(parameters, limit)) or norms[-1]
     try:
         options = {"log_every": 1, "checkpoint_every": EVERY, "progress": False} | options
         trained = train(model, loss_of(model), settings, world=world, **options)
     finally:
-        distributed.clip_gradients = clip
+        worlds.clip_gradients = clip
     return model, trained, norms
 
 
@@ -128,7 +128,7 @@ def outcome(model, trained, norms) -> dict:
         "loss": trained.series["loss"],
         "mae": trained.series["mae"],
         "norms": [norm.item() for norm in norms],
-        "weights": distributed.unsharded(model.state_dict()),
+        "weights": worlds.unsharded(model.state_dict()),
         "ema": trained.ema,
         "resumed_from": trained.resumed_from,
     }
@@ -145,10 +145,10 @@ def compare(folder: Path, world: World) -> None:
     loop._reads_late = lambda device: True  # as on CUDA
     found["late"] = outcome(*run(world, log_every=4, checkpoint=folder / "late"))
     model = Small()
-    distributed.shard(model, world, model.blocks)
+    worlds.shard(model, world, model.blocks)
     with_nan = {"loss_of": lambda m: denoising(m, bad_part=1), "log_every": 6}
     found["late nan"] = _error(lambda: run(world, model=model, **with_nan))
-    found["weights at late nan"] = distributed.unsharded(model.state_dict())
+    found["weights at late nan"] = worlds.unsharded(model.state_dict())
     loop._reads_late = lambda device: False
     found["on main"] = on_main(world)
     found["alone"] = _error(lambda: train(Small(), denoising(None), SETTINGS, checkpoint=folder / "alone"))
@@ -157,9 +157,9 @@ def compare(folder: Path, world: World) -> None:
     model = Small()
     if not world.is_main:
         nn.init.zeros_(model.inner.weight)  # process 0's weights have to win
-    distributed.shard(model, world, model.blocks)
-    found["shares"] = {n: distributed.local(p).numel() / p.numel() for n, p in model.named_parameters()}
-    found["start"] = distributed.unsharded(model.state_dict())
+    worlds.shard(model, world, model.blocks)
+    found["shares"] = {n: worlds.local(p).numel() / p.numel() for n, p in model.named_parameters()}
+    found["start"] = worlds.unsharded(model.state_dict())
 
     found["clipping"] = clipping(world)
 
@@ -169,9 +169,9 @@ def compare(folder: Path, world: World) -> None:
     seen = []
     with_nan = {"loss_of": lambda m: denoising(m, bad_part=1), "on_log": lambda step, values: seen.append(step)}
     model = Small()
-    distributed.shard(model, world, model.blocks)
+    worlds.shard(model, world, model.blocks)
     found["nan"] = _error(lambda: run(world, model=model, samples=lambda k: f"the batch of step {k}", **with_nan))
-    found["weights at nan"] = distributed.unsharded(model.state_dict())
+    found["weights at nan"] = worlds.unsharded(model.state_dict())
     found["logged"] = seen
     torch.save(found, folder / f"rank{world.rank}.pt")
 
@@ -187,21 +187,21 @@ def on_main(world: World) -> list:
         raise FileNotFoundError(2, "No such file or directory")
 
     return [
-        distributed.on_main(world, work),
-        _error(lambda: distributed.on_main(world, miss)),
-        _error(lambda: distributed.on_main(world, lambda: 1 // 0)),
+        worlds.on_main(world, work),
+        _error(lambda: worlds.on_main(world, miss)),
+        _error(lambda: worlds.on_main(world, lambda: 1 // 0)),
     ]
 
 
 def clipping(world: World) -> dict:
     """One gradient (3, 4) in pieces of norms 3 and 4, clipped to norm 4.5: below 5, above each piece's own norm."""
     module = nn.Linear(1, 2, bias=False)
-    distributed.shard(module, world)
+    worlds.shard(module, world)
     piece = torch.tensor([[3.0], [4.0]])
     module(torch.ones(1, 1)).mul(piece.T).sum().backward()
-    own = distributed.local(module.weight.grad).clone()
-    norm = distributed.clip_gradients(module.parameters(), 4.5)
-    clipped = distributed.unsharded({"gradient": module.weight.grad})["gradient"]
+    own = worlds.local(module.weight.grad).clone()
+    norm = worlds.clip_gradients(module.parameters(), 4.5)
+    clipped = worlds.unsharded({"gradient": module.weight.grad})["gradient"]
     return {"own": own, "norm": norm.item(), "clipped": clipped}
 
 
@@ -276,5 +276,5 @@ def hold(folder: Path, world: World) -> None:
 if __name__ == "__main__":
     signal.alarm(900)  # ends a process that nothing else ended
     torch.set_num_threads(1)
-    with distributed.world("cpu", TIMEOUT) as this_world:
+    with worlds.world("cpu", TIMEOUT) as this_world:
         {"compare": compare, "recover": recover}[sys.argv[1]](Path(sys.argv[2]), this_world)

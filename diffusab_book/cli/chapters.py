@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any
 
+import jupytext
 import typer
 from typer.core import TyperCommand
 
@@ -54,7 +55,7 @@ def run(
     """Run a chapter from the shell and keep its executed notebook and its run record."""
     path = chapters.find(chapter)
     values: dict[str, Any] = chapters.preset(path, size)
-    declared = chapters.parameters(chapters.load(path))
+    declared = chapters.parameters(jupytext.read(path))
     for pair in parameter or []:
         name, _, text = pair.partition("=")
         values[name] = chapters.parse(declared, name, text)

@@ -51,11 +51,7 @@ def in_one_line(interrupted: str) -> Iterator[None]:
 
 
 def settle(settings: type[S], given: Mapping[str, Any], **more: Any) -> S:
-    """The settings that these options make.
-
-    Raises:
-        UsageError: The dataclass refuses a value; its message names it.
-    """
+    """The settings that these options make; what their dataclass refuses is a :class:`UsageError`."""
     try:
         return settings(**{**given, **more})
     except ValueError as error:
@@ -82,7 +78,6 @@ def command(
     name: str | None = None,
     arguments: Sequence[str] = (),
     without: Collection[str] = (),
-    only: Collection[str] | None = None,
     flags: Mapping[str, str] = {},
     interrupted: str = "nothing was written",
     cls: type | None = None,
@@ -97,7 +92,6 @@ def command(
         name: Of the command, when it is not the function's.
         arguments: Fields that are arguments and no options, in this order, before those of the function.
         without: Fields that are no options; ``device`` never is, since its default is another on a command line.
-        only: When given, the only fields that are.
         flags: Names of options that differ from their field's, such as ``{"count": "--samples"}``.
         interrupted: What is left after Ctrl-C; may name the command's parameters, as in ``"go on in {out}"``.
         cls: Another class of the command.
@@ -108,8 +102,7 @@ def command(
         names: list[str] = []
         if settings is not None:
             own = own[1:]
-            left_out = {"device", *without}
-            names = [f.name for f in fields(settings) if f.name not in left_out and (only is None or f.name in only)]
+            names = [f.name for f in fields(settings) if f.name not in {"device", *without}]
 
         def call(**values: Any) -> None:
             with in_one_line(interrupted.format(**values)):
@@ -139,24 +132,20 @@ def _is_argument(parameter: inspect.Parameter) -> bool:
 
 def _parameter(settings: type, name: str, argument: bool, flag: str | None) -> inspect.Parameter:
     """A field as a parameter of a command: optional, so that what was not given is known."""
-    field = next(f for f in fields(settings) if f.name == name)
+    default = next(f for f in fields(settings) if f.name == name).default
     kind, text = _typed(get_type_hints(settings)[name]), explain(settings).get(name, "")
+    required = argument and default is MISSING
     if argument:
         info = typer.Argument(metavar=name.upper(), help=text, show_default=False)
-        required = field.default is MISSING
-        default = inspect.Parameter.empty if required else None
-        return inspect.Parameter(
-            name, inspect.Parameter.KEYWORD_ONLY, default=default,
-            annotation=Annotated[kind if required else kind | None, info],
-        )  # fmt: skip
-    if field.default not in (MISSING, None, "", False):
-        shown = " ".join(map(str, field.default)) if isinstance(field.default, tuple) else f"{field.default}"
-        text += f" [default: {shown}]"
-    place = "PLACE" if name == "images" else None
-    info = typer.Option(*([flag] if flag else []), metavar=place, help=text, show_default=False)
+    else:
+        if default not in (MISSING, None, "", False):
+            text += f" [default: {' '.join(map(str, default)) if isinstance(default, tuple) else default}]"
+        place = "PLACE" if name == "images" else None
+        info = typer.Option(*filter(None, [flag]), metavar=place, help=text, show_default=False)
     return inspect.Parameter(
-        name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[kind | None, info]
-    )
+        name, inspect.Parameter.KEYWORD_ONLY, default=inspect.Parameter.empty if required else None,
+        annotation=Annotated[kind if required else kind | None, info],
+    )  # fmt: skip
 
 
 def _typed(hint: Any) -> Any:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from functools import cache
 
 import plotly.graph_objects as go
 from torch import Tensor
@@ -21,7 +20,7 @@ from diffusab_core.spectrum.radial import radial_split
 
 
 def warmup_explorer(
-    image: Tensor, found: Mapping[str, Mapping[float, Exposure]], start: float = 0.2, mark: int | None = None
+    image: Tensor, found: Mapping[str, Mapping[float, Exposure]], start: float = 0.2, mark: int = 32
 ) -> Explorer:
     r"""What a warm-up at each cutoff shows: the low-passed image, the energy of its latents, their distance by rank.
 
@@ -29,7 +28,7 @@ def warmup_explorer(
         image: ``(3, H, W)`` in [-1, 1], of which the low-passed form is shown.
         found: By autoencoder, by cutoff in cycles per pixel, the same cutoffs for all.
         start: The cutoff shown first.
-        mark: Rank from which on ranks count as high, drawn as a line; by default half of them.
+        mark: Rank from which on ranks count as high, drawn as a line.
 
     Raises:
         ValueError: No autoencoder, or cutoffs that differ between them.
@@ -37,27 +36,20 @@ def warmup_explorer(
     cutoffs = [tuple(by_radius) for by_radius in found.values()]
     if not cutoffs or any(c != cutoffs[0] for c in cutoffs):
         raise ValueError(f"every autoencoder needs the same cutoffs, got {cutoffs}")
-    first = next(iter(next(iter(found.values())).values()))
-    k = len(first.energy)
-    half = k // 2 if mark is None else mark
     top = max(e.ratio.max().item() for by_radius in found.values() for e in by_radius.values())
-
-    @cache
-    def picture(radius: float) -> go.Figure:
-        return figures.picture(radial_split(image, radius)[0])
 
     def draw(r0: float) -> go.Figure:
         shown = {name: by_radius[r0] for name, by_radius in found.items()}
-        high = (f"{name} × {e.warm[half:].sum() / e.energy[half:].sum():.2f}" for name, e in shown.items())
+        high = (f"{name} × {e.warm[mark:].sum() / e.energy[mark:].sum():.2f}" for name, e in shown.items())
         ratio, distance = (
             figures.mark(
-                figures.lines({name: getattr(e, of) for name, e in shown.items()}, xlabel="zigzag rank"), x=half - 0.5
+                figures.lines({name: getattr(e, of) for name, e in shown.items()}, xlabel="zigzag rank"), x=mark - 0.5
             )
             for of in ("ratio", "distance")
         )
         figures.mark(ratio, y=1).update_yaxes(range=[0, max(1.1, 1.05 * top)])
         return figures.panels(
-            [picture(r0), ratio, distance.update_yaxes(range=[-0.02, 1.02])],
+            [figures.picture(radial_split(image, r0)[0]), ratio, distance.update_yaxes(range=[-0.02, 1.02])],
             [f"r₀ = {r0:g}", "energy, low-passed / whole",
              f"distance over energy<br>energy, upper half: {', '.join(high)}"],
             "Explorer over the cutoff: a low-passed photograph, and by zigzag rank the energy of low-passed images' "

@@ -1,14 +1,25 @@
-"""The book's sources hang together: contents, titles, references, style sheets."""
+"""The book's sources hang together: contents, titles, references, style sheets; chapters keep to one form."""
 
+import ast
 import re
 from pathlib import Path
 
+import jupytext
 import pytest
 import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
 TOC = yaml.safe_load((ROOT / "book" / "_toc.yml").read_text())
 PAGES = [TOC["root"], *(chapter["file"] for part in TOC["parts"] for chapter in part["chapters"])]
+CHAPTERS = sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.py"))
+
+# What modules were called before the rooms; a reader who meets such a word looks for a module that is not there.
+OLD_MODULES = {
+    "compute", "controls", "curriculum", "diagnosis", "distributed", "encoding", "explore", "flow_exact",
+    "latent_cache", "latent_files", "latent_identity", "leaf_shapes", "manifolds", "noise_prediction", "notebooks",
+    "offline_features", "perturbation", "sample_metrics", "sample_streams", "sharded_checkpoints", "sources",
+    "stored", "summaries", "video_features",
+}  # fmt: skip
 
 
 def source(page: str):
@@ -55,6 +66,25 @@ def test_every_chapter_has_what_a_chapter_has(page):
     assert exercises
     assert sorted(solutions) == sorted(exercises), "every exercise has one collapsed solution"
     assert len(set(exercises)) == len(exercises)
+
+
+@pytest.mark.parametrize("path", CHAPTERS, ids=lambda path: path.stem)
+def test_every_chapter_keeps_to_one_form(path):
+    cells = jupytext.read(path).cells
+    code = [cell.source for cell in cells if cell.cell_type == "code"]
+    assert [cell for cell in code if len(cell.splitlines()) > 25] == [], "no code cell is above 25 lines"
+    assert [cell for cell in code if "Markdown(" in cell] == [], "no sentence is assembled by code"
+    assert sum("chapters.start(" in cell for cell in code) == 1
+    assert sum("chapters.finish(" in cell for cell in code) == 1
+    assert re.search(r"^## What this chapter claims$", markdown(f"notebooks/{path.stem}"), flags=re.MULTILINE)
+
+
+@pytest.mark.parametrize("path", CHAPTERS, ids=lambda path: path.stem)
+def test_modules_go_by_their_own_names(path):
+    imports = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.ImportFrom)]
+    ours = [node for node in imports if (node.module or "").startswith(("diffusab_core", "diffusab_book"))]
+    aliases = {name.asname for node in ours for name in node.names if name.asname}
+    assert {alias for alias in aliases if alias in OLD_MODULES or alias.startswith(("explore_", "diagnosis_"))} == set()
 
 
 @pytest.mark.parametrize("page", PAGES)

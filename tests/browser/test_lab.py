@@ -67,12 +67,17 @@ def lab(tmp_path_factory):
 
 
 def use_smoke_size(chapter: Path) -> None:
-    """Put the smoke preset's values into the chapter's parameters cell."""
+    """Put the smoke preset's values into the chapter, after its parameters cell."""
     import jupytext
+    import papermill
 
-    from diffusab_book import chapters as notebooks
+    from diffusab_book import chapters
 
-    source = notebooks.inject(notebooks.load(chapter), notebooks.preset(ROOT / "notebooks" / chapter.name, "smoke"))
+    source = papermill.execute_notebook(
+        jupytext.read(chapter), None, chapters.preset(ROOT / "notebooks" / chapter.name, "smoke"), prepare_only=True,
+        kernel_name="python3", language="python", progress_bar=False,
+    )  # fmt: skip
+    del source.metadata["papermill"]  # which holds the whole notebook again
     jupytext.write(source, chapter, fmt="py:percent")
 
 

@@ -1,17 +1,17 @@
 """Chapters as text: parameters are declared, checked and injected."""
 
+import jupytext
 import nbformat
 import pytest
 import yaml
 from typer.testing import CliRunner
 
 from diffusab_book import chapters
-from diffusab_book import chapters as notebooks
 from diffusab_book.chapters import ParameterError
 from diffusab_book.cli import app
 from diffusab_core.experiments import records
 
-CHAPTERS = sorted(notebooks.NOTEBOOKS.glob("[0-9][0-9]_*.py"))
+CHAPTERS = sorted(chapters.NOTEBOOKS.glob("[0-9][0-9]_*.py"))
 
 CHAPTER = """# %% [markdown]
 # # A chapter
@@ -42,13 +42,13 @@ def chapter(tmp_path):
 
 def test_chapters_are_found_by_number_and_name(chapter):
     for key in (7, "7", "07", "07_demo", "07_demo.py"):
-        assert notebooks.find(key, chapter.parent) == chapter
+        assert chapters.find(key, chapter.parent) == chapter
     with pytest.raises(FileNotFoundError, match="07_demo"):
-        notebooks.find(8, chapter.parent)
+        chapters.find(8, chapter.parent)
 
 
 def test_parameters_are_read_with_types(chapter):
-    declared = notebooks.parameters(notebooks.load(chapter))
+    declared = chapters.parameters(jupytext.read(chapter))
     assert {name: p.annotation for name, p in declared.items()} == {
         "size": "str", "steps": "int", "rate": "float", "ratios": "list[float]",
     }  # fmt: skip
@@ -68,53 +68,53 @@ def test_parameters_are_read_with_types(chapter):
 )
 def test_wrong_parameters_are_refused(chapter, values, message):
     with pytest.raises(ParameterError, match=message):
-        notebooks.check(notebooks.load(chapter), values)
+        chapters.check(jupytext.read(chapter), values)
 
 
 def test_integers_serve_as_floats(chapter):
-    assert notebooks.check(notebooks.load(chapter), {"rate": 1, "ratios": [1, 0.5]}) == {"rate": 1, "ratios": [1, 0.5]}
+    assert chapters.check(jupytext.read(chapter), {"rate": 1, "ratios": [1, 0.5]}) == {"rate": 1, "ratios": [1, 0.5]}
 
 
 def test_presets_are_checked(chapter):
-    assert notebooks.preset(chapter, "smoke") == {"size": "smoke", "steps": 2}
+    assert chapters.preset(chapter, "smoke") == {"size": "smoke", "steps": 2}
     with pytest.raises(ParameterError, match="'huge' is not one of"):
-        notebooks.preset(chapter, "huge")
+        chapters.preset(chapter, "huge")
     with pytest.raises(ParameterError, match="no size 'gpu'"):
-        notebooks.preset(chapter, "gpu")
+        chapters.preset(chapter, "gpu")
     (chapter.parent / "presets" / "07_demo" / "gpu.yaml").write_text("stepz: 3\n")
     with pytest.raises(ParameterError, match="stepz"):
-        notebooks.preset(chapter, "gpu")
+        chapters.preset(chapter, "gpu")
 
 
 def test_a_chapter_without_parameters_cell_is_named(tmp_path):
     path = tmp_path / "01_none.py"
     path.write_text("# %%\nprint(1)\n")
     with pytest.raises(ParameterError, match="no cell tagged"):
-        notebooks.parameters(notebooks.load(path))
+        chapters.parameters(jupytext.read(path))
     path.write_text('# %% tags=["parameters"]\nsteps = 3\n')
     with pytest.raises(ParameterError, match="steps = 3"):
-        notebooks.parameters(notebooks.load(path))
+        chapters.parameters(jupytext.read(path))
 
 
 def test_a_replay_holds_the_checkpoint_only(chapter):
-    notebook = notebooks.replayable(chapter, ["doubled: 20"])
+    notebook = chapters.replayable(chapter, ["doubled: 20"])
     nbformat.validate(notebook)
     assert [[o.text for o in cell.outputs] for cell in notebook.cells] == [[], [], ["doubled: 20\n"]]
-    assert notebooks.printed(notebook) == ["doubled: 20"]
+    assert chapters.printed(notebook) == ["doubled: 20"]
     notebook.cells[-1].outputs = []
     with pytest.raises(ParameterError, match="checkpoint"):
-        notebooks.printed(notebook)
+        chapters.printed(notebook)
 
 
 def test_values_from_a_shell_take_the_declared_type(chapter):
-    declared = notebooks.parameters(notebooks.load(chapter))
+    declared = chapters.parameters(jupytext.read(chapter))
     typed = {"size": "7", "steps": "7", "rate": "0.25", "ratios": "[0.5, 1]"}
-    values = {name: notebooks.parse(declared, name, text) for name, text in typed.items()}
+    values = {name: chapters.parse(declared, name, text) for name, text in typed.items()}
     assert values == {"size": "7", "steps": 7, "rate": 0.25, "ratios": [0.5, 1.0]}
     with pytest.raises(ParameterError, match="seven"):
-        notebooks.parse(declared, "steps", "seven")
+        chapters.parse(declared, "steps", "seven")
     with pytest.raises(ParameterError, match="no parameter 'stepz'"):
-        notebooks.parse(declared, "stepz", "7")
+        chapters.parse(declared, "stepz", "7")
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -142,8 +142,8 @@ run.finish().write(record_path)
 def shell(chapter, monkeypatch, tmp_path):
     """The command line over a folder with one small chapter."""
     chapter.write_text(RECORDED)
-    monkeypatch.setattr(notebooks, "NOTEBOOKS", chapter.parent)
-    monkeypatch.setattr(notebooks.find, "__defaults__", (chapter.parent,))
+    monkeypatch.setattr(chapters, "NOTEBOOKS", chapter.parent)
+    monkeypatch.setattr(chapters.find, "__defaults__", (chapter.parent,))
     monkeypatch.chdir(tmp_path)
     return lambda *arguments: CliRunner().invoke(app, ["run", "07", "--size", "smoke", *arguments])
 
@@ -186,21 +186,21 @@ def test_run_refuses_before_it_starts(shell, tmp_path, bad, named):
 
 @pytest.mark.parametrize("path", CHAPTERS, ids=lambda p: p.stem)
 def test_every_chapter_has_its_sizes(path):
-    declared = notebooks.parameters(notebooks.load(path))
+    declared = chapters.parameters(jupytext.read(path))
     assert {"size", "seed", "record_path"} <= declared.keys()
-    assert notebooks.preset(path, "smoke")["size"] == "smoke"
-    laptop = notebooks.preset(path, "laptop")
+    assert chapters.preset(path, "smoke")["size"] == "smoke"
+    laptop = chapters.preset(path, "laptop")
     # What a reader gets by opening the notebook is what the book publishes.
     assert {name: declared[name].default for name in laptop} == laptop
     for file in (path.parent / "presets" / path.stem).glob("*.yaml"):
         assert yaml.safe_load(file.read_text())["size"] == file.stem
-        notebooks.preset(path, file.stem)
+        chapters.preset(path, file.stem)
 
 
 @pytest.mark.parametrize("path", CHAPTERS, ids=lambda p: p.stem)
 def test_chapters_carry_a_kernel_and_no_tool_versions(path):
     assert "jupytext_version" not in path.read_text()
-    assert notebooks.load(path).metadata.kernelspec.name == "python3"
+    assert jupytext.read(path).metadata.kernelspec.name == "python3"
 
 
 def test_a_chapter_records_the_parameters_it_runs_with(chapter, tmp_path, monkeypatch, capsys):

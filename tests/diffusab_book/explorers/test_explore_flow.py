@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from diffusab_book.explorers import flow as explore_flow
+from diffusab_book.explorers.flow import flow_explorer, sampling_explorer, trajectory_explorer
 from diffusab_core import denoisers, flow
 
 NOISE = torch.randn(16, 2, generator=torch.Generator().manual_seed(0))
@@ -19,7 +19,7 @@ def velocity(x, t):
 
 @pytest.fixture(scope="module")
 def toy():
-    return explore_flow.flow_explorer(velocity, DATA, NOISE, paths=3)
+    return flow_explorer(velocity, DATA, NOISE, paths=3)
 
 
 def test_flow_explorer_shows_the_state_at_each_time(toy):
@@ -53,7 +53,7 @@ def test_sampling_explorer_estimates_the_clean_latent_and_agrees_with_the_state_
         seen.append(z)
         return z.repeat_interleave(2, -1).repeat_interleave(2, -2).clamp(-1, 1)
 
-    explorer = explore_flow.sampling_explorer(velocity, decode, latents, steps=8)
+    explorer = sampling_explorer(velocity, decode, latents, steps=8)
     start, end = explorer.draw(t=1.0), explorer.draw(t=0.0)
     assert start.data[0].source != end.data[0].source
     assert end.data[0].source == end.data[1].source  # at t = 0 the state is the estimate
@@ -65,7 +65,7 @@ def test_sampling_explorer_estimates_the_clean_latent_and_agrees_with_the_state_
 
 def test_sampling_explorer_published_has_a_frame_for_each_time():
     latents = torch.randn(4, 3, 2, 2, generator=torch.Generator().manual_seed(1))
-    fig = explore_flow.sampling_explorer(velocity, torch.tanh, latents, steps=8).published()
+    fig = sampling_explorer(velocity, torch.tanh, latents, steps=8).published()
     assert [frame.name for frame in fig.frames] == [
         "1.0",
         "0.875",
@@ -100,9 +100,7 @@ def images(z):
 
 
 def test_explorer_shows_states_and_predictions(model):
-    explorer = explore_flow.trajectory_explorer(
-        model, images, LATENTS, Y, steps=4, shown=(0, 2, 4), guidances=(1.0, 3.0)
-    )
+    explorer = trajectory_explorer(model, images, LATENTS, Y, steps=4, shown=(0, 2, 4), guidances=(1.0, 3.0))
     assert explorer.defaults == {"step": 2, "guidance": 1.0}
     start, end = explorer.draw(step=0), explorer.draw(step=4)
     assert start.data[0].source != start.data[1].source
@@ -116,17 +114,17 @@ def test_explorer_shows_states_and_predictions(model):
 
 
 def test_explorer_without_menu_and_with_steps_that_are_not_reached(model):
-    explorer = explore_flow.trajectory_explorer(model, images, LATENTS, Y, steps=2)
+    explorer = trajectory_explorer(model, images, LATENTS, Y, steps=2)
     assert [control.name for control in explorer.controls] == ["step"]
     assert explorer.slider.options == (0, 1, 2)
     for shown in ((0, 3), (1,)):
         with pytest.raises(ValueError, match="steps 0 to 2"):
-            explore_flow.trajectory_explorer(model, images, LATENTS, Y, steps=2, shown=shown)
+            trajectory_explorer(model, images, LATENTS, Y, steps=2, shown=shown)
 
 
 def test_walks_follow_a_velocity_with_classes_where_they_are_guided(model):
     with pytest.raises(ValueError, match=r"guidance by \(1.0, 2.0\) needs classes"):
-        explore_flow.trajectory_explorer(model, images, LATENTS, guidances=(1.0, 2.0), steps=2)
+        trajectory_explorer(model, images, LATENTS, guidances=(1.0, 2.0), steps=2)
     noisy = denoisers.build("UViT-XXS/1", in_channels=2, input_size=4)
     with pytest.raises(ValueError, match="predicts the noise"):
-        explore_flow.trajectory_explorer(noisy, images, LATENTS, steps=2)
+        trajectory_explorer(noisy, images, LATENTS, steps=2)

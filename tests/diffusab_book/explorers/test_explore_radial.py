@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from diffusab_book import figures
-from diffusab_book.explorers import radial as explore_radial
+from diffusab_book.explorers import radial
 from diffusab_core import autoencoders, data
 from diffusab_core.metrics import psnr
 from diffusab_core.metrics.probes import reconstructions_by_part
@@ -23,7 +23,7 @@ def image():
 
 
 def test_the_explorer_shows_both_spaces_at_one_radius(models, image):
-    explorer = explore_radial.radius_explorer(image, models, (0.1, 0.2, 0.4))
+    explorer = radial.radius_explorer(image, models, (0.1, 0.2, 0.4))
     assert explorer.defaults == {"radius": 0.2, "model": "kl-f8c4"}
     figure = explorer.draw(radius=0.1, model="kl-f4c16")
     x = image[None]
@@ -43,7 +43,7 @@ def test_the_explorer_shows_both_spaces_at_one_radius(models, image):
 
 
 def test_published_form_has_a_frame_for_each_radius_and_model(models, image):
-    explorer = explore_radial.radius_explorer(image, models, (0.1, 0.3), start=0.1)
+    explorer = radial.radius_explorer(image, models, (0.1, 0.3), start=0.1)
     figure = explorer.published()
     assert [frame.name for frame in figure.frames] == [
         f"model={model}|{radius}" for model in ("kl-f8c4", "kl-f4c16") for radius in (0.1, 0.3)
@@ -53,8 +53,8 @@ def test_published_form_has_a_frame_for_each_radius_and_model(models, image):
 
 
 def test_one_autoencoder_needs_no_menu_and_none_is_refused(models, image):
-    explorer = explore_radial.radius_explorer(image, {"one": models["kl-f4c16"]}, (0.1, 0.3), start=0.1)
+    explorer = radial.radius_explorer(image, {"one": models["kl-f4c16"]}, (0.1, 0.3), start=0.1)
     assert explorer.defaults == {"radius": 0.1}
     assert len(explorer.draw(radius=0.3).data) == 4
     with pytest.raises(ValueError, match="at least one autoencoder"):
-        explore_radial.radius_explorer(image, {})
+        radial.radius_explorer(image, {})

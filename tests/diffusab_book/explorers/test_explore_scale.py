@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from diffusab_book.explorers import scale as explore_scale
+from diffusab_book.explorers.scale import scale_explorer, training_explorer
 from diffusab_core import autoencoders, data
 from diffusab_core.experiments import records
 from diffusab_core.methods.regularizers import downsample
@@ -17,7 +17,7 @@ def autoencoder():
 
 def test_scale_explorer_shows_the_psnr_of_the_decoded_latent(autoencoder):
     image = data.photo("coffee")[:, 96:160, 192:256]
-    explorer = explore_scale.scale_explorer(image, {"untouched": autoencoder}, (1, 2, 4))
+    explorer = scale_explorer(image, {"untouched": autoencoder}, (1, 2, 4))
     assert explorer.defaults == {"scale": 2}
     with torch.no_grad():
         z = autoencoder.encode(image[None]).mean
@@ -28,7 +28,7 @@ def test_scale_explorer_shows_the_psnr_of_the_decoded_latent(autoencoder):
     assert len(figure.data) == 2
     assert len(explorer.published().frames) == 3
     with pytest.raises(ValueError, match="cannot be downsampled by 32"):
-        explore_scale.scale_explorer(image, {"untouched": autoencoder}, (1, 32)).draw(scale=32)
+        scale_explorer(image, {"untouched": autoencoder}, (1, 32)).draw(scale=32)
 
 
 def run_with(steps, factor):
@@ -40,10 +40,10 @@ def run_with(steps, factor):
 
 def test_training_explorer_shows_the_snapshot_of_each_run():
     rgb = torch.tensor([1.0, 0.3, 0.05, 0.01])
-    explorer = explore_scale.training_explorer({"plain": run_with([0, 2], 1.0), "SE": run_with([0, 2], 0.5)}, rgb)
+    explorer = training_explorer({"plain": run_with([0, 2], 1.0), "SE": run_with([0, 2], 0.5)}, rgb)
     figure = explorer.draw(step=2)
     assert [trace.name for trace in figure.data] == ["before", "plain", "SE", "RGB"]
     assert list(figure.data[2].y) == pytest.approx([1.0, 0.5, 0.025, 0.05])
     assert list(explorer.draw(step=0).data[2].y) == list(figure.data[0].y)
     with pytest.raises(ValueError, match=r"\[0, 2\].*\[0, 3\]"):
-        explore_scale.training_explorer({"plain": run_with([0, 2], 1.0), "SE": run_with([0, 3], 0.5)}, rgb)
+        training_explorer({"plain": run_with([0, 2], 1.0), "SE": run_with([0, 3], 0.5)}, rgb)

@@ -8,7 +8,7 @@ import torch
 from diffusers import DDIMScheduler
 
 from diffusab_core import flow
-from diffusab_core.flow import ddpm as noise_prediction
+from diffusab_core.flow import ddpm
 from diffusab_core.flow.ddpm import METHODS, interpolate, sample, sampling_steps, training_times
 
 #: Share of the data's energy after n steps, index 0 being the data.
@@ -59,7 +59,7 @@ def test_training_times_are_even_steps_of_the_seed():
 
 def test_the_target_is_the_noise():
     x, noise = normal(2, 3), normal(2, 3, seed=1)
-    assert noise_prediction.target(x, noise) is noise
+    assert ddpm.target(x, noise) is noise
 
 
 @pytest.mark.parametrize("steps", [1, 7, 61, 250, 256, 499, 1000])  # diffusers' own spacing is wrong at 61 and 499

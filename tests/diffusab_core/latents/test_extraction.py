@@ -17,9 +17,8 @@ from diffusab_core import autoencoders, files
 from diffusab_core.data import Photos
 from diffusab_core.data import open as opening
 from diffusab_core.data.leaves import Leaves, leaf_clip
-from diffusab_core.latents import LatentsError, TensorLatents, extraction
+from diffusab_core.latents import LatentsError, TensorLatents, encoded, extraction
 from diffusab_core.latents import cache as caches
-from diffusab_core.latents import encoded as encoding
 from diffusab_core.latents.cache import CacheError, LatentCache, open_cache
 from diffusab_core.latents.encoded import EncodedLatents
 from diffusab_core.latents.extraction import extract
@@ -102,14 +101,14 @@ def test_other_types(autoencoder, leaves, dtype, tmp_path):
 
 
 def test_a_value_beyond_half_precision_is_refused_with_its_image(tmp_path, monkeypatch):
-    encode = encoding.encode
+    encode = encoded.encode
 
     def huge(*args):
         posterior = encode(*args)
         posterior.mean[-1, 0, 0, 0] = -70000.0
         return posterior
 
-    monkeypatch.setattr(encoding, "encode", huge)
+    monkeypatch.setattr(encoded, "encode", huge)
     settings = replace(SMALL, images="photos", labels=False)
     name = Photos(16, seed=3, length=22).source(3)
     with pytest.raises(LatentsError, match=rf"the mean of the latent of item 3 \({name}\) reaches 70000, beyond 65504"):
@@ -244,7 +243,7 @@ def test_an_image_that_fails_half_way_costs_one_shard(finished, tmp_path, monkey
 
 def test_a_finished_cache_is_only_read(finished, monkeypatch):
     before = {path: path.stat().st_mtime_ns for path in finished.iterdir()}
-    monkeypatch.setattr(encoding, "encode", None)
+    monkeypatch.setattr(encoded, "encode", None)
     monkeypatch.setattr(extraction, "open_images", None)
     assert extract(SMALL, finished).encoded == 0
     assert {path: path.stat().st_mtime_ns for path in finished.iterdir()} == before

@@ -23,8 +23,7 @@ from diffusab_core.latents import LatentsError, TensorLatents
 from diffusab_core.latents.cache import open_cache
 from diffusab_core.latents.encoded import EncodedLatents
 from diffusab_core.latents.extraction import Extraction, extract
-from diffusab_core.methods import denoising
-from diffusab_core.methods import freqwarm as curriculum
+from diffusab_core.methods import denoising, freqwarm
 from diffusab_core.methods.denoising import Denoising
 from diffusab_core.methods.freqwarm import EVERYTHING, FreqWarm, WarmedLatents, low_passed_cache, warmed
 from diffusab_core.spectrum import radial_split
@@ -60,7 +59,7 @@ def cache(tmp_path_factory):
 
 
 @settings(deadline=None, max_examples=60)
-@given(st.integers(1, 500), st.floats(0.01, 0.7), st.sampled_from(curriculum.SCHEDULES))
+@given(st.integers(1, 500), st.floats(0.01, 0.7), st.sampled_from(freqwarm.SCHEDULES))
 def test_a_schedule_starts_at_r0_never_narrows_and_ends_with_everything(steps, r0, name):
     plan = FreqWarm(steps, r0, name)
     radii = [plan.cutoff(k) for k in range(steps + 3)]
@@ -102,7 +101,7 @@ def promised(autoencoder, photos, places, radius):
         return autoencoder.encode(x).mean
 
 
-@pytest.mark.parametrize("name", curriculum.SCHEDULES)
+@pytest.mark.parametrize("name", freqwarm.SCHEDULES)
 def test_on_the_fly_every_step_is_fed_the_images_cut_at_its_radius(autoencoder, photos, encoded, name):
     plan = FreqWarm(4, 0.15, name)
     latents = WarmedLatents(encoded, plan)

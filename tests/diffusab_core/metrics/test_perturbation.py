@@ -9,7 +9,7 @@ import torch
 
 from diffusab_core import autoencoders, data
 from diffusab_core.autoencoders import Posterior, wrap
-from diffusab_core.metrics import probes as perturbation
+from diffusab_core.metrics import probes
 from diffusab_core.metrics import psnr
 from diffusab_core.metrics.aliasing import grating, pixel_unshuffle
 from diffusab_core.spectrum.radial import radial_split
@@ -68,7 +68,7 @@ def wave(fx, side=32, amplitude=0.5):
 @pytest.mark.parametrize("kind", ["ideal", "butterworth", "gaussian"])
 def test_a_linear_decoder_maps_parts_to_parts(kind):
     x = images()
-    parts = perturbation.reconstructions_by_part(face(Identity(2.0)), 2 * x, 0.2, kind)
+    parts = probes.reconstructions_by_part(face(Identity(2.0)), 2 * x, 0.2, kind)
     low, high = radial_split(x, 0.2, kind)
     for part, expected in ((parts.low, low), (parts.high, high), (parts.whole, x)):
         torch.testing.assert_close(part, expected, atol=1e-6, rtol=0)
@@ -77,7 +77,7 @@ def test_a_linear_decoder_maps_parts_to_parts(kind):
 def test_parts_of_a_shipped_latent_are_what_its_decoder_makes():
     autoencoder = autoencoders.load("kl-f8c4")
     z = torch.randn(2, 4, 6, 6, generator=torch.Generator().manual_seed(0))
-    parts = perturbation.reconstructions_by_part(autoencoder, z, 0.25)
+    parts = probes.reconstructions_by_part(autoencoder, z, 0.25)
     with torch.no_grad():
         for part, expected in zip((parts.low, parts.high, parts.whole), (*radial_split(z, 0.25), z), strict=True):
             torch.testing.assert_close(part, autoencoder.decode(expected))
@@ -89,26 +89,26 @@ def test_parts_of_a_shipped_latent_are_what_its_decoder_makes():
 
 def test_energy_by_band_is_that_of_the_bands_in_space():
     x = images(5) + torch.linspace(-1, 1, 5)[:, None, None, None]  # means of their own, which do not count
-    shares = perturbation.rgb_energy_by_band(x, EDGES, batch_size=2)
+    shares = probes.rgb_energy_by_band(x, EDGES, batch_size=2)
     centred = (x - x.mean((-2, -1), keepdim=True)).double()
     total = centred.square().sum()
     expected = torch.stack([band_pass(centred, *pair).square().sum() / total for pair in pairwise(EDGES)])
     torch.testing.assert_close(shares, expected, atol=1e-6, rtol=0)
     assert shares.sum().item() == pytest.approx(1)
-    torch.testing.assert_close(perturbation.rgb_energy_by_band(3 * x, EDGES), shares, atol=1e-6, rtol=0)
+    torch.testing.assert_close(probes.rgb_energy_by_band(3 * x, EDGES), shares, atol=1e-6, rtol=0)
 
 
 def test_the_energy_of_a_wave_lies_in_its_band():
     mixed = wave(4 / 32) + wave(12 / 32, amplitude=1.0)  # energies 1 : 4
-    shares = perturbation.rgb_energy_by_band(mixed, EDGES)
+    shares = probes.rgb_energy_by_band(mixed, EDGES)
     torch.testing.assert_close(shares, torch.tensor([0, 0.2, 0, 0.8]).double(), atol=1e-6, rtol=0)
     with pytest.raises(ValueError, match="all 2 images are of one colour"):
-        perturbation.rgb_energy_by_band(torch.full((2, 3, 32, 32), 0.3), EDGES)
+        probes.rgb_energy_by_band(torch.full((2, 3, 32, 32), 0.3), EDGES)
 
 
 def test_most_energy_of_photographs_lies_low():
     photographs = data.stack(data.Photos(64, "test", seed=0), range(4))
-    assert perturbation.rgb_energy_by_band(photographs, EDGES)[0] > 0.8
+    assert probes.rgb_energy_by_band(photographs, EDGES)[0] > 0.8
 
 
 # --- Finding 3
@@ -116,7 +116,7 @@ def test_most_energy_of_photographs_lies_low():
 
 def test_amplitude_of_white_noise_is_known():
     noise = torch.randn(32, 3, 32, 32, generator=torch.Generator().manual_seed(0))
-    response = perturbation.latent_amplitude_by_cutoff(face(Identity(3.0)), noise, (INF,), EDGES)
+    response = probes.latent_amplitude_by_cutoff(face(Identity(3.0)), noise, (INF,), EDGES)
     expected = 3 * math.sqrt(math.pi) / 2  # mean of a Rayleigh variable
     torch.testing.assert_close(response.amplitude, torch.full((1, 4), expected).double(), rtol=0.02, atol=0)
 
@@ -124,7 +124,7 @@ def test_amplitude_of_white_noise_is_known():
 def test_a_cutoff_removes_the_bands_beyond_it_and_no_other():
     x = images()
     radii = (0.0, 0.1, 0.2, math.sqrt(0.5), INF)
-    response = perturbation.latent_amplitude_by_cutoff(face(Identity()), x, radii, EDGES, batch_size=2)
+    response = probes.latent_amplitude_by_cutoff(face(Identity()), x, radii, EDGES, batch_size=2)
     assert response.radii == radii
     whole = response.amplitude[-1]
     assert (whole > 0.1).all()
@@ -135,7 +135,7 @@ def test_a_cutoff_removes_the_bands_beyond_it_and_no_other():
 
 def test_folding_raises_amplitude_where_the_latent_has_no_business():
     """Plain subsampling by 2: 3/8 cycles per pixel arrives at 1/4 of the latent, and is gone with the low-pass."""
-    response = perturbation.latent_amplitude_by_cutoff(face(Subsampling()), wave(3 / 8), (0.25, INF), EDGES)
+    response = probes.latent_amplitude_by_cutoff(face(Subsampling()), wave(3 / 8), (0.25, INF), EDGES)
     assert response.amplitude[0].max() < 1e-5
     assert response.amplitude[1].argmax() == 2  # the band from 0.2 to 0.35
     assert response.amplitude[1, 2] > 0.1
@@ -144,10 +144,10 @@ def test_folding_raises_amplitude_where_the_latent_has_no_business():
 def test_amplitudes_do_not_depend_on_the_batches_and_soft_masks_let_something_through():
     x = images(5) + 0.3
     one, other = (
-        perturbation.latent_amplitude_by_cutoff(face(Identity()), x, (0.2, INF), EDGES, batch_size=b) for b in (5, 2)
+        probes.latent_amplitude_by_cutoff(face(Identity()), x, (0.2, INF), EDGES, batch_size=b) for b in (5, 2)
     )
     torch.testing.assert_close(one.amplitude, other.amplitude, rtol=1e-5, atol=1e-6)
-    soft = perturbation.latent_amplitude_by_cutoff(face(Identity()), x, (0.2, INF), EDGES, kind="gaussian")
+    soft = probes.latent_amplitude_by_cutoff(face(Identity()), x, (0.2, INF), EDGES, kind="gaussian")
     assert (soft.amplitude[0, 2:] > 0.001).all()
 
 
@@ -155,19 +155,19 @@ def test_amplitudes_do_not_depend_on_the_batches_and_soft_masks_let_something_th
 
 
 def test_encoder_perturbation_of_an_identity_is_the_diagonal():
-    change = perturbation.encoder_perturbation(face(Identity(5.0)), images() + 0.2, EDGES, EDGES, batch_size=2)
+    change = probes.encoder_perturbation(face(Identity(5.0)), images() + 0.2, EDGES, EDGES, batch_size=2)
     torch.testing.assert_close(change, torch.eye(4).double(), atol=1e-5, rtol=0)
 
 
 def test_encoder_perturbation_finds_what_folds():
     x = wave(1 / 8) + wave(3 / 8)  # on every second pixel they are one wave, of 1/4 cycles per latent pixel
-    change = perturbation.encoder_perturbation(face(Subsampling()), x, (0, 0.25, 0.5), (0.2, 0.3))
+    change = probes.encoder_perturbation(face(Subsampling()), x, (0, 0.25, 0.5), (0.2, 0.3))
     torch.testing.assert_close(change, torch.full((2, 1), 0.5).double(), atol=1e-5, rtol=0)
 
 
 def test_decoder_dependence_of_an_identity_is_the_energy_of_the_band():
     x = images(4)
-    dependence = perturbation.decoder_dependence(face(Identity()), x, EDGES, batch_size=3)
+    dependence = probes.decoder_dependence(face(Identity()), x, EDGES, batch_size=3)
     for band, (low, high) in enumerate(pairwise(EDGES)):
         gone = band_pass(x - x.mean((-2, -1), keepdim=True), low, high)
         assert dependence.psnr_without[band].item() == pytest.approx(psnr(x - gone, x).item(), abs=0.01)
@@ -185,7 +185,7 @@ def test_phase_noise_keeps_the_energy_and_the_mean():
             return z
 
     x = images(2) + 0.1
-    perturbation.decoder_dependence(face(Watching()), x, (0.1, 0.35))
+    probes.decoder_dependence(face(Watching()), x, (0.1, 0.35))
     whole, without, noised = kept
     torch.testing.assert_close(whole, x)
     for changed in (without, noised):
@@ -200,7 +200,7 @@ def test_phase_noise_keeps_the_energy_and_the_mean():
 def test_phase_noise_is_a_function_of_seed_and_index():
     x = images(4)
     first, again, other = (
-        perturbation.decoder_dependence(face(Identity()), x, EDGES, seed, batch_size).psnr_noised
+        probes.decoder_dependence(face(Identity()), x, EDGES, seed, batch_size).psnr_noised
         for seed, batch_size in ((0, 4), (0, 1), (1, 4))
     )
     torch.testing.assert_close(first, again, atol=1e-4, rtol=0)
@@ -210,7 +210,7 @@ def test_phase_noise_is_a_function_of_seed_and_index():
 def test_unshuffled_latents_lose_at_every_band():
     """Folding is no loss, but each latent band then carries waves of several frequencies of the image."""
     x = images(2)
-    dependence = perturbation.decoder_dependence(pixel_unshuffle(4), x, (0, 0.3, math.sqrt(0.5)))
+    dependence = probes.decoder_dependence(pixel_unshuffle(4), x, (0, 0.3, math.sqrt(0.5)))
     assert dependence.psnr_whole > 100
     assert dependence.psnr_without.max() < 20
 
@@ -224,9 +224,9 @@ def test_a_shipped_autoencoder_in_other_precision_and_odd_batches():
     exact = autoencoders.load("kl-f8c4")
     half = autoencoders.load("kl-f8c4", dtype=torch.bfloat16)
     for function in (
-        lambda a: perturbation.latent_amplitude_by_cutoff(a, x, (0.2, INF), edges, batch_size=2).amplitude,
-        lambda a: perturbation.encoder_perturbation(a, x, (0, 0.1, 0.5), edges, batch_size=2),
-        lambda a: perturbation.decoder_dependence(a, x, edges, batch_size=2).psnr_without,
+        lambda a: probes.latent_amplitude_by_cutoff(a, x, (0.2, INF), edges, batch_size=2).amplitude,
+        lambda a: probes.encoder_perturbation(a, x, (0, 0.1, 0.5), edges, batch_size=2),
+        lambda a: probes.decoder_dependence(a, x, edges, batch_size=2).psnr_without,
     ):
         torch.testing.assert_close(function(half), function(exact), rtol=0.05, atol=0.02)
 
@@ -236,9 +236,9 @@ def test_cuda_equals_cpu():
     x, edges = images(2, 64), (0, 0.25, math.sqrt(0.5))
     cpu, cuda = (autoencoders.load("kl-f8c4", device) for device in ("cpu", "cuda"))
     for function in (
-        lambda a: perturbation.latent_amplitude_by_cutoff(a, x, (0.2, INF), edges).amplitude,
-        lambda a: perturbation.encoder_perturbation(a, x, edges, edges),
-        lambda a: perturbation.decoder_dependence(a, x, edges).psnr_noised,
+        lambda a: probes.latent_amplitude_by_cutoff(a, x, (0.2, INF), edges).amplitude,
+        lambda a: probes.encoder_perturbation(a, x, edges, edges),
+        lambda a: probes.decoder_dependence(a, x, edges).psnr_noised,
     ):
         torch.testing.assert_close(function(cuda), function(cpu), rtol=1e-2, atol=1e-2)
 
@@ -249,18 +249,18 @@ def test_cuda_equals_cpu():
 def test_bad_input_is_refused():
     x, identity = images(1), face(Identity())
     with pytest.raises(ValueError, match=r"images must have shape \(N, 3, H, W\) .* got \(3, 32, 32\)"):
-        perturbation.rgb_energy_by_band(x[0], EDGES)
+        probes.rgb_energy_by_band(x[0], EDGES)
     with pytest.raises(ValueError, match="NaN or Inf in 1 of 1 items"):
-        perturbation.decoder_dependence(identity, x / 0, EDGES)
+        probes.decoder_dependence(identity, x / 0, EDGES)
     for edges in ((0.1,), (0.2, 0.1), (0.1, 0.1), (-0.1, 0.2), (0, math.nan)):
         with pytest.raises(ValueError, match="edges must be two or more ascending radii"):
-            perturbation.latent_amplitude_by_cutoff(identity, x, (INF,), edges)
+            probes.latent_amplitude_by_cutoff(identity, x, (INF,), edges)
     with pytest.raises(ValueError, match="latent_edges must be two or more ascending radii"):
-        perturbation.encoder_perturbation(identity, x, EDGES, (0.5, 0.2))
+        probes.encoder_perturbation(identity, x, EDGES, (0.5, 0.2))
     for radii in ((), (-0.1,), (math.nan,)):
         with pytest.raises(ValueError, match="radii must be cutoffs of 0 or more"):
-            perturbation.latent_amplitude_by_cutoff(identity, x, radii, EDGES)
+            probes.latent_amplitude_by_cutoff(identity, x, radii, EDGES)
     with pytest.raises(ValueError, match=r"no frequency of the latent, 4 x 4, lies in the band from 0 to 0\.1 cycles"):
-        perturbation.latent_amplitude_by_cutoff(face(Subsampling(compression=8)), x, (INF,), EDGES)
+        probes.latent_amplitude_by_cutoff(face(Subsampling(compression=8)), x, (INF,), EDGES)
     with pytest.raises(ValueError, match="no frequency of the images, 8 x 8, lies in the band"):
-        perturbation.rgb_energy_by_band(images(1, 8), EDGES)
+        probes.rgb_energy_by_band(images(1, 8), EDGES)

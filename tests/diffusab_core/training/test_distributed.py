@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from diffusab_core.training import TrainingDiverged
-from diffusab_core.training import world as distributed
+from diffusab_core.training import world as worlds
 from diffusab_core.training.state import CheckpointError
 from diffusab_core.training.world import World
 
@@ -336,26 +336,26 @@ def assert_as_uninterrupted(found: list[dict], two: list[dict], resumed_from: in
 def test_without_torchrun_there_is_one_process(monkeypatch):
     for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"):
         monkeypatch.delenv(name, raising=False)
-    with distributed.world("cpu") as world:
+    with worlds.world("cpu") as world:
         assert (world.rank, world.size, world.device, world.is_main) == (0, 1, torch.device("cpu"), True)
         assert not torch.distributed.is_initialized()
         model = worker.Small()
-        distributed.shard(model, world, model.blocks)
-        assert not distributed.is_sharded(model)
+        worlds.shard(model, world, model.blocks)
+        assert not worlds.is_sharded(model)
         value = torch.tensor([1.0, 2.0])
-        assert distributed.mean(value, world) is value
-        assert distributed.gather("a", world) == ["a"]
-        assert distributed.from_main("a", world) == "a"
+        assert worlds.mean(value, world) is value
+        assert worlds.gather("a", world) == ["a"]
+        assert worlds.from_main("a", world) == "a"
 
 
 def test_an_incomplete_environment_and_impossible_worlds_are_named(monkeypatch):
     monkeypatch.setenv("RANK", "1")
     monkeypatch.delenv("LOCAL_RANK", raising=False)
     monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(ValueError, match="lacks LOCAL_RANK"), distributed.world("cpu"):
+    with pytest.raises(ValueError, match="lacks LOCAL_RANK"), worlds.world("cpu"):
         pass
     monkeypatch.setenv("LOCAL_RANK", "1")
-    with pytest.raises(ValueError, match="2 processes cannot share the device 'mps'"), distributed.world("mps"):
+    with pytest.raises(ValueError, match="2 processes cannot share the device 'mps'"), worlds.world("mps"):
         pass
 
 
