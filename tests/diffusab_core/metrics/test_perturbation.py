@@ -9,8 +9,7 @@ import torch
 
 from diffusab_core import autoencoders, data
 from diffusab_core.autoencoders import Posterior, wrap
-from diffusab_core.metrics import probes
-from diffusab_core.metrics import psnr
+from diffusab_core.metrics import probes, psnr
 from diffusab_core.metrics.aliasing import grating, pixel_unshuffle
 from diffusab_core.spectrum.radial import radial_split
 
