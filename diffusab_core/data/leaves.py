@@ -46,9 +46,6 @@ class LeafLaw:
         largest_share: :math:`r_{\max}` as a share of the image's side.
         coverage: Mean number of leaves :math:`\kappa` over a point; a share :math:`e^{-\kappa}` of the image is left
             to the background, which is one more leaf without borders.
-
-    Raises:
-        ImagesError: When a number is outside its range.
     """
 
     exponent: float = 3.0
@@ -110,19 +107,15 @@ def _draw_leaves(rng: np.random.Generator, kind: LeafClass, resolution: int, law
     side = resolution + 2 * margin
     n = rng.poisson(law.coverage * side**2 / law.mean_area(resolution))
     u = rng.random((5, n))
-    x, y = u[:2] * side - margin
+    centre = u[:2] * side - margin  # (2, n)
     radius = law.radii(u[2], resolution)
     form = kind.form[0] + u[3] * (kind.form[1] - kind.form[0])
     reach = kind.reach(form) * radius + 1  # with the ramp of the border
-
-    def touches(centre: Array) -> Array:
-        return (centre > -reach) & (centre < resolution + reach)
-
-    seen = np.flatnonzero(touches(x) & touches(y))
+    seen = np.flatnonzero(_touches(centre, reach, resolution).all(0))
     atlas, n = _atlas(resolution), len(seen)
     colours = atlas.pixels(rng.integers(len(atlas.top)), rng.random((2, 2 * n + 1)))  # (2n + 1, 3)
     leaves = DrawnLeaves(
-        *(a[seen].astype(np.float32) for a in (x, y, u[4] * (2 * math.pi), radius, form, reach)),
+        *(a[seen].astype(np.float32) for a in (*centre, u[4] * (2 * math.pi), radius, form, reach)),
         first=colours[:n],
         second=colours[n : 2 * n],
         phase=rng.random(n, dtype=np.float32),
@@ -187,9 +180,6 @@ class Leaves(Dataset):
         num_classes: How many of the classes, in the order of ``CLASS_NAMES``, take part.
         labels: Whether an item is ``(image, label)`` or only the image, which is the same.
         law: Sizes and number of the leaves.
-
-    Raises:
-        ImagesError: When an argument is outside its range.
     """
 
     resolution: int = 64
@@ -238,9 +228,6 @@ def leaf_clip(index: int, frames: int = 17, *, speed: float = 0.01, spin: float 
         speed: Standard deviation of each component of the velocity, in image sides per frame.
         spin: Standard deviation of the rotation, in radians per frame.
         image: Resolution, seed, number of classes and law, as in :class:`Leaves`.
-
-    Raises:
-        ImagesError: When an argument is outside its range.
     """
     check_counts(0, index=index)
     check_counts(frames=frames)
@@ -259,10 +246,14 @@ def leaf_clip(index: int, frames: int = 17, *, speed: float = 0.01, spin: float 
     return torch.from_numpy(np.stack([_render(move(t), background, kind, resolution) for t in range(frames)], axis=1))
 
 
+def _touches(centre: Array, reach: Array, resolution: int) -> Array:
+    return (centre > -reach) & (centre < resolution + reach)
+
+
 def _wrap(centre: Array, reach: Array, resolution: int) -> Array:
     """Bring centres back into (-reach, resolution + reach), each leaf on the torus on which it just goes out of sight.
 
     Centres already inside are returned bit by bit as they are, so that frame 0 is exactly the still image.
     """
-    inside = (centre > -reach) & (centre < resolution + reach)
+    inside = _touches(centre, reach, resolution)
     return np.where(inside, centre, np.mod(centre + reach, resolution + 2 * reach) - reach).astype(np.float32)

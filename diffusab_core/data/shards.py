@@ -53,15 +53,12 @@ class Tars(Source):
         return len(self._names)
 
     def name(self, index: int) -> str:
-        """File name of the shard and name of the member."""
         return f"{Path(self._shards[self._places[index, 0]]).name}: {self._names[index]}"
 
     def place(self, index: int) -> str:
-        """Path of the shard and name of the member."""
         return f"{self._shards[self._places[index, 0]]}: {self._names[index]}"
 
     def open(self, index: int) -> io.BytesIO:
-        """The bytes of the member."""
         shard, offset, size = self._places[index].tolist()
         with open(self._shards[shard], "rb") as file:  # opened each time: threads and forked processes share nothing
             file.seek(offset)

@@ -57,23 +57,14 @@ class Skipped(NamedTuple):
 
 
 class Source(Protocol):
-    """Files of images in a fixed order, none of them kept open: sources are pickled and used from any process.
+    """Files of images in a fixed order, none of them kept open: sources are pickled and used from any process."""
 
-    Attributes:
-        where: What to call it in messages.
-        unit: What it consists of, in the plural.
-        decoded: Up to how many files are decoded beforehand unless the check is named; of more, headers are read.
-        classes: Names of the classes; empty without labels.
-        targets: Class number of each file, int64; -1 has none.
-        skipped: What is no image at all.
-    """
-
-    where: str
-    unit = "images"
-    decoded = 0
-    classes: tuple[str, ...] = ()
-    targets: np.ndarray
-    skipped: Sequence[Skipped] = ()
+    where: str  # what to call it in messages
+    unit = "images"  # what it consists of
+    decoded = 0  # up to how many files are decoded beforehand unless the check is named; of more, headers are read
+    classes: tuple[str, ...] = ()  # their names; empty without labels
+    targets: np.ndarray  # class number of each file, int64; -1 has none
+    skipped: Sequence[Skipped] = ()  # what is no image at all
 
     def __len__(self) -> int: ...
 
@@ -85,7 +76,7 @@ class Source(Protocol):
         return f"{self.where}: {self.name(index)}"
 
     def open(self, index: int) -> str | BinaryIO:
-        """Something that Pillow can open; an :class:`~diffusab_core.data.pixels.UnusableImage` if there is nothing."""
+        """Something that Pillow can open; an :class:`UnusableImage` if there is nothing."""
 
     def set_labels(self, numbers: Sequence[int], names: Sequence[str] | None = None) -> None:
         """Class number of each file and names of the classes; without, the numbers from 0 to the largest there is."""
@@ -99,25 +90,21 @@ class Source(Protocol):
 class StoredImages(Dataset):
     r"""Images of any sizes from a source, as squares of one size.
 
-    Item ``i`` is the image ``(3, R, R)`` or, where the source has labels, the pair of image and class number. How files
-    are converted is described at :func:`~diffusab_core.data.pixels.read_rgb`. Images are never enlarged. What cannot be
-    used is left out when the dataset is made, and known before a long run.
+    Item ``i`` is the image ``(3, R, R)`` or, where the source has labels, the pair of image and class number. Files are
+    converted by :func:`~diffusab_core.data.pixels.read_rgb` and never enlarged. What cannot be used is left out when
+    the dataset is made, and known before a long run: ``skipped`` says what, and why. ``classes`` are the names of the
+    classes in the order of their numbers; empty without labels.
 
     Args:
         source: Where the images come from.
-        resolution: Side R of the square items in pixels.
+        resolution: Side R in pixels.
         crop: ``"center"`` takes the largest centred square; ``"random"`` draws scale, position and flip from
             ``(seed, i)`` as :class:`~diffusab_core.data.photos.Photos` does.
-        seed: Seed of random crops.
         check: ``"decode"`` decodes every file beforehand; ``"header"`` reads sizes only, some fifteen times faster, and
             a file whose pixels are broken is an error when its turn comes; ``"none"`` opens nothing. ``None``: as the
             source would have it.
         progress: Show a progress bar while checking more than 200 files.
         world: Processes that all open these images: the main one checks, and tells the others what it found.
-
-    Attributes:
-        skipped: What was found to be unusable, with the reason.
-        classes: Names of the classes in the order of their numbers; empty without labels.
 
     Raises:
         ImagesError: An argument is outside its range, or nothing usable remains; the message gives the first reasons.
@@ -159,7 +146,7 @@ class StoredImages(Dataset):
         return tuple(self.source.targets[self._kept].tolist()) if self.classes else ()
 
     def name(self, index: int) -> str:
-        """What an item is called within the store: a path below the folder, a shard's member, a row."""
+        """A path below the folder, a shard's member, a row."""
         return self.source.name(int(self._kept[index]))
 
     def place(self, index: int) -> str:
@@ -235,7 +222,7 @@ class StoredImages(Dataset):
 
         main, faults = world is None or world.is_main, {}
         hide = not progress or len(self) <= 200 or not main
-        bar = tqdm(desc=f"checking {self.where}", total=len(self), unit=self.source.unit.rstrip("s"), disable=hide)
+        bar = tqdm(desc=f"checking {self.where}", total=len(self), disable=hide)
         with bar, ThreadPoolExecutor(_THREADS) as pool:
             for start in range(0, len(self), _PIECE):
                 some = range(start, min(start + _PIECE, len(self)))
@@ -278,18 +265,14 @@ class StoredImages(Dataset):
 
 
 def _say_why(error: Exception) -> str:
-    """What went wrong with one image, in words."""
-    if isinstance(error, UnidentifiedImageError):
-        return "not an image that Pillow can read"
     if isinstance(error, UnusableImage):
         return str(error)
+    if isinstance(error, UnidentifiedImageError):
+        return "not an image that Pillow can read"
     if isinstance(error, OSError) and error.errno is not None:
         return f"cannot be read ({error.strerror})"
     return f"cannot be decoded ({type(error).__name__}: {error})"
 
-
-# ---------------------------------------------------------------------------------------------------------------------
-# Folders
 
 _EXAMPLE = "n01440764/name.JPEG"
 
@@ -299,10 +282,6 @@ class Folder(Source):
 
     With ``labels`` the folder is laid out as ImageNet is, ``root/n01440764/name.JPEG``: the class of an image is the
     first folder below the root, numbered in sorted order, as torchvision does.
-
-    Raises:
-        ImagesNotFound: There is no such folder.
-        ImagesError: It is a file, or labels were asked for and it holds no folders.
     """
 
     unit, decoded = "files", 4096
@@ -327,15 +306,12 @@ class Folder(Source):
         return len(self.files)
 
     def name(self, index: int) -> str:
-        """Path of a file below the folder, with forward slashes."""
         return self.files[index].replace(os.sep, "/")
 
     def place(self, index: int) -> str:
-        """Its whole path."""
         return os.path.join(self.root, self.files[index])
 
     def open(self, index: int) -> str:
-        """Its path, unless the file is empty."""
         path = self.place(index)
         if os.stat(path).st_size == 0:
             raise UnusableImage("the file is empty")
@@ -343,9 +319,13 @@ class Folder(Source):
 
 
 class ImageFolder(StoredImages):
-    """Every usable image below a folder; arguments and errors are those of :class:`StoredImages` and :class:`Folder`.
+    """Every usable image below a :class:`Folder`; other arguments are those of :class:`StoredImages`.
 
     By default all of up to 4096 files are decoded beforehand; of more, only headers are read.
+
+    Raises:
+        ImagesNotFound: There is no such folder.
+        ImagesError: It is a file, or labels were asked for and it holds no folders of classes.
     """
 
     def __init__(
@@ -357,10 +337,6 @@ class ImageFolder(StoredImages):
     def paths(self) -> tuple[Path, ...]:
         """The usable files, made anew at each call: as strings a million of them take less than half the memory."""
         return tuple(Path(self.source.place(i)) for i in self._kept.tolist())
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# What sources share
 
 
 def as_file(data: bytes, size: int) -> io.BytesIO:

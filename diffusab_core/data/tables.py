@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from diffusab_core.data.pixels import ImagesError, UnusableImage
@@ -23,12 +23,10 @@ class Table(Source):
 
     Args:
         rows: The table; :func:`load_table` opens one.
-        labels: Whether to read labels.
         image_column: Where the images are. When left out, the only column of type ``Image`` or, if there is none, of
             encoded bytes.
         label_column: Where the labels are. When left out, the only ``ClassLabel`` or, if there is none, the only whole
             number called ``label``, ``labels``, ``class``, ``cls`` or ``target``.
-        where: What to call the table in messages.
 
     Raises:
         ImagesError: A column cannot be found, and the message lists those that are there; a label is missing.
@@ -57,11 +55,9 @@ class Table(Source):
         return len(self._table)
 
     def name(self, index: int) -> str:
-        """Number of the row, from 0."""
         return f"row {index}"
 
     def open(self, index: int) -> BinaryIO | str:
-        """The bytes in the row, or the name of a file that it holds instead."""
         value = self._table[index].column(0)[0].as_py()
         data, path = (value.get("bytes"), value.get("path")) if isinstance(value, dict) else (value, None)
         if data is not None:
@@ -123,7 +119,6 @@ def load_table(
         where: The folder, the files or the name on the hub.
         split: Which split, where there are several; ``train`` when left out.
         subset: Which configuration of a dataset on the hub.
-        progress: Whether the library may show its progress bars.
 
     Raises:
         ImagesError: The library cannot open it; its own words are in the message.
@@ -131,12 +126,19 @@ def load_table(
     import datasets
 
     if kind in ("arrow", "parquet"):
-        parts = {file: _read_part(kind, file) for file in where}
-        _refuse_different({file: columns for file, (_, columns) in parts.items()})
+        parts, columns = zip(*(_read_part(kind, file) for file in where), strict=True)
+        for file, found in zip(where, columns, strict=True):
+            if found != columns[0]:  # the library would fill up what is missing in one of the files
+                listed = (", ".join(f"{name} ({of})" for name, of in types.items()) for types in (columns[0], found))
+                raise ImagesError(f"{where[0]} and {file} cannot be opened together, their columns differ: "
+                                  f"{'; '.join(listed)}")  # fmt: skip
         if kind == "arrow":
-            return datasets.concatenate_datasets([part for part, _ in parts.values()])
+            return datasets.concatenate_datasets(parts)
     try:
-        with _bars(progress):
+        with ExitStack() as after:
+            if not (progress and sys.stderr.isatty()) and not datasets.are_progress_bars_disabled():
+                datasets.disable_progress_bars()
+                after.callback(datasets.enable_progress_bars)
             if kind == "parquet":
                 return datasets.Dataset.from_parquet(list(where))
             if kind == "hub":
@@ -173,33 +175,8 @@ def _read_part(kind: str, file: str) -> tuple[Any, dict[str, Any]]:
             return part, dict(part.features)
         schema = pyarrow.parquet.read_schema(file)
         return schema, dict(zip(schema.names, schema.types, strict=True))
-    except Exception as error:  # those of pyarrow are many
+    except Exception as error:  # anything from OSError to pyarrow's own kinds
         raise ImagesError(f"{file} is cut off, damaged or no {kind} file ({_say_cause(error)})") from error
-
-
-def _refuse_different(columns: dict[str, dict[str, Any]]) -> None:
-    """The library would fill up what is missing in one of the files."""
-    (first, expected), *others = columns.items()
-    for file, found in others:
-        if found != expected:
-            listed = (", ".join(f"{name} ({kind})" for name, kind in types.items()) for types in (expected, found))
-            raise ImagesError(
-                f"{first} and {file} cannot be opened together, their columns differ: {'; '.join(listed)}"
-            )
-
-
-@contextmanager
-def _bars(progress: bool) -> Iterator[None]:
-    import datasets
-
-    quiet = not (progress and sys.stderr.isatty()) and not datasets.are_progress_bars_disabled()
-    if quiet:
-        datasets.disable_progress_bars()
-    try:
-        yield
-    finally:
-        if quiet:
-            datasets.enable_progress_bars()
 
 
 def _say_cause(error: Exception) -> str:
