@@ -63,10 +63,8 @@ class LeafLaw:
         """Smallest and largest radius in pixels at a resolution."""
         largest = self.largest_share * resolution
         if largest <= self.smallest_px:
-            raise ImagesError(
-                f"at resolution {resolution} the largest leaf ({largest:.3g} px) is not larger than the smallest "
-                f"({self.smallest_px} px): raise the resolution or lower smallest_px"
-            )
+            sizes = f"the largest leaf ({largest:.3g} px) is not larger than the smallest ({self.smallest_px} px)"
+            raise ImagesError(f"at resolution {resolution} {sizes}: raise the resolution or lower smallest_px")
         return self.smallest_px, largest
 
     def mean_area(self, resolution: int) -> float:

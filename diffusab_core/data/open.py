@@ -65,20 +65,18 @@ def open_images(
     Args:
         where: See above; a ``Path`` is never a word or a name on the hub.
         resolution: Side of the square images in pixels.
-        crop: ``"center"`` or ``"random"``. Of no concern to ``photos``, which are random crops always, and to
-            ``leaves``.
+        crop: ``"center"`` or ``"random"``; of no concern to ``leaves`` and to ``photos``, always random crops.
         seed: Seed of random crops, and of ``photos`` and ``leaves`` altogether.
         labels: Whether an item is ``(image, class number)`` or only the image.
         progress: Show progress bars.
         world: Processes that all make this call: only the main one looks at what is stored.
         options: ``length`` of ``photos`` or ``leaves``; ``split`` of ``photos``, a saved folder or the hub; ``subset``
             on the hub; ``check`` of what is stored (:class:`~diffusab_core.data.stores.StoredImages`); ``image_column``
-            and ``label_column`` of tables. ``None`` is as good as none.
+            and ``label_column`` of tables (:class:`~diffusab_core.data.tables.Table`).
 
     Raises:
         ImagesNotFound: There is nothing of that name, or a file of several is missing.
-        ImagesError: It is of no kind that is understood, an option does not belong to the kind, or the dataset's own
-            class refuses it.
+        ImagesError: It is of no kind that is understood, or the kind does not take an option or its value.
     """
     kind, found = find_kind(where)
     options = {name: value for name, value in options.items() if value is not None}
