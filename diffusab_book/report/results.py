@@ -71,7 +71,7 @@ class Model:
 
             - ``reconstruction``: posterior means decoded, against ``images`` originals: ``psnr_db`` with its standard
               deviation over images ``psnr_spread_db``, ``ssim`` (needs 11 pixels), ``lpips`` and ``lpips_digest``;
-            - ``cut``: :class:`~diffusab_core.metrics.CutCurve`;
+            - ``cut``: :class:`~diffusab_core.metrics.pairs.CutCurve`;
             - ``noise``: :class:`~diffusab_core.metrics.noise.Noise`;
             - ``scale``: PSNR by factor (``scales``) of Dec(S z), S antialiased bilinear downsampling, ``to_image_db``
               S x, the paper's target (Skorokhodov et al. 2025, Eq. 2), and ``to_reconstruction_db`` S Dec(z),
