@@ -15,7 +15,7 @@ from PIL import Image
 
 from diffusab_core.data import open_images
 from diffusab_core.latents import encoded
-from diffusab_core.latents.cache import open_cache
+from diffusab_core.latents.cache import LatentCache
 from diffusab_core.methods.freqwarm import low_passed_cache
 from diffusab_core.training.world import World
 
@@ -64,6 +64,6 @@ def low_pass(world: World, folder: Path, radius: float, seconds: float) -> int:
         return encode(*arguments)
 
     encoded.encode = slow
-    cache = low_passed_cache(open_cache(folder), radius, world=world)
+    cache = low_passed_cache(LatentCache(folder), radius, world=world)
     assert cache.encoded == len(cache)
     return calls

@@ -18,9 +18,9 @@ from diffusab_core.data.open import open_images
 from diffusab_core.denoisers import DenoiserError, prediction_of
 from diffusab_core.experiments.samples import claim_folder
 from diffusab_core.files import writing
-from diffusab_core.latents.cache import open_cache
+from diffusab_core.latents.cache import LatentCache
 from diffusab_core.latents.encoded import EncodedLatents
-from diffusab_core.latents.identity import images_identity
+from diffusab_core.latents.identity import images_identity, weights_digest
 from diffusab_core.methods import denoising
 from diffusab_core.methods.freqwarm import FreqWarm, warmed
 from diffusab_core.training import world as worlds
@@ -69,7 +69,7 @@ def train(
         settings = settle(denoising.Denoising, given, device=str(world.device))
         plan = _curriculum(curriculum, r0, warmup_steps, schedule, settings.steps)
         if images is None:
-            found: Any = open_cache(latents)
+            found: Any = LatentCache(latents)
         else:
             made = {"length": settings.steps * settings.batch_size} if images in ("photos", "leaves") else {}
             if images == "photos":
@@ -132,7 +132,7 @@ def sample(
         experiments.check_autoencoder(model, decoder)
         sampling = settle(denoising.Sampling, given, labels=_class(label, model.class_names))
         about = denoising.describe_sampling(sampling, model.num_classes, prediction_of(model.model)) | {
-            "model": str(denoiser), "autoencoder": name, "denoiser_digest": experiments.digest_of(model),
+            "model": str(denoiser), "autoencoder": name, "denoiser_digest": weights_digest(model.model),
         }  # fmt: skip
         pictures = claim_folder(out, about, world)
 

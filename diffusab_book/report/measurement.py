@@ -31,7 +31,7 @@ from diffusab_core import autoencoders, metrics
 from diffusab_core.autoencoders import Posterior
 from diffusab_core.data import resize_to, rgb01, stack
 from diffusab_core.experiments import records
-from diffusab_core.latents.file import LatentsFile, open_latents
+from diffusab_core.latents.cache import LatentsFile, open_latents
 from diffusab_core.methods.regularizers import downsample
 from diffusab_core.metrics import aliasing, probes
 from diffusab_core.metrics.noise import PosteriorNoise

@@ -1,42 +1,32 @@
-r"""Autoencoders: fine-tuning them, and measuring what they are.
-
-Each function takes a frozen dataclass and returns a run record. What is trained, and on which loss, is in
-:mod:`diffusab_core.methods.finetuning`.
-"""
+"""Autoencoders: measuring what they are, and fine-tuning them as :mod:`diffusab_core.methods.finetuning` says."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.data import Dataset
 
 from diffusab_core import autoencoders, data, metrics, training
 from diffusab_core.autoencoders import Autoencoder
 from diffusab_core.autoencoders.families import AutoencoderError
-from diffusab_core.data.open import open_images
+from diffusab_core.data.open import WORDS, open_images
 from diffusab_core.data.stores import StoredImages
 from diffusab_core.experiments import records
-from diffusab_core.experiments.folders import logs, read_back, without_device
+from diffusab_core.files import write_text
 from diffusab_core.latents.identity import images_found
 from diffusab_core.methods import finetuning, regularizers
 from diffusab_core.methods.finetuning import Finetuning, LossTerms
 from diffusab_core.metrics.networks import LPIPSDistance
-from diffusab_core.metrics.samples import open_features
+from diffusab_core.metrics.samples import FEATURES, open_features
 from diffusab_core.training.batches import Batches
 from diffusab_core.training.world import alone
-
-# ---------------------------------------------------------------------------------------------------------------------
-# Evaluating an autoencoder
-
-
-#: Feature networks of :class:`Evaluation`.
-FEATURES = ("none", "offline", "inception", "dinov2")
 
 
 @dataclass(frozen=True)
@@ -73,19 +63,20 @@ class Evaluation:
     def __post_init__(self) -> None:
         if self.samples < 1:
             raise ValueError(f"samples must be at least 1, got {self.samples}")
-        if self.features not in FEATURES:
-            raise ValueError(f"features must be one of {', '.join(FEATURES)}, got {self.features!r}")
+        if self.features not in ("none", *FEATURES):
+            raise ValueError(f"features must be one of none, {', '.join(FEATURES)}, got {self.features!r}")
         if self.features_weights is not None and self.features not in ("inception", "dinov2"):
             raise ValueError(f"features_weights are for inception or dinov2, not for features={self.features!r}")
 
 
+@torch.no_grad()
 def evaluate(settings: Evaluation, size: records.Size = "laptop") -> records.RunRecord:
     """Reconstruction and spectrum: see :func:`diffusab_core.methods.finetuning.examine` and
     :func:`diffusab_core.metrics.cut_curve`; with weights for it, LPIPS; ``reconstruction_frechet_<features>``.
 
     The Fréchet distance is reported for more images than the network has features (offline 32, Inception 2048,
-    DINOv2 1024) and otherwise left out, as the covariances would be singular. The record's notes say how many images
-    it is over, or why it is not there. Distances over other images, or another number of them, do not compare.
+    DINOv2 1024) and otherwise left out, as the covariances would be singular; the record's notes say so. Distances over
+    other images, or another number of them, do not compare.
 
     Raises:
         AutoencoderError: The model cannot be opened.
@@ -97,64 +88,55 @@ def evaluate(settings: Evaluation, size: records.Size = "laptop") -> records.Run
     if settings.features != "none":
         features = open_features(settings.features, settings.features_weights, settings.device)
     autoencoder = autoencoders.load(settings.model, device=settings.device)
-    made = {"length": settings.samples} if settings.images in ("photos", "leaves") else {}
+    made = {"length": settings.samples} if settings.images in WORDS else {}
     if settings.images == "photos":
         made["split"] = "test"
     images = open_images(settings.images, settings.resolution, seed=settings.seed, **made)
     x = data.stack(images, range(min(settings.samples, len(images))))
-    judge = {"lpips_weights": lpips.weights.name if lpips is not None else None}  # wherever the file lies
-    judge["features_weights"] = Path(settings.features_weights).name if settings.features_weights is not None else None
+    judge = {"lpips_weights": lpips and lpips.weights.name}  # wherever the file lies
+    judge["features_weights"] = settings.features_weights and Path(settings.features_weights).name
     run = records.start(
-        "evaluate-autoencoder", parameters=without_device(settings) | judge, seed=settings.seed, size=size,
+        "evaluate-autoencoder", parameters=records.without_device(settings) | judge, seed=settings.seed, size=size,
         data=f"{len(x)} images of {settings.resolution} x {settings.resolution} of {settings.images}",
         device=settings.device,
     )  # fmt: skip
-    run.notes = f"perceptual distance: {in_words(lpips)}."
-    found = finetuning.examine(autoencoder, x, settings.block_size)
-    run.metrics = {key: value for key, value in found.items() if isinstance(value, float)}
-    run.series = {key: value for key, value in found.items() if isinstance(value, list)}
+    run.notes = f"perceptual distance: {_describe(lpips)}."
+    _keep(run, finetuning.examine(autoencoder, x, settings.block_size))
     curve = metrics.cut_curve(autoencoder, x, settings.cuts, settings.block_size)
     run.series |= {"cut_ratio": list(curve.ratios), "cut_psnr_db": list(curve.latent)}
+    batches = x.to(settings.device).split(16)
+
+    def decode() -> Iterator[Tensor]:
+        return (autoencoder.decode(autoencoder.encode(batch).mean) for batch in batches)
+
     if lpips is not None:
         lpips = lpips.to(settings.device)
-        with torch.no_grad():
-            each = [
-                metrics.lpips_per_image(autoencoder.decode(autoencoder.encode(batch).mean), batch, lpips)
-                for batch in x.to(settings.device).split(16)
-            ]
+        each = [metrics.lpips_per_image(y, batch, lpips) for y, batch in zip(decode(), batches, strict=True)]
         run.metrics["lpips_alex"] = torch.cat(each).mean().item()
     if features is not None:
-        found, note = _reconstruction_frechet(settings, features, autoencoder, x)
-        run.metrics |= found
-        run.notes = " ".join(filter(None, (run.notes, note)))
+        name, dimensions = f"reconstruction_frechet_{settings.features}", features(batches[0][:1]).shape[1]
+        if len(x) > dimensions:
+            run.metrics[name] = metrics.reconstruction_frechet_distance(batches, decode(), features)
+            weights = f", weights {features.digest}, not Inception" if settings.features == "offline" else ""
+            run.notes += f" {name} is over {len(x)} images and {dimensions} features{weights}."
+        else:
+            few = f"{dimensions} features need more than {dimensions} images, got {len(x)}"
+            run.notes += f" {name} is left out: {few}."
     return run.finish()
 
 
-@torch.no_grad()
-def _reconstruction_frechet(
-    settings: Evaluation, features: nn.Module, autoencoder: Autoencoder, x: Tensor
-) -> tuple[dict[str, float], str]:
-    """The metric by its name, or none, and what to note."""
-    name = f"reconstruction_frechet_{settings.features}"
-    dimensions = features(x[:1].to(settings.device)).shape[1]
-    if len(x) <= dimensions:
-        return {}, f"{name} is left out: {dimensions} features need more than {dimensions} images, got {len(x)}."
-    batches = x.to(settings.device).split(16)
-    decoded = (autoencoder.decode(autoencoder.encode(batch).mean) for batch in batches)
-    distance = metrics.reconstruction_frechet_distance(batches, decoded, features)
-    weights = f", weights {features.digest}, not Inception" if settings.features == "offline" else ""
-    return {name: distance}, f"{name} is over {len(x)} images and {dimensions} features{weights}."
+def _keep(run: records.Run, found: dict[str, Any], prefix: str = "") -> None:
+    """What :func:`diffusab_core.methods.finetuning.examine` found: numbers as metrics, curves as series."""
+    run.metrics |= {prefix + key: value for key, value in found.items() if isinstance(value, float)}
+    run.series |= {prefix + key: value for key, value in found.items() if isinstance(value, list)}
 
 
-def in_words(lpips: LPIPSDistance | None) -> str:
-    """Which perceptual distance it is, for records: backbone, its file without the folder, and the file's digest."""
-    if lpips is None:
-        return "none"
-    return f"LPIPS ({lpips.net}), backbone {lpips.weights.name}, sha256 {lpips.digest}"
+def _describe(lpips: LPIPSDistance | None) -> str:
+    return f"LPIPS ({lpips.net}), backbone {lpips.weights.name}, sha256 {lpips.digest}" if lpips is not None else "none"
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# Fine-tuning an autoencoder
+# Fine-tuning
 
 
 @dataclass(frozen=True)
@@ -162,9 +144,8 @@ class Finetuned:
     """A finished run: the autoencoder with the averaged weights, and its record.
 
     The record's metrics hold what :func:`diffusab_core.methods.finetuning.examine` found before and after, its series
-    the losses and the snapshots: ``snapshot_step``, one series for each number, and for step K the profile
-    ``snapshot_profile_K``. Snapshots are of the weights of their step, not of their average. Its notes name the
-    perceptual loss that was used, with the file of its backbone.
+    the losses and the snapshots, which are of the weights of their step: ``snapshot_step``, one series for each number,
+    and for step K the profile ``snapshot_profile_K``.
     """
 
     autoencoder: Autoencoder
@@ -190,41 +171,35 @@ def finetune(
     The same call goes on where an earlier one was cut off, and only reads back what is finished.
 
     Args:
-        settings: What is run.
+        settings: What is run; ``size`` is for its record.
         out: Folder for the result; its ``training/`` holds the checkpoint and TensorBoard's logs.
-        size: For the run record.
-        dataset: What to train on, as :class:`~diffusab_core.training.batches.Batches` takes it; ``settings.images``
-            then only names it. By default, what ``settings.images`` opens.
+        dataset: What to train on instead of what ``settings.images`` opens, which then only names it.
         probe: Images ``(N, 3, H, W)`` on which spectrum and reconstruction are watched; by default 64 crops of 128
             pixels of the photographs that nothing here is trained on.
         perceptual_weights: See :func:`diffusab_core.metrics.lpips_distance`.
         workers: Processes that read images ahead.
-        checkpoint_every: Steps between checkpoints.
-        snapshots: How many snapshots to take along the way.
-        log_every: Steps between logged values.
-        progress: Show a progress bar.
+        snapshots: How many to take along the way.
 
     Raises:
         AutoencoderError: The model cannot be opened.
         MissingWeightsError: LPIPS is asked for and its backbone is not on the disk.
         TrainingDiverged: Loss or gradient is not finite; names step and samples, and leaves the last good checkpoint.
-        CheckpointError: ``out`` holds another run, or an unfinished one on other images or with another backbone of
-            LPIPS; the message names the differences.
+        CheckpointError: ``out`` holds another run, images or LPIPS backbone; the message names the differences.
     """
     alone(settings.device)  # refuses torchrun before anything is opened
     distance = finetuning.distance_of(settings, perceptual_weights)
     lpips = distance.keywords["perceptual"] if isinstance(distance, partial) else None
     autoencoder = autoencoders.load(settings.model, device=settings.device)
     probe = data.stack(data.Photos(128, "test", seed=0, length=64), range(64)) if probe is None else probe
-    parameters = without_device(settings)
+    parameters = records.without_device(settings)
     run = records.start(
         "finetune-autoencoder", parameters=parameters, seed=settings.seed, size=size, data=settings.images,
         device=settings.device,
     )  # fmt: skip
-    run.notes = f"perceptual loss: {in_words(lpips)}."
+    run.notes = f"perceptual loss: {_describe(lpips)}."
     folder = Path(out) if out is not None else None
     if folder is not None and (folder / "record.json").is_file():
-        record = read_back(folder, run)
+        record = records.read_back(folder, run)
         return Finetuned(autoencoders.load(str(folder), device=settings.device), record)
 
     if folder is not None and not hasattr(autoencoder.module, "save_pretrained"):
@@ -236,7 +211,7 @@ def finetune(
     run.metrics["trainable_parameters"] = finetuning.freeze(autoencoder, settings)
     dataset = _dataset(settings) if dataset is None else dataset
     batches = Batches(dataset, settings.batch_size, settings.seed, settings.steps, workers, settings.device)
-    with logs(folder) as on_log:
+    with records.logs(folder) as on_log:
         trained = training.train(
             autoencoder.module.train(),
             loss_of(autoencoder, settings, distance, batches),
@@ -254,44 +229,36 @@ def finetune(
     autoencoder.module.load_state_dict(trained.ema)
     autoencoder.module.eval().requires_grad_(False)
 
-    run.series = trained.series | _series_of(trained.snapshots)
+    numbers = [key for key, value in trained.snapshots[0].items() if isinstance(value, int | float)]
+    run.series = trained.series | {f"snapshot_{key}": [shot[key] for shot in trained.snapshots] for key in numbers}
+    run.series |= {f"snapshot_profile_{shot['step']}": shot["profile"] for shot in trained.snapshots}
     run.metrics["training_time_s"] = trained.wall_time_s
     run.metrics["probe_images"] = len(probe)
-    after = finetuning.examine(autoencoder, probe, settings.block_size)
-    for when, found in (("before", trained.snapshots[0]), ("after", after)):
-        run.metrics |= {f"{when}_{key}": value for key, value in found.items() if isinstance(value, float)}
-        run.series |= {f"{when}_{key}": value for key, value in found.items() if isinstance(value, list)}
+    _keep(run, trained.snapshots[0], "before_")
+    _keep(run, finetuning.examine(autoencoder, probe, settings.block_size), "after_")
     record = run.finish()
     if folder is not None:
-        write_folder(folder, autoencoder, record)
+        autoencoder.module.save_pretrained(folder)
+        write_text(folder / "README.md", card(folder.resolve().name, record))
+        record.write(folder / "record.json")  # last, as the sign that all is there
     return Finetuned(autoencoder, record)
-
-
-def _series_of(snapshots: list[dict[str, Any]]) -> dict[str, list[float]]:
-    numbers = [key for key, value in snapshots[0].items() if isinstance(value, int | float)]
-    series = {f"snapshot_{key}": [float(shot[key]) for shot in snapshots] for key in numbers}
-    return series | {f"snapshot_profile_{shot['step']}": shot["profile"] for shot in snapshots}
 
 
 def _dataset(settings: Finetuning) -> Dataset:
     # Of what is made on demand, as many as the run takes: no picture is seen twice.
-    endless = {"length": settings.steps * settings.batch_size} if settings.images in ("photos", "leaves") else {}
+    endless = {"length": settings.steps * settings.batch_size} if settings.images in WORDS else {}
     return open_images(settings.images, settings.resolution, crop="random", seed=settings.seed, **endless)
 
 
 def seen(images: Dataset) -> dict[str, str]:
-    """What stored images are, for a checkpoint. Settings alone say what photographs and leaves are; of another dataset
-    nothing is known."""
+    """What stored images are, for a checkpoint; settings alone say what photographs and leaves are."""
     return {"images_found": images_found(images)} if isinstance(images, StoredImages) else {}
 
 
 def loss_of(
     autoencoder: Autoencoder, settings: Finetuning, distance: regularizers.Distance, batches: Batches
 ) -> training.LossFn:
-    """:func:`diffusab_core.methods.finetuning.loss_terms` on batches, as :func:`diffusab_core.training.train` takes it.
-
-    Device and precision are the settings'; the sum of the terms is minimised, each of them is shown.
-    """
+    """:func:`diffusab_core.methods.finetuning.loss_terms` on batches, for :func:`diffusab_core.training.train`."""
     device = torch.device(settings.device)
 
     def loss(step: int, generator: torch.Generator) -> tuple[Tensor, LossTerms]:
@@ -301,13 +268,6 @@ def loss_of(
         return torch.stack(list(terms.values())).sum(), {name: term.detach() for name, term in terms.items()}
 
     return loss
-
-
-def write_folder(folder: Path, autoencoder: Autoencoder, record: records.RunRecord) -> None:
-    """The autoencoder as its diffusers class saves it, with a card; the record last, as the sign that all is there."""
-    autoencoder.module.save_pretrained(folder)
-    (folder / "README.md").write_text(card(folder.resolve().name, record), encoding="utf-8")
-    record.write(folder / "record.json")
 
 
 def card(name: str, record: records.RunRecord) -> str:

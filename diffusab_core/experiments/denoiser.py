@@ -1,7 +1,6 @@
-r"""Denoisers: training one on latents, and sampling it.
+"""Denoisers: training one on latents, and sampling it.
 
-:func:`train_denoiser` makes a folder that :func:`open_denoiser` opens; :func:`generate` draws images from it, for
-:func:`diffusab_core.metrics.samples.evaluate_samples` to compare with real ones.
+:func:`train_denoiser` makes a folder that :func:`open_denoiser` opens, and :func:`generate` draws images from it.
 """
 
 from __future__ import annotations
@@ -19,13 +18,20 @@ from torch import Tensor, nn
 from diffusab_core import denoisers, training
 from diffusab_core.autoencoders import Autoencoder
 from diffusab_core.experiments import records
-from diffusab_core.experiments.folders import logs, read_back
 from diffusab_core.files import SettingsError, write_text
 from diffusab_core.latents import Latents
 from diffusab_core.latents.identity import weights_digest
 from diffusab_core.methods import denoising
 from diffusab_core.methods.denoising import Denoising, Sampling
 from diffusab_core.training.world import World, alone, shard
+
+#: What may change when a run is resumed: how it is computed, and where.
+_NO_PART = ("accumulation", "checkpoint_activations", "compile", "device")
+_DECODED_AT_ONCE = 16
+_KINDS = {
+    "velocity": "on rectified flow, which predicts the velocity",
+    "noise": "on the discrete steps of latent diffusion, which predicts the noise",
+}
 
 
 @dataclass(frozen=True)
@@ -36,8 +42,7 @@ class Denoiser:
         model: In evaluation mode, on its device.
         shape: Of one latent, ``(C, h, w)`` or ``(C, t, h, w)``.
         class_names: In the order of class numbers; empty for a model without classes.
-        channel_mean: Of the raw latents, ``(C,)``.
-        channel_std: Of the raw latents, ``(C,)``.
+        channel_mean: Of the raw latents, ``(C,)``; ``channel_std`` likewise.
         latents: What it was trained on, see :attr:`diffusab_core.latents.Latents.identity`.
     """
 
@@ -61,7 +66,7 @@ class Denoiser:
 
 @dataclass(frozen=True)
 class TrainedDenoiser:
-    """A finished run: the denoiser with the averaged weights, and its record."""
+    """A finished run: the denoiser with the averaged weights, and the record."""
 
     denoiser: Denoiser
     record: records.RunRecord
@@ -90,16 +95,11 @@ def train_denoiser(
     process makes the same call with its own ``world``; the checkpoints fit any number of processes.
 
     Args:
-        settings: What is run.
+        settings: What is run; ``size`` is for its record.
         latents: What it is trained on.
         out: Folder for the result.
-        size: For the run record.
         world: See :func:`diffusab_core.training.world.world`; ``None``: one process.
-        checkpoint_every: Steps between checkpoints.
-        snapshot: Numbers to take along the way, of the averaged weights; in one process only.
-        snapshots: How many times.
-        log_every: Steps between logged values.
-        progress: Show a progress bar.
+        snapshot: Numbers to take along the way, ``snapshots`` times, of the averaged weights; in one process only.
 
     Raises:
         DenoiserError: There is no denoiser of that name.
@@ -113,9 +113,9 @@ def train_denoiser(
     if settings.flips and not latents.flips:
         raise SettingsError("the settings ask for flips, but these latents hold none of mirrored images")
     # Without the number of a GPU: under torchrun every process has another, and all read the same record back.
-    parameters = _plain(
-        asdict(settings) | {"device": torch.device(settings.device).type, "latents": dict(latents.identity)}
-    )
+    device = torch.device(settings.device).type
+    parameters = asdict(settings) | {"device": device, "latents": dict(latents.identity)}
+    parameters = json.loads(json.dumps(parameters))  # as a record gives it back
     run = records.start(
         "train-denoiser", parameters=parameters, seed=settings.seed, size=size,
         data=f"{len(latents)} latents {latents.shape} of {latents.identity.get('images', 'tensors')}",
@@ -123,7 +123,7 @@ def train_denoiser(
     )  # fmt: skip
     folder = Path(out) if out is not None else None
     if folder is not None and (folder / "record.json").is_file():
-        record = read_back(folder, run)
+        record = records.read_back(folder, run)
         return TrainedDenoiser(open_denoiser(folder, world.device), record)
 
     model = denoising.build(settings, latents)
@@ -133,13 +133,12 @@ def train_denoiser(
         whole = denoising.build(settings, latents)
         whole.load_state_dict(weights)
         whole.eval().requires_grad_(False)
-        mean, std = latents.channel_mean, latents.channel_std
-        return Denoiser(whole, latents.shape, latents.class_names, mean, std, latents.identity)
+        return Denoiser(whole, latents.shape, latents.class_names, *latents.statistics, latents.identity)
 
     run.metrics["parameters"] = sum(p.numel() for p in model.parameters())
     shard(model, world, model.blocks)
     # Process 0 alone writes logs; the checkpoints are everybody's.
-    with logs(folder if world.is_main else None) as on_log:
+    with records.logs(folder if world.is_main else None) as on_log:
         trained = training.train(
             model.train(),
             denoising.loss_of(model, latents, settings),
@@ -163,35 +162,16 @@ def train_denoiser(
     denoiser = opened(trained.ema)
     record = run.finish()
     if folder is not None and world.is_main:
-        _write(folder, settings, denoiser, record)
+        config = {
+            "denoiser": settings.denoiser, "in_channels": denoiser.shape[0], "input_size": list(denoiser.shape[1:]),
+            "num_classes": denoiser.num_classes, "class_names": list(denoiser.class_names),
+            "channel_mean": denoiser.channel_mean.tolist(), "channel_std": denoiser.channel_std.tolist(),
+            "latents": dict(denoiser.latents),
+        }  # fmt: skip
+        denoisers.save(folder, denoiser.model, config)
+        write_text(folder / "README.md", card(folder.resolve().name, record))
+        record.write(folder / "record.json")  # last, as the sign that all is there
     return TrainedDenoiser(denoiser, record)
-
-
-#: What may change when a run is resumed: how it is computed, and where.
-_NO_PART = ("accumulation", "checkpoint_activations", "compile", "device")
-
-
-def _plain(values: Any) -> Any:
-    """As JSON gives it back."""
-    return json.loads(json.dumps(values))
-
-
-def _write(folder: Path, settings: Denoising, denoiser: Denoiser, record: records.RunRecord) -> None:
-    config = {
-        "denoiser": settings.denoiser, "in_channels": denoiser.shape[0], "input_size": list(denoiser.shape[1:]),
-        "num_classes": denoiser.num_classes, "class_names": list(denoiser.class_names),
-        "channel_mean": denoiser.channel_mean.tolist(), "channel_std": denoiser.channel_std.tolist(),
-        "latents": dict(denoiser.latents),
-    }  # fmt: skip
-    denoisers.save(folder, denoiser.model, config)
-    write_text(folder / "README.md", card(folder.resolve().name, record))
-    record.write(folder / "record.json")  # last, as the sign that all is there
-
-
-_KINDS = {
-    "velocity": "on rectified flow, which predicts the velocity",
-    "noise": "on the discrete steps of latent diffusion, which predicts the noise",
-}
 
 
 def card(name: str, record: records.RunRecord) -> str:
@@ -217,18 +197,12 @@ Sample it with `diffusab sample`.
 
 
 def open_denoiser(folder: str | os.PathLike, device: str | torch.device = "cpu") -> Denoiser:
-    """A denoiser from the folder that :func:`train_denoiser` wrote.
-
-    Raises:
-        DenoiserError: The folder does not hold one.
-    """
+    """A denoiser from the folder that :func:`train_denoiser` wrote; a :class:`DenoiserError` if it holds none."""
     model, config = denoisers.load(folder, device)
     try:
-        return Denoiser(
-            model.requires_grad_(False), (config["in_channels"], *config["input_size"]),
-            tuple(config["class_names"]), torch.tensor(config["channel_mean"]), torch.tensor(config["channel_std"]),
-            config["latents"],
-        )  # fmt: skip
+        shape, names = (config["in_channels"], *config["input_size"]), tuple(config["class_names"])
+        mean, std = (torch.tensor(config[f"channel_{name}"]) for name in ("mean", "std"))
+        return Denoiser(model.requires_grad_(False), shape, names, mean, std, config["latents"])
     except KeyError as error:
         raise denoisers.DenoiserError(f"{folder}: {denoisers.CONFIG_FILE} lacks {error}") from error
 
@@ -244,9 +218,7 @@ def generate(
     sampling: Sampling,
     *,
     world: World | None = None,
-    decode_batch: int = 16,
     skip: Callable[[range], bool] | None = None,
-    progress: bool = False,
 ) -> Iterator[tuple[range, Tensor, Tensor | None]]:
     """Images batch by batch: their places, ``(N, 3, H, W)`` or clips ``(N, 3, T, H, W)`` in [-1, 1], and classes.
 
@@ -255,45 +227,30 @@ def generate(
         autoencoder: The one whose latents it was trained on.
         sampling: How.
         world: Every process draws its share of the batches.
-        decode_batch: Latents decoded at a time.
         skip: Whether images at these places are there already.
-        progress: Show a bar for every batch.
 
     Raises:
         SettingsError: The autoencoder is another one, or as :func:`diffusab_core.methods.denoising.sample_batches`.
     """
     check_autoencoder(denoiser, autoencoder)
-    world = World() if world is None else world
+    world = world or World()
     device = next(autoencoder.parameters()).device
-    drawn = denoising.sample_batches(
-        denoiser.model, sampling, denoiser.shape, denoiser.num_classes, rank=world.rank, size=world.size,
-        skip=skip, progress=progress and world.is_main,
-    )  # fmt: skip
-    for places, x, y in drawn:
+    model, shape, classes = denoiser.model, denoiser.shape, denoiser.num_classes
+    shares = {"rank": world.rank, "size": world.size}
+    for places, x, y in denoising.sample_batches(model, sampling, shape, classes, skip=skip, **shares):
         z = denoiser.denormalise(x.float()).to(device)
-        images = torch.cat([autoencoder.decode(some).clamp(-1, 1) for some in z.split(decode_batch)])
+        images = torch.cat([autoencoder.decode(some).clamp(-1, 1) for some in z.split(_DECODED_AT_ONCE)])
         yield places, images, y
 
 
-def digest_of(denoiser: Denoiser) -> str:
-    """A digest of the weights, 16 hexadecimal digits: which denoiser samples are from."""
-    return weights_digest(denoiser.model)
-
-
 def check_autoencoder(denoiser: Denoiser, autoencoder: Autoencoder) -> None:
-    """Refuse another autoencoder than that of the denoiser's latents, where those say which it was.
-
-    Raises:
-        SettingsError: Weights, or the number of channels, differ.
-    """
+    """Refuse another autoencoder than that of the latents, where they say which it was: a :class:`SettingsError`."""
     if autoencoder.latent_channels != denoiser.shape[0]:
-        raise SettingsError(
-            f"the denoiser makes latents of {denoiser.shape[0]} channels, {autoencoder.name} decodes "
-            f"{autoencoder.latent_channels}"
-        )
+        channels = f"{denoiser.shape[0]} channels, {autoencoder.name} decodes {autoencoder.latent_channels}"
+        raise SettingsError(f"the denoiser makes latents of {channels}")
     wanted = denoiser.latents.get("weights")
     if wanted is not None and (found := weights_digest(autoencoder)) != wanted:
+        name = denoiser.latents.get("autoencoder")
         raise SettingsError(
-            f"the denoiser was trained on latents of {denoiser.latents.get('autoencoder')} (weights {wanted}), not of "
-            f"{autoencoder.name} (weights {found})"
+            f"the denoiser was trained on latents of {name} (weights {wanted}), not of {autoencoder.name} ({found})"
         )

@@ -1,8 +1,8 @@
 r"""Run records: every number the book shows can say where it came from.
 
 A record is one JSON file: what was run (experiment, parameters, seed, size), with what (versions, git revision,
-device), what came out (metrics, series) and how long it took. Records are validated when they are made, when they
-are written and when they are read, so a record on disk is a complete one.
+device), what came out (metrics, series) and how long it took. Records are validated when they are made and when they
+are read, so a record on disk is a complete one.
 """
 
 from __future__ import annotations
@@ -14,16 +14,17 @@ import os
 import platform
 import subprocess
 import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError, field_validator
 
-from diffusab_core.files import DiffusabError, digest_json, write_text
-
-SCHEMA_VERSION = 1
+from diffusab_core.files import DiffusabError, differences, digest_json, write_text
+from diffusab_core.training.state import CheckpointError
 
 Size = Literal["smoke", "laptop", "gpu", "paper"]
 SIZES = get_args(Size)
@@ -46,7 +47,7 @@ class RunRecord(BaseModel):
         series: Curves by name, each a list of finite numbers.
         data: What the run saw, in words precise enough to repeat it.
         device: The machine in words, e.g. ``"cpu: x86_64, 2 cores"``.
-        versions: Package versions; always holds ``python``, ``torch`` and ``diffusab_core``.
+        versions: Package versions, of ``python``, ``torch`` and ``diffusab_core`` at least.
         git_revision: Commit of the code, with ``-dirty`` when the tree differed from it, or ``None`` outside git.
         wall_time_s: Seconds from start to end.
         started: ISO 8601 start time in UTC.
@@ -55,7 +56,7 @@ class RunRecord(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    schema_version: Literal[1] = SCHEMA_VERSION
+    schema_version: Literal[1] = 1
     experiment: Name
     parameters: dict[str, Any]
     seed: int
@@ -79,20 +80,9 @@ class RunRecord(BaseModel):
             raise ValueError(f"parameters must be plain JSON values: {error}") from error
         return parameters
 
-    @model_validator(mode="after")
-    def _versions_complete(self) -> RunRecord:
-        missing = {"python", "torch", "diffusab_core"} - self.versions.keys()
-        if missing:
-            raise ValueError(f"versions lack {sorted(missing)}")
-        return self
-
     @property
     def identity(self) -> str:
-        """The run's identity: a hash of experiment, parameters, seed and size (12 hex digits).
-
-        The device, which some parameters name, is left out as versions and results are: the same run on another machine
-        has the same identity.
-        """
+        """A hash of experiment, parameters, seed and size (12 hex digits), the same on any device."""
         chosen = {name: value for name, value in self.parameters.items() if name != "device"}
         return digest_json([self.experiment, chosen, self.seed, self.size])[:12]
 
@@ -102,15 +92,9 @@ class RunRecord(BaseModel):
 
 
 def read(path: str | os.PathLike) -> RunRecord:
-    """Read and validate one record.
-
-    Raises:
-        FileNotFoundError: There is no such file.
-        RecordError: The file is not a valid record; the message names the file and the first wrong field.
-    """
-    path = Path(path)
+    """Read one record; of one that is not valid, a :class:`RecordError` names the file and the first wrong field."""
     try:
-        return RunRecord.model_validate_json(path.read_text(encoding="utf-8"))
+        return RunRecord.model_validate_json(Path(path).read_text(encoding="utf-8"))
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"]) or "the whole file"
@@ -120,8 +104,7 @@ def read(path: str | os.PathLike) -> RunRecord:
 def by_arm(folder: str | os.PathLike) -> dict[str, list[RunRecord]]:
     """Records named ``ARM-seedK.json`` in a folder, by arm, each arm's runs in the order of their seeds.
 
-    Raises:
-        RecordError: A record is broken, or its name does not end with its own seed.
+    A :class:`RecordError` names a record that is broken, or whose name does not end with its own seed.
     """
     found: dict[str, list[RunRecord]] = {}
     for path in sorted(Path(folder).glob("*.json")):
@@ -134,10 +117,51 @@ def by_arm(folder: str | os.PathLike) -> dict[str, list[RunRecord]]:
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# Where a run happened
+# Making one
 
 
-def describe_device(device: str | torch.device = "cpu") -> str:
+class Run:
+    """A run that has started: collect metrics, series and notes, then :meth:`finish` makes the record.
+
+    Example:
+        >>> run = start("demo", parameters={"steps": 1}, seed=0, size="smoke", data="none")
+        >>> run.metrics["psnr_db"] = 30.0
+        >>> record = run.finish()
+    """
+
+    def __init__(
+        self,
+        experiment: str,
+        *,
+        parameters: dict[str, Any],
+        seed: int,
+        size: Size,
+        data: str,
+        device: str | torch.device = "cpu",
+    ) -> None:
+        chosen = {"experiment": experiment, "parameters": parameters, "seed": seed, "size": size, "data": data}
+        where = {"device": _describe_device(device), "versions": _versions(), "git_revision": _git_revision()}
+        self._fixed, self._clock = chosen | where | {"started": datetime.now(UTC)}, time.perf_counter()
+        self.metrics: dict[str, float] = {}
+        self.series: dict[str, list[float]] = {}
+        self.notes: str = ""
+
+    def finish(self) -> RunRecord:
+        """The validated record; wall time runs from the start to here."""
+        return RunRecord(
+            **self._fixed,
+            metrics={name: float(value) for name, value in self.metrics.items()},
+            series={name: [float(v) for v in values] for name, values in self.series.items()},
+            notes=self.notes,
+            wall_time_s=round(time.perf_counter() - self._clock, 3),
+        )
+
+
+#: The verb: ``records.start(...)`` starts the clock.
+start = Run
+
+
+def _describe_device(device: str | torch.device) -> str:
     """The device in words: the GPU's name, or the CPU's architecture and the number of cores this process may use."""
     device = torch.device(device)
     if device.type == "cuda":
@@ -149,20 +173,15 @@ def describe_device(device: str | torch.device = "cpu") -> str:
     return f"cpu: {platform.machine()}, {cores} cores, {threads} thread{'s' if threads > 1 else ''} used"
 
 
-def versions() -> dict[str, str]:
-    """Versions of what computes the numbers."""
-    packages = ("torch", "diffusers", "numpy", "scipy", "scikit-image", "scikit-learn")
-    found = {"python": platform.python_version()}
-    for package in packages:
+def _versions() -> dict[str, str]:
+    found = {"python": platform.python_version(), "diffusab_core": importlib.metadata.version("diffusab-core")}
+    for package in ("torch", "diffusers", "numpy", "scipy", "scikit-image", "scikit-learn"):
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             found[package] = importlib.metadata.version(package)
-    found["diffusab_core"] = importlib.metadata.version("diffusab-core")
     return found
 
 
-def git_revision() -> str | None:
-    """Commit of the checkout that holds this package, ``-dirty`` appended when it has changes; ``None`` outside one."""
-
+def _git_revision() -> str | None:
     def git(*args: str) -> str:
         command = ["git", "-C", str(Path(__file__).parent), *args]
         return subprocess.run(command, capture_output=True, text=True, check=True, timeout=20).stdout.strip()
@@ -174,50 +193,40 @@ def git_revision() -> str | None:
         return None
 
 
-class Run:
-    """What :func:`start` hands out: collect metrics, series and notes, then ``finish()`` makes the record."""
+# ---------------------------------------------------------------------------------------------------------------------
+# The folder of a run
 
-    def __init__(self, **fixed: Any) -> None:
-        self._fixed, self._clock = fixed, time.perf_counter()
-        self.metrics: dict[str, float] = {}
-        self.series: dict[str, list[float]] = {}
-        self.notes: str = ""
 
-    def finish(self) -> RunRecord:
-        """The validated record; wall time runs from :func:`start` to here."""
-        return RunRecord(
-            **self._fixed,
-            metrics={name: float(value) for name, value in self.metrics.items()},
-            series={name: [float(v) for v in values] for name, values in self.series.items()},
-            notes=self.notes,
-            wall_time_s=round(time.perf_counter() - self._clock, 3),
+@contextlib.contextmanager
+def logs(folder: Path | None) -> Iterator[Callable[[int, dict[str, float]], None] | None]:
+    """A function that writes scalars to TensorBoard's files in the folder's ``training/logs``."""
+    if folder is None:
+        yield None
+        return
+    from torch.utils.tensorboard import SummaryWriter
+
+    with SummaryWriter(str(folder / "training" / "logs")) as writer:
+
+        def log(step: int, values: dict[str, float]) -> None:
+            for name, value in values.items():
+                writer.add_scalar(name, value, step)
+
+        yield log
+
+
+def without_device(settings: Any) -> dict[str, Any]:
+    """A dataclass of settings as what a run is: where it is computed may change, and is said by its record."""
+    return {name: value for name, value in asdict(settings).items() if name != "device"}
+
+
+def read_back(folder: Path, run: Run) -> RunRecord:
+    """The record of the finished run in a folder; of another run, a :class:`CheckpointError` names the differences."""
+    record = read(folder / "record.json")
+    wanted = RunRecord.model_validate_json(run.finish().model_dump_json())  # tuples as lists
+    if wanted.identity != record.identity:
+        chosen = wanted.parameters.keys() - {"device"}
+        different = differences(record.parameters, wanted.parameters, sorted(chosen)) or "another size"
+        raise CheckpointError(
+            f"{folder} holds a finished run with other settings ({different}); name another folder, or move it away"
         )
-
-
-def start(
-    experiment: str,
-    *,
-    parameters: dict[str, Any],
-    seed: int,
-    size: Size,
-    data: str,
-    device: str | torch.device = "cpu",
-) -> Run:
-    """Start the clock of a run and note where it happens.
-
-    Example:
-        >>> run = start("demo", parameters={"steps": 1}, seed=0, size="smoke", data="none")
-        >>> run.metrics["psnr_db"] = 30.0
-        >>> record = run.finish()
-    """
-    return Run(
-        experiment=experiment,
-        parameters=parameters,
-        seed=seed,
-        size=size,
-        data=data,
-        device=describe_device(device),
-        versions=versions(),
-        git_revision=git_revision(),
-        started=datetime.now(UTC),
-    )
+    return record

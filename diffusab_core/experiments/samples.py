@@ -1,7 +1,4 @@
-"""Folders of samples: claimed for drawing, and judged, wherever they come from.
-
-``diffusab sample`` and ``diffusab evaluate-samples`` run this.
-"""
+"""Folders of samples: claimed for drawing by ``diffusab sample``, and judged, wherever they come from."""
 
 from __future__ import annotations
 
@@ -21,10 +18,8 @@ from diffusab_core.data.stores import StoredImages
 from diffusab_core.experiments import records
 from diffusab_core.experiments.autoencoder import seen
 from diffusab_core.files import differences, first_line, write_json
-from diffusab_core.metrics.networks import Features
 from diffusab_core.metrics.samples import (
     FEATURES,
-    Reference,
     SamplesError,
     check_enough,
     evaluate_samples,
@@ -39,18 +34,11 @@ SAMPLES_FILE, PICTURES = "samples.json", "images"
 _PICTURE_ENDINGS = {".png", ".jpg", ".jpeg", ".webp"}
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# The folder
-
-
 def claim_folder(out: Path, about: Mapping[str, Any], world: World) -> Path:
     """The folder for pictures below ``out``, which :data:`SAMPLES_FILE` says are drawn as ``about`` has it.
 
-    The main process alone looks and writes; all have to call this. The description is written first and whole, so that
-    the same samples can go on wherever they were cut off.
-
-    Raises:
-        SamplesError: ``out`` holds other samples, or something else; in every process.
+    Every process calls this, the main one looks and writes. The description is written first and whole, so that the
+    same samples can go on wherever they were cut off. Other samples, or something else, are a :class:`SamplesError`.
     """
 
     def claim() -> Path:
@@ -139,13 +127,7 @@ class SampleEvaluation:
 
 
 def evaluate_sample_folder(
-    settings: SampleEvaluation,
-    *,
-    cache: str | Path | None = None,
-    world: World | None = None,
-    workers: int = 0,
-    progress: bool = True,
-    size: records.Size = "laptop",
+    settings: SampleEvaluation, *, cache: str | Path | None = None, world: World | None = None, workers: int = 0
 ) -> records.RunRecord:
     """Compare samples with reference images: see :func:`~diffusab_core.metrics.samples.evaluate_samples`.
 
@@ -154,8 +136,6 @@ def evaluate_sample_folder(
         cache: File for the reference's statistics, read if it is there and fits, else written.
         world: Processes that share the work; all have to call this, and get the same.
         workers: Processes that read images ahead.
-        progress: Show progress bars.
-        size: For the record.
 
     Raises:
         MissingWeightsError: The network's weights are not on disk.
@@ -165,7 +145,7 @@ def evaluate_sample_folder(
     """
     world = world or World()
     features = open_features(settings.features, settings.features_weights, settings.device)
-    samples, sampling = _open_samples(settings, progress and world.is_main)
+    samples, sampling = _open_samples(settings, world.is_main)
     chosen = _choose(len(samples), settings.count, settings.seed)
     resolution = settings.resolution or samples.resolution
     check_enough(len(chosen), features, settings.few)
@@ -176,7 +156,7 @@ def evaluate_sample_folder(
         "sample_count": len(chosen), "sampling": sampling,
     }  # fmt: skip
     run = records.start(
-        "evaluate-samples", parameters=asdict(settings) | judge, seed=settings.seed, size=size,
+        "evaluate-samples", parameters=asdict(settings) | judge, seed=settings.seed, size="laptop",
         data=f"{len(chosen)} samples of {resolution} x {resolution} of {settings.samples} against {settings.reference}",
         device=settings.device,
     )  # fmt: skip
@@ -187,16 +167,17 @@ def evaluate_sample_folder(
 
     if settings.reference.endswith(".safetensors"):
         if cache is not None:
-            raise SamplesError(
-                f"{settings.reference} holds statistics already, so there is nothing to cache in {cache}"
-            )
+            raise SamplesError(f"{settings.reference} holds statistics already, so nothing is cached in {cache}")
         known = load_reference(settings.reference)
         known.check_network(features)
         there = known.identity.get("resolution", resolution)
         if there != resolution:
             raise SamplesError(f"{settings.reference} is over images of {there} pixels, the samples have {resolution}")
     else:
-        images = _open_reference(settings, resolution, len(chosen), progress and world.is_main)
+        how = {"check": "header", "progress": world.is_main}
+        if settings.reference in WORDS:
+            how = {"length": settings.reference_count or len(chosen)}
+        images = open_images(settings.reference, resolution, seed=settings.seed, **how)
         indices = _choose(len(images), settings.reference_count, settings.seed)
         check_enough(len(indices), features, settings.few, "reference images")
         identity = {
@@ -205,27 +186,19 @@ def evaluate_sample_folder(
         }  # fmt: skip
         known = reference(
             batches(images, indices), features, neighbours_up_to=settings.precision_recall, cache=cache,
-            identity=identity | seen(images), world=world, progress=progress,
+            identity=identity | seen(images), world=world,
         )  # fmt: skip
-    found = evaluate_samples(
-        batches(samples, chosen), known, features, few=settings.few, precision_recall=settings.precision_recall,
-        k=settings.k, world=world, progress=progress,
-    )  # fmt: skip
-    run.metrics = found
-    run.notes = _notes(settings, known, features, found)
-    return run.finish()
-
-
-def _notes(settings: SampleEvaluation, known: Reference, features: Features, found: dict[str, float]) -> str:
-    notes = [
-        f"features: {features.name}, {features.dimensions} numbers, weights {features.digest}, in single precision;",
-        f"{found['samples']:.0f} samples against {known.count} reference images, both rounded to 8 bits.",
-    ]
+    options = {"few": settings.few, "precision_recall": settings.precision_recall, "k": settings.k}
+    run.metrics = evaluate_samples(batches(samples, chosen), known, features, world=world, **options)
+    run.notes = (
+        f"features: {features.name}, {features.dimensions} numbers, weights {features.digest}, in single precision; "
+        f"{len(chosen)} samples against {known.count} reference images, both rounded to 8 bits."
+    )
     if settings.features == "offline":
-        notes.append("The offline network is not Inception: compare with numbers over the same network only.")
-    if min(found["samples"], known.count) <= features.dimensions:
-        notes.append("Too few images for the number of features: the distance compares with nothing.")
-    return " ".join(notes)
+        run.notes += " The offline network is not Inception: compare with numbers over the same network only."
+    if min(len(chosen), known.count) <= features.dimensions:
+        run.notes += " Too few images for the number of features: the distance compares with nothing."
+    return run.finish()
 
 
 def _choose(length: int, count: int | None, seed: int) -> list[int]:
@@ -233,10 +206,6 @@ def _choose(length: int, count: int | None, seed: int) -> list[int]:
     if count is None or count >= length:
         return list(range(length))
     return sorted(torch.randperm(length, generator=torch.Generator().manual_seed(seed))[:count].tolist())
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# Opening images
 
 
 class _Samples(Dataset):
@@ -253,10 +222,8 @@ class _Samples(Dataset):
         pixels, side = self.images.pixels(index), self.resolution
         height, width = pixels.shape[:2]
         if self.exact and (height, width) != (side, side):
-            raise SamplesError(
-                f"{self.images.place(index)}: {width} x {height} pixels and not {side} x {side}, the square in the "
-                "first sample; --resolution crops and resizes all samples to one size"
-            )
+            sizes = f"{width} x {height} pixels and not {side} x {side}, the square in the first sample"
+            raise SamplesError(f"{self.images.place(index)}: {sizes}; --resolution resizes all samples to one size")
         return center_crop(pixels, side)
 
 
@@ -267,7 +234,9 @@ def _open_samples(settings: SampleEvaluation, progress: bool) -> tuple[Any, dict
             raise SamplesError(f"{settings.samples} have neither size nor end: give --resolution and --samples")
         # Another seed than the reference's, or they would be the same images.
         return open_images(settings.samples, settings.resolution, seed=settings.seed + 1, length=settings.count), None
-    place, sampling = _described(settings.samples)
+    place, sampling = settings.samples, _read_about(Path(settings.samples))
+    if sampling is not None and (Path(place) / PICTURES).is_dir():
+        place = str(Path(place) / PICTURES)
     images = open_images(place, settings.resolution or 1, check="header", progress=progress)
     broken = [skip for skip in images.skipped if Path(skip.name).suffix.lower() in _PICTURE_ENDINGS]
     if broken:
@@ -279,22 +248,6 @@ def _open_samples(settings: SampleEvaluation, progress: bool) -> tuple[Any, dict
         raise SamplesError(f"no usable image in {place}")
     expected = len(images) if sampling is None or settings.count is not None else sampling.get("count", len(images))
     if len(images) != expected:
-        raise SamplesError(
-            f"{place} holds {len(images)} images, {SAMPLES_FILE} says {expected}: finish sampling, or take fewer with "
-            "--samples"
-        )
+        found = f"{place} holds {len(images)} images, {SAMPLES_FILE} says {expected}"
+        raise SamplesError(f"{found}: finish sampling, or take fewer with --samples")
     return _Samples(images, settings.resolution), sampling
-
-
-def _described(samples: str) -> tuple[str, dict[str, Any] | None]:
-    """Where the pictures are, and what ``samples.json`` says about them, if there is one."""
-    found = _read_about(Path(samples))
-    pictures = Path(samples) / PICTURES
-    return (str(pictures) if found is not None and pictures.is_dir() else samples), found
-
-
-def _open_reference(settings: SampleEvaluation, resolution: int, samples: int, progress: bool) -> Dataset:
-    if settings.reference in WORDS:
-        length = settings.reference_count or samples
-        return open_images(settings.reference, resolution, seed=settings.seed, length=length)
-    return open_images(settings.reference, resolution, seed=settings.seed, check="header", progress=progress)

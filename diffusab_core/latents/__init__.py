@@ -1,25 +1,9 @@
 """What a denoiser is trained on: posteriors of latents, encoded on the fly or cached."""
 
-from diffusab_core.latents.base import Latents, TensorLatents, channel_statistics
-from diffusab_core.latents.cache import CacheError, LatentCache, open_cache
-from diffusab_core.latents.encoded import EncodedLatents, encode
+from diffusab_core.latents.base import Latents, TensorLatents
+from diffusab_core.latents.cache import open_latents
+from diffusab_core.latents.encoded import EncodedLatents
 from diffusab_core.latents.extraction import Extraction, extract
-from diffusab_core.latents.file import LatentsFile, open_latents
-from diffusab_core.latents.identity import LatentsError, weights_digest
+from diffusab_core.latents.identity import LatentsError
 
-__all__ = [
-    "CacheError",
-    "EncodedLatents",
-    "Extraction",
-    "LatentCache",
-    "Latents",
-    "LatentsError",
-    "LatentsFile",
-    "TensorLatents",
-    "channel_statistics",
-    "encode",
-    "extract",
-    "open_cache",
-    "open_latents",
-    "weights_digest",
-]
+__all__ = ["EncodedLatents", "Extraction", "Latents", "LatentsError", "TensorLatents", "extract", "open_latents"]

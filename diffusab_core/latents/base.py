@@ -3,19 +3,15 @@ r"""What a denoiser is trained on: the posteriors of latents, wherever they lie,
 A denoiser learns :math:`(z - m) / s`, where :math:`z = \mu + \sigma \epsilon` is a sample of the posterior, drawn anew
 at each step, and :math:`m, s` are each channel's mean and standard deviation over 2048 such samples (Skorokhodov et al.
 2025 and their code). So what is kept of an image is :math:`\mu` and :math:`\sigma`, never a sample.
-
-:class:`TensorLatents` holds tensors, :class:`~diffusab_core.latents.encoded.EncodedLatents` encodes when asked, and
-:class:`~diffusab_core.latents.cache.LatentCache` reads what :func:`~diffusab_core.latents.extraction.extract` has
-stored.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import math
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 from tqdm import tqdm
@@ -52,10 +48,7 @@ class Latents:
         return self._count
 
     def at(self, step: int) -> Latents:
-        """The latents to train on at a step: these; a curriculum (:mod:`diffusab_core.methods.freqwarm`) feeds others.
-
-        Only posteriors are taken from them. How they are normalised, and all else, stays as it is here.
-        """
+        """The latents whose posteriors are taken at a step; a curriculum, as FreqWarm, gives others than these."""
         return self
 
     def _read(self, indices: Sequence[int], flipped: bool) -> tuple[Tensor, Tensor, Tensor | None]:
@@ -68,112 +61,94 @@ class Latents:
         r"""The posteriors of some items, in the order of ``indices``.
 
         Args:
-            indices: Which items, from 0 to ``len(self) - 1``.
-            flipped: For each of them, whether to take the latent of the mirrored image (which is not the mirrored
-                latent); ``None``: none of them.
+            indices: From 0 to ``len(self) - 1``, else an :class:`IndexError`.
+            flipped: Whether to take each from the mirrored image (whose latent is not the mirrored latent).
 
         Returns:
-            Mean ``(N, *shape)`` and standard deviation ``(N, *shape)``, float32, and class numbers ``(N,)``, int64, or
-            ``None`` without labels; all on the CPU.
+            Mean and standard deviation ``(N, *shape)``, float32, and class numbers ``(N,)``, int64, or ``None`` without
+            labels; all on the CPU.
 
         Raises:
-            IndexError: There is no such item.
             LatentsError: Mirrored images are not stored; an item cannot be encoded.
         """
         indices = [int(i) for i in indices]
         outside = next((i for i in indices if not 0 <= i < self._count), None)
         if outside is not None:
             raise IndexError(f"item {outside} is outside {self._count} latents")
-        if flipped is None or not any(flipped):
-            return self._read(indices, False)
-        if not self.flips:
+        flipped = [False] * len(indices) if flipped is None else [bool(flip) for flip in flipped]
+        if any(flipped) and not self.flips:
             raise LatentsError("these latents were stored without those of the mirrored images; extract with flips")
-        if all(flipped):
-            return self._read(indices, True)
         pairs = list(zip(indices, flipped, strict=True))
-        plain, other = (self._read([i for i, flip in pairs if bool(flip) == want], want) for want in (False, True))
+        found = [self._read([i for i, flip in pairs if flip == want], want) for want in sorted(set(flipped))]
+        if len(found) == 1:
+            return found[0]
         # Where each item's row is in the plain ones followed by the mirrored ones.
-        rows = torch.tensor([bool(flip) for flip in flipped]).argsort(stable=True).argsort()
-        return tuple(None if a is None else torch.cat([a, b])[rows] for a, b in zip(plain, other, strict=True))
-
-    # -- Normalisation
+        rows = torch.tensor(flipped).argsort(stable=True).argsort()
+        return tuple(None if a is None else torch.cat([a, b])[rows] for a, b in zip(*found, strict=True))
 
     @cached_property
     def statistics(self) -> tuple[Tensor, Tensor]:
-        """Mean and standard deviation of each channel, ``(C,)``; see :func:`channel_statistics`."""
+        """:attr:`channel_mean` and :attr:`channel_std`; see :func:`channel_statistics`."""
         return channel_statistics(self)
 
     @property
     def channel_mean(self) -> Tensor:
-        """Mean of each channel, ``(C,)``, float32."""
+        """``(C,)``, float32."""
         return self.statistics[0]
 
     @property
     def channel_std(self) -> Tensor:
-        """Standard deviation of each channel, ``(C,)``, float32."""
+        """``(C,)``, float32."""
         return self.statistics[1]
 
     def normalise(self, z: Tensor) -> Tensor:
         """Raw latents ``(..., *shape)`` to zero mean and unit variance in each channel."""
-        mean, std = self._spread(z)
+        mean, std = self._broadcast(z)
         return (z - mean) / std
 
     def denormalise(self, z: Tensor) -> Tensor:
         """The inverse of :meth:`normalise`, back to what the autoencoder decodes."""
-        mean, std = self._spread(z)
+        mean, std = self._broadcast(z)
         return z * std + mean
 
-    def _spread(self, z: Tensor) -> tuple[Tensor, Tensor]:
-        axes = len(self.shape)
-        if z.ndim < axes or z.shape[-axes] != self.shape[0]:
-            raise ValueError(f"latents of {self.shape[0]} channels (..., *{self.shape}) were expected, "
-                             f"got shape {tuple(z.shape)}")  # fmt: skip
-        mean, std = (s.to(z).reshape(-1, *[1] * (axes - 1)) for s in self.statistics)
-        return mean, std
+    def _broadcast(self, z: Tensor) -> list[Tensor]:
+        axes, channels = len(self.shape), self.shape[0]
+        if z.ndim < axes or z.shape[-axes] != channels:
+            raise ValueError(f"expected latents of {channels} channels (..., *{self.shape}), got {tuple(z.shape)}")
+        return [s.to(z).reshape(-1, *[1] * (axes - 1)) for s in self.statistics]
 
 
-def spread(count: int, wanted: int) -> list[int]:
-    """At most ``wanted`` indices below ``count``, evenly spread, ascending."""
-    wanted = min(count, wanted)
-    return [i * count // wanted for i in range(wanted)]
+def channel_statistics(latents: Latents, hide: bool | None = None) -> tuple[Tensor, Tensor]:
+    r"""Mean and (population) standard deviation of each channel over posterior samples, ``(C,)`` each, float32.
 
-
-def channel_statistics(
-    latents: Latents, samples: int = STATISTICS_SAMPLES, progress: bool | None = None
-) -> tuple[Tensor, Tensor]:
-    r"""Mean and standard deviation of each channel over posterior samples.
-
-    Over all positions of one sample :math:`z_i = \mu_i + \sigma_i \epsilon_i` of each of ``samples`` items, spread
-    evenly over all; :math:`\epsilon_i` depends on :math:`i` alone. Sums are taken in double precision.
+    Over all positions of one sample :math:`z_i = \mu_i + \sigma_i \epsilon_i` of each of 2048 items, spread evenly over
+    all; :math:`\epsilon_i` depends on :math:`i` alone. Sums are taken in double precision.
 
     Args:
         latents: Of what.
-        samples: Of how many items; of all, where there are fewer.
-        progress: Show a progress bar; ``None``: where somebody is watching.
-
-    Returns:
-        Mean and (population) standard deviation, ``(C,)`` each, float32.
+        hide: Show no progress bar; ``None``: only where somebody is watching.
 
     Raises:
         LatentsError: A channel is constant, so that it cannot be normalised.
     """
-    indices = spread(len(latents), samples)
+    count = min(len(latents), STATISTICS_SAMPLES)
+    indices = [i * len(latents) // count for i in range(count)]
     total = torch.zeros(2, latents.shape[0], dtype=torch.float64)
-    hide = None if progress is None else not progress
-    for z in tqdm(_samples(latents, indices), "statistics", -(-len(indices) // _CHUNK), unit="batch", disable=hide):
+    for z in tqdm(_samples(latents, indices), "statistics", -(-count // _CHUNK), unit="batch", disable=hide):
         z = z.double().transpose(0, 1).flatten(1)  # (C, n * positions)
         total += torch.stack([z.sum(1), z.square().sum(1)])
-    mean, square = total / (len(indices) * np.prod(latents.shape[1:]))
+    mean, square = total / (count * math.prod(latents.shape[1:]))
     std = (square - mean.square()).clamp_min(0).sqrt()
     constant = torch.nonzero(std <= 1e-7 * mean.abs().clamp_min(1e-30)).flatten().tolist()
     if constant:
         k = constant[0]
-        raise LatentsError(f"channel {k} of the latents is {mean[k].item():.6g} everywhere in {len(indices)} samples, "
-                           "so it cannot be normalised")  # fmt: skip
+        raise LatentsError(
+            f"channel {k} of the latents is {mean[k]:.6g} everywhere in {count} samples, so it cannot be normalised"
+        )
     return mean.float(), std.float()
 
 
-def _samples(latents: Latents, indices: Sequence[int]) -> Iterable[Tensor]:
+def _samples(latents: Latents, indices: Sequence[int]) -> Iterator[Tensor]:
     for start in range(0, len(indices), _CHUNK):
         some = indices[start : start + _CHUNK]
         mean, std, _ = latents.posterior(some)
@@ -193,7 +168,7 @@ class TensorLatents(Latents):
         mean: ``(N, C, h, w)`` or ``(N, C, t, h, w)``.
         std: The same shape; ``None`` stands for zero, as a deterministic autoencoder has it.
         labels: Class numbers ``(N,)``.
-        class_names: Names of the classes; by default the numbers from 0 to the largest that occurs.
+        class_names: By default the numbers from 0 to the largest that occurs.
         flipped: Mean and std of the mirrored images.
         identity: See :class:`Latents`; by default a digest of the values.
 
@@ -237,9 +212,7 @@ class TensorLatents(Latents):
 
 def check_labels(labels: Tensor | None, num_classes: int, items: str = "these latents") -> None:
     """Refuse class numbers outside ``0 ... num_classes - 1``."""
-    if labels is None or not len(labels):
+    if labels is None:
         return
-    low, high = int(labels.min()), int(labels.max())
-    if low < 0 or high >= num_classes:
-        wrong = low if low < 0 else high
+    for wrong in labels[(labels < 0) | (labels >= num_classes)].tolist():
         raise LatentsError(f"class {wrong} of {items} is outside 0 ... {num_classes - 1}")

@@ -1,11 +1,9 @@
-r"""Latents on the disk: :class:`LatentCache` reads at random what extraction has stored.
+r"""Latents on the disk: :class:`LatentCache` reads at random what extraction has stored, :class:`LatentsFile` a tensor.
 
 A cache is a folder of safetensors shards and an index, ``latents.json``. A shard holds ``mean`` and, unless the
 autoencoder is deterministic, ``std``, each ``(n, *shape)``; with flips also ``mean_flipped`` and ``std_flipped``; with
 labels ``labels`` ``(n,)``. Item :math:`i` is row :math:`i \bmod n` of shard :math:`\lfloor i / n \rfloor`, :math:`n`
 being the shard size, and is read through a memory map: nothing but the rows that are asked for.
-
-Index and shards are written whole or not at all, and checked when they are opened.
 """
 
 from __future__ import annotations
@@ -15,6 +13,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +24,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from diffusab_core import files
+from diffusab_core.autoencoders.opening import PICKLES
 from diffusab_core.latents.base import Latents
 from diffusab_core.latents.identity import LatentsError
 
@@ -32,6 +32,7 @@ INDEX = "latents.json"
 FORMAT, FORMAT_VERSION = "diffusab latents", 1
 #: Types that latents can be stored in: torch's, and safetensors' name of it.
 DTYPES = {"float16": (torch.float16, "F16"), "bfloat16": (torch.bfloat16, "BF16"), "float32": (torch.float32, "F32")}
+_FLOATS = ("F16", "BF16", "F32", "F64")
 
 
 class CacheError(LatentsError):
@@ -41,7 +42,7 @@ class CacheError(LatentsError):
 class LatentCache(Latents):
     """Latents that :func:`~diffusab_core.latents.extraction.extract` has stored.
 
-    Opening checks names, sizes and headers of all shards, not their contents; :meth:`verify` checks those.
+    Opening checks names and headers of all shards, not their contents; :meth:`verify` checks those.
 
     Args:
         path: The folder, or its ``latents.json``.
@@ -50,7 +51,7 @@ class LatentCache(Latents):
     Attributes:
         nbytes: Size of the shards on the disk in bytes.
         encoded: How many images the extraction that returned it encoded, in ``seconds`` seconds.
-        skipped: Images that could not be used, with the reason, at most 20 of them; ``skipped_count`` is their number.
+        skipped: Up to 20 images that could not be used, with the reason; ``skipped_count`` is the number of all.
 
     Raises:
         CacheError: There is no cache, it is unfinished, or a file is missing, truncated or of another layout.
@@ -61,8 +62,10 @@ class LatentCache(Latents):
         self.index = index = read_index(self.path)
         if finished and not index["complete"]:
             done = sum(shard["items"] for shard in index["shards"])
-            raise CacheError(f"{self.path} is unfinished, {done} of {index['count']} latents are there; run the same "
-                             "extraction again, it goes on from there")  # fmt: skip
+            raise CacheError(
+                f"{self.path} is unfinished, {done} of {index['count']} latents are there; run the same extraction "
+                "again, it goes on from there"
+            )
         super().__init__(index["count"], index["shape"], index["class_names"], index["identity"], index["flips"])
         if index["complete"]:
             self.statistics = tuple(torch.tensor(index[f"channel_{name}"]) for name in ("mean", "std"))
@@ -93,35 +96,16 @@ class LatentCache(Latents):
         std = self._rows("std" + ending, indices).float() if "std" in self.index["tensors"] else torch.zeros_like(mean)
         return mean, std, self._rows("labels", indices) if self.num_classes else None
 
-    def verify(self, progress: bool | None = None) -> None:
-        """Read every shard and compare its checksum.
-
-        Raises:
-            CacheError: Some differ; the message names them.
-        """
+    def verify(self) -> None:
+        """Read every shard and compare its checksum; a :class:`CacheError` names all that differ."""
         listed = self.index["shards"]
-        bar = tqdm(listed, desc="verifying", unit="shard", disable=None if progress is None else not progress)
+        bar = tqdm(listed, desc="verifying", unit="shard", disable=None)
         damaged = [shard["file"] for shard in bar if files.digest_file(self.path / shard["file"]) != shard["sha256"]]
         if damaged:
             raise CacheError(
                 f"{len(damaged)} of {len(listed)} shards of {self.path} are damaged (their checksum is not that of "
                 f"the index): {', '.join(damaged)}; delete them and run the same extraction again to make them anew"
             )
-
-
-def open_cache(path: str | os.PathLike, expect: Mapping[str, Any] | None = None) -> LatentCache:
-    """Open a cache and refuse it unless it is what is expected.
-
-    Args:
-        path: See :class:`LatentCache`.
-        expect: Entries that its identity must have, such as ``{"weights": weights_digest(autoencoder)}``.
-
-    Raises:
-        CacheError: As :class:`LatentCache`, or an entry differs; the message names every one with both values.
-    """
-    cache = LatentCache(path)
-    refuse_other(cache.path, cache.identity, expect or {})
-    return cache
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -132,9 +116,7 @@ def read_index(folder: Path) -> dict[str, Any]:
     """The index, after a look at its format and checksum."""
     path = folder / INDEX
     if not path.is_file():
-        if folder.exists():
-            raise CacheError(f"{folder} is no latent cache: there is no {INDEX} in it")
-        raise CacheError(f"there is no latent cache {folder}; make one with diffusab extract")
+        raise CacheError(f"{folder} is no latent cache, for there is no {path}; make one with diffusab extract")
     try:
         index = json.loads(path.read_text(encoding="utf-8"))
         kind, version, checksum = index["format"], index["version"], index.pop("checksum")
@@ -154,28 +136,21 @@ def write_index(folder: Path, index: Mapping[str, Any]) -> None:
 
 
 def check_shard(folder: Path, index: Mapping[str, Any], shard: Mapping[str, Any]) -> None:
-    """A look at the size and the header of a shard."""
+    """A look at the header of a shard; that it fits the size of the file, ``safe_open`` sees."""
     path, items = folder / shard["file"], shard["items"]
     hint = "run the same extraction again to make it anew"
-    stored = DTYPES[index["dtype"]][1]
-    wanted = {name: (stored, [items, *index["shape"]]) for name in index["tensors"]}
+    wanted = {name: (DTYPES[index["dtype"]][1], [items, *index["shape"]]) for name in index["tensors"]}
     wanted |= {name: ("I64", [items]) for name in wanted if name == "labels"}
     try:
-        size = path.stat().st_size
-        if size != shard["bytes"]:
-            what = "truncated" if size < shard["bytes"] else "damaged"
-            raise CacheError(f"{path} is {what}: {size} bytes instead of {shard['bytes']}; delete it and {hint}")
         with safe_open(path, "pt") as file:
             slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118  it is no dictionary
             found = {name: (piece.get_dtype(), piece.get_shape()) for name, piece in slices.items()}
+        if found != wanted:
+            raise CacheError(f"{path} is damaged: its header says {found} instead of {wanted}; delete it and {hint}")
     except FileNotFoundError:
         raise CacheError(f"{path} is missing; {hint}") from None
-    except OSError as error:
-        raise CacheError(f"{path} cannot be read ({files.first_line(error)})") from error
-    except SafetensorError as error:
+    except (OSError, SafetensorError) as error:
         raise CacheError(f"{path} is damaged ({files.first_line(error)}); delete it and {hint}") from error
-    if found != wanted:
-        raise CacheError(f"{path} is damaged: its header says {found} instead of {wanted}; delete it and {hint}")
 
 
 def name_shard(number: int) -> str:
@@ -185,13 +160,13 @@ def name_shard(number: int) -> str:
 
 def write_shard(folder: Path, number: int, tensors: dict[str, Tensor]) -> dict[str, Any]:
     """Write one shard; returns what the index says of it."""
-    path = folder / name_shard(number)
+    name = name_shard(number)
     with _writing(folder):
         # Not save_file(), which writes under a random name first: a killed process would leave that behind for ever.
         data = save(tensors)
-        files.write_bytes(path, data, alone=True)
+        files.write_bytes(folder / name, data, alone=True)
     digest = hashlib.sha256(data).hexdigest()
-    return {"file": path.name, "items": len(tensors["mean"]), "bytes": len(data), "sha256": digest}
+    return {"file": name, "items": len(tensors["mean"]), "bytes": len(data), "sha256": digest}
 
 
 @contextlib.contextmanager
@@ -202,18 +177,15 @@ def _writing(folder: Path) -> Iterator[None]:
         raise CacheError(f"cannot write into {folder}: {files.first_line(error)}") from error
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# Whose folder it is
-
-
 def refuse_other(path: Path, found: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
     """Refuse what lacks an entry that is wanted, naming every difference with both values."""
     # The same weights under another name are the same autoencoder.
     same = {"autoencoder"} if found.get("weights") == wanted.get("weights") else set()
     different = files.differences(found, wanted, [key for key in wanted if key not in same])
     if different:
-        raise CacheError(f"{path} holds latents of other settings ({different}); repeat its settings, or name another "
-                         "folder and extract anew")  # fmt: skip
+        raise CacheError(
+            f"{path} holds latents of other settings ({different}); repeat its settings, or name another folder"
+        )
 
 
 def refuse_foreign(folder: Path) -> None:
@@ -242,3 +214,57 @@ def sole_writer(folder: Path) -> Iterator[None]:
         yield
     finally:
         os.close(handle)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# One tensor that somebody else has stored
+
+
+@dataclass(frozen=True)
+class LatentsFile:
+    """A tensor of latents ``(N, C, h, w)`` or ``(N, C, T, h, w)`` in a safetensors file, read piece by piece."""
+
+    path: Path
+    key: str
+    shape: tuple[int, ...]
+
+    @property
+    def name(self) -> str:
+        """The file's name without suffix; labels figures."""
+        return self.path.stem
+
+    def read(self, start: int, stop: int) -> Tensor:
+        """Items ``start`` to ``stop - 1``, without reading the rest of the file."""
+        with safe_open(self.path, "pt") as file:
+            return file.get_slice(self.key)[start:stop]
+
+
+def open_latents(path: str | os.PathLike, key: str | None = None) -> LatentsFile:
+    """Find the latents in a safetensors file; ``key`` names the tensor, where there are several.
+
+    Raises:
+        LatentsError: No such file, not safetensors, no such tensor, or one that is not floats with four or five axes.
+    """
+    path = Path(path)
+    if path.suffix.lower() in PICKLES:
+        instead = "safetensors.torch.save_file({'latents': z}, 'latents.safetensors')"
+        raise LatentsError(f"{path} is a pickle, which can run any code when opened, so none is; save with {instead}")
+    if not path.is_file():
+        raise LatentsError(f"--latents: there is no file {path}")
+    try:
+        with safe_open(path, "pt") as file:
+            keys = sorted(file.keys())
+            key = keys[0] if key is None and len(keys) == 1 else key
+            if key not in keys:
+                listed = ", ".join(keys[:8]) + (", ..." if len(keys) > 8 else "")
+                raise LatentsError(
+                    f"{path}: name one of its {len(keys)} tensors with --latents-key ({listed}), not {key}"
+                )
+            piece = file.get_slice(key)
+            shape, dtype = tuple(piece.get_shape()), piece.get_dtype()
+    except (SafetensorError, OSError) as error:
+        raise LatentsError(f"{path} cannot be read as safetensors ({files.first_line(error)})") from error
+    if dtype not in _FLOATS or len(shape) not in (4, 5) or 0 in shape:
+        wanted = f"{', '.join(_FLOATS)} of shape (N, C, h, w) or (N, C, T, h, w)"
+        raise LatentsError(f"{path}: {key!r} is {dtype} of shape {shape}; latents are {wanted}")
+    return LatentsFile(path, key, shape)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -48,11 +47,7 @@ class ImageBatches(Dataset):
         return f"item {index} ({name(index)})" if callable(name) else f"item {index}"
 
     def class_names(self) -> tuple[str, ...]:
-        """Names of the classes; none without labels.
-
-        Raises:
-            LatentsError: They are not known.
-        """
+        """Names of the classes; none without labels, a :class:`LatentsError` where they are not known."""
         names = getattr(self.dataset, "classes", None) or getattr(self.dataset, "class_names", None)
         if self.labelled and not names:
             raise LatentsError(f"the {type(self.dataset).__name__} has labels and no names for them; give class_names")
@@ -68,10 +63,8 @@ class EncodedLatents(Latents):
         batch_size: Images encoded at a time.
         precision: ``"fp32"``, or ``"bf16"`` for autocast.
         class_names: Names of the classes, where the dataset does not know them; ``()`` passes labels over.
-        identity: Entries of the identity that are known better than
-            :func:`~diffusab_core.latents.identity.images_identity` finds them.
-        low_pass: Radius in cycles per pixel beyond which images lose their frequencies before they are encoded
-            (:func:`diffusab_core.spectrum.radial_split`; nothing is clamped afterwards); ``None``: whole images.
+        identity: Entries that are known better than :func:`~diffusab_core.latents.identity.images_identity`'s.
+        low_pass: See :func:`without_high_frequencies`.
 
     Raises:
         LatentsError: The dataset is empty, its items are of no such kind, or classes have no names.
@@ -92,7 +85,6 @@ class EncodedLatents(Latents):
         if batch_size < 1:
             raise LatentsError(f"batch_size must be at least 1, got {batch_size}")
         check_precision(precision)
-        check_low_pass(low_pass)
         self.images = ImageBatches(dataset)
         _, *frames, height, width = self.images.shape
         shape = autoencoder.latent_shape(height, width, *frames)
@@ -101,12 +93,11 @@ class EncodedLatents(Latents):
         made |= {"precision": precision, "count": len(dataset), **(identity or {})}
         made |= {} if low_pass is None else {"low_pass": low_pass}
         super().__init__(len(dataset), shape, names, made, flips=True)
-        self.autoencoder, self.batch_size, self.precision = autoencoder, batch_size, precision
-        self.low_pass = low_pass
+        self.autoencoder, self.batch_size = autoencoder, batch_size
+        self.precision, self.low_pass = precision, low_pass
 
     def low_passed(self, radius: float) -> EncodedLatents:
         """The same images without their frequencies beyond a radius, normalised as these."""
-        check_low_pass(radius)
         other = copy.copy(self)
         other.statistics, other.low_pass = self.statistics, radius
         other.identity = self.identity | {"low_pass": radius}
@@ -140,28 +131,20 @@ def check_precision(precision: str) -> None:
         raise LatentsError(f"precision is one of {', '.join(PRECISIONS)}, got {precision!r}")
 
 
-def check_low_pass(radius: float | None) -> None:
-    """Refuse a radius of a low-pass that is not positive."""
-    if radius is not None and not 0 < radius < math.inf:
-        raise LatentsError(f"low_pass is a radius in cycles per pixel, above 0, got {radius}")
-
-
 def without_high_frequencies(x: Tensor, radius: float | None) -> Tensor:
-    """Images or clips ``(..., H, W)`` without what lies beyond a radius in cycles per pixel; ``None``: as they are."""
+    """Images or clips ``(..., H, W)`` without what lies beyond a radius in cycles per pixel; ``None``: whole ones.
+
+    See :func:`diffusab_core.spectrum.radial_split`; nothing is clamped.
+    """
     return x if radius is None else radial_split(x, radius)[0].to(x.dtype)
 
 
 @torch.no_grad()
 def encode(autoencoder: Autoencoder, x: Tensor, precision: str = "fp32", names: Sequence[str] = ()) -> Posterior:
-    """The posterior of a batch, float32 on the CPU, whatever the autoencoder's device and precision.
-
-    Raises:
-        LatentsError: A latent is not finite; the message has the image's name.
-    """
-    weight = next(iter(autoencoder.parameters()), x)
-    device = weight.device
-    with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
-        posterior = autoencoder.encode(x.to(device, weight.dtype))
+    """The posterior of a batch, float32 on the CPU; a :class:`LatentsError` names an image whose is not finite."""
+    x = autoencoder.place(x)
+    with torch.autocast(x.device.type, torch.bfloat16, enabled=precision == "bf16"):
+        posterior = autoencoder.encode(x)
     mean, std = posterior.mean.float().cpu(), posterior.std.float().cpu()
     good = (mean.isfinite() & std.isfinite()).flatten(1).all(1)
     if not good.all():

@@ -1,14 +1,14 @@
 """Encoding a dataset once, into a cache of latents that :class:`~diffusab_core.latents.cache.LatentCache` reads.
 
 A shard is written whole or not at all, and only then entered in the index with its SHA-256. So an extraction that is
-killed goes on after the last whole shard, and ends with the same bytes. Under torchrun the processes share the shards,
-and meet after each round of them, so that none waits for another longer than a shard takes.
+killed goes on after the last whole shard, and ends with the same bytes. Under torchrun the processes share the shards.
 """
 
 from __future__ import annotations
 
 import contextlib
 import importlib.metadata
+import math
 import os
 import time
 from collections.abc import Iterator, Sequence
@@ -28,7 +28,7 @@ from diffusab_core.data.open import WORDS, open_images
 from diffusab_core.data.stores import CROPS, StoredImages
 from diffusab_core.latents import cache as caches
 from diffusab_core.latents import encoded
-from diffusab_core.latents.base import STATISTICS_SAMPLES, channel_statistics
+from diffusab_core.latents.base import channel_statistics
 from diffusab_core.latents.cache import LatentCache
 from diffusab_core.latents.encoded import EncodedLatents, ImageBatches
 from diffusab_core.latents.identity import LatentsError, weights_digest
@@ -55,9 +55,6 @@ class Extraction:
         shard_size: Latents in a shard.
         low_pass: Radius in cycles per pixel beyond which images lose their frequencies before they are encoded, after
             cropping; ``None``: whole images.
-
-    Raises:
-        LatentsError: A value is outside its range.
     """
 
     model: str
@@ -82,7 +79,8 @@ class Extraction:
         for name, choices in (("crop", CROPS), ("dtype", caches.DTYPES), ("precision", encoded.PRECISIONS)):
             if getattr(self, name) not in choices:
                 raise LatentsError(f"{name} is one of {', '.join(choices)}, got {getattr(self, name)!r}")
-        encoded.check_low_pass(self.low_pass)
+        if self.low_pass is not None and not 0 < self.low_pass < math.inf:
+            raise LatentsError(f"low_pass is a radius in cycles per pixel, above 0, got {self.low_pass}")
 
 
 def extract(
@@ -103,8 +101,8 @@ def extract(
     Args:
         settings: What to extract.
         out: Folder of the cache; new, empty, or one that the same settings have begun.
-        dataset: What to encode, map-style, by default what ``settings.images`` opens. Items are those of
-            :class:`~diffusab_core.latents.encoded.EncodedLatents`, so clips, too; ``settings.images`` only names it.
+        dataset: What to encode instead of what ``settings.images`` opens, images or clips as
+            :class:`~diffusab_core.latents.encoded.EncodedLatents` takes them; ``settings.images`` then only names it.
         batch_size: Images encoded at a time.
         workers: Processes that read images ahead; 0 reads in this one.
         progress: Show progress bars.
@@ -112,24 +110,24 @@ def extract(
 
     Raises:
         AutoencoderError: The model cannot be opened.
-        CacheError: ``out`` cannot be written to, holds other files or latents of other settings (every difference is
-            named), or a damaged shard.
+        CacheError: ``out`` cannot be written to, or holds other files, other latents or a damaged shard.
         ImagesError: Images that cannot be opened or used.
         LatentsError: A latent is not finite, beyond the range of the stored type, or not of the shape of the others.
     """
     if batch_size < 1 or workers < 0:
         raise LatentsError(f"batch_size must be at least 1 and workers at least 0, got {batch_size} and {workers}")
     world, folder = world or World(), Path(out)
-    if folder.exists() and not (folder / caches.INDEX).is_file():
+    begun = (folder / caches.INDEX).is_file()
+    if folder.exists() and not begun:
         caches.refuse_foreign(folder)
     autoencoder = autoencoders.load(settings.model, settings.device)
     if dataset is None:
         autoencoder.latent_shape(settings.resolution, settings.resolution)  # before any image is looked at
     wanted = _identify(settings, autoencoder)
-    if (folder / caches.INDEX).is_file():
+    if begun:
         index = caches.read_index(folder)
-        caches.refuse_other(folder, index["identity"] | {"shard_size": index["shard_size"]},
-                            wanted | {"shard_size": settings.shard_size})  # fmt: skip
+        chosen = {"low_pass": None, **wanted, "shard_size": settings.shard_size}
+        caches.refuse_other(folder, index | index["identity"], chosen)
         if index["complete"] and all((folder / shard["file"]).exists() for shard in index["shards"]):
             return LatentCache(folder)
     barrier(world)  # every process has seen what was there before one writes
@@ -141,15 +139,15 @@ def extract(
         )  # fmt: skip
         if settings.labels and not source.num_classes:
             raise LatentsError("labels were asked for, and the dataset's items have none")
-        index = from_main(_go_on(folder, _begin(settings, source)) if world.is_main else {}, world)
+        index = from_main(_begin(folder, settings, source) if world.is_main else {}, world)
         start, before = time.perf_counter(), sum(shard["items"] for shard in index["shards"])
-        bar = tqdm(desc="encoding", unit="image", total=index["count"], disable=not (progress and world.is_main),
-                   initial=before)  # fmt: skip
         done = {shard["file"] for shard in index["shards"]}
         todo = [k for k in range(-(-index["count"] // index["shard_size"])) if caches.name_shard(k) not in done]
-        mine = _encode_shards(source, index, todo[world.rank :: world.size], batch_size, workers, bar)
-        with bar:
-            for _ in range(0, len(todo), world.size):  # a round: one shard for each process, if there is one left
+        hide = not (progress and world.is_main)
+        with tqdm(desc="encoding", unit="image", total=index["count"], disable=hide, initial=before) as bar:
+            mine = _encode_shards(source, index, todo[world.rank :: world.size], batch_size, workers, bar)
+            # Processes meet after each round of shards, so that none waits for another longer than a shard takes.
+            for _ in range(0, len(todo), world.size):
                 shard = next(mine, None)
                 found = None if shard is None else caches.write_shard(folder, *shard)
                 index["shards"] += [entry for entry in gather(found, world) if entry is not None]
@@ -159,7 +157,7 @@ def extract(
                 bar.update(sum(entry["items"] for entry in index["shards"]) - bar.n)  # those of the others
         seconds = time.perf_counter() - start
         if world.is_main:
-            mean, std = channel_statistics(LatentCache(folder, finished=False), progress=None if progress else False)
+            mean, std = channel_statistics(LatentCache(folder, finished=False), hide=None if progress else True)
             whole = index | {"complete": True, "channel_mean": mean.tolist(), "channel_std": std.tolist()}
             caches.write_index(folder, whole)
     barrier(world)
@@ -169,22 +167,22 @@ def extract(
 
 
 def _identify(settings: Extraction, autoencoder: Autoencoder) -> dict[str, Any]:
-    chosen = asdict(settings)
-    for name in ("device", "shard_size", *(() if settings.low_pass else ("low_pass",))):
-        del chosen[name]
-    if not isinstance(chosen["images"], str):
-        chosen["images"] = [os.fspath(place) for place in chosen["images"]]
     # By what it was opened as: whoever decodes has to open it again.
-    return {"autoencoder": chosen.pop("model"), "weights": weights_digest(autoencoder), **chosen}
+    found = {"autoencoder": settings.model, "weights": weights_digest(autoencoder)}
+    found |= {name: value for name, value in asdict(settings).items() if name not in ("model", "device", "shard_size")}
+    if settings.low_pass is None:
+        del found["low_pass"]
+    if not isinstance(settings.images, str):
+        found["images"] = list(map(os.fspath, settings.images))
+    return found
 
 
 def _open_images(settings: Extraction, progress: bool, world: World) -> Dataset:
     endless = settings.images in WORDS
     if endless and settings.samples is None:
         raise LatentsError(f"{settings.images} are endless: say with samples how many of them")
-    length = {"length": settings.samples} if endless else {}
     found = open_images(settings.images, settings.resolution, settings.crop, settings.seed, settings.labels,
-                        progress=progress, world=world, **length)  # fmt: skip
+                        length=settings.samples if endless else None, progress=progress, world=world)  # fmt: skip
     if isinstance(found, StoredImages) and settings.samples is not None and settings.samples < len(found):
         # The first ones of a folder of classes would be one class.
         some = np.random.default_rng(settings.seed).permutation(len(found))[: settings.samples]
@@ -193,46 +191,38 @@ def _open_images(settings: Extraction, progress: bool, world: World) -> Dataset:
     return found
 
 
-def _begin(settings: Extraction, source: EncodedLatents) -> dict[str, Any]:
-    """The index of a cache without shards."""
+def _begin(folder: Path, settings: Extraction, source: EncodedLatents) -> dict[str, Any]:
+    """The index that lies in the folder, with the shards that are still there; else a new one, written down."""
     gaussian = bool(source.encode(source.images[[0]][0], False, [0]).std.any())
     tensors = ["mean", "std"] if gaussian else ["mean"]
     tensors += [f"{name}_flipped" for name in tensors] if settings.flips else []
     tensors += ["labels"] if settings.labels else []
     skipped = getattr(source.images.dataset, "skipped", ())
-    return {
+    same = {"shape": list(source.shape), "tensors": tensors, "class_names": list(source.class_names)}
+    if (folder / caches.INDEX).is_file():
+        index = caches.read_index(folder)
+        identity = dict.fromkeys(index["identity"]) | source.identity
+        caches.refuse_other(folder, index | index["identity"], identity | same)
+        shards = [shard for shard in index["shards"] if (folder / shard["file"]).exists()]
+        for shard in shards:
+            caches.check_shard(folder, index, shard)
+        return index | {"complete": False, "shards": shards}
+    index = same | {
         "format": caches.FORMAT,
         "version": caches.FORMAT_VERSION,
         "complete": False,
         "identity": source.identity,
         "count": len(source),
-        "shape": list(source.shape),
-        "image_shape": list(source.images.shape),
         "dtype": settings.dtype,
         "flips": settings.flips,
-        "class_names": list(source.class_names),
-        "tensors": tensors,
         "shard_size": settings.shard_size,
         "shards": [],
         "skipped": [[skip.name, skip.reason] for skip in skipped[:20]],
         "skipped_count": len(skipped),
-        "statistics_samples": min(len(source), STATISTICS_SAMPLES),
         "versions": {"diffusab_core": importlib.metadata.version("diffusab_core"), "torch": torch.__version__},
     }
-
-
-def _go_on(folder: Path, index: dict[str, Any]) -> dict[str, Any]:
-    """The index that lies in the folder, with the shards that are still there; else this one, written down."""
-    if not (folder / caches.INDEX).is_file():
-        caches.write_index(folder, index)  # says from the start what the shards beside it are
-        return index
-    before = caches.read_index(folder)
-    caches.refuse_other(folder, before["identity"], dict.fromkeys(before["identity"]) | index["identity"])
-    caches.refuse_other(folder, before, {name: index[name] for name in ("shape", "tensors", "class_names")})
-    shards = [shard for shard in before["shards"] if (folder / shard["file"]).exists()]
-    for shard in shards:
-        caches.check_shard(folder, before, shard)
-    return before | {"complete": False, "shards": shards}
+    caches.write_index(folder, index)  # says from the start what the shards beside it are
+    return index
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -243,38 +233,40 @@ def _encode_shards(
     source: EncodedLatents, index: dict[str, Any], shards: Sequence[int], batch_size: int, workers: int, bar: tqdm
 ) -> Iterator[tuple[int, dict[str, Tensor]]]:
     """Number and tensors of each of these shards; images are read ahead over their borders."""
-    size, count, dtype = index["shard_size"], index["count"], caches.DTYPES[index["dtype"]][0]
-    items = {k: range(k * size, min((k + 1) * size, count)) for k in shards}
-    batches = {k: [items[k][i : i + batch_size] for i in range(0, len(items[k]), batch_size)] for k in shards}
-    loader = DataLoader(
-        _Reading(source.images),
-        sampler=[batch for k in shards for batch in batches[k]],
-        batch_size=None,
-        num_workers=workers,
-        generator=torch.Generator(),  # a loader draws a seed for its workers, by default from the global state
-    )
-    stream = iter(loader)
+    size, batches = index["shard_size"], {}
     for k in shards:
-        tensors = {name: torch.empty(len(items[k]), *index["shape"], dtype=dtype) for name in index["tensors"]}
-        if source.num_classes:
-            tensors["labels"] = torch.empty(len(items[k]), dtype=torch.int64)
+        items = range(index["count"])[k * size : (k + 1) * size]
+        batches[k] = [items[i : i + batch_size] for i in range(0, len(items), batch_size)]
+    order, generator = [batch for k in shards for batch in batches[k]], torch.Generator()  # else it is the global one
+    stream = iter(DataLoader(_Reading(source.images), None, sampler=order, num_workers=workers, generator=generator))
+    for k in shards:
+        made = []
         for batch in batches[k]:
             found = next(stream)
             if isinstance(found, Exception):
                 raise found
-            rows, names = slice(batch[0] - k * size, batch[-1] + 1 - k * size), [source.images.name(i) for i in batch]
-            for ending in ("", "_flipped") if index["flips"] else ("",):
-                posterior = source.encode(found[0], bool(ending), batch)
-                _store(tensors["mean" + ending], "mean", rows, posterior.mean, names)
-                if "std" in tensors:
-                    _store(tensors["std" + ending], "std", rows, posterior.std, names)
-                elif posterior.std.any():
-                    odd, first = names[int(posterior.std.flatten(1).any(1).nonzero()[0])], source.images.name(0)
-                    raise LatentsError(f"{source.autoencoder.name} is deterministic for {first}, not for {odd}")
-            if source.num_classes:
-                tensors["labels"][rows] = source.check_labels(found[1], batch)
+            made.append(_encode_batch(source, index, batch, *found))
             bar.update(len(batch))
-        yield k, tensors
+        yield k, {name: torch.cat([tensors[name] for tensors in made]) for name in index["tensors"]}
+
+
+def _encode_batch(
+    source: EncodedLatents, index: dict[str, Any], places: range, images: Tensor, labels: Tensor | None
+) -> dict[str, Tensor]:
+    dtype, tensors = caches.DTYPES[index["dtype"]][0], {"labels": source.check_labels(labels, places)}
+    for flipped in (False, True) if index["flips"] else (False,):
+        posterior = source.encode(images, flipped, places)
+        for what, values in (("mean", posterior.mean), ("std", posterior.std)):
+            stored = tensors[what + "_flipped" * flipped] = values.to(dtype)
+            if not stored.isfinite().all():
+                largest, limit = values.abs().flatten(1).amax(1), torch.finfo(dtype).max
+                i = int(largest.argmax())
+                name = f"the {what} of the latent of {source.images.name(places[i])}"
+                raise LatentsError(f"{name} reaches {largest[i]:.6g}, beyond {limit:.6g} of {dtype}; store float32")
+        if "std" not in index["tensors"] and posterior.std.any():
+            first, here = source.images.name(0), source.images.name(places[0])
+            raise LatentsError(f"{source.autoencoder.name} is deterministic for {first}, not from {here} on")
+    return tensors
 
 
 class _Reading(Dataset):
@@ -288,15 +280,3 @@ class _Reading(Dataset):
             return self.images[places]
         except (ValueError, OSError) as error:
             return error
-
-
-def _store(target: Tensor, what: str, rows: slice, values: Tensor, names: Sequence[str]) -> None:
-    largest = values.abs().flatten(1).amax(1)  # (n,)
-    limit = torch.finfo(target.dtype).max
-    beyond = torch.nonzero(largest > limit).flatten().tolist()
-    if beyond:
-        raise LatentsError(
-            f"the {what} of the latent of {names[beyond[0]]} reaches {largest[beyond[0]].item():.6g}, beyond "
-            f"{limit:.6g}, the largest {str(target.dtype).removeprefix('torch.')}; store float32"
-        )
-    target[rows] = values.to(target.dtype)

@@ -29,11 +29,7 @@ def parts(item: Any) -> tuple[Tensor, int | None]:
 
 
 def images_identity(dataset: Dataset) -> dict[str, Any]:
-    """What a dataset's images are, as plain values: where they lie, resolution, crop and seed, and what was found.
-
-    Of stored images that is their number and a hash of their names and, in a folder, their sizes; of a dataset of
-    another kind, a hash of its first and last item.
-    """
+    """What a dataset's images are, as plain values: where they lie, resolution, crop and seed, and what was found."""
     made = next((word for word, kind in (("photos", Photos), ("leaves", Leaves)) if isinstance(dataset, kind)), None)
     wanted = ("resolution", "crop", "seed", "split", "num_classes")
     values = {"images": getattr(dataset, "where", made or type(dataset).__name__)}
@@ -47,7 +43,8 @@ def images_identity(dataset: Dataset) -> dict[str, Any]:
 
 
 def images_found(dataset: Dataset) -> str:
-    """Number of images and a short hash of what they are; see :func:`images_identity`."""
+    """Number of images and a short hash: of the names of stored images and, in a folder, their sizes; of a dataset of
+    another kind, of its first and last item."""
     digest = hashlib.sha256()
     if isinstance(dataset, StoredImages):
         for i in range(len(dataset)):

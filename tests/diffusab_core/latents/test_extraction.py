@@ -19,7 +19,7 @@ from diffusab_core.data import open as opening
 from diffusab_core.data.leaves import Leaves, leaf_clip
 from diffusab_core.latents import LatentsError, TensorLatents, encoded, extraction
 from diffusab_core.latents import cache as caches
-from diffusab_core.latents.cache import CacheError, LatentCache, open_cache
+from diffusab_core.latents.cache import CacheError, LatentCache
 from diffusab_core.latents.encoded import EncodedLatents
 from diffusab_core.latents.extraction import extract
 
@@ -235,7 +235,7 @@ def test_an_image_that_fails_half_way_costs_one_shard(finished, tmp_path, monkey
         extract(SMALL, tmp_path / "c", batch_size=4, progress=False)
     monkeypatch.undo()
     with pytest.raises(CacheError, match="is unfinished, 16 of 22 latents are there"):
-        open_cache(tmp_path / "c")
+        LatentCache(tmp_path / "c")
     resumed = extract(SMALL, tmp_path / "c", batch_size=4, progress=False)
     assert resumed.encoded == 6
     assert contents(tmp_path / "c") == contents(finished)
@@ -252,7 +252,7 @@ def test_a_finished_cache_is_only_read(finished, monkeypatch):
 def test_a_deleted_shard_is_made_anew(cache, finished):
     (cache / "shard-00001.safetensors").unlink()
     with pytest.raises(CacheError, match=r"shard-00001.safetensors is missing; run the same extraction again"):
-        open_cache(cache)
+        LatentCache(cache)
     assert extract(SMALL, cache, batch_size=4, progress=False).encoded == 8
     assert contents(cache) == contents(finished)
 
@@ -285,6 +285,13 @@ def test_two_processes_do_not_write_one_cache(tmp_path):
 def test_other_settings_are_refused_with_both_values(finished, changed, named):
     with pytest.raises(CacheError, match=named):
         extract(replace(SMALL, **changed), finished, progress=False)
+
+
+def test_whole_images_are_refused_where_low_passed_ones_lie(tmp_path):
+    settings = replace(SMALL, samples=2, low_pass=0.2)
+    extract(settings, tmp_path / "c", progress=False)
+    with pytest.raises(CacheError, match=r"\(low_pass 0\.2 -> None\)"):
+        extract(replace(settings, low_pass=None), tmp_path / "c", progress=False)
 
 
 def test_the_same_weights_under_another_name_are_the_same_autoencoder(finished, tmp_path):

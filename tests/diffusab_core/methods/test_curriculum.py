@@ -20,7 +20,7 @@ from diffusab_book.cli import app
 from diffusab_core import autoencoders, data, experiments, training
 from diffusab_core.experiments import records
 from diffusab_core.latents import LatentsError, TensorLatents
-from diffusab_core.latents.cache import open_cache
+from diffusab_core.latents.cache import LatentCache
 from diffusab_core.latents.encoded import EncodedLatents
 from diffusab_core.latents.extraction import Extraction, extract
 from diffusab_core.methods import denoising, freqwarm
@@ -122,7 +122,7 @@ def test_two_caches_feed_what_is_fed_on_the_fly(autoencoder, photos, encoded, ca
         for a, b in zip(latents.at(step).posterior(places)[:2], other.at(step).posterior(places)[:2], strict=True):
             assert torch.allclose(a, b, atol=1e-5)
     assert latents.at(3) is cache
-    assert open_cache(cache.path.with_name("whole-low0.15")).identity["low_pass"] == 0.15
+    assert LatentCache(cache.path.with_name("whole-low0.15")).identity["low_pass"] == 0.15
 
 
 def test_all_latents_are_normalised_by_those_of_whole_images(cache):
@@ -151,7 +151,7 @@ def test_processes_share_the_second_cache_and_none_waits_long_for_another(tmp_pa
     calls = sharing_worker.run(sharing_worker.low_pass, tmp_path, whole.path, 0.2, 1.2, timeout_s=12)
     assert calls == [7, 6]  # 12 shards, and the first process looks at one image before
     alone = shutil.copytree(whole.path, tmp_path / "alone")
-    low_passed_cache(open_cache(alone), 0.2)
+    low_passed_cache(LatentCache(alone), 0.2)
     made, expected = (
         {path.name: path.read_bytes() for path in tmp_path.joinpath(name).iterdir()}
         for name in ("whole-low0.2", "alone-low0.2")
