@@ -63,12 +63,9 @@ def _read_about(folder: Path) -> dict[str, Any] | None:
     if not file.is_file():
         return None
     try:
-        found = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise SamplesError(f"{file} is no JSON ({first_line(error)})") from error
-    if not isinstance(found, dict):
-        raise SamplesError(f"{file} holds a {type(found).__name__}, not names and values")
-    return found
+        return dict(json.loads(file.read_text(encoding="utf-8")))
+    except (ValueError, TypeError) as error:
+        raise SamplesError(f"{file} is no JSON of names and values ({first_line(error)})") from error
 
 
 # ---------------------------------------------------------------------------------------------------------------------
