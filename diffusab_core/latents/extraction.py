@@ -247,7 +247,7 @@ def _encode_shards(
                 raise found
             made.append(_encode_batch(source, index, batch, *found))
             bar.update(len(batch))
-        yield k, {name: torch.cat([tensors[name] for tensors in made]) for name in index["tensors"]}
+        yield k, {name: torch.cat([tensors[name] for tensors in made]).contiguous() for name in index["tensors"]}
 
 
 def _encode_batch(
