@@ -88,10 +88,6 @@ def _halvings(blocks: Collection) -> int:
     return 2 ** (len(blocks) - 1)
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# The table
-
-
 @dataclass(frozen=True)
 class Family:
     """What has to be known about a class of autoencoders; all functions take the module first."""

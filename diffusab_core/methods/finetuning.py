@@ -98,10 +98,9 @@ class Finetuning:
     device: str = "cpu"
 
     def __post_init__(self) -> None:
-        if self.method not in METHODS:
-            raise ValueError(f"method must be one of {', '.join(METHODS)}, got {self.method!r}")
-        if self.perceptual not in get_args(Perceptual):
-            raise ValueError(f"perceptual must be one of {', '.join(get_args(Perceptual))}, got {self.perceptual!r}")
+        for name, choices in (("method", METHODS), ("perceptual", get_args(Perceptual))):
+            if getattr(self, name) not in choices:
+                raise ValueError(f"{name} must be one of {', '.join(choices)}, got {getattr(self, name)!r}")
         for name in ("steps", "batch_size", "resolution"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
@@ -142,10 +141,6 @@ def from_recipe(model: str, recipe: Recipe, method: Method, **others: Any) -> Fi
         frozen_up_blocks=recipe.frozen_up_blocks, precision=recipe.precision,
     )  # fmt: skip
     return replace(settings, **others)
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# The loss
 
 
 def distance_of(settings: Finetuning, perceptual_weights: str | os.PathLike | None = None) -> regularizers.Distance:

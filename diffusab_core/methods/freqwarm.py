@@ -29,9 +29,6 @@ from diffusab_core.latents.extraction import Extraction, extract
 from diffusab_core.latents.identity import LatentsError
 from diffusab_core.training.world import World
 
-# ---------------------------------------------------------------------------------------------------------------------
-# The cutoff of a step
-
 #: Beyond this radius there are no frequencies: the corner of the spectrum, in cycles per pixel.
 EVERYTHING = math.sqrt(0.5)
 SCHEDULES = ("hard", "linear", "cosine")
@@ -72,10 +69,6 @@ class FreqWarm:
         u = step / self.warmup_steps
         share = {"hard": 0.0, "linear": u, "cosine": (1 - math.cos(math.pi * u)) / 2}[self.schedule]
         return self.r0 + (EVERYTHING - self.r0) * share
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# The latents of a step
 
 
 class WarmedLatents(Latents):
@@ -147,10 +140,6 @@ def _check_same(whole: Latents, other: Latents, radius: float) -> None:
         raise LatentsError(f"the latents of whole and of low-passed images are not of the same: {different}")
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# From any latents
-
-
 def warmed(latents: Latents, curriculum: FreqWarm, *, device: str = "cpu", world: World | None = None) -> WarmedLatents:
     """A curriculum on any latents: on the fly where they are encoded when asked for, from two caches where stored.
 
@@ -181,8 +170,7 @@ def low_passed_cache(
     """
     found = cache.identity
     names = ("images", "resolution", "crop", "samples", "flips", "labels", "seed", "precision", "dtype")
-    missing = [name for name in ("autoencoder", *names) if name not in found]
-    if missing:
+    if missing := [name for name in ("autoencoder", *names) if name not in found]:
         raise LatentsError(f"{cache.path} does not say its {missing[0]}: extract the low-passed latents by hand")
     chosen = {name: tuple(found[name]) if isinstance(found[name], list) else found[name] for name in names}
     settings = Extraction(

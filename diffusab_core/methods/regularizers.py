@@ -262,10 +262,6 @@ def eq_vae(x: Tensor, z: Tensor, decode: Decode, tau: SpatialTransform, distance
     return distance(turned, _decode_like(decode, transform(z, tau), turned))
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# Shared
-
-
 def compression_of(x: Tensor, z: Tensor) -> int:
     """How many times smaller the sides of the latents are (f), a whole number, from the shapes of both."""
     if x.ndim not in (4, 5) or x.ndim != z.ndim or len(x) != len(z):

@@ -24,9 +24,6 @@ ORDERS = ("zigzag", "axes")
 # arithmetic, one axis after the other. `python -m benchmarks` times the alternatives.
 SMALL_BLOCK = 8
 
-# ---------------------------------------------------------------------------------------------------------------------
-# Checks
-
 
 def working(x: Tensor) -> Tensor:
     """``x`` in the precision that spectra are computed in: float64 as it is, every other float as float32."""
