@@ -49,11 +49,7 @@ class Parameter:
     default: Any
 
     def check(self, value: Any) -> Any:
-        """The value, if it has the annotated type (an int serves as a float).
-
-        Raises:
-            ParameterError: It has another type; the message names parameter, value and type.
-        """
+        """The value, if it has the annotated type (an int serves as a float); else a :class:`ParameterError`."""
         try:
             return TypeAdapter(_TYPES[self.annotation]).validate_python(value, strict=True)
         except ValidationError as error:

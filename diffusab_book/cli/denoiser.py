@@ -31,8 +31,7 @@ from diffusab_core.training import world as worlds
 def train(
     given: dict[str, Any],
     latents: Annotated[
-        str,
-        typer.Argument(help="A cache that `diffusab extract` wrote; or, with --images, an autoencoder."),
+        str, typer.Argument(help="A cache that `diffusab extract` wrote; or, with --images, an autoencoder.")
     ],
     out: Annotated[
         Path, typer.Argument(help="Folder for the result; the same command resumes what was cut off there.")
@@ -43,8 +42,7 @@ def train(
     resolution: Annotated[int, typer.Option(help="With --images: side of the square images in pixels.")] = 256,
     labels: Annotated[bool, typer.Option(help="With --images: whether to condition on their classes.")] = False,
     curriculum: Annotated[
-        str | None,
-        typer.Option(help="freqwarm: latents of low-passed images first. A cache gets a second one beside it."),
+        str | None, typer.Option(help="freqwarm: low-passed images first; a cache gets a second one beside it.")
     ] = None,
     r0: Annotated[
         float | None, typer.Option(help="With --curriculum: cutoff in cycles per pixel. [default: 0.2]")
@@ -54,9 +52,7 @@ def train(
     ] = None,
     schedule: Annotated[
         str | None,
-        typer.Option(
-            help="With --curriculum: hard switch; linear or cosine widening (with --images only). [default: hard]"
-        ),
+        typer.Option(help="With --curriculum: hard switch; with --images also linear, cosine. [default: hard]"),
     ] = None,
     device: Device = "auto",
     checkpoint_every: Annotated[int, typer.Option(help="Steps between checkpoints.")] = 1000,

@@ -12,7 +12,6 @@ from torch import Tensor, nn
 
 from diffusab_book import figures
 from diffusab_book.explorer import Control, Explorer
-from diffusab_book.figures import mosaic
 from diffusab_core import denoisers, flow
 
 TIMES = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1, 0.0)
@@ -154,7 +153,7 @@ def _walks_explorer(
     @cache
     def pictures(step: int, guidance: float) -> list[go.Figure]:
         with torch.no_grad():
-            return [figures.picture(mosaic(decode(kept[step]), columns), 60) for kept in walks[guidance]]
+            return [figures.picture(figures.mosaic(decode(kept[step]), columns), 60) for kept in walks[guidance]]
 
     def draw(guidance: float = next(iter(walks)), **place: Any) -> go.Figure:
         step = step_of(place[slider.name])

@@ -39,9 +39,7 @@ def loss_explorer(spectra: Mapping[str, Sequence[float]], block_size: int = 8) -
     """
     if not spectra:
         raise ValueError("the explorer needs at least one spectrum")
-    plain = {
-        name: tilted(torch.as_tensor(values, dtype=torch.float64), 0.0, block_size) for name, values in spectra.items()
-    }
+    plain = {name: tilted(torch.as_tensor(e, dtype=torch.float64), 0.0, block_size) for name, e in spectra.items()}
     extremes = [tilted(e, tilt, block_size) for e in plain.values() for tilt in (TILTS[0], 0.0, TILTS[-1])]
     low, high = min(e.min().item() for e in extremes), max(e.max().item() for e in extremes)
     by_rank = max(mean_least_loss(torch.tensor([high], dtype=torch.float64)).item(), 1.0)
