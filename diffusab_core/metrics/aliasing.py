@@ -32,22 +32,12 @@ _PHASES = (0.0, math.pi / 2)
 # A response below this share of the grating's power is rounding, and has no spectrum to speak of.
 _NOTHING = 1e-10
 
-# ---------------------------------------------------------------------------------------------------------------------
-# Gratings
-
 
 def grating(h: int, w: int, fy: float, fx: float, phase: float = 0.0) -> Tensor:
     r"""A plane wave :math:`\cos(2\pi (f_y i + f_x j) + \varphi)` over whole cycles, ``(H, W)`` float64 on the CPU.
 
-    Args:
-        h: Height in pixels.
-        w: Width in pixels.
-        fy: Vertical frequency in cycles per pixel, a multiple of 1/h, at most 0.5 in absolute value.
-        fx: Horizontal frequency, a multiple of 1/w.
-        phase: :math:`\varphi` in radians.
-
-    Raises:
-        ValueError: A frequency beyond 0.5, or one that is no whole number of cycles: it would leak over the spectrum.
+    On each axis frequencies are in cycles per pixel, at most 0.5 in absolute value, :math:`f_y` a multiple of 1/h and
+    :math:`f_x` of 1/w; another one would leak over the spectrum and is a ``ValueError``. ``phase`` is in radians.
     """
     cycles_y, cycles_x = _cycles(fy, h, "fy"), _cycles(fx, w, "fx")
     y, x = torch.arange(h, dtype=torch.float64)[:, None], torch.arange(w, dtype=torch.float64)
@@ -70,18 +60,12 @@ def folded_frequency(f: float, stride: int) -> float:
     r"""Where a frequency arrives when every ``stride``-th sample is kept: :math:`\lvert sf - \mathrm{round}(sf)\rvert`.
 
     Sampling every :math:`s` pixels turns :math:`f` cycles per pixel into :math:`sf` cycles per sample, and whole cycles
-    between two samples cannot be seen. The result is in cycles per latent pixel, from 0 to 0.5.
-
-    Raises:
-        ValueError: A stride that is no integer of at least 1, or a frequency that is not finite.
+    between two samples cannot be seen. The result is in cycles per latent pixel, from 0 to 0.5; a stride that is no
+    integer of at least 1 is a ``ValueError``.
     """
     if stride < 1 or stride % 1 or not math.isfinite(f):
         raise ValueError(f"needs a finite frequency and an integer stride of at least 1, got {f!r} and {stride!r}")
     return abs(stride * f - round(stride * f))
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# Transfer
 
 
 @dataclass(frozen=True)
@@ -206,15 +190,8 @@ def _power_at(response: Tensor, cycles: tuple[int, int]) -> tuple[float, float]:
     return sum(power[place].item() for place in there), power.sum().item()
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# Encoders to compare with
-
-
 def low_passed(autoencoder: Autoencoder) -> Autoencoder:
-    """The same whose encoder sees images without what lies beyond the latent's Nyquist frequency, so nothing can fold.
-
-    The mask is ideal, of radius 1 / (2 f) cycles per pixel of the image.
-    """
+    """The same whose encoder sees nothing beyond the latent's Nyquist frequency, so that nothing can fold."""
     radius, family = 0.5 / autoencoder.compression, autoencoder.family
 
     def encode(module: nn.Module, x: Tensor) -> Posterior:
@@ -264,8 +241,7 @@ class BlurPool(nn.Module):
 def blur_pooled(autoencoder: Autoencoder) -> Autoencoder:
     """A copy whose encoder blurs before it discards every second sample; the weights are as they were, not retrained.
 
-    Raises:
-        ValueError: An encoder without diffusers' ``Downsample2D``, which ``AutoencoderKL`` has.
+    The encoder must have diffusers' ``Downsample2D``, as ``AutoencoderKL`` has; else it is a ``ValueError``.
     """
     module = copy.deepcopy(autoencoder.module)
     found = [m for m in module.encoder.modules() if isinstance(m, Downsample2D) and m.use_conv]

@@ -1,18 +1,14 @@
 r"""Networks trained by others that judge images: LPIPS, Inception, DINOv2 and I3D.
 
-None of their weights come with this package. Each function looks for them in a file or folder that is named
-(``weights=``), or in the caches of torch and of the Hugging Face hub. Nothing is downloaded, and files are read without
-running code from them, except I3D's, which is a program: open it from a source you trust. :class:`MissingWeightsError`
-says where weights were looked for and how to get them, :class:`NetworkError` that a file holds something else or images
-do not fit, :class:`MissingPackageError` which package is not installed.
-
-A feature network (:class:`Features`) maps images to features ``(N, D)``. Images are ``(N, 3, H, W)`` in [-1, 1]
-throughout, clips ``(N, 3, T, H, W)``.
+None of their weights come with this package. Each function looks for them in the file or folder ``weights``, or in the
+caches of torch and of the Hugging Face hub. Nothing is downloaded, and files are read without running code from them,
+except I3D's, which is a program: open it from a source you trust. :class:`MissingWeightsError` says where weights were
+looked for and how to get them, :class:`NetworkError` that a file holds something else, that images do not fit, or which
+package is not installed. Images are ``(N, 3, H, W)`` in [-1, 1] throughout, clips ``(N, 3, T, H, W)``.
 """
 
 from __future__ import annotations
 
-import importlib
 import io
 import os
 import pickle
@@ -21,7 +17,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from types import ModuleType
 from typing import Protocol
 
 import torch
@@ -37,16 +32,12 @@ class MissingWeightsError(DiffusabError, FileNotFoundError):
     """Weights that are needed are not on disk; the message says where they were looked for and what to do."""
 
 
-class MissingPackageError(DiffusabError, ModuleNotFoundError):
-    """The package that builds a network is not installed; the message says how to install it."""
-
-
 class NetworkError(DiffusabError, ValueError):
-    """A file that does not hold the network it should, or images that a network cannot take."""
+    """A network that cannot be built, or images that it cannot take."""
 
 
 class Features(Protocol):
-    """What is asked of a feature network; a module of your own has to be in evaluation mode.
+    """Images to features ``(N, D)``; a module of your own has to be in evaluation mode.
 
     One that knows classes has ``class_probabilities(features)`` too: ``(N, D)`` to ``(N, K)``, for the Inception Score.
     """
@@ -56,10 +47,6 @@ class Features(Protocol):
     digest: str  #: First 8 hex digits of the weights' SHA-256, for run records
 
     def __call__(self, images: Tensor) -> Tensor: ...
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# From the disk to a frozen network
 
 
 class Judge(nn.Module):
@@ -106,16 +93,10 @@ def filling(what: str, path: Path) -> Iterator[None]:
         with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
+    except ImportError as error:
+        raise NetworkError(f"{what} needs a package that is not installed ({first_line(error)})") from error
     except (RuntimeError, KeyError, TypeError, AttributeError) as error:
         raise NetworkError(f"{path} does not hold {what} ({first_line(error)})") from error
-
-
-def _package(module: str) -> ModuleType:
-    try:
-        return importlib.import_module(module)
-    except ImportError as error:
-        package = module.partition(".")[0].replace("_", "-")
-        raise MissingPackageError(f"this network needs the package {package}: pip install {package}") from error
 
 
 def to_levels(images: Tensor) -> Tensor:
@@ -123,15 +104,8 @@ def to_levels(images: Tensor) -> Tensor:
     return ((images.float().clamp(-1, 1) + 1) * 127.5).round()
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# LPIPS
-
-
-# Of each backbone its title, torchvision's name of its weights, and the least side of an image in pixels.
-_BACKBONES = {
-    "alex": ("AlexNet", "AlexNet_Weights.IMAGENET1K_V1", 31),
-    "vgg": ("VGG-16", "VGG16_Weights.IMAGENET1K_V1", 16),
-}
+# Of each backbone torchvision's name of its weights, and the least side of an image in pixels.
+_BACKBONES = {"alex": ("AlexNet_Weights.IMAGENET1K_V1", 31), "vgg": ("VGG16_Weights.IMAGENET1K_V1", 16)}
 
 
 class LPIPSDistance(Judge):
@@ -146,7 +120,7 @@ class LPIPSDistance(Judge):
         if x.shape != y.shape or x.ndim != 4 or x.shape[1] != 3:
             raise NetworkError(f"LPIPS compares images (N, 3, H, W), got {tuple(x.shape)} and {tuple(y.shape)}")
         height, width = x.shape[-2:]
-        if min(height, width) < (least := _BACKBONES[self.net][2]):
+        if min(height, width) < (least := _BACKBONES[self.net][1]):
             raise NetworkError(f"LPIPS on {self.net} needs sides of at least {least} pixels, got {height} x {width}")
         return self.network(x.float(), y.float()).flatten()
 
@@ -166,24 +140,24 @@ def lpips_distance(net: str = "alex", weights: str | os.PathLike | None = None) 
     import lpips
     from torchvision.models import get_weight
 
-    title, name, _ = _BACKBONES[net]
-    url = get_weight(name).url
+    url = get_weight(_BACKBONES[net][0]).url
     cached = _hub_file(url)
     advice = (
         f"Fetch it with `curl --create-dirs -o {cached} {url}`, name it with weights= (`--perceptual-weights`), or do "
         "without a perceptual loss explicitly: `--perceptual none`"
     )
-    path = find_weights(f"LPIPS's {title}", weights, [cached], advice)
+    path = find_weights(f"LPIPS's backbone {net}", weights, [cached], advice)
     state = read_weights(path)
-    with filling(f"torchvision's {title}", path):
+    with filling(f"torchvision's {net}", path):
         network = lpips.LPIPS(net=net, pnet_rand=True, verbose=False)
         # lpips cuts torchvision's `features` into slices and keeps their numbers: slice2.3.weight is features.3.weight.
         network.net.load_state_dict({k: state["features." + k.split(".", 1)[1]] for k in network.net.state_dict()})
     return LPIPSDistance(network, path, net)
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# Inception, for FID
+_INCEPTION = (
+    "https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/weights-inception-2015-12-05-6726825d.pth"
+)
 
 
 class InceptionFeatures(Judge):
@@ -202,27 +176,22 @@ class InceptionFeatures(Judge):
 def inception_features(weights: str | os.PathLike | None = None) -> InceptionFeatures:
     """Open FID's Inception through torchmetrics, resizing as the original TensorFlow 1 network did.
 
-    Args:
-        weights: The file ``weights-inception-2015-12-05-6726825d.pth`` of the torch-fidelity project, or the folder
-            that holds it; ``None``: torch's hub cache. torchvision's Inception is another network.
+    ``weights`` is the file of the torch-fidelity project, or the folder that holds it; ``None``: torch's hub cache.
+    torchvision's Inception is another network.
 
     Source: Heusel et al. 2017.
     """
-    url = _package("torch_fidelity.feature_extractor_inceptionv3").URL_INCEPTION_V3
-    from torchmetrics.image.fid import NoTrainInceptionV3
-
-    path = find_weights("FID's Inception", weights, [_hub_file(url)], f"It comes from {url}; or name it with weights=")
+    advice = f"It comes from {_INCEPTION}; or name it with weights="
+    path = find_weights("FID's Inception", weights, [_hub_file(_INCEPTION)], advice)
     # The network's own loader runs whatever code a pickle holds, so it gets a copy of tensors already read safely.
     copy = io.BytesIO()
     torch.save(read_weights(path), copy)
     copy.seek(0)
     with filling("FID's Inception", path):
+        from torchmetrics.image.fid import NoTrainInceptionV3
+
         network = NoTrainInceptionV3("inception-v3-compat", ["2048"], copy, antialias=False)
     return InceptionFeatures(network, path)
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# DINOv2, for FDD
 
 
 class DINOv2Features(Judge):
@@ -261,7 +230,6 @@ def dinov2_features(
     """
     if model not in _DINOV2:
         raise NetworkError(f"model must be one of {', '.join(_DINOV2)}, got {model!r}")
-    timm = _package("timm")
     from huggingface_hub import constants, try_to_load_from_cache
 
     repository, file = f"timm/{model}.lvd142m", "model.safetensors"
@@ -273,14 +241,12 @@ def dinov2_features(
     path = find_weights(f"DINOv2 ({model})", weights, [hub, meta], advice)
     given = {"state_dict": read_weights(path)}  # comes first in timm, before file, hub and address
     with filling(model, path):
+        import timm
+
         network = timm.create_model(
             model, pretrained=True, pretrained_cfg_overlay=given, num_classes=0, img_size=DINOv2Features.side
         )
     return DINOv2Features(network, path)
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# I3D, for FVD
 
 
 class I3DFeatures(Judge):
@@ -316,8 +282,7 @@ def video_features(weights: str | os.PathLike | None = None) -> I3DFeatures:
     **The real file was not at hand where this package is tested**: the tests call a small TorchScript network of the
     same convention, so that published values come out is not checked.
 
-    Args:
-        weights: The file ``i3d_torchscript.pt``, or the folder that holds it; ``None``: torch's hub cache.
+    ``weights`` is the file ``i3d_torchscript.pt``, or the folder that holds it; ``None``: torch's hub cache.
 
     Source: Unterthiner et al. 2018 for FVD; Skorokhodov et al. 2022, "StyleGAN-V", for this file.
     """

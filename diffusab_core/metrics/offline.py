@@ -38,11 +38,8 @@ def _convolution(inputs: int, outputs: int, stride: int) -> nn.Sequential:
 
 
 class Classifier(nn.Module):
-    """What is trained: four stages that halve the sides, a mean over positions, a linear map to the features.
-
-    Features are scaled by their standard deviation over the training images, so that a Fréchet distance is in units
-    of its square.
-    """
+    """What is trained: four stages that halve the sides, a mean over positions, a linear map to the features, which are
+    scaled by their standard deviation over the training images."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -57,8 +54,7 @@ class Classifier(nn.Module):
 
     def features(self, images: Tensor) -> Tensor:
         """``(N, 3, 64, 64)`` to ``(N, 32)``."""
-        x = self.stages(images)  # (N, 96, 4, 4)
-        return self.scale(self.project(x.mean((-2, -1))))
+        return self.scale(self.project(self.stages(images).mean((-2, -1))))
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """``(N, 3, 64, 64)`` to logits ``(N, 17)`` of :data:`LABELS`, and the :func:`damage_level` of blur and of noise
@@ -99,8 +95,7 @@ class OfflineFeatures(Judge):
 def offline_features(weights: str | os.PathLike | None = None) -> OfflineFeatures:
     """Open the project's own small feature network, on the CPU.
 
-    Args:
-        weights: A folder that ``scripts/train_features.py`` wrote; ``None``: the one that comes with the package.
+    ``weights`` is a folder that ``scripts/train_features.py`` wrote; ``None``: the one that comes with the package.
 
     Raises:
         MissingWeightsError: The weights or the checksum beside them are not there.

@@ -1,21 +1,19 @@
 r"""A picture beside its original: PSNR, SSIM, LPIPS, and how far their spectra are apart.
 
-Images are nominally in [-1, 1]. What is measured is clamped to that range first: what is saved and looked at is.
+Images in [-1, 1] are clamped to that range first, as what is saved and looked at is.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from diffusab_core.autoencoders import Autoencoder
 from diffusab_core.metrics.networks import LPIPSDistance
 from diffusab_core.spectrum.dct import chop_high_frequencies, kept_share
-
-if TYPE_CHECKING:
-    from diffusab_core.autoencoders import Autoencoder
 
 
 def psnr(x: Tensor, y: Tensor) -> Tensor:
@@ -24,10 +22,8 @@ def psnr(x: Tensor, y: Tensor) -> Tensor:
     .. math:: \operatorname{PSNR}(x, y) = \frac1N \sum_{n=1}^{N} -10 \log_{10} \operatorname{mean}\,(x_n - y_n)^2
 
     over images ``(N, ...)`` or one image ``(C, H, W)``, clamped to [-1, 1] and mapped to [0, 1] first, so the data
-    range is 1. The mean is taken over the values in dB, not over the squared errors.
-
-    Raises:
-        ValueError: The shapes differ, or there is no image.
+    range is 1. The mean is taken over the values in dB, not over the squared errors. Two shapes, or no image, are a
+    ``ValueError``.
     """
     return psnr_per_image(x, y).mean()
 
@@ -70,10 +66,8 @@ def ssim_per_image(x: Tensor, y: Tensor) -> Tensor:
 
     x, y = _pair("ssim", x, y)
     if x.ndim > 5 or min(x.shape[-2:]) < 11:
-        raise ValueError(
-            f"ssim needs images (N, C, H, W) or clips (N, C, T, H, W) with sides of at least 11 pixels, its window, "
-            f"got shape {tuple(x.shape)}"
-        )
+        shape = tuple(x.shape)
+        raise ValueError(f"ssim needs (N, C, H, W) or (N, C, T, H, W) with sides of at least 11 pixels, got {shape}")
     n = len(x)
     if x.ndim == 5:
         x, y = x.transpose(1, 2).flatten(0, 1), y.transpose(1, 2).flatten(0, 1)  # (N*T, C, H, W)
@@ -85,8 +79,7 @@ def ssim_per_image(x: Tensor, y: Tensor) -> Tensor:
 
 @torch.no_grad()
 def lpips_per_image(x: Tensor, y: Tensor, distance: LPIPSDistance) -> Tensor:
-    """LPIPS of each pair, ``(N,)``, of images ``(N, 3, H, W)`` clamped to [-1, 1]; ``distance`` is from
-    :func:`~diffusab_core.metrics.networks.lpips_distance`."""
+    """LPIPS of each pair, ``(N,)``, of images ``(N, 3, H, W)`` clamped to [-1, 1]."""
     return distance(x.float().clamp(-1, 1), y.float().clamp(-1, 1))
 
 

@@ -238,17 +238,9 @@ def encoder_perturbation(
     return (changed / energy).sqrt()
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# Low-passed images as what a denoiser is warmed up on
-
-
 @torch.no_grad()
 def fed_energy(
-    autoencoder: Autoencoder,
-    x: Tensor,
-    radii: Sequence[float],
-    edges: Sequence[float] = EDGES,
-    batch_size: int = 16,
+    autoencoder: Autoencoder, x: Tensor, radii: Sequence[float], edges: Sequence[float] = EDGES, batch_size: int = 16
 ) -> Tensor:
     r"""Energy ``(R, bands)`` of the latent as a denoiser is fed it, when the images keep what lies within a radius.
 

@@ -1,9 +1,8 @@
 r"""Images through a feature network: samples against a reference, reconstructions against their originals.
 
-:func:`reference` and :func:`evaluate_samples` each go through their images once, batch after batch, in constant memory.
-Of several ranks each goes through its own share, image i of all being on rank i mod size.
-
-Numbers over another network, another number of samples, or other reference images do not compare.
+:func:`reference` and :func:`evaluate_samples` each go through their images once, batch after batch, in constant memory,
+each of several ranks through its own share, image i of all being on rank i mod size. Numbers over another network,
+another number of samples, or other reference images do not compare.
 """
 
 from __future__ import annotations
@@ -41,7 +40,6 @@ class SamplesError(DiffusabError, ValueError):
 
 
 def open_features(name: str, weights: str | os.PathLike | None = None, device: str | torch.device = "cpu") -> Judge:
-    """A network of :data:`FEATURES` on its device."""
     return FEATURES[name](weights).to(device)
 
 
@@ -88,13 +86,13 @@ def reconstruction_frechet_distance(
     numbers of images. With no more images than features the covariances are singular, and a warning says so.
 
     Args:
-        images: ``(N, 3, H, W)`` in [-1, 1], or an iterable of such batches.
+        images: ``(N, 3, H, W)``, or an iterable of such batches.
         reconstructions: As many, as a tensor or in batches.
         features: Images ``(N, 3, H, W)`` to features ``(N, D)``: a function, or a module in evaluation mode.
         batch_size: Images at a time, where tensors are given.
 
     Raises:
-        ValueError: Not as many reconstructions as images, or fewer than 2 images.
+        ValueError: Not as many reconstructions as images, or fewer than 2.
     """
     streams = (x.split(batch_size) if isinstance(x, Tensor) else x for x in (images, reconstructions))
     before, after = (_pass((x.clamp(-1, 1) for x in stream), features) for stream in streams)
@@ -116,10 +114,6 @@ def check_enough(count: int, features: Features, few: bool, what: str = "samples
             f"{count} {what} are too few for the {features.dimensions} features of {features.name}: the covariance is "
             "singular, and the distance compares with nothing; few=True (--few) takes it all the same"
         )
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# The reference
 
 
 @dataclass(frozen=True, eq=False)
@@ -183,13 +177,11 @@ def reference(
 
     Args:
         images: Batches ``(N, 3, H, W)`` in [-1, 1], or clips for a video network; consumed one at a time.
-        features: The network.
         neighbours_up_to: How many features to keep for precision and recall.
         quantise: Round to 8 bits first, as FID is taken over files of 8 bits; samples are then rounded alike.
         cache: A safetensors file, read if it is there, else written.
         identity: Plain JSON values by name.
         world: Ranks among which the images are divided; ``None``: one process.
-        progress: Show a progress bar.
 
     Raises:
         SamplesError: Fewer than 2 images, or a cache that does not fit or is damaged.
@@ -204,8 +196,8 @@ def reference(
     statistics = _pass(images, features, quantise, neighbours_up_to, world, "reference" if progress else None)
     if statistics.count < 2:
         raise SamplesError(f"a reference needs at least 2 images, got {statistics.count}")
-    gaussian = {"mean": statistics.mean(), "covariance": statistics.covariance()}
-    made = Reference(**wanted, **gaussian, count=statistics.count, neighbours=statistics.subset)
+    moments = {"count": statistics.count, "mean": statistics.mean(), "covariance": statistics.covariance()}
+    made = Reference(**wanted, **moments, neighbours=statistics.subset)
     if cache is not None:
         on_main(world, lambda: made.save(cache))
     return made
@@ -223,10 +215,6 @@ def _cached(path: Path, wanted: dict[str, Any], neighbours_up_to: int) -> Refere
     return found
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# Samples
-
-
 def evaluate_samples(
     samples: Iterable[Tensor],
     reference: Reference,
@@ -242,14 +230,11 @@ def evaluate_samples(
 
     Args:
         samples: Batches as :func:`reference` takes them, rounded to 8 bits first if the reference was.
-        reference: From :func:`reference`.
-        features: The same network.
         few: Allow no more samples, or reference images, than features, though the distance is far too high then.
         precision_recall: How many features of each side precision and recall are over, at most; 0 leaves them out.
             Always as many of one side as of the other: of the larger one a random subset.
         k: Of :func:`~diffusab_core.metrics.sets.precision_recall`.
         world: Ranks among which the samples are divided; all of them get the result. ``None``: one process.
-        progress: Show a progress bar.
 
     Returns:
         ``frechet_<name>``; ``precision``, ``recall`` and ``precision_recall_samples``, how many there are of each side;

@@ -21,10 +21,6 @@ _ROUNDING = 1e-6
 _BLOCK = 256
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# Fréchet distance
-
-
 def _factor(mu: Tensor | np.ndarray, cov: Tensor | np.ndarray, which: str) -> tuple[Tensor, Tensor]:
     r"""The mean, and :math:`F`, ``(rank, D)``, so that :math:`F^\top F = \Sigma`: Cholesky's, or
     :math:`\Lambda^{1/2} V^\top`."""
@@ -80,10 +76,6 @@ def frechet_distance(
     return max(squared.item(), 0.0)  # below zero by rounding only
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# Precision and recall
-
-
 def precision_recall(real: Tensor, fake: Tensor, k: int = 3, block: int = 1000) -> tuple[float, float]:
     r"""Share of the fake features in the manifold of the real ones, and of the real in that of the fake.
 
@@ -95,14 +87,8 @@ def precision_recall(real: Tensor, fake: Tensor, k: int = 3, block: int = 1000) 
     kinds of real images are missing. A ball shrinks as its set grows, so compare only equal numbers. Published values
     are over VGG-16.
 
-    Distances are taken in float64, ``block`` rows at a time, so that 10 000 against 10 000 features need some 300 MB
-    besides the features. Distances that are zero but for rounding count as zero.
-
-    Args:
-        real: Features ``(N, D)``.
-        fake: Features ``(M, D)`` of the same network.
-        k: Which neighbour sets the radius, not counting a feature itself.
-        block: Rows of a distance matrix held at a time.
+    Features are ``(N, D)`` and ``(M, D)`` of one network. Distances are taken in float64, ``block`` rows at a time
+    (10 000 against 10 000 features need some 300 MB), and those that are zero but for rounding count as zero.
 
     Raises:
         ValueError: Shapes that do not fit, no more than k features in a set, NaN or Inf, or k below 1.
@@ -147,10 +133,6 @@ def _squared_radii(x: Tensor, k: int, block: int) -> Tensor:
     return torch.cat(radii)
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# A stream of features
-
-
 class FeatureStatistics:
     r"""What is kept of features that come in batches: mean and covariance, a random subset, sums over classes.
 
@@ -180,8 +162,7 @@ class FeatureStatistics:
     def update(self, features: Tensor, probabilities: Tensor | None = None) -> None:
         """Add features ``(N, D)`` and, for the Inception Score, probabilities of classes ``(N, K)``.
 
-        Raises:
-            ValueError: Not two axes, a ``D`` that changes, NaN or Inf, or no probabilities; nothing is added then.
+        Others, a ``D`` that changes, NaN and Inf are a ``ValueError``; nothing is added then.
         """
         if features.ndim != 2 or features.shape[1] == 0:
             raise ValueError(f"features must have shape (N, D), got {tuple(features.shape)}")
@@ -287,7 +268,7 @@ class FeatureStatistics:
 
         .. math:: \exp \mathbb E_x \operatorname{KL}\bigl(p(y \mid x) \,\|\, p(y)\bigr)
 
-        from 1 (all images look alike to the classifier) to the number of classes K: mean and (population) standard
+        from 1 (all images look alike to the classifier) to the number of classes: mean and (population) standard
         deviation over splits, ``None`` if one of them is empty. It grows with the number of images in a split. Image i
         is of split i mod S, so that samples in the order of their classes are no special case.
 

@@ -6,6 +6,7 @@ reading, arithmetic and refusals are tested; that published values come out is n
 
 import os
 import pickle
+import re
 import subprocess
 import sys
 from functools import partial
@@ -19,11 +20,10 @@ from torch import nn
 
 from diffusab_core.metrics import (
     MissingWeightsError,
-    dinov2_features,
-    inception_features,
     lpips_distance,
     lpips_per_image,
 )
+from diffusab_core.metrics.networks import dinov2_features, inception_features
 
 
 @pytest.fixture(autouse=True)
@@ -176,20 +176,23 @@ def test_unknown_choices_are_refused():
         dinov2_features(model="vit_tiny")
 
 
-def test_a_missing_package_is_named_when_it_is_needed_and_not_before():
-    code = """
+def test_a_missing_package_is_named_when_it_is_needed_and_not_before(tmp_path):
+    code = f"""
 import sys
 for name in ("timm", "torch_fidelity"):
     sys.modules[name] = None
 from diffusab_core.metrics import networks
 for load in (networks.inception_features, networks.dinov2_features):
     try:
-        load()
-    except ModuleNotFoundError as error:
-        print(str(error).split()[-1])
+        load({str(tmp_path / "weights.pth")!r})
+    except ValueError as error:
+        print(error)
 """
+    torch.save({"layer.weight": torch.zeros(1)}, tmp_path / "weights.pth")
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, timeout=120)
-    assert done.stdout.split() == ["torch-fidelity", "timm"]
+    inception, dinov2 = done.stdout.splitlines()
+    assert re.search("needs a package that is not installed .*torch.fidelity", inception)
+    assert re.search("needs a package that is not installed .*timm", dinov2)
 
 
 def test_inception_gives_what_torch_fidelitys_network_gives(tmp_path, monkeypatch):

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from diffusab_core.metrics import precision_recall
+from diffusab_core.metrics.sets import precision_recall
 
 
 def by_definition(real, fake, k):

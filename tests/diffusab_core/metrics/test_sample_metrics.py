@@ -17,14 +17,12 @@ from torchvision.transforms.functional import gaussian_blur
 from diffusab_core.data import Photos
 from diffusab_core.data.pixels import stack
 from diffusab_core.metrics import (
-    dinov2_features,
     frechet_distance,
-    inception_features,
     offline_features,
-    precision_recall,
 )
+from diffusab_core.metrics.networks import dinov2_features, inception_features
 from diffusab_core.metrics.samples import load_reference, quantise
-from diffusab_core.metrics.sets import FeatureStatistics
+from diffusab_core.metrics.sets import FeatureStatistics, precision_recall
 
 
 def inception_score(probabilities, splits=10):

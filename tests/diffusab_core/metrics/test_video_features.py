@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from diffusab_core.metrics import MissingWeightsError, evaluate_samples, reference, video_features
+from diffusab_core.metrics import MissingWeightsError, evaluate_samples, reference
+from diffusab_core.metrics.networks import video_features
 
 
 class _Stand(nn.Module):
