@@ -154,11 +154,8 @@ def _render(leaves: DrawnLeaves, background: Array, kind: LeafClass, resolution:
 
 @lru_cache(maxsize=32)
 def _window_sizes(resolution: int) -> Array:
-    sizes, size = {resolution}, 6.0
-    while size < resolution:
-        sizes.add(int(size))
-        size *= 1.3
-    return np.array(sorted(sizes))
+    sizes = 6 * 1.3 ** np.arange(40)
+    return np.append(np.unique(sizes[sizes < resolution].astype(int)), resolution)
 
 
 _PICTURE, _MOTION = 1, 2  # independent random streams of one item

@@ -21,7 +21,7 @@ SPLITS = get_args(Split)
 
 @dataclass(frozen=True)
 class Photograph:
-    """Where a photograph lies inside an installed package, which split it belongs to, and under which terms."""
+    """Where a photograph lies inside an installed package, which split it belongs to, and its terms."""
 
     package: str
     file: str

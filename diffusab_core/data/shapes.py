@@ -127,8 +127,7 @@ def _flat(u: Array, v: Array, leaves: DrawnLeaves) -> Array:
 
 
 def _between(mix: Array, leaves: DrawnLeaves) -> Array:
-    first, second = leaves.first[:, :, None, None], leaves.second[:, :, None, None]
-    return first + mix[:, None] * (second - first)
+    return leaves.first[:, :, None, None] + mix[:, None] * (leaves.second - leaves.first)[:, :, None, None]
 
 
 def _square_wave(x: Array, period: Array) -> Array:

@@ -186,8 +186,7 @@ def _open_images(settings: Extraction, progress: bool, world: World) -> Dataset:
     if isinstance(found, StoredImages) and settings.samples is not None and settings.samples < len(found):
         # The first ones of a folder of classes would be one class.
         some = np.random.default_rng(settings.seed).permutation(len(found))[: settings.samples]
-        skipped, found = found.skipped, found.pick(sorted(some.tolist()))
-        found.skipped = skipped
+        return found.pick(sorted(some.tolist()))
     return found
 
 
