@@ -117,7 +117,6 @@ def encoder_transfer(
         size: Side of the pictures in pixels, a multiple of the compression.
         amplitude: Of the gratings; images lie in [-1, 1], and the sum with a background is not clamped.
         background: Images ``(N, 3, size, size)`` that the gratings are added to; ``None``: mid-grey.
-        batch_size: Pictures at a time.
 
     Raises:
         ValueError: A frequency that no grating of this size has, an amplitude of 0, nothing to average over, or a size

@@ -136,14 +136,12 @@ def cut_curve(
     :math:`f` the compression, so that a block covers the same part of the picture.
 
     Args:
-        autoencoder: In evaluation mode.
         images: ``(N, 3, H, W)`` in [-1, 1], or clips; the latent's sides must be multiples of the block size.
         ratios: Shares to cut, each in [0, 1).
         block_size: :math:`B`, in the latent.
         order: ``"zigzag"`` or ``"axes"``.
         metric: Two batches of images, the original second, to one value per image, ``(N,)``: :func:`ssim_per_image`
             and LPIPS give the figure's other panels.
-        batch_size: Images at a time.
 
     Raises:
         ValueError: No ratio or no image, or as :func:`~diffusab_core.spectrum.dct.chop_high_frequencies`.

@@ -217,10 +217,8 @@ def encoder_perturbation(
     With :math:`z` the latent of the images, :math:`z'` that of the images without the RGB band, and the norm taken over
     the frequencies of one latent band, all channels and all images, an entry is
     :math:`\lVert F(z') - F(z) \rVert / \lVert F(z) \rVert`. It is 0 where nothing changes and 1 where what changes is
-    as large as what was there, as when the band is gone; infinite or NaN where a latent band is exactly zero.
-
-    Returns:
-        ``(RGB bands, latent bands)`` float64.
+    as large as what was there, as when the band is gone; infinite or NaN where a latent band is exactly zero. The
+    result is ``(RGB bands, latent bands)``.
     """
     x, edges, latent_edges = check_images(x), check_edges(edges), check_edges(latent_edges, "latent_edges")
     rgb_masks = band_masks(*x.shape[-2:], edges, "images")
