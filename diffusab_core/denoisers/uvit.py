@@ -120,7 +120,7 @@ class UViT(nn.Module):
         """The noise or the velocity at ``(x, t)``.
 
         Args:
-            x: As of :meth:`DiT.forward <diffusab_core.denoisers.dit.DiT.forward>`, and so is y.
+            x: As :class:`~diffusab_core.denoisers.dit.DiT` takes it, and so is y.
             t: Times in [0, 1], ``(N,)``; of a model that predicts noise, the step over 1000.
             hint: Of models with self-conditioning, which this is not: only ``None`` is taken.
             with_hint: Whether to return, after the prediction, what there is of a hint: ``None``.
