@@ -42,15 +42,9 @@ PATCHES = (1, 2, 4)
 
 @dataclass(frozen=True)
 class Family:
-    """What denoisers of one first name have in common.
+    """What denoisers of one first name have in common."""
 
-    Attributes:
-        sizes: Width, depth and heads by name.
-        prediction: What they predict.
-        self_conditioning: Whether they have it.
-    """
-
-    sizes: Mapping[str, tuple[int, int, int]]
+    sizes: Mapping[str, tuple[int, int, int]]  # width, depth and heads by name
     prediction: Prediction
     self_conditioning: bool
 
@@ -70,11 +64,7 @@ class DenoiserError(DiffusabError, ValueError):
 
 
 def parse(name: str) -> tuple[Family, str, int]:
-    """Family, size and patch of a name such as ``"DiT-XL/2"``.
-
-    Raises:
-        DenoiserError: There is no denoiser of that name.
-    """
+    """Family, size and patch of a name such as ``"DiT-XL/2"``, or a :class:`DenoiserError` that lists all names."""
     found = _NAME.fullmatch(name)
     family = FAMILIES.get(found[1]) if found else None
     if family is None or found[2] not in family.sizes or found[3] not in map(str, PATCHES):
@@ -100,38 +90,26 @@ def build(
 ) -> DiT | UViT:
     """A denoiser with fresh weights.
 
-    Args:
-        name: ``FAMILY-SIZE/PATCH``, e.g. ``"DiT-XL/2"`` or ``"UViT-S/1"``: families in :data:`FAMILIES`, sizes in
-            :data:`DIT_SIZES` and :data:`UVIT_SIZES`, patches in :data:`PATCHES`.
-        in_channels: Channels of the latent.
-        input_size: Side of the latent, ``(h, w)`` or, for video, ``(T, h, w)``.
-        num_classes: 0 for a model without classes.
-        checkpoint_activations: See :class:`~diffusab_core.denoisers.dit.DiT`.
+    Its name is ``FAMILY-SIZE/PATCH``, e.g. ``"DiT-XL/2"`` or ``"UViT-S/1"``; see :data:`FAMILIES`, :data:`DIT_SIZES`,
+    :data:`UVIT_SIZES` and :data:`PATCHES`. The other arguments are those of :class:`~diffusab_core.denoisers.dit.DiT`.
 
     Raises:
         DenoiserError: There is no denoiser of that name.
-        ValueError: Sizes that do not fit.
+        SettingsError: Sizes that do not fit.
     """
     family, size, patch = parse(name)
     width, depth, heads = family.sizes[size]
-    shape = {"patch": patch, "width": width, "depth": depth, "heads": heads}
-    options = {"checkpoint_activations": checkpoint_activations}
+    options = {"patch": patch, "width": width, "depth": depth, "heads": heads}
+    options["checkpoint_activations"] = checkpoint_activations
     if family.sizes is DIT_SIZES:
-        return DiT(in_channels, input_size, num_classes, **shape, **options)
-    return UViT(in_channels, input_size, num_classes, prediction=family.prediction, **shape, **options)
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# On the disk
+        return DiT(in_channels, input_size, num_classes, **options)
+    return UViT(in_channels, input_size, num_classes, prediction=family.prediction, **options)
 
 
 def save(folder: str | os.PathLike, model: nn.Module, config: dict[str, Any]) -> None:
-    """Write weights and what is needed to use them.
+    """Write weights and what is needed to use them, into a folder that is made if missing.
 
-    Args:
-        folder: Made if missing.
-        model: What :func:`build` returned.
-        config: Plain values; must hold ``denoiser``, ``in_channels``, ``input_size`` and ``num_classes``.
+    The config holds plain values, among them ``denoiser``, ``in_channels``, ``input_size`` and ``num_classes``.
     """
     weights = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
     files.write_bytes(Path(folder) / WEIGHTS_FILE, safetensors.torch.save(weights))
@@ -150,18 +128,10 @@ def load(folder: str | os.PathLike, device: str | torch.device = "cpu") -> tuple
             raise DenoiserError(f"{folder} holds no denoiser: {file.name} is missing")
     try:
         config = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
-        model = build(
-            config["denoiser"], in_channels=config["in_channels"], input_size=tuple(config["input_size"]),
-            num_classes=config["num_classes"],
-        )  # fmt: skip
+        shape = {"input_size": tuple(config["input_size"]), "num_classes": config["num_classes"]}
+        model = build(config["denoiser"], in_channels=config["in_channels"], **shape)
         model.load_state_dict(safetensors.torch.load_file(folder / WEIGHTS_FILE))
-    except (
-        KeyError,
-        TypeError,
-        ValueError,
-        safetensors.SafetensorError,
-        RuntimeError,
-    ) as error:  # ValueError: JSON and sizes too
+    except (KeyError, TypeError, ValueError, RuntimeError, safetensors.SafetensorError) as error:
         why = " ".join(str(error).split())  # of weights that do not fit, PyTorch names the first after a line break
         raise DenoiserError(f"{folder}: the denoiser cannot be read ({why[:300]})") from error
     return model.to(device).eval(), config

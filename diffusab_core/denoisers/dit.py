@@ -1,9 +1,8 @@
 r"""DiT: a transformer on the patches of a latent, told the time and the class by adaptive layer norms.
 
 The layout is that of Peebles and Xie 2023 (adaLN-Zero), without the learned variance, and with the two additions of
-Skorokhodov et al. 2025, Appendix B: rotary positions in place of a fixed table, and self-conditioning.
-
-Of its parameters only ``hint`` is new: a linear layer without bias, :math:`D^2` of them.
+Skorokhodov et al. 2025, Appendix B: rotary positions in place of a fixed table, and self-conditioning, whose ``hint``
+is the only layer that is new: linear without bias, :math:`D^2` parameters.
 """
 
 from __future__ import annotations
@@ -45,7 +44,7 @@ class Block(nn.Module):
 
 
 class DiT(nn.Module):
-    r"""Velocity of a latent at a time, ``model(x, t, y)``.
+    """Velocity of a latent at a time, ``model(x, t, y)``.
 
     Args:
         in_channels: Channels of the latent, C.
@@ -55,12 +54,11 @@ class DiT(nn.Module):
         patch: Side of a patch.
         width: Width of the residual stream, D.
         depth: Blocks.
-        heads: Heads of attention in each.
-        checkpoint_activations: Compute activations of the blocks anew in the backward pass: less memory, a third more
-            computing.
+        heads: Heads of attention in each block.
+        checkpoint_activations: Compute activations anew in the backward pass: less memory, a third more computing.
 
     Raises:
-        ValueError: A size that the patch does not divide, or that is no number of one to three axes.
+        SettingsError: A size that the patch does not divide, or that has another number of axes.
 
     Source: Peebles and Xie 2023; Su et al. 2024 (rotary positions); Jabri et al. 2023 (self-conditioning).
     """
@@ -117,13 +115,11 @@ class DiT(nn.Module):
             x: Noisy latents, ``(N, C, h, w)`` or ``(N, C, T, h, w)``.
             t: Times in [0, 1], ``(N,)``.
             y: Classes, ``(N,)``; ``num_classes`` and ``None`` stand for "no class".
-            hint: Self-conditioning: last-block activations ``(N, L, D)`` of an earlier call; ``None`` is the same as
-                zeros.
+            hint: Self-conditioning: last-block activations ``(N, L, D)`` of an earlier call; ``None``: zeros.
             with_hint: Whether to return, after the velocity, this call's last-block activations.
 
         Raises:
-            ValueError: Another number of channels or axes, classes for a model without any, or a class out of range
-                (looked at on the CPU only: on a GPU it would wait for the device).
+            ValueError: Another number of channels or axes, or as :func:`diffusab_core.denoisers.parts.embed_classes`.
         """
         if x.ndim != len(self.input_size) + 2 or x.shape[1] != self.in_channels:
             axes = ", ".join("thw"[-len(self.input_size) :])
@@ -146,11 +142,8 @@ class DiT(nn.Module):
 class SelfConditioned:
     """A denoiser as a sampler calls it: each call is given the last-block activations of the call before.
 
-    The first call of a trajectory has none, which is the same as zeros; nor has any call of a model without
-    self-conditioning, which is then called as it is. Make a new one for each trajectory, and one
-    for each branch of a guided one.
-
-    Source: Skorokhodov et al. 2025, Appendix B.
+    The first call of a trajectory has none, nor has any call of a model without self-conditioning. Make a new one for
+    each trajectory, and one for each branch of a guided one. Source: Skorokhodov et al. 2025, Appendix B.
     """
 
     def __init__(self, model: nn.Module) -> None:

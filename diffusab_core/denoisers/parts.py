@@ -16,29 +16,22 @@ from torch.utils.checkpoint import checkpoint
 
 from diffusab_core.files import SettingsError
 
-# ---------------------------------------------------------------------------------------------------------------------
-# Patches
-
 
 def patchify(x: Tensor, patch: int) -> Tensor:
     """Latents ``(N, C, h, w)`` or ``(N, C, T, h, w)`` to tokens ``(N, L, p*p*C)``; time is unrolled, not patched.
 
-    Raises:
-        ValueError: A side is not a multiple of the patch.
+    A side that is not a multiple of the patch is a ``ValueError``.
     """
     if x.shape[-2] % patch or x.shape[-1] % patch:
         raise ValueError(f"latents of {x.shape[-2]} x {x.shape[-1]} do not divide into patches of {patch} x {patch}")
-    if x.ndim == 4:
-        return rearrange(x, "n c (h p) (w q) -> n (h w) (p q c)", p=patch, q=patch)
-    return rearrange(x, "n c t (h p) (w q) -> n (t h w) (p q c)", p=patch, q=patch)
+    return rearrange(x, "n c ... (h p) (w q) -> n (... h w) (p q c)", p=patch, q=patch)
 
 
 def unpatchify(tokens: Tensor, patch: int, size: tuple[int, ...]) -> Tensor:
     """The inverse of :func:`patchify`; ``size`` is the latent's ``(h, w)`` or ``(T, h, w)``."""
     h, w = size[-2] // patch, size[-1] // patch
-    if len(size) == 2:
-        return rearrange(tokens, "n (h w) (p q c) -> n c (h p) (w q)", h=h, w=w, p=patch, q=patch)
-    return rearrange(tokens, "n (t h w) (p q c) -> n c t (h p) (w q)", t=size[0], h=h, w=w, p=patch, q=patch)
+    x = rearrange(tokens, "n (t h w) (p q c) -> n c t (h p) (w q)", h=h, w=w, p=patch, q=patch)
+    return x if len(size) == 3 else x.squeeze(2)
 
 
 def grid(size: tuple[int, ...], patch: int) -> tuple[int, ...]:
@@ -47,16 +40,10 @@ def grid(size: tuple[int, ...], patch: int) -> tuple[int, ...]:
 
 
 def check_sizes(in_channels: int, input_size: int | tuple[int, ...], num_classes: int, patch: int) -> tuple[int, ...]:
-    """The latent's size as a tuple, ``(h, w)`` or ``(T, h, w)``.
-
-    Raises:
-        ValueError: A size that the patch does not divide, or that has another number of axes; impossible counts.
-    """
+    """The latent's size as a tuple, ``(h, w)`` or ``(T, h, w)``, or a ``SettingsError`` about what cannot be."""
     size = (input_size, input_size) if isinstance(input_size, int) else tuple(input_size)
     if len(size) not in (2, 3) or min(size) < 1 or size[-1] % patch or size[-2] % patch:
-        raise SettingsError(
-            f"input_size must be (h, w) or (T, h, w) with sides that are multiples of the patch {patch}, got {size}"
-        )
+        raise SettingsError(f"input_size must be (h, w) or (T, h, w), sides multiples of the patch {patch}, got {size}")
     if in_channels < 1 or num_classes < 0:
         raise SettingsError(f"got {in_channels} channels and {num_classes} classes")
     return size
@@ -66,31 +53,24 @@ def check_sizes(in_channels: int, input_size: int | tuple[int, ...], num_classes
 # Rotary position embedding
 
 
-def rotary_angles(tokens: tuple[int, ...], head_width: int, base: float = 10_000.0) -> Tensor:
+def rotary_angles(tokens: tuple[int, ...], head_width: int) -> Tensor:
     r"""Angles of the rotary embedding on a grid of tokens: ``(L, head_width // 2)`` in radians.
 
-    The pairs of a head's channels are divided evenly between the axes. Pair j of J of an axis turns by
+    ``tokens`` are (rows, columns) or (frames, rows, columns). The pairs of a head's channels, an even number, are
+    divided evenly between the axes. Pair j of J of an axis turns by
 
-    .. math:: \theta_j(p) = p \, b^{-j / J}
+    .. math:: \theta_j(p) = p \cdot 10\,000^{-j / J}
 
     at position p along that axis; pairs that are left over (3 axes, 32 pairs) do not turn.
-
-    Args:
-        tokens: Tokens along each axis, (rows, columns) or (frames, rows, columns).
-        head_width: Channels of a head, even.
-        base: :math:`b`.
 
     Source: Su et al. 2024; one block of channels for each axis, as is usual for pictures.
     """
     pairs, axes = head_width // 2, len(tokens)
-    each = pairs // axes
     real = {"dtype": torch.float64, "device": "cpu"}
-    frequencies = base ** (-torch.arange(each, **real) / each)  # (J,)
+    frequencies = 10_000.0 ** (-torch.arange(pairs // axes, **real) / (pairs // axes))  # (J,)
     places = torch.cartesian_prod(*(torch.arange(n, **real) for n in tokens)).reshape(-1, axes)  # (L, axes)
-    angles = torch.zeros(len(places), pairs, **real)
-    for axis in range(axes):
-        angles[:, axis * each : (axis + 1) * each] = places[:, axis, None] * frequencies
-    return angles
+    angles = (places[:, :, None] * frequencies).flatten(1)  # (L, axes * J)
+    return F.pad(angles, (0, pairs - angles.shape[1]))
 
 
 @lru_cache(maxsize=16)
@@ -99,7 +79,7 @@ def rotation(
 ) -> tuple[Tensor, Tensor]:
     """Cosines and sines of :func:`rotary_angles`, ``(L, head_width // 2)`` each.
 
-    They are computed in float64, as bf16 has no positions beyond 256, and kept: a copy to a GPU waits for the GPU.
+    Computed in float64, as bf16 has no positions beyond 256, and kept, as a copy to a GPU waits for the GPU.
     """
     angles = rotary_angles(tokens, head_width)
     with torch.inference_mode(False):  # what is kept may be used in training later
@@ -109,10 +89,7 @@ def rotation(
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     r"""Turn the pairs (k, k + K) of the last axis: :math:`(a, b) \mapsto (a \cos - b \sin, a \sin + b \cos)`.
 
-    Args:
-        x: ``(N, heads, L, 2K)``.
-        cos: ``(L, K)``.
-        sin: ``(L, K)``.
+    x is ``(N, heads, L, 2K)``, cosines and sines are ``(L, K)``.
     """
     cos, sin = torch.cat([cos, cos], dim=-1), torch.cat([-sin, sin], dim=-1)  # (L, 2K)
     return x * cos + x.roll(x.shape[-1] // 2, dims=-1) * sin  # (b, a) beside (a, b): whole rows are faster than halves
@@ -182,10 +159,7 @@ class TimeEmbedding(nn.Module):
 def embed_classes(label: nn.Embedding | None, y: Tensor | None, like: Tensor) -> Tensor | None:
     """Embeddings ``(N, D)`` of classes ``(N,)``; the last one stands for "no class", and is taken where y is ``None``.
 
-    Args:
-        label: The embeddings; ``None``: a model without classes, for which the result is ``None``, too.
-        y: Classes.
-        like: Any tensor ``(N, ...)`` on the device.
+    A model without classes has no embeddings, and no result. ``like`` is any tensor ``(N, ...)`` on the device.
 
     Raises:
         ValueError: Classes for a model without any, or one out of range (looked at on the CPU only: on a GPU it would

@@ -3,12 +3,10 @@ r"""U-ViT: a transformer to which time, class and patches are all tokens, with l
 The layout is that of Bao et al. 2023, as its reference implementation builds it, without the final 3 x 3 convolution:
 n blocks, one in the middle and n more; each of the last n is given the output of its mirror image among the first n.
 
-Two families share it. **U-ViT** predicts the noise at one of 1000 discrete steps (see
-:mod:`diffusab_core.flow.ddpm`), and **USiT** (Chen et al. 2025) the velocity of a rectified flow. The published
-sizes, S with 44.79M parameters, H with 500.87M and 2B with 1580.40M, are those of patch 1, latents of 32 channels and
-16 x 16 (f32 of 512 x 512 images) and the 1000 classes of ImageNet; S with 8 x 8 has 44.69M.
-
-Neither has self-conditioning. The published USiT counts its time from noise to data; here t = 0 is data, as everywhere.
+Two families share it, neither with self-conditioning. **U-ViT** predicts the noise at one of 1000 discrete steps (see
+:mod:`diffusab_core.flow.ddpm`), and **USiT** (Chen et al. 2025) the velocity of a rectified flow; the published one
+counts its time from noise to data. The published sizes, S with 44.79M parameters, H with 500.87M and 2B with 1580.40M,
+are those of patch 1, latents of 32 channels and 16 x 16 (f32 of 512 x 512 images) and the 1000 classes of ImageNet.
 """
 
 from __future__ import annotations
@@ -52,20 +50,17 @@ class Block(nn.Module):
 
 
 class UViT(nn.Module):
-    r"""Noise or velocity of a latent at a time, ``model(x, t, y)``.
+    """Noise or velocity of a latent at a time, ``model(x, t, y)``.
 
     Tokens are the class (in a model with classes), the time, and the patches in row-major order. The time's token is
     not learnt: it is the sinusoids of the step, of the width of the stream.
 
+    Arguments and errors are those of :class:`~diffusab_core.denoisers.dit.DiT`, but for these:
+
     Args:
-        in_channels: As of :class:`~diffusab_core.denoisers.dit.DiT`, and so are the others that are left out here.
-        input_size: Side of a square latent, ``(h, w)``, or ``(T, h, w)`` for video. Positions are learnt, so other
-            sizes than this one are refused.
+        input_size: Positions are learnt, so other sizes than this one are refused.
         prediction: ``"noise"`` (U-ViT) or ``"velocity"`` (USiT).
         depth: Blocks with and for skips, even; with the one in the middle there are depth + 1.
-
-    Raises:
-        ValueError: A size that the patch does not divide, or that is no number of one to three axes; an odd depth.
 
     Source: Bao et al. 2023; Chen et al. 2025 (the sizes S, H and 2B on latents of 32 channels).
     """
@@ -103,10 +98,7 @@ class UViT(nn.Module):
         self._initialise()
 
     def _initialise(self) -> None:
-        """As the reference: patches and classes keep the default of PyTorch, everything else has a deviation of 0.02.
-
-        The output does not start at zero, unlike that of DiT.
-        """
+        """As the reference: patches and classes keep PyTorch's default, all else has a deviation of 0.02."""
         nn.init.trunc_normal_(self.position, std=0.02)
         for name, module in self.named_modules():
             if isinstance(module, nn.Linear) and name != "embed":
@@ -117,13 +109,10 @@ class UViT(nn.Module):
     def forward(
         self, x: Tensor, t: Tensor, y: Tensor | None = None, *, hint: Tensor | None = None, with_hint: bool = False
     ) -> Tensor | tuple[Tensor, None]:
-        """The noise or the velocity at ``(x, t)``.
+        """The noise or the velocity at ``(x, t)``, as :class:`~diffusab_core.denoisers.dit.DiT` takes them.
 
-        Args:
-            x: As :class:`~diffusab_core.denoisers.dit.DiT` takes it, and so is y.
-            t: Times in [0, 1], ``(N,)``; of a model that predicts noise, the step over 1000.
-            hint: Of models with self-conditioning, which this is not: only ``None`` is taken.
-            with_hint: Whether to return, after the prediction, what there is of a hint: ``None``.
+        Where noise is predicted, t is the step over 1000. There is no self-conditioning: a hint has to be ``None``, and
+        ``None`` is what ``with_hint`` adds.
 
         Raises:
             ValueError: Another shape, a hint, or classes as of DiT.
@@ -131,10 +120,8 @@ class UViT(nn.Module):
         if hint is not None:
             raise ValueError("this model has no self-conditioning, but a hint was given")
         if tuple(x.shape[1:]) != (self.in_channels, *self.input_size):
-            expected = ", ".join(map(str, (self.in_channels, *self.input_size)))
-            raise ValueError(
-                f"this model takes latents (N, {expected}), as its positions are learnt, got shape {tuple(x.shape)}"
-            )
+            expected = f"(N, {', '.join(map(str, (self.in_channels, *self.input_size)))}), as its positions are learnt"
+            raise ValueError(f"this model takes latents {expected}, got shape {tuple(x.shape)}")
         patches = self.embed(parts.patchify(x, self.patch)).to(x.dtype)  # (N, L, D)
         time = parts.sinusoids(TIME_SCALES[self.prediction] * t, self.width).to(x.dtype)[:, None]  # (N, 1, D)
         classes = parts.embed_classes(self.label, y, x)

@@ -41,10 +41,6 @@ def _kept(device: torch.device) -> Tensor:
     return (1 - roots.square()).cumprod(0).to(device)
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# Training
-
-
 def training_times(n: int, generator: torch.Generator | None = None) -> Tensor:
     """Times of n steps drawn evenly from 1 to N, ``(n,)`` in float32, on the generator's device: multiples of 1/N."""
     device = "cpu" if generator is None else generator.device

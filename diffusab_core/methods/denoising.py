@@ -6,18 +6,17 @@ The loss is the squared error of the velocity at logit-normal times, on posterio
           x = \frac{z - m}{s}, \quad z \sim q(z \mid \text{image}), \quad x_t = (1 - t)\, x + t\, \varepsilon,
 
 with m and s the latents' mean and standard deviation by channel. It is not comparable between latent spaces: a latent
-that is easier to predict has a smaller one, whether or not its samples are better.
-
-U-ViT predicts the noise instead, at steps and noise levels of its own: see :mod:`diffusab_core.flow.ddpm`. Which
-of the two a model is trained and sampled for, it says itself (:func:`diffusab_core.denoisers.prediction_of`).
+that is easier to predict has a smaller one, whether or not its samples are better. U-ViT predicts the noise instead, at
+steps and noise levels of its own (:mod:`diffusab_core.flow.ddpm`).
 
 Sources: Skorokhodov et al. 2025, Appendix B; Bao et al. 2023 (U-ViT).
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 import torch
@@ -26,7 +25,7 @@ from torch.nn.functional import mse_loss
 
 from diffusab_core import denoisers, flow, training
 from diffusab_core.files import SettingsError
-from diffusab_core.flow import ddpm as noise_prediction
+from diffusab_core.flow import ddpm
 from diffusab_core.flow.path import check_guidance
 from diffusab_core.latents import Latents
 from diffusab_core.latents.encoded import check_precision
@@ -53,11 +52,10 @@ class Denoising:
         weight_decay: AdamW's.
         clip: Largest norm of the gradient.
         ema_half_life: In steps; ``None`` stands for min(5 000, 5% of the steps).
-        time_location: Location of the logit-normal training times; positive means more noise. Without a part in noise
-            prediction (U-ViT), whose steps are drawn evenly.
+        time_location: Location of the logit-normal training times; positive means more noise. Not for U-ViT.
         time_scale: Their scale; likewise.
-        self_conditioning: Probability of the auxiliary pass; ``None`` stands for 0.9 where the denoiser has
-            self-conditioning (DiT), and for 0 where it has none, and is replaced by that.
+        self_conditioning: Probability of the auxiliary pass; ``None`` stands for 0.9 where the denoiser has it (DiT),
+            else for 0, and is replaced by that.
         label_dropout: Share of labels replaced by "no class", for guidance.
         flips: Whether to mirror half of the latents' images; they must have been stored so.
         accumulation: Parts that a batch is cut into on each process.
@@ -68,7 +66,7 @@ class Denoising:
 
     Raises:
         DenoiserError: There is no denoiser of that name.
-        SettingsError: A value that cannot be used, by this denoiser or at all, named.
+        SettingsError: A value that cannot be used, by this denoiser or at all.
     """
 
     denoiser: str = "DiT-S/2"
@@ -95,9 +93,8 @@ class Denoising:
 
     def __post_init__(self) -> None:
         if self.batch_size < 1 or self.accumulation < 1 or self.batch_size % self.accumulation:
-            raise SettingsError(
-                f"batch_size must be a positive multiple of accumulation, got {self.batch_size} and {self.accumulation}"
-            )
+            found = f"{self.batch_size} and {self.accumulation}"
+            raise SettingsError(f"batch_size must be a positive multiple of accumulation, got {found}")
         family, _, _ = denoisers.parse(self.denoiser)
         if self.self_conditioning is None:
             object.__setattr__(self, "self_conditioning", 0.9 if family.self_conditioning else 0.0)
@@ -107,20 +104,15 @@ class Denoising:
         if not self.time_scale > 0:
             raise SettingsError(f"time_scale must be positive, got {self.time_scale}")
         if self.self_conditioning and not family.self_conditioning:
-            raise SettingsError(
-                f"{self.denoiser} has no self-conditioning, self_conditioning {self.self_conditioning} must be left out"
-            )
+            raise SettingsError(f"{self.denoiser} has no self-conditioning, it cannot be {self.self_conditioning}")
         if family.prediction == "noise" and (self.time_location, self.time_scale) != (0.0, 1.0):
-            raise SettingsError(
-                f"{self.denoiser} predicts the noise at evenly drawn steps and has no use for time_location "
-                f"{self.time_location} and time_scale {self.time_scale}"
-            )
+            given = f"time_location {self.time_location} and time_scale {self.time_scale}"
+            raise SettingsError(f"{self.denoiser} predicts the noise at evenly drawn steps and has no use for {given}")
         check_precision(self.precision)
         _ = self.training  # refuses what the loop cannot use
 
     @property
     def prediction(self) -> denoisers.Prediction:
-        """What the denoiser predicts."""
         return denoisers.parse(self.denoiser)[0].prediction
 
     @property
@@ -131,18 +123,12 @@ class Denoising:
         return training.Settings(**{name: getattr(self, name) for name in names} | {"warmup": warmup})
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# Training
-
-
 def build(settings: Denoising, latents: Latents) -> denoisers.DiT | denoisers.UViT:
     """The denoiser for these latents, with weights from the settings' seed, on the settings' device."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
-        model = denoisers.build(
-            settings.denoiser, in_channels=latents.shape[0], input_size=latents.shape[1:],
-            num_classes=latents.num_classes, checkpoint_activations=settings.checkpoint_activations,
-        )  # fmt: skip
+        shape = {"in_channels": latents.shape[0], "input_size": latents.shape[1:], "num_classes": latents.num_classes}
+        model = denoisers.build(settings.denoiser, checkpoint_activations=settings.checkpoint_activations, **shape)
     model = model.to(settings.device)
     if settings.compile:
         for block in model.blocks:
@@ -155,20 +141,12 @@ def draw_inputs(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor | None, bool]:
     """What the loss of a step is computed on, on the CPU: a function of seed and step, whatever the device.
 
-    A part has its rows of the batch: each row has a stream of its own, and no draw is shared with the sampler.
-
-    Args:
-        latents: What is trained on.
-        settings: See :class:`Denoising`.
-        step: From 0.
-        part: Its index, and how many parts the batch is cut into.
+    A part, ``(index, parts)``, has its rows of the batch: each row has a stream of its own, none of them the sampler's.
+    Parts of unequal size are a ``SettingsError``.
 
     Returns:
         Normalised posterior samples x and noise, ``(N, *shape)``; times ``(N,)``; classes ``(N,)``, some of them "no
         class", or ``None``; and whether there is an auxiliary pass, one coin for the whole step.
-
-    Raises:
-        SettingsError: Parts of unequal size.
     """
     n, (index, parts) = settings.batch_size, part
     if n % parts:
@@ -180,13 +158,10 @@ def draw_inputs(
 
     clock = stream(settings.seed, "time", step)
     if settings.prediction == "noise":
-        t = noise_prediction.training_times(n, clock)[rows]
+        t = ddpm.training_times(n, clock)[rows]
     else:
         t = flow.logit_normal_times(n, settings.time_location, settings.time_scale, clock)[rows]
-    draws = torch.stack([
-        torch.randn(2, *latents.shape, generator=stream(settings.seed, "noise", step * n + row))
-        for row in range(n)[rows]
-    ])  # fmt: skip
+    draws = draw_noise(settings.seed, range(step * n, (step + 1) * n)[rows], (2, *latents.shape), "noise")
     flipped = (uniform("flip")[rows] < 0.5).tolist() if settings.flips else None
     places = training.batch_indices(step, n, len(latents), settings.seed)[rows]
     mean, std, y = latents.at(step).posterior(places, flipped)
@@ -204,7 +179,7 @@ def loss_of(model: nn.Module, latents: Latents, settings: Denoising) -> training
     For a GPU the inputs of the next steps are drawn and copied while it computes. The loop's generator is not used.
     """
     device, each = torch.device(settings.device), settings.accumulation
-    path = noise_prediction if settings.prediction == "noise" else flow
+    path = ddpm if settings.prediction == "noise" else flow
 
     def following(key: tuple[int, int, int]) -> tuple[int, int, int] | None:
         step, index, parts = key
@@ -249,12 +224,12 @@ class Sampling:
         precision: ``"fp32"``, or ``"bf16"`` autocast.
 
     Raises:
-        SettingsError: A value that cannot be used, named; :func:`resolve_sampling` refuses what a denoiser cannot use.
+        SettingsError: A value that cannot be used; :func:`resolve_sampling` refuses what a denoiser cannot use.
     """
 
     samples: int = 64
     steps: int = 256
-    method: flow.Method | noise_prediction.Method | None = None
+    method: flow.Method | ddpm.Method | None = None
     shift: float = 1.0
     guidance: float = 1.0
     guidance_interval: tuple[float, float] = (0.0, 1.0)
@@ -267,8 +242,8 @@ class Sampling:
         if self.samples < 1 or self.batch_size < 1:
             raise SettingsError(f"samples and batch_size must be at least 1, got {self.samples} and {self.batch_size}")
         check_precision(self.precision)
-        known = (*flow.METHODS, *noise_prediction.METHODS)
-        if self.method is not None and self.method not in known:
+        known = (*flow.METHODS, *ddpm.METHODS)
+        if self.method not in (None, *known):
             raise SettingsError(f"unknown sampling method {self.method!r}, choose one of {', '.join(known)}")
         flow.sampling_times(self.steps, self.shift)  # refuses what the sampler cannot use
         check_guidance(self.guidance, self.guidance_interval)
@@ -277,29 +252,24 @@ class Sampling:
 def resolve_sampling(settings: Sampling, prediction: denoisers.Prediction) -> Sampling:
     """The same settings with the method that is used for denoisers of this kind.
 
-    Raises:
-        SettingsError: A method, a shift or a number of steps that does not fit noise prediction, or a method that does
-            not fit the velocity.
+    A method, a shift or a number of steps that does not fit is a ``SettingsError``.
     """
-    methods = noise_prediction.METHODS if prediction == "noise" else flow.METHODS
-    method = methods[0] if settings.method is None else settings.method
+    methods = ddpm.METHODS if prediction == "noise" else flow.METHODS
+    method = settings.method or methods[0]
     if method not in methods:
-        raise SettingsError(
-            f"sampling method {method!r} is not for a denoiser that predicts the {prediction}: choose one of "
-            f"{', '.join(methods)}"
-        )
+        wrong = f"sampling method {method!r} is not for a denoiser that predicts the {prediction}"
+        raise SettingsError(f"{wrong}: choose one of {', '.join(methods)}")
     if prediction == "noise":
-        noise_prediction.sampling_steps(settings.steps)  # refuses too many
+        ddpm.sampling_steps(settings.steps)  # refuses too many
         if settings.shift != 1:
             raise SettingsError(f"time shift {settings.shift} is for rectified flow, this denoiser predicts the noise")
     return replace(settings, method=method)
 
 
 def labels_of(settings: Sampling, num_classes: int, places: range) -> Tensor | None:
-    """Classes of the samples at these places, all classes in turn unless one is named.
+    """Classes of the samples at these places, all in turn unless one is named.
 
-    Raises:
-        SettingsError: A class that the model does not have, or guidance without classes.
+    A class that the model does not have, or guidance without classes, is a ``SettingsError``.
     """
     if settings.labels is not None and not 0 <= settings.labels < num_classes:
         has = f"classes 0 to {num_classes - 1}" if num_classes else "no classes"
@@ -308,14 +278,12 @@ def labels_of(settings: Sampling, num_classes: int, places: range) -> Tensor | N
         if settings.guidance != 1:
             raise SettingsError(f"guidance {settings.guidance} needs a denoiser with classes, this one has none")
         return None
-    if settings.labels is not None:
-        return torch.full((len(places),), settings.labels)
-    return torch.tensor([place % num_classes for place in places])
+    return torch.tensor([place % num_classes if settings.labels is None else settings.labels for place in places])
 
 
-def draw_noise(seed: int, places: Sequence[int], shape: tuple[int, ...]) -> Tensor:
-    """What samples start from, ``(N, *shape)`` on the CPU; each from its own stream of the seed and its place."""
-    return torch.stack([torch.randn(shape, generator=stream(seed, "sample", place)) for place in places])
+def draw_noise(seed: int, places: Sequence[int], shape: tuple[int, ...], purpose: str = "sample") -> Tensor:
+    """Standard normal ``(N, *shape)`` on the CPU; each from its own stream of the seed, the purpose and its place."""
+    return torch.stack([torch.randn(shape, generator=stream(seed, purpose, place)) for place in places])
 
 
 @torch.no_grad()
@@ -333,39 +301,33 @@ def sample_batches(
     """Normalised latents, batch by batch: places of the samples, ``(N, *shape)``, and their classes.
 
     A sample's noise is a function of the seed and its place: on other devices, at other batch sizes or with other
-    numbers of processes samples differ by rounding only. Of several processes, each draws every ``size``-th batch.
+    numbers of processes samples differ by rounding only.
 
     Args:
         model: In evaluation mode; its device is used.
         settings: See :class:`Sampling`.
         shape: Of one latent.
         num_classes: The model's.
-        rank: This process.
+        rank: This process, which draws every ``size``-th batch.
         size: Number of processes.
         skip: Whether samples at these places are there already.
         progress: Show a bar for every batch.
-
-    Raises:
-        SettingsError: A class that the model does not have, guidance without classes, or as :func:`resolve_sampling`.
     """
     device = next(model.parameters()).device
     prediction = denoisers.prediction_of(model)
     settings = resolve_sampling(settings, prediction)
     labels_of(settings, num_classes, range(1))  # refuses before anything is drawn
-    for batch in range(rank, -(-settings.samples // settings.batch_size), size):
-        places = range(batch * settings.batch_size, min(settings.samples, (batch + 1) * settings.batch_size))
+    for first in range(rank * settings.batch_size, settings.samples, size * settings.batch_size):
+        places = range(first, min(first + settings.batch_size, settings.samples))
         if skip is not None and skip(places):
             continue
-        noise = draw_noise(settings.seed, places, shape).to(device)
-        y = labels_of(settings, num_classes, places)
+        noise, y = draw_noise(settings.seed, places, shape).to(device), labels_of(settings, num_classes, places)
         y = None if y is None else y.to(device)
-        network = flow.guided(
-            denoisers.SelfConditioned(model), denoisers.SelfConditioned(model), settings.guidance,
-            settings.guidance_interval,
-        )  # fmt: skip
+        branches = denoisers.SelfConditioned(model), denoisers.SelfConditioned(model)
+        network = flow.guided(*branches, settings.guidance, settings.guidance_interval)
         with torch.autocast(device.type, torch.bfloat16, enabled=settings.precision == "bf16"):
             if prediction == "noise":
-                x = noise_prediction.sample(network, noise, settings.steps, settings.method, y=y, progress=progress)
+                x = ddpm.sample(network, noise, settings.steps, settings.method, y=y, progress=progress)
             else:
                 x = flow.sample(network, noise, settings.steps, settings.method, settings.shift, y=y, progress=progress)
         yield places, x, y
@@ -374,20 +336,10 @@ def sample_batches(
 def describe_sampling(
     settings: Sampling, num_classes: int, prediction: denoisers.Prediction = "velocity"
 ) -> dict[str, Any]:
-    """What has to be said beside numbers about samples, since published ones differ for lack of it.
-
-    Raises:
-        SettingsError: As :func:`resolve_sampling` and :func:`labels_of`.
-    """
-    settings = resolve_sampling(settings, prediction)
-    counts: dict[str, int] = {}
+    """What has to be said beside numbers about samples, since published ones differ for lack of it."""
+    said = asdict(resolve_sampling(settings, prediction))
     labels = labels_of(settings, num_classes, range(settings.samples))
-    if labels is not None:
-        values, found = labels.unique(return_counts=True)
-        counts = {str(value): count for value, count in zip(values.tolist(), found.tolist(), strict=True)}
-    return {
-        "prediction": prediction, "sampler": settings.method, "steps": settings.steps, "guidance": settings.guidance,
-        "guidance_interval": list(settings.guidance_interval), "shift": settings.shift, "seed": settings.seed,
-        "batch_size": settings.batch_size, "count": settings.samples, "class_counts": counts,
-        "precision": settings.precision,
-    }  # fmt: skip
+    said["class_counts"] = {} if labels is None else dict(Counter(map(str, labels.tolist())))
+    said["guidance_interval"] = list(settings.guidance_interval)
+    del said["labels"]
+    return {"prediction": prediction, "sampler": said.pop("method"), "count": said.pop("samples")} | said

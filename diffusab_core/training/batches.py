@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Hashable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any, Generic, TypeVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,33 +15,32 @@ from torch.utils.data import DataLoader, Dataset
 from diffusab_core.files import SettingsError
 from diffusab_core.training.order import batch_indices
 
-Key = TypeVar("Key", bound=Hashable)
 
-
-class ReadAhead(Generic[Key]):
+class ReadAhead:
     """``make(key)`` on a device; for CUDA the next ones are made in a thread and copied from pinned memory meanwhile.
 
-    Args:
-        make: Returns a tuple of tensors on the CPU and other values, the same for the same key whenever it is called.
-        following: The key that will be asked for after another, or ``None`` after the last. Any other key may be asked
-            for too, and is then waited for.
-        device: Where the tensors are wanted.
+    ``make`` returns a tuple of tensors on the CPU and other values, the same for the same key whenever it is called.
+    ``following`` is the key that will be asked for after another, or ``None`` after the last. Any other key may be
+    asked for too, and is then waited for.
     """
 
     depth = 2  # keys that are made ahead
 
     def __init__(
-        self, make: Callable[[Key], tuple], following: Callable[[Key], Key | None], device: str | torch.device = "cpu"
+        self,
+        make: Callable[[Hashable], tuple],
+        following: Callable[[Hashable], Hashable | None],
+        device: str | torch.device = "cpu",
     ) -> None:
         self.make, self.following, self.device = make, following, torch.device(device)
         # On a CPU a thread would only compete with the training for the cores.
         self._pool = ThreadPoolExecutor(1, "read-ahead") if self.device.type == "cuda" else None
-        self._made: dict[Key, Future[tuple]] = {}
+        self._made: dict[Hashable, Future[tuple]] = {}
 
-    def __call__(self, key: Key) -> tuple:
+    def __call__(self, key: Hashable) -> tuple:
         if self._pool is None:
             return self._on_device(key)
-        wanted: list[Key] = [key]
+        wanted: list[Hashable] = [key]
         while len(wanted) <= self.depth and (after := self.following(wanted[-1])) is not None:
             wanted.append(after)
         for other in self._made.keys() - set(wanted):
@@ -51,7 +50,7 @@ class ReadAhead(Generic[Key]):
                 self._made[one] = self._pool.submit(self._on_device, one)
         return self._made.pop(key).result()
 
-    def _on_device(self, key: Key) -> tuple:
+    def _on_device(self, key: Hashable) -> tuple:
         return tuple(self._moved(value) if isinstance(value, Tensor) else value for value in self.make(key))
 
     def _moved(self, tensor: Tensor) -> Tensor:
@@ -124,19 +123,15 @@ class _Epochs(Dataset):
     """The dataset, indexed by epoch and item."""
 
     def __init__(self, dataset: Dataset) -> None:
-        self.dataset = dataset
-        self._current = (0, dataset)
+        self.dataset = self._current = dataset
+        self._epoch = 0
 
     def __getitem__(self, place: tuple[int, int]) -> Any:
         epoch, index = place
-        if epoch != self._current[0]:
-            self._current = (epoch, self._in_epoch(epoch))
-        item = self._current[1][index]
+        if epoch != self._epoch and isinstance(getattr(self.dataset, "seed", None), int):
+            self._epoch, self._current = epoch, self.dataset
+            if epoch:
+                self._current = copy.copy(self.dataset)
+                self._current.seed = int(np.random.SeedSequence([self.dataset.seed, epoch]).generate_state(1)[0])
+        item = self._current[index]
         return item[0] if isinstance(item, tuple) else item
-
-    def _in_epoch(self, epoch: int) -> Dataset:
-        if epoch == 0 or not isinstance(getattr(self.dataset, "seed", None), int):
-            return self.dataset
-        again = copy.copy(self.dataset)
-        again.seed = int(np.random.SeedSequence([self.dataset.seed, epoch]).generate_state(1)[0])
-        return again

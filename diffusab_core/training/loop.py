@@ -118,10 +118,7 @@ def learning_rate(step: int, settings: Settings) -> float:
 
 
 class _Average:
-    """Exponential moving average of all float entries of a state dict, buffers too; the others are copied.
-
-    Of sharded entries every process averages its piece.
-    """
+    """Exponential moving average of all float entries of a state dict, buffers too; the others are copied."""
 
     def __init__(self, module: nn.Module, half_life: float) -> None:
         self.weight = 1 - 0.5 ** (1 / half_life)
@@ -194,11 +191,8 @@ def train(
     """Train the parameters of ``module`` that require a gradient.
 
     ``module`` ends with the last step's weights; the averaged ones are in the result's ``ema`` and go in by
-    ``module.load_state_dict(trained.ema)`` where the module is not sharded.
-
-    With several processes each of them calls this function with the same arguments. The batch of a step falls into
-    ``parts = accumulation * world.size`` parts of equal size, of which process ``rank`` computes ``accumulation``, from
-    ``rank * accumulation`` on.
+    ``module.load_state_dict(trained.ema)`` where the module is not sharded. With several processes each of them calls
+    this function with the same arguments; the batch of a step falls into ``accumulation * world.size`` equal parts.
 
     Args:
         module: On its device already, and sharded (:func:`diffusab_core.training.world.shard`) if there are several
@@ -224,9 +218,8 @@ def train(
         progress: Show a progress bar.
 
     Raises:
-        TrainingDiverged: The loss or gradient is NaN or infinite, in any part; raised in every process. The weights
-            are those before that step, and the newest checkpoint is the last good one. On CUDA it is raised at the next
-            entry of the curves, snapshot or checkpoint, as looking at every loss would wait for the GPU.
+        TrainingDiverged: The loss or gradient is NaN or infinite, in any part; raised in every process, on CUDA at the
+            next entry of the curves, snapshot or checkpoint. The newest checkpoint is the last good one.
         ValueError: ``module`` has nothing to train, or is not sharded although there are several processes.
         CheckpointError: The checkpoint belongs to another run, or cannot be read and there is none before it.
     """

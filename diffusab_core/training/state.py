@@ -47,12 +47,10 @@ class Store:
     world: World
 
     def load(self, module: nn.Module, optimiser: AdamW, ema: Mapping[str, Tensor]) -> dict[str, Any] | None:
-        """Put the newest whole checkpoint into module, optimiser and average, in place; returns its progress.
+        """Put the newest whole checkpoint into module, optimiser and average; returns its progress, if there is one.
 
-        A damaged one is passed over with a warning. Without any checkpoint nothing changes; the result is ``None``.
-
-        Raises:
-            CheckpointError: None of those there can be read, or they belong to another run.
+        A damaged one is passed over with a warning. If none can be read, or they are another run's, that is a
+        :class:`CheckpointError`.
         """
         broken: list[str] = []
         for folder in from_main(_committed(self.folder)[:KEPT], self.world):
@@ -61,10 +59,8 @@ class Store:
                 broken.append(f"{folder} cannot be read ({wrong})")
                 continue
             if different := files.differences(about["run"], json.loads(json.dumps(dict(self.run)))):
-                raise CheckpointError(
-                    f"{folder} belongs to a run with other settings ({different}); repeat the same settings to resume "
-                    "it, or name another place to start anew"
-                )
+                advice = "repeat the same settings to resume it, or name another place to start anew"
+                raise CheckpointError(f"{folder} belongs to a run with other settings ({different}); {advice}")
             if broken and self.world.is_main:
                 last = f"{broken[0]}; going on from the one before it, at step {about['progress']['step']}"
                 warnings.warn(last, stacklevel=2)

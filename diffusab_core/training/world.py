@@ -61,19 +61,19 @@ def world(device: str | torch.device = "auto", timeout: timedelta = TIMEOUT) -> 
     that is open already is used and left open.
 
     Args:
-        device: ``"auto"`` is CUDA where there is one, else MPS (one process only), else the CPU. With several
-            processes ``"cuda"`` is the GPU of the process's local rank.
+        device: ``"auto"`` is CUDA where there is one, else MPS (one process only), else the CPU; ``"cuda"`` is the GPU
+            of the process's local rank.
         timeout: How long a process waits for the others before all give up; see :func:`on_main` for long work.
 
     Raises:
-        WorldError: The environment is incomplete, has more processes than the machine GPUs, or the device cannot be
-            used by several processes.
+        WorldError: An incomplete environment, more processes than GPUs, or a device that several cannot share.
     """
     rank, size, local_rank = _environment()
     if size > 1 and str(device) not in ("auto", "cpu", "cuda"):
         raise WorldError(f"{size} processes cannot share the device {str(device)!r}, name cpu or cuda")
-    alike = size > 1 and str(device) == "auto" and not torch.cuda.is_available()
-    chosen = resolve_device("cpu" if alike else device)  # never MPS, which processes cannot share
+    if size > 1 and str(device) == "auto" and not torch.cuda.is_available():
+        device = "cpu"  # never MPS, which processes cannot share
+    chosen = resolve_device(device)
     if chosen.type == "cuda":
         if chosen.index is None and local_rank >= torch.cuda.device_count():
             raise WorldError(f"local rank {local_rank} has no GPU, this machine has {torch.cuda.device_count()}")
@@ -90,10 +90,7 @@ def world(device: str | torch.device = "auto", timeout: timedelta = TIMEOUT) -> 
 
 
 def alone(device: str | torch.device = "cpu") -> World:
-    """The world of work that one process does; a :class:`WorldError` where torchrun has started several.
-
-    Each of them would do the work and write over the others' files.
-    """
+    """The world of work that one process does; refused under torchrun, whose processes would overwrite each other."""
     size = _environment()[1]
     if size > 1:
         raise WorldError(f"this is work of one process, and torchrun started {size}: run it without torchrun")
