@@ -64,7 +64,7 @@ shown = {
 scale_explorer(picture, shown, scales=(1, 2, 3, 4))
 
 # %% [markdown]
-# On the left is what a small picture should look like. Beside it is what three decoders make of the *latent* made smaller
+# First comes what a small picture should look like, then what three decoders make of the *latent* made smaller
 # by the same factor: `untouched` is an autoencoder that comes with this book, the other two are the same one after 400 more
 # steps of training, without and with the term that this chapter is about. The picture was never trained on. From a small
 # latent it comes out much too soft, and softer with every scale; with SE less so. (The shift in colour is there at scale 1

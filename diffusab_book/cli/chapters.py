@@ -45,9 +45,7 @@ def run(
         typer.Option("--parameter", "-p", metavar="NAME VALUE", help="A parameter of the chapter; may be repeated."),
     ] = None,
     seed: Annotated[int | None, typer.Option(help="Seed; the chapter's own default when left out.")] = None,
-    size: Annotated[
-        str, typer.Option(help="A file of the chapter's presets: smoke, laptop; gpu or paper where it has them.")
-    ] = "laptop",
+    size: Annotated[str, typer.Option(help="A file of the chapter's presets: smoke or laptop.")] = "laptop",
     out: Annotated[
         Path | None, typer.Option(help="Folder for the notebook and its record. [default: runs/CHAPTER-SIZE-...]")
     ] = None,

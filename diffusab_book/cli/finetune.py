@@ -40,6 +40,8 @@ def finetune(
     checkpoint_every: Annotated[int, typer.Option(help="Steps between checkpoints.")] = 100,
 ) -> None:
     """Fine-tune an autoencoder so that its latents are easier to learn; the result is a normal diffusers folder."""
+    if method not in (methods := (*finetuning.METHODS, "soft")):
+        raise UsageError(f"--method must be one of {', '.join(methods)}, got {method!r}")
     if perceptual not in ("lpips", "none"):
         raise UsageError(f"--perceptual is lpips or none, got {perceptual!r}")
     if method == "soft":

@@ -79,6 +79,7 @@ def command(
     arguments: Sequence[str] = (),
     without: Collection[str] = (),
     flags: Mapping[str, str] = {},
+    defaults: Mapping[str, Any] = {},
     interrupted: str = "nothing was written",
     cls: type | None = None,
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
@@ -93,6 +94,7 @@ def command(
         arguments: Fields that are arguments and no options, in this order, before those of the function.
         without: Fields that are no options; ``device`` never is, since its default is another on a command line.
         flags: Names of options that differ from their field's, such as ``{"count": "--samples"}``.
+        defaults: Of this command, in place of the dataclass's.
         interrupted: What is left after Ctrl-C; may name the command's parameters, as in ``"go on in {out}"``.
         cls: Another class of the command.
     """
@@ -108,10 +110,10 @@ def command(
             with in_one_line(interrupted.format(**values)):
                 given = {n: values.pop(n) for n in names}
                 given = {n: tuple(v) if isinstance(v, list) else v for n, v in given.items() if v not in (None, [])}
-                first = [given] if settings is not None else []
+                first = [{**defaults, **given}] if settings is not None else []
                 function(*first, **values)
 
-        parameters = [*(_parameter(settings, n, n in arguments, flags.get(n)) for n in names), *own]
+        parameters = [*(_parameter(settings, n, n in arguments, flags.get(n), defaults.get(n)) for n in names), *own]
         places = {n: i for i, n in enumerate(arguments)}
         parameters.sort(key=lambda p: (not _is_argument(p), places.get(p.name, len(places))))
         kinds = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in parameters]
@@ -130,9 +132,9 @@ def _is_argument(parameter: inspect.Parameter) -> bool:
     return any(isinstance(part, typer.models.ArgumentInfo) for part in get_args(parameter.annotation))
 
 
-def _parameter(settings: type, name: str, argument: bool, flag: str | None) -> inspect.Parameter:
+def _parameter(settings: type, name: str, argument: bool, flag: str | None, default: Any) -> inspect.Parameter:
     """A field as a parameter of a command: optional, so that what was not given is known."""
-    default = next(f for f in fields(settings) if f.name == name).default
+    default = default or next(f for f in fields(settings) if f.name == name).default
     kind, text = _typed(get_type_hints(settings)[name]), explain(settings).get(name, "")
     required = argument and default is MISSING
     if argument:

@@ -35,7 +35,12 @@ def profile(
     _make(given, factory, out, device)
 
 
-@command(reports.Options, arguments=("models",), without=("latents", "latents_key", "statistic", "posterior"))
+@command(
+    reports.Options,
+    arguments=("models",),
+    without=("latents", "latents_key", "statistic", "posterior"),
+    defaults={"samples": 64},
+)
 def report(
     given: dict[str, Any],
     factory: Own = None,
@@ -44,9 +49,9 @@ def report(
 ) -> None:
     """Diagnose autoencoders (spectrum, cuts, noise, scale equivariance, decoder, encoder) as one offline web page.
 
-    64 images, at most, unless --samples says otherwise; parts that need a model many times see fewer.
+    Parts that need a model many times see fewer images.
     """
-    _make({"samples": 64} | given, factory, out, device, reports.Plan())
+    _make(given, factory, out, device, reports.Plan())
 
 
 def _make(given: dict[str, Any], factory: list[str] | None, out: Path, device: str, *plan: reports.Plan) -> None:
