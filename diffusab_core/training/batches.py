@@ -132,6 +132,7 @@ class _Epochs(Dataset):
             self._epoch, self._current = epoch, self.dataset
             if epoch:
                 self._current = copy.copy(self.dataset)
-                self._current.seed = int(np.random.SeedSequence([self.dataset.seed, epoch]).generate_state(1)[0])
+                seed = int(np.random.SeedSequence([self.dataset.seed, epoch]).generate_state(1)[0])
+                object.__setattr__(self._current, "seed", seed)  # a dataset may be frozen
         item = self._current[index]
         return item[0] if isinstance(item, tuple) else item
