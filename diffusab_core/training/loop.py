@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from diffusab_core.files import DiffusabError, SettingsError
-from diffusab_core.training import world as distributed
+from diffusab_core.training import world as worlds
 from diffusab_core.training.order import generator_at
 from diffusab_core.training.state import Store
 from diffusab_core.training.world import World
@@ -127,7 +127,7 @@ class _Average:
     @torch.no_grad()
     def update(self, module: nn.Module) -> None:
         for name, value in module.state_dict().items():
-            kept, new = distributed.local(self.state[name]), distributed.local(value)
+            kept, new = worlds.local(self.state[name]), worlds.local(value)
             if new.is_floating_point():
                 kept.lerp_(new, self.weight)
             else:
@@ -226,8 +226,8 @@ def train(
     parameters = [p for p in module.parameters() if p.requires_grad]
     if not parameters:
         raise ValueError("no parameter of the module requires a gradient, there is nothing to train")
-    world = distributed.alone(parameters[0].device) if world is None else world
-    if distributed.is_sharded(module) is not (world.size > 1):
+    world = worlds.alone(parameters[0].device) if world is None else world
+    if worlds.is_sharded(module) is not (world.size > 1):
         found = "not sharded" if world.size > 1 else "sharded"
         raise ValueError(f"the module is {found}, but the run is of {world.size} processes: shard it in its world")
     late = _reads_late(world.device)
@@ -243,7 +243,7 @@ def train(
     first, series, snapshots = saved["step"], saved["series"], saved["snapshots"]
 
     def take_snapshot(step: int) -> None:
-        weights = [distributed.unsharded(average.state)] if snapshot_average else []
+        weights = [worlds.unsharded(average.state)] if snapshot_average else []
         snapshots.append({"step": step, **snapshot(*weights)})
 
     started = time.perf_counter() - saved["wall_time_s"]
@@ -254,7 +254,7 @@ def train(
     for step in bar:
         optimiser.zero_grad(set_to_none=True)
         loss, scalars = _backward(module, loss_fn, step, settings, world)
-        watch.add(step, loss, distributed.clip_gradients(parameters, settings.clip))
+        watch.add(step, loss, worlds.clip_gradients(parameters, settings.clip))
         rate = learning_rate(step, settings)
         for group in optimiser.param_groups:
             group["lr"] = rate
@@ -277,7 +277,7 @@ def train(
         if store is not None and saves:
             kept = {"series": series, "snapshots": snapshots, "wall_time_s": time.perf_counter() - started}
             store.save(module, optimiser, average.state, {"step": done, **kept})
-    return Trained(distributed.unsharded(average.state), series, snapshots, time.perf_counter() - started, first)
+    return Trained(worlds.unsharded(average.state), series, snapshots, time.perf_counter() - started, first)
 
 
 def _backward(
@@ -288,14 +288,14 @@ def _backward(
     parts, own = number * world.size, range(world.rank * number, (world.rank + 1) * number)
     losses, scalars = [], []
     for index in own:
-        distributed.reduce_gradients(module, now=index == own[-1])
+        worlds.reduce_gradients(module, now=index == own[-1])
         part = {"part": (index, parts)} if parts > 1 else {}
         out = loss_fn(step, generator_at(settings.seed, step, world.device), **part)
         loss, named = out if isinstance(out, tuple) else (out, {})
         (loss / number).backward()
         losses.append(loss.detach())
         scalars.append(named)
-    return distributed.mean(torch.stack(losses).mean(), world), scalars
+    return worlds.mean(torch.stack(losses).mean(), world), scalars
 
 
 def _means(scalars: list[dict[str, Tensor]], world: World) -> dict[str, float]:
@@ -303,4 +303,4 @@ def _means(scalars: list[dict[str, Tensor]], world: World) -> dict[str, float]:
     if not scalars[0]:
         return {}
     values = torch.tensor([[float(value) for value in named.values()] for named in scalars], dtype=torch.float64)
-    return dict(zip(scalars[0], distributed.mean(values.mean(0), world).tolist(), strict=True))
+    return dict(zip(scalars[0], worlds.mean(values.mean(0), world).tolist(), strict=True))
