@@ -265,9 +265,11 @@ def heatmap(
     label: str = "",
     limits: tuple[float, float] | None = None,
     colorscale: Any = "Cividis",
+    form: str = "",
+    square: bool = True,
     **options: Any,
 ) -> go.Figure:
-    """A matrix ``(rows, columns)`` as square cells of colour, the first row at the top.
+    """A matrix ``(rows, columns)`` as colours, the first row at the top.
 
     Args:
         z: The matrix.
@@ -276,6 +278,8 @@ def heatmap(
         label: Title of the colour bar.
         limits: Values of the two ends of the colour scale; least and greatest when None.
         colorscale: A name that Plotly knows, or :data:`DIVERGING` for values about zero.
+        form: When given, each cell shows its value so, such as ``".2f"``.
+        square: Cells as high as they are wide.
         options: As :func:`axes`.
     """
     matrix = torch.as_tensor(z).detach().cpu().double()
@@ -284,11 +288,12 @@ def heatmap(
     fig = go.Figure(
         go.Heatmap(
             z=matrix.tolist(), **names, zmin=low, zmax=high, colorscale=colorscale,
-            colorbar={"title": label, "thickness": 12}, hovertemplate="%{y}, %{x}: %{z:.4g}<extra></extra>",
+            colorbar={"title": label, "thickness": 12}, texttemplate=f"%{{z:{form}}}" if form else None,
+            hovertemplate="%{y}, %{x}: %{z:.4g}<extra></extra>",
         )
     )  # fmt: skip
     plain = {"showgrid": False, "zeroline": False, "constrain": "domain"}
-    fig.update_xaxes(**plain).update_yaxes(autorange="reversed", scaleanchor="x", **plain)
+    fig.update_xaxes(**plain).update_yaxes(autorange="reversed", scaleanchor="x" if square else None, **plain)
     return axes(fig, **options)
 
 

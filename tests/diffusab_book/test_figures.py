@@ -171,6 +171,12 @@ def test_heatmaps_in_panels_stay_square_and_share_a_colour_bar():
     assert [fig.layout[f"yaxis{n}"].scaleanchor for n in ("", "2", "3")] == ["x", "x2", "x3"]
 
 
+def test_a_heatmap_may_write_its_values_into_cells_of_any_shape():
+    fig = figures.heatmap(torch.eye(3), form=".2f", square=False, alt=ALT)
+    assert fig.data[0].texttemplate == "%{z:.2f}"
+    assert fig.layout.yaxis.scaleanchor is None
+
+
 def test_an_image_grid_has_a_name_for_each_row_and_a_title_for_each_image():
     picture = torch.zeros(3, 40, 20)
     rows = {"photograph": [picture, picture], "latent": [picture, picture]}
