@@ -23,10 +23,9 @@ class Table(Source):
 
     Args:
         rows: The table; :func:`load_table` opens one.
-        image_column: Where the images are. When left out, the only column of type ``Image`` or, if there is none, of
-            encoded bytes.
-        label_column: Where the labels are. When left out, the only ``ClassLabel`` or, if there is none, the only whole
-            number called ``label``, ``labels``, ``class``, ``cls`` or ``target``.
+        image_column: By default the only column of type ``Image`` or, if there is none, of encoded bytes.
+        label_column: By default the only ``ClassLabel`` or, if there is none, the only whole number called ``label``,
+            ``labels``, ``class``, ``cls`` or ``target``.
 
     Raises:
         ImagesError: A column cannot be found, and the message lists those that are there; a label is missing.
@@ -92,10 +91,8 @@ def _find_column(rows: datasets.Dataset, where: str, what: str, named: str | Non
     rates = {name: _rate(what, name, feature) for name, feature in rows.features.items()}
     listed = ", ".join(f"{name} ({_kind(feature)})" for name, feature in rows.features.items())
     if named is not None:
-        if named not in rates:
-            raise ImagesError(f"{where} has no column {named!r}; it has {listed}")
-        if not rates[named]:
-            raise ImagesError(f"column {named!r} of {where} holds no {what}s; its columns are {listed}")
+        if not rates.get(named):
+            raise ImagesError(f"{where} has no column {named!r} of {what}s; it has {listed}")
         return named
     best = max(rates.values(), default=0)
     if best < 2:
@@ -111,17 +108,10 @@ def load_table(
 ) -> datasets.Dataset:
     """Open a table with Hugging Face ``datasets``, mapped into memory and not read.
 
-    Arrow files and saved folders are used where they lie. Parquet cannot be mapped: the library converts it once into
-    its cache (``HF_DATASETS_CACHE``), which takes the space a second time. The hub is downloaded into the same cache.
-
-    Args:
-        kind: ``"saved"`` (a folder of ``save_to_disk``), ``"arrow"``, ``"parquet"`` or ``"hub"``.
-        where: The folder, the files or the name on the hub.
-        split: Which split, where there are several; ``train`` when left out.
-        subset: Which configuration of a dataset on the hub.
-
-    Raises:
-        ImagesError: The library cannot open it; its own words are in the message.
+    ``kind`` is ``"saved"`` (a folder of ``save_to_disk``), ``"arrow"``, ``"parquet"`` or ``"hub"``, and ``where`` the
+    folder, the files or the name there. Arrow files and saved folders are used where they lie. Parquet is converted
+    once into the library's cache (``HF_DATASETS_CACHE``), which takes the space a second time; the hub is downloaded
+    into the same. What the library cannot open is an :class:`ImagesError` with its own words.
     """
     import datasets
 
@@ -129,9 +119,8 @@ def load_table(
         parts, columns = zip(*(_read_part(kind, file) for file in where), strict=True)
         for file, found in zip(where, columns, strict=True):
             if found != columns[0]:  # the library would fill up what is missing in one of the files
-                listed = (", ".join(f"{name} ({of})" for name, of in types.items()) for types in (columns[0], found))
-                raise ImagesError(f"{where[0]} and {file} cannot be opened together, their columns differ: "
-                                  f"{'; '.join(listed)}")  # fmt: skip
+                listed = "; ".join(", ".join(f"{name} ({of})" for name, of in c.items()) for c in (columns[0], found))
+                raise ImagesError(f"{where[0]} and {file} cannot be opened together, their columns differ: {listed}")
         if kind == "arrow":
             return datasets.concatenate_datasets(parts)
     try:
