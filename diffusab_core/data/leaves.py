@@ -39,8 +39,7 @@ class LeafLaw:
         exponent: :math:`\alpha` of :math:`p(r) \propto r^{-\alpha}`; 3 is scale invariant.
         smallest_px: :math:`r_{\min}` in pixels, at every resolution, so that structure reaches down to the pixel.
         largest_share: :math:`r_{\max}` as a share of the image's side.
-        coverage: Mean number of leaves :math:`\kappa` over a point; a share :math:`e^{-\kappa}` of the image is left
-            to the background, which is one more leaf without borders.
+        coverage: Mean number of leaves :math:`\kappa` over a point; a share :math:`e^{-\kappa}` is background.
     """
 
     exponent: float = 3.0
@@ -209,13 +208,13 @@ def leaf_clip(index: int, frames: int = 17, *, speed: float = 0.01, spin: float 
     leaves, background, kind = dataset._draw(index)
     resolution, rng = dataset.resolution, np.random.default_rng([dataset.seed, index, 2])  # 1 draws the picture
     vx, vy, turn = rng.standard_normal((3, len(leaves.x)), dtype=np.float32)
-
-    def move(t: int) -> DrawnLeaves:
+    clip = []
+    for t in range(frames):
         x, y = (leaves.x + t * speed * resolution * vx, leaves.y + t * speed * resolution * vy)
         x, y = (_wrap(centre, leaves.reach, resolution) for centre in (x, y))
-        return replace(leaves, x=x, y=y, angle=leaves.angle + t * spin * turn)
-
-    return torch.from_numpy(np.stack([_render(move(t), background, kind, resolution) for t in range(frames)], axis=1))
+        moved = replace(leaves, x=x, y=y, angle=leaves.angle + t * spin * turn)
+        clip.append(_render(moved, background, kind, resolution))
+    return torch.from_numpy(np.stack(clip, axis=1))
 
 
 def _touches(centre: Array, reach: Array, resolution: int) -> Array:

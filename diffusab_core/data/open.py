@@ -52,6 +52,8 @@ def open_images(
     - files ``*.arrow`` or ``*.parquet``, a folder of ``save_to_disk``, or ``owner/name`` of a dataset on the Hugging
       Face hub, where there is no such path: :class:`~diffusab_core.data.tables.Table`.
 
+    A missing file is an :class:`ImagesNotFound`; what no kind fits, or an option of another kind, an ``ImagesError``.
+
     Args:
         where: See above; files as one, a list, or patterns (:func:`expand`). A ``Path`` is never a word or on the hub.
         resolution: Side of the square images in pixels.
@@ -61,10 +63,6 @@ def open_images(
         world: Processes that all make this call: only the main one looks at what is stored.
         options: ``length`` of ``photos`` or ``leaves``; ``split`` of ``photos``, a saved folder or the hub; ``subset``
             on the hub; ``check`` of what is stored; ``image_column`` and ``label_column`` of tables.
-
-    Raises:
-        ImagesNotFound: There is nothing of that name, or a file of several is missing.
-        ImagesError: It is of no kind that is understood, or the kind does not take an option or its value.
     """
     kind, found = find_kind(where)
     options = {name: value for name, value in options.items() if value is not None}

@@ -55,7 +55,6 @@ class DrawnLeaves:
 # ----------------------------------------------------------------------------------------------------------------------
 # Shapes: signed distance in pixels from the border, negative inside, in the leaf's own axes (u, v); all arguments
 # broadcast. `radius` is that of the disc of the same area, `form` the one number in which leaves of a class differ.
-# Beside each distance, how far the shape reaches from its centre, in radii.
 
 _TRIANGLE = math.sqrt(math.pi / (3 * math.sqrt(3)))  # inradius of the equilateral triangle of area pi
 _SIN36, _COS36, _SIN72, _COS72 = (f(math.radians(a)) for a in (36, 72) for f in (math.sin, math.cos))

@@ -93,6 +93,7 @@ class StoredImages(Dataset):
     Item ``i`` is the image ``(3, R, R)`` or, where the source has labels, the pair of image and class number. Files are
     converted by :func:`~diffusab_core.data.pixels.read_rgb` and never enlarged. What cannot be used is left out when
     the dataset is made: ``skipped`` says what, and why. ``classes`` are the names of the classes, empty without labels.
+    Nothing usable at all is an :class:`ImagesError`, a file that breaks later an :class:`UnusableImage`.
 
     Args:
         source: Where the images come from.
@@ -102,10 +103,6 @@ class StoredImages(Dataset):
             ``"none"`` opens nothing. ``None``: as the source would have it.
         progress: Show a progress bar while checking more than 200 files.
         world: Processes that all open these images: the main one checks, and tells the others what it found.
-
-    Raises:
-        ImagesError: An argument is outside its range, or nothing usable remains; the message gives the first reasons.
-        UnusableImage: From an item: its file is broken or has changed.
     """
 
     def __init__(

@@ -19,16 +19,15 @@ if TYPE_CHECKING:
 
 
 class Table(Source):
-    r"""The images of a Hugging Face ``datasets.Dataset``, usually mapped into memory and read row by row.
+    """The images of a Hugging Face ``datasets.Dataset``, usually mapped into memory and read row by row.
+
+    A column that cannot be found, and a row without a label, are an :class:`ImagesError`.
 
     Args:
         rows: The table; :func:`load_table` opens one.
         image_column: By default the only column of type ``Image`` or, if there is none, of encoded bytes.
         label_column: By default the only ``ClassLabel`` or, if there is none, the only whole number called ``label``,
             ``labels``, ``class``, ``cls`` or ``target``.
-
-    Raises:
-        ImagesError: A column cannot be found, and the message lists those that are there; a label is missing.
     """
 
     def __init__(
@@ -74,30 +73,24 @@ def _kind(feature: Any) -> str:
     return {"Value": getattr(feature, "dtype", name), "dict": "struct"}.get(name, name)
 
 
-def _rate(what: str, name: str, feature: Any) -> int:
-    """How surely a column holds images or labels: 3 by its type, 2 by its values or name, 1 if it is named, 0 not."""
-    kind = _kind(feature)
-    if kind == {"image": "Image", "label": "ClassLabel"}[what]:
-        return 3
-    if what == "image":  # bytes of a file, alone or with its name, as Parquet and Arrow files of other origin have them
-        return 2 if "binary" in kind or (kind == "struct" and "bytes" in feature) else 0
-    if "int" in kind:
-        return 2 if name in ("label", "labels", "class", "cls", "target") else 1
-    return 0
-
-
 def _find_column(rows: datasets.Dataset, where: str, what: str, named: str | None) -> str:
-    """The column that was named, or the only one of the highest rate."""
-    rates = {name: _rate(what, name, feature) for name, feature in rows.features.items()}
-    listed = ", ".join(f"{name} ({_kind(feature)})" for name, feature in rows.features.items())
+    """The column that was named, or the only one whose type, else its values or name, says what it holds."""
+    kinds = {name: _kind(feature) for name, feature in rows.features.items()}
+    listed = ", ".join(f"{name} ({kind})" for name, kind in kinds.items())
+    sure = [name for name, kind in kinds.items() if kind == {"image": "Image", "label": "ClassLabel"}[what]]
+    if what == "image":  # bytes of a file, alone or with its name, as Parquet and Arrow files of other origin have them
+        structs = [name for name, kind in kinds.items() if kind == "struct" and "bytes" in rows.features[name]]
+        possible = likely = [name for name, kind in kinds.items() if "binary" in kind or name in structs]
+    else:
+        possible = [name for name, kind in kinds.items() if "int" in kind]
+        likely = [name for name in possible if name in ("label", "labels", "class", "cls", "target")]
     if named is not None:
-        if not rates.get(named):
+        if named not in sure + possible:
             raise ImagesError(f"{where} has no column {named!r} of {what}s; it has {listed}")
         return named
-    best = max(rates.values(), default=0)
-    if best < 2:
+    found = sure or likely
+    if not found:
         raise ImagesError(f"no column of {where} is known to hold {what}s, name one with {what}_column: {listed}")
-    found = [name for name, rate in rates.items() if rate == best]
     if len(found) > 1:
         raise ImagesError(f"{where} has {len(found)} columns of {what}s, choose one with {what}_column: {listed}")
     return found[0]

@@ -95,6 +95,9 @@ def extract(
 ) -> LatentCache:
     """Encode a dataset into a cache; the same call goes on, makes deleted shards anew, and only opens what is finished.
 
+    A cache of something else, a folder of other files, and a latent that is not finite, of another shape, or beyond the
+    range of the stored type are a :class:`LatentsError`.
+
     Args:
         settings: What to extract.
         out: Folder of the cache; new, empty, or one that the same settings have begun.
@@ -103,10 +106,6 @@ def extract(
         batch_size: Images encoded at a time.
         workers: Processes that read images ahead; 0 reads in this one.
         world: Processes that all make this call, to share the shards; the cache is the same. ``None``: this one alone.
-
-    Raises:
-        CacheError: ``out`` cannot be written to, or holds other files, other latents or a damaged shard.
-        LatentsError: A latent is not finite, beyond the range of the stored type, or not of the shape of the others.
     """
     if batch_size < 1 or workers < 0:
         raise LatentsError(f"batch_size must be at least 1 and workers at least 0, got {batch_size} and {workers}")
@@ -197,13 +196,9 @@ def _begin(folder: Path, settings: Extraction, source: EncodedLatents) -> dict[s
     skipped = getattr(source.images.dataset, "skipped", ())
     index = same | {name: getattr(settings, name) for name in ("dtype", "flips", "shard_size")}
     index |= {"format": caches.FORMAT, "version": caches.FORMAT_VERSION, "complete": False, "shards": []}
-    index |= {
-        "identity": source.identity,
-        "count": len(source),
-        "skipped": [[skip.name, skip.reason] for skip in skipped[:20]],
-        "skipped_count": len(skipped),
-        "versions": {"diffusab_core": version("diffusab_core"), "torch": torch.__version__},
-    }
+    index |= {"identity": source.identity, "count": len(source), "skipped_count": len(skipped)}
+    index["skipped"] = [[skip.name, skip.reason] for skip in skipped[:20]]
+    index["versions"] = {"diffusab_core": version("diffusab_core"), "torch": torch.__version__}
     caches.write_index(folder, index)  # says from the start what the shards beside it are
     return index
 
