@@ -63,17 +63,15 @@ class LeafLaw:
 
     def mean_area(self, resolution: int) -> float:
         r"""Mean area of a leaf, :math:`\pi\, \mathbb E[r^2]`, in square pixels."""
-        low, high = self.limits(resolution)
-        return math.pi * _power_integral(2 - self.exponent, low, high) / _power_integral(-self.exponent, low, high)
+        (low, high), a = self.limits(resolution), self.exponent
+        # The integrals of r^(2 - a) and of r^-a.
+        area, number = (math.log(high / low) if k == 0 else (high**k - low**k) / k for k in (3 - a, 1 - a))
+        return math.pi * area / number
 
     def radii(self, uniform: Array, resolution: int) -> Array:
         """Uniform numbers in [0, 1) to radii in pixels, by the inverse of the distribution function."""
         (low, high), k = self.limits(resolution), 1 - self.exponent
         return low * (high / low) ** uniform if k == 0 else (low**k + uniform * (high**k - low**k)) ** (1 / k)
-
-
-def _power_integral(k: float, low: float, high: float) -> float:
-    return math.log(high / low) if k == -1 else (high ** (k + 1) - low ** (k + 1)) / (k + 1)
 
 
 @lru_cache(maxsize=8)

@@ -203,8 +203,6 @@ class StoredImages(Dataset):
         drawn._refuse_nothing()
         return drawn
 
-    # What cannot be used
-
     def _check(self, indices: Iterable[int], check: Check, pool: ThreadPoolExecutor) -> dict[int, str]:
         """Which of these items cannot be used, and why."""
         reasons = pool.map(partial(self.why_unusable, check=check), indices)

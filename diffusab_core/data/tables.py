@@ -67,19 +67,14 @@ class Table(Source):
         return path
 
 
-def _kind(feature: Any) -> str:
-    """``Image``, ``ClassLabel``, ``struct``, or the type of a column's values."""
-    name = type(feature).__name__
-    return {"Value": getattr(feature, "dtype", name), "dict": "struct"}.get(name, name)
-
-
 def _find_column(rows: datasets.Dataset, where: str, what: str, named: str | None) -> str:
     """The column that was named, or the only one whose type, else its values or name, says what it holds."""
-    kinds = {name: _kind(feature) for name, feature in rows.features.items()}
+    kinds = {name: type(feature).__name__ for name, feature in rows.features.items()}
+    kinds |= {name: rows.features[name].dtype for name, kind in kinds.items() if kind == "Value"}
     listed = ", ".join(f"{name} ({kind})" for name, kind in kinds.items())
     sure = [name for name, kind in kinds.items() if kind == {"image": "Image", "label": "ClassLabel"}[what]]
     if what == "image":  # bytes of a file, alone or with its name, as Parquet and Arrow files of other origin have them
-        structs = [name for name, kind in kinds.items() if kind == "struct" and "bytes" in rows.features[name]]
+        structs = [name for name, kind in kinds.items() if kind == "dict" and "bytes" in rows.features[name]]
         possible = likely = [name for name, kind in kinds.items() if "binary" in kind or name in structs]
     else:
         possible = [name for name, kind in kinds.items() if "int" in kind]
