@@ -1,17 +1,12 @@
 r"""Dead leaves: endless labelled images, and clips, with the statistics of natural scenes.
 
 Leaves fall on the image plane one after the other, each hiding what lies below. Places are uniform, and the radius
-:math:`r` of a leaf (of the disc of the same area) has the truncated power law
+:math:`r` of a leaf (of the disc of the same area) has the law :math:`p(r) \propto r^{-3}` between two limits. With this
+exponent every octave of sizes covers the same area, so the picture looks alike at every magnification, and its radially
+averaged power spectrum falls roughly as :math:`1/f^2`, as that of photographs does. Classes differ in shape and paint.
+Colours and textures are those of the training photographs; the colours of one image come from one photograph.
 
-.. math:: p(r) \propto r^{-3}, \qquad r_{\min} \le r \le r_{\max} .
-
-With this exponent every octave of sizes covers the same area, so the picture looks alike at every magnification and,
-occlusion making edges of all lengths, its radially averaged power spectrum falls roughly as :math:`1/f^2`, as that of
-photographs does. Leaves of all classes obey this one law: what differs between classes is the leaves' shape and paint.
-Colours and textures are those of the training photographs, and the colours of one image come from one photograph.
-
-Edges are anti-aliased analytically: the share of a pixel that a leaf covers is a ramp, one pixel wide, in the signed
-distance of the pixel's centre from the leaf's border.
+The share of a pixel that a leaf covers is a ramp, one pixel wide, in the signed distance of its centre from the border.
 
 Sources: Matheron 1968 and Ruderman 1997 (the model); Lee, Mumford and Huang 2001 (scale invariance at exponent 3);
 Baradad et al. 2021 (such images as training data).
@@ -44,8 +39,7 @@ class LeafLaw:
         exponent: :math:`\alpha` of :math:`p(r) \propto r^{-\alpha}`; 3 is scale invariant.
         smallest_px: :math:`r_{\min}` in pixels, at every resolution, so that structure reaches down to the pixel.
         largest_share: :math:`r_{\max}` as a share of the image's side.
-        coverage: Mean number of leaves :math:`\kappa` over a point; a share :math:`e^{-\kappa}` of the image is left
-            to the background, which is one more leaf without borders.
+        coverage: Mean number of leaves :math:`\kappa` over a point; a share :math:`e^{-\kappa}` is background.
     """
 
     exponent: float = 3.0
@@ -69,20 +63,15 @@ class LeafLaw:
 
     def mean_area(self, resolution: int) -> float:
         r"""Mean area of a leaf, :math:`\pi\, \mathbb E[r^2]`, in square pixels."""
-        low, high = self.limits(resolution)
-        return math.pi * _power_integral(2 - self.exponent, low, high) / _power_integral(-self.exponent, low, high)
+        (low, high), a = self.limits(resolution), self.exponent
+        # The integrals of r^(2 - a) and of r^-a.
+        area, number = (math.log(high / low) if k == 0 else (high**k - low**k) / k for k in (3 - a, 1 - a))
+        return math.pi * area / number
 
     def radii(self, uniform: Array, resolution: int) -> Array:
         """Uniform numbers in [0, 1) to radii in pixels, by the inverse of the distribution function."""
-        low, high = self.limits(resolution)
-        k = 1 - self.exponent
-        if k == 0:
-            return low * (high / low) ** uniform
-        return (low**k + uniform * (high**k - low**k)) ** (1 / k)
-
-
-def _power_integral(k: float, low: float, high: float) -> float:
-    return math.log(high / low) if k == -1 else (high ** (k + 1) - low ** (k + 1)) / (k + 1)
+        (low, high), k = self.limits(resolution), 1 - self.exponent
+        return low * (high / low) ** uniform if k == 0 else (low**k + uniform * (high**k - low**k)) ** (1 / k)
 
 
 @lru_cache(maxsize=8)
@@ -126,7 +115,8 @@ def _draw_leaves(rng: np.random.Generator, kind: LeafClass, resolution: int, law
 
 def _render(leaves: DrawnLeaves, background: Array, kind: LeafClass, resolution: int) -> Array:
     """Image (3, H, W), float32 in [-1, 1]; leaves of about the same size are computed together, on windows that fit."""
-    sizes = _window_sizes(resolution)
+    sizes = 6 * 1.3 ** np.arange(40)
+    sizes = np.append(np.unique(sizes[sizes < resolution].astype(int)), resolution)
     bucket = np.minimum(np.searchsorted(sizes, 2 * leaves.reach + 1), len(sizes) - 1)
     layers: list[tuple[int, int, int, Array, Array]] = []
     for k in np.unique(bucket):
@@ -152,27 +142,17 @@ def _render(leaves: DrawnLeaves, background: Array, kind: LeafClass, resolution:
     return np.clip(image, -1, 1, out=image)
 
 
-@lru_cache(maxsize=32)
-def _window_sizes(resolution: int) -> Array:
-    sizes = 6 * 1.3 ** np.arange(40)
-    return np.append(np.unique(sizes[sizes < resolution].astype(int)), resolution)
-
-
-_PICTURE, _MOTION = 1, 2  # independent random streams of one item
-
-
 @dataclass(frozen=True, eq=False)
 class Leaves(Dataset):
     r"""Class-conditional dead-leaves images.
 
-    Item ``i`` is a pure function of ``(seed, i)`` and of the arguments below, whatever the worker, the order and the
-    global random state. Its class is ``i % num_classes``, so that any run of items is balanced.
+    Item ``i`` is a pure function of ``(seed, i)`` and of the arguments below. Its class is ``i % num_classes``.
 
     Attributes:
         resolution: Side of the images in pixels, at least 8.
         seed: Seed of all items.
-        length: How many items there are; leaves are endless, so any number may be asked for.
-        num_classes: How many of the classes, in the order of ``CLASS_NAMES``, take part.
+        length: How many items there are; leaves are endless.
+        num_classes: How many of ``CLASS_NAMES`` take part.
         labels: Whether an item is ``(image, label)`` or only the image, which is the same.
         law: Sizes and number of the leaves.
     """
@@ -201,7 +181,7 @@ class Leaves(Dataset):
         return self.length
 
     def _draw(self, index: int) -> tuple[DrawnLeaves, Array, LeafClass]:
-        rng, kind = np.random.default_rng([self.seed, index, _PICTURE]), CLASSES[index % self.num_classes]
+        rng, kind = np.random.default_rng([self.seed, index, 1]), CLASSES[index % self.num_classes]
         return *_draw_leaves(rng, kind, self.resolution, self.law), kind
 
     def __getitem__(self, index: int) -> tuple[Tensor, int] | Tensor:
@@ -213,16 +193,10 @@ class Leaves(Dataset):
 def leaf_clip(index: int, frames: int = 17, *, speed: float = 0.01, spin: float = 0.03, **image: Any) -> Tensor:
     r"""A clip (3, T, H, W) in [-1, 1] of moving leaves; frame 0 is item ``index`` of :class:`Leaves`.
 
-    Every leaf drifts with its own constant velocity and turns at its own constant rate, both normally distributed
-    with mean 0; depth stays as it is. A leaf that has left the image comes back on the opposite side while it is out
-    of sight, so every frame has the law of a dead-leaves image.
-
-    Args:
-        index: Which clip; its class is ``index % num_classes``.
-        frames: Number of frames T.
-        speed: Standard deviation of each component of the velocity, in image sides per frame.
-        spin: Standard deviation of the rotation, in radians per frame.
-        image: Resolution, seed, number of classes and law, as in :class:`Leaves`.
+    Every leaf drifts with its own constant velocity and turns at its own constant rate, both normally distributed with
+    mean 0: ``speed`` is the standard deviation of each component of the velocity, in image sides per frame, ``spin``
+    that of the rotation, in radians per frame. Depth stays. A leaf that has left the image comes back on the opposite
+    side, so every frame is a dead-leaves image. ``image`` is ``resolution``, ``seed``, ``num_classes`` and ``law``.
     """
     check_counts(0, index=index)
     check_counts(frames=frames)
@@ -230,15 +204,15 @@ def leaf_clip(index: int, frames: int = 17, *, speed: float = 0.01, spin: float 
         raise ImagesError(f"speed and spin must be finite and not negative, got {speed} and {spin}")
     dataset = Leaves(**image, length=index + 1)
     leaves, background, kind = dataset._draw(index)
-    resolution, rng = dataset.resolution, np.random.default_rng([dataset.seed, index, _MOTION])
+    resolution, rng = dataset.resolution, np.random.default_rng([dataset.seed, index, 2])  # 1 draws the picture
     vx, vy, turn = rng.standard_normal((3, len(leaves.x)), dtype=np.float32)
-
-    def move(t: int) -> DrawnLeaves:
+    clip = []
+    for t in range(frames):
         x, y = (leaves.x + t * speed * resolution * vx, leaves.y + t * speed * resolution * vy)
         x, y = (_wrap(centre, leaves.reach, resolution) for centre in (x, y))
-        return replace(leaves, x=x, y=y, angle=leaves.angle + t * spin * turn)
-
-    return torch.from_numpy(np.stack([_render(move(t), background, kind, resolution) for t in range(frames)], axis=1))
+        moved = replace(leaves, x=x, y=y, angle=leaves.angle + t * spin * turn)
+        clip.append(_render(moved, background, kind, resolution))
+    return torch.from_numpy(np.stack(clip, axis=1))
 
 
 def _touches(centre: Array, reach: Array, resolution: int) -> Array:
@@ -246,9 +220,6 @@ def _touches(centre: Array, reach: Array, resolution: int) -> Array:
 
 
 def _wrap(centre: Array, reach: Array, resolution: int) -> Array:
-    """Bring centres back into (-reach, resolution + reach), each leaf on the torus on which it just goes out of sight.
-
-    Centres already inside are returned bit by bit as they are, so that frame 0 is exactly the still image.
-    """
+    """Centres back in (-reach, resolution + reach), where a leaf is out of sight; those inside stay bit for bit."""
     inside = _touches(centre, reach, resolution)
     return np.where(inside, centre, np.mod(centre + reach, resolution + 2 * reach) - reach).astype(np.float32)

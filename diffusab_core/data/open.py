@@ -29,16 +29,8 @@ UNDERSTOOD = (
     "a pattern such as train-{0000..0009}.tar or 'train-*.tar'), or owner/name of a dataset on the Hugging Face hub"
 )
 _TABLE = {"check", "image_column", "label_column"}
-_OPTIONS = {
-    "photos": {"split", "length"},
-    "leaves": {"length"},
-    "folder": {"check"},
-    "tar": {"check"},
-    "arrow": _TABLE,
-    "parquet": _TABLE,
-    "saved": _TABLE | {"split"},
-    "hub": _TABLE | {"split", "subset"},
-}
+_OPTIONS = {"photos": {"split", "length"}, "leaves": {"length"}, "folder": {"check"}, "tar": {"check"}}
+_OPTIONS |= {"arrow": _TABLE, "parquet": _TABLE, "saved": _TABLE | {"split"}, "hub": _TABLE | {"split", "subset"}}
 
 
 def open_images(
@@ -60,29 +52,23 @@ def open_images(
     - files ``*.arrow`` or ``*.parquet``, a folder of ``save_to_disk``, or ``owner/name`` of a dataset on the Hugging
       Face hub, where there is no such path: :class:`~diffusab_core.data.tables.Table`.
 
-    Files may be given as one, as a list, or as patterns with braces (``train-{0000..0009}.tar``) or wildcards.
+    A missing file is an :class:`ImagesNotFound`; what no kind fits, or an option of another kind, an ``ImagesError``.
 
     Args:
-        where: See above; a ``Path`` is never a word or a name on the hub.
+        where: See above; files as one, a list, or patterns (:func:`expand`). A ``Path`` is never a word or on the hub.
         resolution: Side of the square images in pixels.
-        crop: ``"center"`` or ``"random"``; of no concern to ``leaves`` and to ``photos``, always random crops.
-        seed: Seed of random crops, and of ``photos`` and ``leaves`` altogether.
+        crop: ``"center"`` or ``"random"``; ``photos`` are always random crops.
+        seed: Of random crops, and of ``photos`` and ``leaves``.
         labels: Whether an item is ``(image, class number)`` or only the image.
-        progress: Show progress bars.
         world: Processes that all make this call: only the main one looks at what is stored.
         options: ``length`` of ``photos`` or ``leaves``; ``split`` of ``photos``, a saved folder or the hub; ``subset``
-            on the hub; ``check`` of what is stored (:class:`~diffusab_core.data.stores.StoredImages`); ``image_column``
-            and ``label_column`` of tables (:class:`~diffusab_core.data.tables.Table`).
-
-    Raises:
-        ImagesNotFound: There is nothing of that name, or a file of several is missing.
-        ImagesError: It is of no kind that is understood, or the kind does not take an option or its value.
+            on the hub; ``check`` of what is stored; ``image_column`` and ``label_column`` of tables.
     """
     kind, found = find_kind(where)
     options = {name: value for name, value in options.items() if value is not None}
     for name in sorted(set(options) - _OPTIONS[kind]):
-        fitting = ", ".join(sorted(_OPTIONS[kind]))
-        raise ImagesError(f"{name} is no option for {where} (opened as {kind}); it takes {fitting}")
+        fits = ", ".join(sorted(_OPTIONS[kind]))
+        raise ImagesError(f"{name} is no option for {where} (opened as {kind}); it takes {fits}")
     if kind == "photos":
         if labels:
             raise ImagesError("the photographs have no labels; take leaves, or labels=False")
@@ -113,10 +99,9 @@ def find_kind(where: Where) -> tuple[str, Any]:
     if hub_name and _ending(where) is None and not os.path.exists(where):
         return "hub", where
     files = [file for place in given for file in expand(place)]
-    missing = [file for file in files if not os.path.exists(file)]
-    if missing and len(files) > 1:
-        raise ImagesNotFound(f"{len(missing)} of {len(files)} files are missing, the first is {missing[0]}")
-    if missing:
+    if missing := [file for file in files if not os.path.exists(file)]:
+        if len(files) > 1:
+            raise ImagesNotFound(f"{len(missing)} of {len(files)} files are missing, the first is {missing[0]}")
         raise ImagesNotFound(f"there is no folder {missing[0]} and no such file; understood are {UNDERSTOOD}")
     kinds = {_ending(file) for file in files}
     if len(kinds) > 1:
@@ -162,7 +147,6 @@ def expand(pattern: str) -> list[str]:
         return [file for m in middle for file in expand(pattern[: braces.start()] + m + pattern[braces.end() :])]
     if not glob.has_magic(pattern):
         return [pattern]
-    files = sorted(glob.glob(pattern))
-    if not files:
-        raise ImagesNotFound(f"no file fits {pattern}")
-    return files
+    if files := sorted(glob.glob(pattern)):
+        return files
+    raise ImagesNotFound(f"no file fits {pattern}")

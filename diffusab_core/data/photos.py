@@ -77,15 +77,13 @@ class Photos(Dataset):
     Item ``i`` draws from ``(seed, i)`` a photograph, a square whose side is log-uniform between ``resolution`` and
     the photograph's short side, its position and, in the training split, a horizontal flip. The test split takes its
     photographs in turn and never flips, so the same ``(seed, i)`` names the same piece of a held-out photograph.
+    Crops are never enlarged: a resolution above the short side of a photograph is an :class:`ImagesError`.
 
     Attributes:
         resolution: Side of the crops in pixels.
         split: ``"train"`` or ``"test"`` (the held-out photographs ``coffee`` and ``china``).
         seed: Seed of all items.
-        length: How many items there are; crops are endless, so any number may be asked for.
-
-    Raises:
-        ImagesError: Unknown split, or a resolution above the short side of a photograph (crops are never enlarged).
+        length: How many items there are; crops are endless.
     """
 
     resolution: int = 64
@@ -97,8 +95,7 @@ class Photos(Dataset):
         check_counts(resolution=self.resolution, length=self.length)
         limit, smallest = min((min(_pixels(name).shape[:2]), name) for name in self.names)
         if self.resolution > limit:
-            raise ImagesError(f"resolution {self.resolution} is above {limit}, the short side of {smallest!r}; crops "
-                              f"are never enlarged, so choose at most {limit}")  # fmt: skip
+            raise ImagesError(f"resolution {self.resolution} is above {limit}, the short side of {smallest!r}")
 
     @property
     def names(self) -> tuple[str, ...]:

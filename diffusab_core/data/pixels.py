@@ -1,7 +1,4 @@
-r"""From image files to tensors: reading, conversions, resizing and crops that all sources of images share.
-
-Images are float32 tensors :math:`(3, H, W)` in :math:`[-1, 1]`, pixels are uint8 arrays ``(H, W, 3)``.
-"""
+"""From image files to pixels, uint8 ``(H, W, 3)``, and to images, float32 tensors ``(3, H, W)`` in [-1, 1]."""
 
 from __future__ import annotations
 
@@ -34,14 +31,9 @@ def rgb01(x: Tensor) -> Tensor:
 
 
 def resize_to(x: Tensor, height: int, width: int) -> Tensor:
-    r"""Antialiased bilinear resize of the last two axes (the book's "RGB at latent size").
-
-    ``x`` is :math:`(..., H, W)` of any float dtype, which the result :math:`(..., height, width)` keeps.
-    """
-    if x.ndim < 2:
-        raise ValueError(f"resize_to needs (..., H, W), got shape {tuple(x.shape)}")
-    if height < 1 or width < 1:
-        raise ValueError(f"cannot resize to {height}x{width}, both sides must be at least 1")
+    """Antialiased bilinear resize, (..., H, W) -> (..., height, width), of any float dtype ("RGB at latent size")."""
+    if x.ndim < 2 or height < 1 or width < 1:
+        raise ValueError(f"cannot resize shape {tuple(x.shape)} to {height} x {width}: (..., H, W), sides at least 1")
     flat = x.reshape(-1, 1, *x.shape[-2:]).float()  # half precision is not resized on every device
     out = F.interpolate(flat, size=(height, width), mode="bilinear", antialias=True, align_corners=False)
     return out.reshape(*x.shape[:-2], height, width).to(x.dtype)
@@ -61,13 +53,9 @@ _UNDEFINED = "32-bit {} have no defined range; save it with 8 or 16 bits"
 def read_rgb(file: str | os.PathLike | BinaryIO) -> np.ndarray:
     """Read any image that Pillow can open, by name or from an open file, as upright 8-bit RGB ``(H, W, 3)``.
 
-    EXIF orientation is applied; embedded colour profiles are not. Of an animation or a multi-page file the first frame
-    is taken. Transparency of any kind is composited on white. 16-bit greyscale is scaled from its full range (65535 is
-    white), not stretched to the values that occur. All else is converted by Pillow.
-
-    Raises:
-        UnusableImage: 32-bit integer or float pixels, whose range is not defined.
-        OSError: The file cannot be read or decoded (Pillow raises other exceptions, too, on broken files).
+    EXIF orientation is applied; embedded colour profiles are not. Of several frames or pages the first is taken.
+    Transparency is composited on white. 16-bit greyscale is scaled from its full range (65535 is white). 32-bit pixels,
+    whose range is not defined, are an :class:`UnusableImage`; of a broken file Pillow raises many kinds of errors.
     """
     with Image.open(file) as opened:
         opened.seek(0)
@@ -107,16 +95,14 @@ def _cut(pixels: np.ndarray, top: int, left: int, side: int, resolution: int) ->
 
 def center_crop(pixels: np.ndarray, resolution: int) -> Tensor:
     """The largest centred square, resized: (H, W, 3) -> (3, resolution, resolution)."""
-    height, width = pixels.shape[:2]
-    side = min(height, width)
+    height, width, side = *pixels.shape[:2], min(pixels.shape[:2])
     return _cut(pixels, (height - side) // 2, (width - side) // 2, side, resolution)
 
 
 def random_crop(pixels: np.ndarray, resolution: int, rng: np.random.Generator, flip: bool) -> Tensor:
     """A random square, its side log-uniform between ``resolution`` and the short side, resized and perhaps flipped.
 
-    Log-uniform, so that every octave of scale is as likely as any other; never enlarged, because enlarging would
-    empty the high frequencies that everything here is about.
+    So every octave of scale is as likely. Never enlarged, which would empty the high frequencies.
     """
     height, width = pixels.shape[:2]
     side = round(math.exp(rng.uniform(math.log(resolution), math.log(min(height, width)))))

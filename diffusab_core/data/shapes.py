@@ -1,7 +1,4 @@
-r"""What dead leaves are made of: shapes, paints, and the classes that combine them.
-
-:mod:`diffusab_core.data.leaves` draws, places and renders them.
-"""
+"""What the dead leaves of :mod:`diffusab_core.data.leaves` are made of: shapes, paints, and classes of both."""
 
 from __future__ import annotations
 
@@ -58,7 +55,6 @@ class DrawnLeaves:
 # ----------------------------------------------------------------------------------------------------------------------
 # Shapes: signed distance in pixels from the border, negative inside, in the leaf's own axes (u, v); all arguments
 # broadcast. `radius` is that of the disc of the same area, `form` the one number in which leaves of a class differ.
-# Beside each distance, how far the shape reaches from its centre, in radii.
 
 _TRIANGLE = math.sqrt(math.pi / (3 * math.sqrt(3)))  # inradius of the equilateral triangle of area pi
 _SIN36, _COS36, _SIN72, _COS72 = (f(math.radians(a)) for a in (36, 72) for f in (math.sin, math.cos))
@@ -77,8 +73,7 @@ def _ellipse(u: Array, v: Array, radius: Array, form: Array) -> Array:
     # Level / gradient of the implicit form: the distance to first order, which is all that the ramp looks at.
     a, b = radius * np.sqrt(form), radius / np.sqrt(form)
     p, q = u / a, v / b
-    level = np.sqrt(p * p + q * q)
-    slope = np.sqrt((p / a) ** 2 + (q / b) ** 2)
+    level, slope = np.sqrt(p * p + q * q), np.sqrt((p / a) ** 2 + (q / b) ** 2)
     return (level - 1) * level / np.maximum(slope, 1e-6)
 
 
@@ -94,8 +89,8 @@ def _ring(u: Array, v: Array, radius: Array, form: Array) -> Array:
 
 def _star(u: Array, v: Array, radius: Array, form: Array) -> Array:
     tip = radius * np.sqrt(math.pi / (5 * form * _SIN36))  # form is inner over outer radius
-    # Mirrors through the origin fold the plane into one wedge of 36 degrees, from a tip (along v) to a notch: the axis
-    # of the tip, then the lines at 108 and at 36 degrees from it, of which only the far side moves.
+    # Mirrors fold the plane into one wedge of 36 degrees, from a tip (along v) to a notch: at the axis of the tip, then
+    # at the lines at 108 and at 36 degrees from it.
     u = np.abs(u)
     for normal_u, normal_v in ((_COS72, _SIN72), (-_COS36, _SIN36)):
         over = 2 * np.minimum(u * normal_u + v * normal_v, 0)
@@ -103,8 +98,7 @@ def _star(u: Array, v: Array, radius: Array, form: Array) -> Array:
     u = np.abs(u)
     # The border within the wedge is the straight line from the tip (0, 1) to the notch form * (sin 36, cos 36).
     along_u, along_v = form * _SIN36, form * _COS36 - 1
-    length = np.sqrt(along_u * along_u + along_v * along_v)
-    return (-along_v * u + along_u * (v - tip)) / length
+    return (-along_v * u + along_u * (v - tip)) / np.sqrt(along_u * along_u + along_v * along_v)
 
 
 def _petals(u: Array, v: Array, radius: Array, form: Array) -> Array:
@@ -160,21 +154,15 @@ def _texture(u: Array, v: Array, leaves: DrawnLeaves) -> Array:
     """A piece of a photograph, one of its pixels to one of ours, bilinear."""
     atlas, (n, height, width) = leaves.atlas, u.shape
     grid = np.empty((n, height, width, 2), dtype=np.float32)
-    for axis, place, start, length, extent in (
-        (0, u, 0, atlas.width, atlas.image.shape[-1]),
-        (1, v, atlas.top[leaves.source], atlas.height, atlas.image.shape[-2]),
-    ):
+    for axis, (x, start, length) in enumerate([(u, 0, atlas.width), (v, atlas.top[leaves.source], atlas.height)]):
         last = (length[leaves.source] - 1)[:, None, None]
-        x = _reflect(place + leaves.anchor[:, axis, None, None] * last, last) + np.reshape(start, (-1, 1, 1))
-        grid[..., axis] = x * (2 / (extent - 1)) - 1  # the sampler counts from -1 to 1
+        x = x + leaves.anchor[:, axis, None, None] * last
+        x = last - np.abs(last - np.mod(x, 2 * last))  # folded into [0, last] by mirrors at both ends
+        # The sampler counts from -1 to 1.
+        grid[..., axis] = (x + np.reshape(start, (-1, 1, 1))) * (2 / (atlas.image.shape[-1 - axis] - 1)) - 1
     flat = torch.from_numpy(grid.reshape(1, n * height, width, 2))
     out = F.grid_sample(atlas.image, flat, mode="bilinear", padding_mode="border", align_corners=True)
     return out.numpy().reshape(3, n, height, width).swapaxes(0, 1)
-
-
-def _reflect(x: Array, last: Array) -> Array:
-    """Fold coordinates into [0, last] by mirrors at both ends."""
-    return last - np.abs(last - np.mod(x, 2 * last))
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from diffusab_core.data.stores import Skipped, Source, as_file, several
 
 IMAGE_KEYS = ("jpg", "jpeg", "png", "webp")
 LABEL_KEY = "cls"
+Place = tuple[int, int]  # offset and size in bytes
 _COMPRESSED = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ": "xz", b"\x28\xb5\x2f\xfd": "zstd"}
 
 
@@ -24,11 +25,8 @@ class Tars(Source):
 
     Members whose names agree up to the first dot, ``000017.jpg`` and ``000017.cls``, are one sample: an image under
     ``jpg``, ``jpeg``, ``png`` or ``webp`` and, for labels, a whole number as text under ``cls``. Other members are
-    passed over. Places of all members are noted once, by reading the headers; afterwards an item is one read.
-
-    Raises:
-        ImagesError: A shard is compressed, cut off or no tar file; a sample has two images, or no label where labels
-            were asked for.
+    passed over. Headers are read once; afterwards an item is one read. A shard that is compressed, cut off or no tar
+    file, and a sample of two images, or without a label where labels were asked for, are an :class:`ImagesError`.
     """
 
     def __init__(self, shards: Sequence[str | os.PathLike], labels: bool = False, progress: bool = True) -> None:
@@ -63,9 +61,6 @@ class Tars(Source):
         with open(self._shards[shard], "rb") as file:  # opened each time: threads and forked processes share nothing
             file.seek(offset)
             return as_file(file.read(size), size)
-
-
-Place = tuple[int, int]  # offset and size in bytes
 
 
 def _samples(shard: str, labels: bool) -> Iterator[tuple[str, Place | None, int | None]]:

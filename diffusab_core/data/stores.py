@@ -1,8 +1,7 @@
 """Images that somebody has stored, as squares of one size: one class for folders, tar shards and tables.
 
-A :class:`Source` says how many files there are, what they are called and how one is opened. :class:`StoredImages`
-does the rest for all of them: it checks what can be used, names what cannot, crops and labels. So one image through any
-source is one tensor.
+A :class:`Source` says how many files there are, what they are called and how one is opened; :class:`StoredImages`
+checks, crops and labels, for all of them. So one image through any source is one tensor.
 """
 
 from __future__ import annotations
@@ -41,6 +40,7 @@ if TYPE_CHECKING:
 Crop = Literal["center", "random"]
 Check = Literal["decode", "header", "none"]
 CROPS, CHECKS = get_args(Crop), get_args(Check)
+_EXAMPLE = "n01440764/name.JPEG"
 _PIECE = 512  # items checked at a time: a million tasks at once are gigabytes
 _THREADS = min(8, os.cpu_count() or 1)  # Pillow decodes outside the GIL
 
@@ -50,9 +50,9 @@ class ImagesNotFound(DiffusabError, FileNotFoundError):
 
 
 class Skipped(NamedTuple):
-    """What was left out, by its name within the store, and why."""
+    """What was left out, and why."""
 
-    name: str
+    name: str  # within the store
     reason: str
 
 
@@ -92,23 +92,17 @@ class StoredImages(Dataset):
 
     Item ``i`` is the image ``(3, R, R)`` or, where the source has labels, the pair of image and class number. Files are
     converted by :func:`~diffusab_core.data.pixels.read_rgb` and never enlarged. What cannot be used is left out when
-    the dataset is made, and known before a long run: ``skipped`` says what, and why. ``classes`` are the names of the
-    classes in the order of their numbers; empty without labels.
+    the dataset is made: ``skipped`` says what, and why. ``classes`` are the names of the classes, empty without labels.
+    Nothing usable at all is an :class:`ImagesError`, a file that breaks later an :class:`UnusableImage`.
 
     Args:
         source: Where the images come from.
         resolution: Side R in pixels.
-        crop: ``"center"`` takes the largest centred square; ``"random"`` draws scale, position and flip from
-            ``(seed, i)`` as :class:`~diffusab_core.data.photos.Photos` does.
-        check: ``"decode"`` decodes every file beforehand; ``"header"`` reads sizes only, some fifteen times faster, and
-            a file whose pixels are broken is an error when its turn comes; ``"none"`` opens nothing. ``None``: as the
-            source would have it.
+        crop: ``"center"`` takes the largest centred square, ``"random"`` one drawn from ``(seed, i)``, perhaps flipped.
+        check: ``"decode"`` decodes every file beforehand; ``"header"`` reads sizes only, some fifteen times faster;
+            ``"none"`` opens nothing. ``None``: as the source would have it.
         progress: Show a progress bar while checking more than 200 files.
         world: Processes that all open these images: the main one checks, and tells the others what it found.
-
-    Raises:
-        ImagesError: An argument is outside its range, or nothing usable remains; the message gives the first reasons.
-        UnusableImage: From an item: its file is broken or has changed.
     """
 
     def __init__(
@@ -146,7 +140,7 @@ class StoredImages(Dataset):
         return tuple(self.source.targets[self._kept].tolist()) if self.classes else ()
 
     def name(self, index: int) -> str:
-        """A path below the folder, a shard's member, a row."""
+        """What an item is called: a path below the folder, a shard's member, a row."""
         return self.source.name(int(self._kept[index]))
 
     def place(self, index: int) -> str:
@@ -188,7 +182,7 @@ class StoredImages(Dataset):
     def pick(self, indices: Sequence[int]) -> StoredImages:
         """The same store with these items only, in this order; item ``i`` of it draws its crop from ``(seed, i)``."""
         picked = copy.copy(self)
-        picked._kept = self._kept[[check_index(i, len(self)) for i in indices]]
+        picked._kept = self._kept[list(indices)]
         return picked
 
     def draw(self, limit: int, seed: int, progress: bool = False) -> StoredImages:
@@ -209,8 +203,6 @@ class StoredImages(Dataset):
         drawn._refuse_nothing()
         return drawn
 
-    # What cannot be used
-
     def _check(self, indices: Iterable[int], check: Check, pool: ThreadPoolExecutor) -> dict[int, str]:
         """Which of these items cannot be used, and why."""
         reasons = pool.map(partial(self.why_unusable, check=check), indices)
@@ -221,7 +213,7 @@ class StoredImages(Dataset):
             from diffusab_core.training.world import from_main  # loads what one process does not need
 
         main, faults = world is None or world.is_main, {}
-        hide = not progress or len(self) <= 200 or not main
+        hide = not (progress and main and len(self) > 200)
         bar = tqdm(desc=f"checking {self.where}", total=len(self), disable=hide)
         with bar, ThreadPoolExecutor(_THREADS) as pool:
             for start in range(0, len(self), _PIECE):
@@ -235,10 +227,9 @@ class StoredImages(Dataset):
     def _find_loose_files(self) -> dict[int, str]:
         """Files without a class: a list or a licence is left out, an image is an error."""
         loose = {i: self.why_unusable(i, "header") for i in np.flatnonzero(self.source.targets < 0).tolist()}
-        for i, reason in loose.items():
-            if reason is None:
-                raise ImagesError(f"{self.source.place(i)} lies in {self.where} itself and so has no class; with "
-                                  f"labels every image lies in the folder of its class, as in {_EXAMPLE}")  # fmt: skip
+        for i in (i for i, reason in loose.items() if reason is None):
+            raise ImagesError(f"{self.source.place(i)} lies in {self.where} itself and so has no class; with labels "
+                              f"every image lies in the folder of its class, as in {_EXAMPLE}")  # fmt: skip
         return loose
 
     def _leave_out(self, faults: dict[int, str]) -> None:
@@ -246,21 +237,19 @@ class StoredImages(Dataset):
         self._kept = np.delete(self._kept, list(faults))
 
     def _refuse_nothing(self) -> None:
-        if not len(self):
-            reasons = [f"{skip.name}: {skip.reason}" for skip in self.skipped[:3]] or [
-                f"it holds no {self.source.unit}"
-            ]
-            reasons += [f"and {len(self.skipped) - 3} more"] if len(self.skipped) > 3 else []
-            raise ImagesError(f"no usable image in {self.where}: {'; '.join(reasons)}")
+        if len(self):
+            return
+        reasons = [f"{skip.name}: {skip.reason}" for skip in self.skipped[:3]] or [f"it holds no {self.source.unit}"]
+        reasons += [f"and {len(self.skipped) - 3} more"] if len(self.skipped) > 3 else []
+        raise ImagesError(f"no usable image in {self.where}: {'; '.join(reasons)}")
 
     def _refuse_empty_classes(self) -> None:
         """Folders of classes are there because they hold something; numbers need not all occur."""
         for number in sorted({*range(len(self.classes))} - {*self.targets}):
             folder = self.source.root / self.classes[number]
             reasons = [f"{s.name}: {s.reason}" for s in self.skipped if s.name.startswith(f"{folder.name}/")]
-            if folder.is_symlink():
-                reasons = ["it is a link, and links to folders are not followed"]
-            why = (reasons or ["it holds no files"])[0]
+            reasons += ["it is a link, and links to folders are not followed"] * folder.is_symlink()
+            why = [*reasons, "it holds no files"][0]
             raise ImagesError(f"the class folder {folder} has no usable image ({why}); fill or remove it")
 
 
@@ -274,14 +263,11 @@ def _say_why(error: Exception) -> str:
     return f"cannot be decoded ({type(error).__name__}: {error})"
 
 
-_EXAMPLE = "n01440764/name.JPEG"
-
-
 class Folder(Source):
     r"""Every file below a folder, in sorted order; links to folders are not followed.
 
-    With ``labels`` the folder is laid out as ImageNet is, ``root/n01440764/name.JPEG``: the class of an image is the
-    first folder below the root, numbered in sorted order, as torchvision does.
+    With ``labels`` the class of an image is the first folder below the root, ``root/n01440764/name.JPEG`` as ImageNet
+    has it, numbered in sorted order, as torchvision does.
     """
 
     unit, decoded = "files", 4096
@@ -298,8 +284,8 @@ class Folder(Source):
         if labels:
             numbers = {name: i for i, name in enumerate(sorted(e.name for e in os.scandir(self.root) if e.is_dir()))}
             if not numbers:
-                raise ImagesError(f"{self.root} holds no folders, so there are no labels to read: they are the names "
-                                  f"of the folders that images lie in, as in {_EXAMPLE}")  # fmt: skip
+                raise ImagesError(f"{self.root} holds no folders, so there are no labels: images lie in the folder of "
+                                  f"their class, as in {_EXAMPLE}")  # fmt: skip
             self.set_labels([numbers.get(file.partition(os.sep)[0], -1) for file in self.files], tuple(numbers))
 
     def __len__(self) -> int:
@@ -321,21 +307,16 @@ class Folder(Source):
 class ImageFolder(StoredImages):
     """Every usable image below a :class:`Folder`; other arguments are those of :class:`StoredImages`.
 
-    By default all of up to 4096 files are decoded beforehand; of more, only headers are read.
-
-    Raises:
-        ImagesNotFound: There is no such folder.
-        ImagesError: It is a file, or labels were asked for and it holds no folders of classes.
+    By default all of up to 4096 files are decoded beforehand; of more, only headers are read. No such folder is an
+    :class:`ImagesNotFound`; a file instead, or no folders of classes for labels, an :class:`ImagesError`.
     """
 
-    def __init__(
-        self, path: str | os.PathLike, resolution: int, *crop_and_seed: Any, labels: bool = False, **options: Any
-    ) -> None:
-        super().__init__(Folder(path, labels), resolution, *crop_and_seed, **options)
+    def __init__(self, path: str | Path, resolution: int, *more: Any, labels: bool = False, **named: Any) -> None:
+        super().__init__(Folder(path, labels), resolution, *more, **named)
 
     @property
     def paths(self) -> tuple[Path, ...]:
-        """The usable files, made anew at each call: as strings a million of them take less than half the memory."""
+        """The usable files."""
         return tuple(Path(self.source.place(i)) for i in self._kept.tolist())
 
 

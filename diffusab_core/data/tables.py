@@ -19,17 +19,15 @@ if TYPE_CHECKING:
 
 
 class Table(Source):
-    r"""The images of a Hugging Face ``datasets.Dataset``, usually mapped into memory and read row by row.
+    """The images of a Hugging Face ``datasets.Dataset``, usually mapped into memory and read row by row.
+
+    A column that cannot be found, and a row without a label, are an :class:`ImagesError`.
 
     Args:
         rows: The table; :func:`load_table` opens one.
-        image_column: Where the images are. When left out, the only column of type ``Image`` or, if there is none, of
-            encoded bytes.
-        label_column: Where the labels are. When left out, the only ``ClassLabel`` or, if there is none, the only whole
-            number called ``label``, ``labels``, ``class``, ``cls`` or ``target``.
-
-    Raises:
-        ImagesError: A column cannot be found, and the message lists those that are there; a label is missing.
+        image_column: By default the only column of type ``Image`` or, if there is none, of encoded bytes.
+        label_column: By default the only ``ClassLabel`` or, if there is none, the only whole number called ``label``,
+            ``labels``, ``class``, ``cls`` or ``target``.
     """
 
     def __init__(
@@ -69,38 +67,25 @@ class Table(Source):
         return path
 
 
-def _kind(feature: Any) -> str:
-    """``Image``, ``ClassLabel``, ``struct``, or the type of a column's values."""
-    name = type(feature).__name__
-    return {"Value": getattr(feature, "dtype", name), "dict": "struct"}.get(name, name)
-
-
-def _rate(what: str, name: str, feature: Any) -> int:
-    """How surely a column holds images or labels: 3 by its type, 2 by its values or name, 1 if it is named, 0 not."""
-    kind = _kind(feature)
-    if kind == {"image": "Image", "label": "ClassLabel"}[what]:
-        return 3
-    if what == "image":  # bytes of a file, alone or with its name, as Parquet and Arrow files of other origin have them
-        return 2 if "binary" in kind or (kind == "struct" and "bytes" in feature) else 0
-    if "int" in kind:
-        return 2 if name in ("label", "labels", "class", "cls", "target") else 1
-    return 0
-
-
 def _find_column(rows: datasets.Dataset, where: str, what: str, named: str | None) -> str:
-    """The column that was named, or the only one of the highest rate."""
-    rates = {name: _rate(what, name, feature) for name, feature in rows.features.items()}
-    listed = ", ".join(f"{name} ({_kind(feature)})" for name, feature in rows.features.items())
+    """The column that was named, or the only one whose type, else its values or name, says what it holds."""
+    kinds = {name: type(feature).__name__ for name, feature in rows.features.items()}
+    kinds |= {name: rows.features[name].dtype for name, kind in kinds.items() if kind == "Value"}
+    listed = ", ".join(f"{name} ({kind})" for name, kind in kinds.items())
+    sure = [name for name, kind in kinds.items() if kind == {"image": "Image", "label": "ClassLabel"}[what]]
+    if what == "image":  # bytes of a file, alone or with its name, as Parquet and Arrow files of other origin have them
+        structs = [name for name, kind in kinds.items() if kind == "dict" and "bytes" in rows.features[name]]
+        possible = likely = [name for name, kind in kinds.items() if "binary" in kind or name in structs]
+    else:
+        possible = [name for name, kind in kinds.items() if "int" in kind]
+        likely = [name for name in possible if name in ("label", "labels", "class", "cls", "target")]
     if named is not None:
-        if named not in rates:
-            raise ImagesError(f"{where} has no column {named!r}; it has {listed}")
-        if not rates[named]:
-            raise ImagesError(f"column {named!r} of {where} holds no {what}s; its columns are {listed}")
+        if named not in sure + possible:
+            raise ImagesError(f"{where} has no column {named!r} of {what}s; it has {listed}")
         return named
-    best = max(rates.values(), default=0)
-    if best < 2:
+    found = sure or likely
+    if not found:
         raise ImagesError(f"no column of {where} is known to hold {what}s, name one with {what}_column: {listed}")
-    found = [name for name, rate in rates.items() if rate == best]
     if len(found) > 1:
         raise ImagesError(f"{where} has {len(found)} columns of {what}s, choose one with {what}_column: {listed}")
     return found[0]
@@ -111,17 +96,10 @@ def load_table(
 ) -> datasets.Dataset:
     """Open a table with Hugging Face ``datasets``, mapped into memory and not read.
 
-    Arrow files and saved folders are used where they lie. Parquet cannot be mapped: the library converts it once into
-    its cache (``HF_DATASETS_CACHE``), which takes the space a second time. The hub is downloaded into the same cache.
-
-    Args:
-        kind: ``"saved"`` (a folder of ``save_to_disk``), ``"arrow"``, ``"parquet"`` or ``"hub"``.
-        where: The folder, the files or the name on the hub.
-        split: Which split, where there are several; ``train`` when left out.
-        subset: Which configuration of a dataset on the hub.
-
-    Raises:
-        ImagesError: The library cannot open it; its own words are in the message.
+    ``kind`` is ``"saved"`` (a folder of ``save_to_disk``), ``"arrow"``, ``"parquet"`` or ``"hub"``, and ``where`` the
+    folder, the files or the name there. Arrow files and saved folders are used where they lie. Parquet is converted
+    once into the library's cache (``HF_DATASETS_CACHE``), which takes the space a second time; the hub is downloaded
+    into the same. What the library cannot open is an :class:`ImagesError` with its own words.
     """
     import datasets
 
@@ -129,9 +107,8 @@ def load_table(
         parts, columns = zip(*(_read_part(kind, file) for file in where), strict=True)
         for file, found in zip(where, columns, strict=True):
             if found != columns[0]:  # the library would fill up what is missing in one of the files
-                listed = (", ".join(f"{name} ({of})" for name, of in types.items()) for types in (columns[0], found))
-                raise ImagesError(f"{where[0]} and {file} cannot be opened together, their columns differ: "
-                                  f"{'; '.join(listed)}")  # fmt: skip
+                listed = "; ".join(", ".join(f"{name} ({of})" for name, of in c.items()) for c in (columns[0], found))
+                raise ImagesError(f"{where[0]} and {file} cannot be opened together, their columns differ: {listed}")
         if kind == "arrow":
             return datasets.concatenate_datasets(parts)
     try:

@@ -20,9 +20,7 @@ from diffusab_core.files import digest_tensors
 from diffusab_core.latents.identity import LatentsError
 from diffusab_core.training import generator_at
 
-#: How many posterior samples the statistics of a channel are taken over, where there are as many.
-STATISTICS_SAMPLES = 2048
-_CHUNK = 64
+STATISTICS_SAMPLES, _CHUNK = 2048, 64  # of the posterior, for the statistics of a channel; at a time
 
 
 class Latents:
@@ -32,8 +30,8 @@ class Latents:
         shape: Of one latent, ``(C, h, w)`` or, of a clip, ``(C, t, h, w)``.
         num_classes: How many classes; 0 without labels.
         class_names: Their names in the order of their numbers.
-        identity: Plain values that say what makes these latents what they are: the autoencoder's name and a digest of
-            its weights, the images, the resolution, the number. Two with equal identities hold equal latents.
+        identity: What makes these latents what they are, as plain values: the autoencoder's name and a digest of its
+            weights, the images, the resolution, the number. Equal identities are equal latents.
     """
 
     def __init__(
@@ -58,22 +56,15 @@ class Latents:
     def posterior(
         self, indices: Sequence[int], flipped: Sequence[bool] | None = None
     ) -> tuple[Tensor, Tensor, Tensor | None]:
-        r"""The posteriors of some items, in the order of ``indices``.
+        """Mean and std ``(N, *shape)``, float32, and class numbers ``(N,)``, int64, or ``None``; all on the CPU.
 
         Args:
             indices: From 0 to ``len(self) - 1``, else an :class:`IndexError`.
-            flipped: Whether to take each from the mirrored image (whose latent is not the mirrored latent).
-
-        Returns:
-            Mean and standard deviation ``(N, *shape)``, float32, and class numbers ``(N,)``, int64, or ``None`` without
-            labels; all on the CPU.
-
-        Raises:
-            LatentsError: Mirrored images are not stored; an item cannot be encoded.
+            flipped: Whether to take each from the mirrored image (whose latent is not the mirrored latent); a
+                :class:`LatentsError` where those are not stored.
         """
         indices = [int(i) for i in indices]
-        outside = next((i for i in indices if not 0 <= i < self._count), None)
-        if outside is not None:
+        for outside in (i for i in indices if not 0 <= i < self._count):
             raise IndexError(f"item {outside} is outside {self._count} latents")
         flipped = [False] * len(indices) if flipped is None else [bool(flip) for flip in flipped]
         if any(flipped) and not self.flips:
@@ -88,18 +79,11 @@ class Latents:
 
     @cached_property
     def statistics(self) -> tuple[Tensor, Tensor]:
-        """:attr:`channel_mean` and :attr:`channel_std`; see :func:`channel_statistics`."""
+        """:attr:`channel_mean` and :attr:`channel_std`, ``(C,)``, float32; see :func:`channel_statistics`."""
         return channel_statistics(self)
 
-    @property
-    def channel_mean(self) -> Tensor:
-        """``(C,)``, float32."""
-        return self.statistics[0]
-
-    @property
-    def channel_std(self) -> Tensor:
-        """``(C,)``, float32."""
-        return self.statistics[1]
+    channel_mean = property(lambda self: self.statistics[0], doc="``(C,)``, float32.")
+    channel_std = property(lambda self: self.statistics[1], doc="``(C,)``, float32.")
 
     def normalise(self, z: Tensor) -> Tensor:
         """Raw latents ``(..., *shape)`` to zero mean and unit variance in each channel."""
@@ -122,14 +106,8 @@ def channel_statistics(latents: Latents, hide: bool | None = None) -> tuple[Tens
     r"""Mean and (population) standard deviation of each channel over posterior samples, ``(C,)`` each, float32.
 
     Over all positions of one sample :math:`z_i = \mu_i + \sigma_i \epsilon_i` of each of 2048 items, spread evenly over
-    all; :math:`\epsilon_i` depends on :math:`i` alone. Sums are taken in double precision.
-
-    Args:
-        latents: Of what.
-        hide: Show no progress bar; ``None``: only where somebody is watching.
-
-    Raises:
-        LatentsError: A channel is constant, so that it cannot be normalised.
+    all; :math:`\epsilon_i` depends on :math:`i` alone. Sums are taken in double precision. ``hide`` is that of the
+    progress bar: ``None`` shows it where somebody is watching. A constant channel is a :class:`LatentsError`.
     """
     count = min(len(latents), STATISTICS_SAMPLES)
     indices = [i * len(latents) // count for i in range(count)]
@@ -139,12 +117,9 @@ def channel_statistics(latents: Latents, hide: bool | None = None) -> tuple[Tens
         total += torch.stack([z.sum(1), z.square().sum(1)])
     mean, square = total / (count * math.prod(latents.shape[1:]))
     std = (square - mean.square()).clamp_min(0).sqrt()
-    constant = torch.nonzero(std <= 1e-7 * mean.abs().clamp_min(1e-30)).flatten().tolist()
-    if constant:
-        k = constant[0]
-        raise LatentsError(
-            f"channel {k} of the latents is {mean[k]:.6g} everywhere in {count} samples, so it cannot be normalised"
-        )
+    for k in torch.nonzero(std <= 1e-7 * mean.abs().clamp_min(1e-30)).flatten().tolist():
+        said = f"channel {k} of the latents is {mean[k]:.6g} everywhere in {count} samples"
+        raise LatentsError(f"{said}, so it cannot be normalised")
     return mean.float(), std.float()
 
 
@@ -157,12 +132,8 @@ def _samples(latents: Latents, indices: Sequence[int]) -> Iterator[Tensor]:
         yield mean + std * noise
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# From tensors
-
-
 class TensorLatents(Latents):
-    """Latents that are in memory already.
+    """Latents from tensors in memory; a :class:`LatentsError` names shapes and class numbers that do not fit.
 
     Args:
         mean: ``(N, C, h, w)`` or ``(N, C, t, h, w)``.
@@ -171,9 +142,6 @@ class TensorLatents(Latents):
         class_names: By default the numbers from 0 to the largest that occurs.
         flipped: Mean and std of the mirrored images.
         identity: See :class:`Latents`; by default a digest of the values.
-
-    Raises:
-        LatentsError: Shapes that do not fit, or a class number without a name.
     """
 
     def __init__(
@@ -190,8 +158,7 @@ class TensorLatents(Latents):
         pairs = [(mean, std)] + ([flipped] if flipped is not None else [])
         pairs = [(m, torch.zeros_like(m) if s is None else s) for m, s in pairs]
         self._pairs = [(m.detach().float().cpu(), s.detach().float().cpu()) for m, s in pairs]
-        wrong = next((tuple(t.shape) for pair in self._pairs for t in pair if t.shape != mean.shape), None)
-        if wrong is not None:
+        for wrong in (tuple(t.shape) for pair in self._pairs for t in pair if t.shape != mean.shape):
             raise LatentsError(f"all of these tensors must have the shape of the mean {tuple(mean.shape)}, got {wrong}")
         if labels is not None and labels.shape != mean.shape[:1]:
             raise LatentsError(f"{len(mean)} latents need {len(mean)} labels, got shape {tuple(labels.shape)}")
@@ -212,7 +179,5 @@ class TensorLatents(Latents):
 
 def check_labels(labels: Tensor | None, num_classes: int, items: str = "these latents") -> None:
     """Refuse class numbers outside ``0 ... num_classes - 1``."""
-    if labels is None:
-        return
-    for wrong in labels[(labels < 0) | (labels >= num_classes)].tolist():
+    for wrong in () if labels is None else labels[(labels < 0) | (labels >= num_classes)].tolist():
         raise LatentsError(f"class {wrong} of {items} is outside 0 ... {num_classes - 1}")

@@ -2,8 +2,8 @@ r"""Latents on the disk: :class:`LatentCache` reads at random what extraction ha
 
 A cache is a folder of safetensors shards and an index, ``latents.json``. A shard holds ``mean`` and, unless the
 autoencoder is deterministic, ``std``, each ``(n, *shape)``; with flips also ``mean_flipped`` and ``std_flipped``; with
-labels ``labels`` ``(n,)``. Item :math:`i` is row :math:`i \bmod n` of shard :math:`\lfloor i / n \rfloor`, :math:`n`
-being the shard size, and is read through a memory map: nothing but the rows that are asked for.
+labels ``labels`` ``(n,)``. Item :math:`i` is row :math:`i \bmod n` of shard :math:`\lfloor i / n \rfloor`, read through
+a memory map: nothing but the rows that are asked for.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from diffusab_core.autoencoders.opening import PICKLES
 from diffusab_core.latents.base import Latents
 from diffusab_core.latents.identity import LatentsError
 
-INDEX = "latents.json"
+INDEX, SHARD = "latents.json", "shard-{:05d}.safetensors"
 FORMAT, FORMAT_VERSION = "diffusab latents", 1
 #: Types that latents can be stored in: torch's, and safetensors' name of it.
 DTYPES = {"float16": (torch.float16, "F16"), "bfloat16": (torch.bfloat16, "BF16"), "float32": (torch.float32, "F32")}
@@ -42,7 +42,8 @@ class CacheError(LatentsError):
 class LatentCache(Latents):
     """Latents that :func:`~diffusab_core.latents.extraction.extract` has stored.
 
-    Opening checks names and headers of all shards, not their contents; :meth:`verify` checks those.
+    Opening checks names and headers of all shards, not their contents; :meth:`verify` checks those. A
+    :class:`CacheError`: no cache, an unfinished one, or a file that is missing, truncated or of another layout.
 
     Args:
         path: The folder, or its ``latents.json``.
@@ -52,9 +53,6 @@ class LatentCache(Latents):
         nbytes: Size of the shards on the disk in bytes.
         encoded: How many images the extraction that returned it encoded, in ``seconds`` seconds.
         skipped: Up to 20 images that could not be used, with the reason; ``skipped_count`` is the number of all.
-
-    Raises:
-        CacheError: There is no cache, it is unfinished, or a file is missing, truncated or of another layout.
     """
 
     def __init__(self, path: str | os.PathLike, *, finished: bool = True) -> None:
@@ -62,10 +60,8 @@ class LatentCache(Latents):
         self.index = index = read_index(self.path)
         if finished and not index["complete"]:
             done = sum(shard["items"] for shard in index["shards"])
-            raise CacheError(
-                f"{self.path} is unfinished, {done} of {index['count']} latents are there; run the same extraction "
-                "again, it goes on from there"
-            )
+            there = f"{self.path} is unfinished, {done} of {index['count']} latents are there"
+            raise CacheError(f"{there}; run the same extraction again, it goes on from there")
         super().__init__(index["count"], index["shape"], index["class_names"], index["identity"], index["flips"])
         if index["complete"]:
             self.statistics = tuple(torch.tensor(index[f"channel_{name}"]) for name in ("mean", "std"))
@@ -79,16 +75,13 @@ class LatentCache(Latents):
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_maps": {}}  # or the files' contents would be pickled
 
-    def _map(self, shard: int) -> dict[str, Tensor]:
-        """A shard's tensors, which read what is looked at, and keep no file open."""
-        if shard not in self._maps:
-            with safe_open(self.path / self.index["shards"][shard]["file"], "pt") as file:
-                self._maps[shard] = {name: file.get_tensor(name) for name in self.index["tensors"]}
-        return self._maps[shard]
-
     def _rows(self, name: str, indices: Sequence[int]) -> Tensor:
         size = self.index["shard_size"]
-        return torch.stack([self._map(i // size)[name][i % size] for i in indices])
+        for shard in {i // size for i in indices} - self._maps.keys():
+            with safe_open(self.path / self.index["shards"][shard]["file"], "pt") as file:
+                # Tensors that read what is looked at, and keep no file open.
+                self._maps[shard] = {key: file.get_tensor(key) for key in self.index["tensors"]}
+        return torch.stack([self._maps[i // size][name][i % size] for i in indices])
 
     def _read(self, indices: Sequence[int], flipped: bool) -> tuple[Tensor, Tensor, Tensor | None]:
         ending = "_flipped" if flipped else ""
@@ -102,14 +95,8 @@ class LatentCache(Latents):
         bar = tqdm(listed, desc="verifying", unit="shard", disable=None)
         damaged = [shard["file"] for shard in bar if files.digest_file(self.path / shard["file"]) != shard["sha256"]]
         if damaged:
-            raise CacheError(
-                f"{len(damaged)} of {len(listed)} shards of {self.path} are damaged (their checksum is not that of "
-                f"the index): {', '.join(damaged)}; delete them and run the same extraction again to make them anew"
-            )
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# Index and shards
+            raise CacheError(f"{len(damaged)} of {len(listed)} shards of {self.path} are damaged, by their checksum: "
+                             f"{', '.join(damaged)}; delete them and run the same extraction again")  # fmt: skip
 
 
 def read_index(folder: Path) -> dict[str, Any]:
@@ -153,17 +140,11 @@ def check_shard(folder: Path, index: Mapping[str, Any], shard: Mapping[str, Any]
         raise CacheError(f"{path} is damaged ({files.first_line(error)}); delete it and {hint}") from error
 
 
-def name_shard(number: int) -> str:
-    """What the file of a shard is called."""
-    return f"shard-{number:05d}.safetensors"
-
-
 def write_shard(folder: Path, number: int, tensors: dict[str, Tensor]) -> dict[str, Any]:
     """Write one shard; returns what the index says of it."""
-    name = name_shard(number)
+    name = SHARD.format(number)
     with _writing(folder):
-        # Not save_file(), which writes under a random name first: a killed process would leave that behind for ever.
-        data = save(tensors)
+        data = save(tensors)  # not save_file(), whose random name a killed process would leave behind for ever
         files.write_bytes(folder / name, data, alone=True)
     digest = hashlib.sha256(data).hexdigest()
     return {"file": name, "items": len(tensors["mean"]), "bytes": len(data), "sha256": digest}
@@ -183,9 +164,8 @@ def refuse_other(path: Path, found: Mapping[str, Any], wanted: Mapping[str, Any]
     same = {"autoencoder"} if found.get("weights") == wanted.get("weights") else set()
     different = files.differences(found, wanted, [key for key in wanted if key not in same])
     if different:
-        raise CacheError(
-            f"{path} holds latents of other settings ({different}); repeat its settings, or name another folder"
-        )
+        other = f"{path} holds latents of other settings ({different})"
+        raise CacheError(f"{other}; repeat its settings, or name another folder")
 
 
 def refuse_foreign(folder: Path) -> None:
@@ -216,13 +196,9 @@ def sole_writer(folder: Path) -> Iterator[None]:
         os.close(handle)
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# One tensor that somebody else has stored
-
-
 @dataclass(frozen=True)
 class LatentsFile:
-    """A tensor of latents ``(N, C, h, w)`` or ``(N, C, T, h, w)`` in a safetensors file, read piece by piece."""
+    """A tensor ``(N, C, h, w)`` or ``(N, C, T, h, w)`` that somebody has stored in a safetensors file."""
 
     path: Path
     key: str
@@ -240,11 +216,7 @@ class LatentsFile:
 
 
 def open_latents(path: str | os.PathLike, key: str | None = None) -> LatentsFile:
-    """Find the latents in a safetensors file; ``key`` names the tensor, where there are several.
-
-    Raises:
-        LatentsError: No such file, not safetensors, no such tensor, or one that is not floats with four or five axes.
-    """
+    """The tensor ``key`` of a safetensors file, or the only one; what is not latents is a :class:`LatentsError`."""
     path = Path(path)
     if path.suffix.lower() in PICKLES:
         instead = "safetensors.torch.save_file({'latents': z}, 'latents.safetensors')"
@@ -256,10 +228,8 @@ def open_latents(path: str | os.PathLike, key: str | None = None) -> LatentsFile
             keys = sorted(file.keys())
             key = keys[0] if key is None and len(keys) == 1 else key
             if key not in keys:
-                listed = ", ".join(keys[:8]) + (", ..." if len(keys) > 8 else "")
-                raise LatentsError(
-                    f"{path}: name one of its {len(keys)} tensors with --latents-key ({listed}), not {key}"
-                )
+                listed = f"{len(keys)} tensors with --latents-key ({', '.join(keys[:8])}{', ...' * (len(keys) > 8)})"
+                raise LatentsError(f"{path}: name one of its {listed}, not {key}")
             piece = file.get_slice(key)
             shape, dtype = tuple(piece.get_shape()), piece.get_dtype()
     except (SafetensorError, OSError) as error:

@@ -57,6 +57,8 @@ class ImageBatches(Dataset):
 class EncodedLatents(Latents):
     """Latents of a dataset's images, encoded each time they are asked for.
 
+    An empty dataset, odd items, and classes without names are a :class:`LatentsError`.
+
     Args:
         autoencoder: On its device, in evaluation mode.
         dataset: Map-style; for its items see :class:`ImageBatches`.
@@ -65,10 +67,6 @@ class EncodedLatents(Latents):
         class_names: Names of the classes, where the dataset does not know them; ``()`` passes labels over.
         identity: Entries that are known better than :func:`~diffusab_core.latents.identity.images_identity`'s.
         low_pass: See :func:`without_high_frequencies`.
-
-    Raises:
-        LatentsError: The dataset is empty, its items are of no such kind, or classes have no names.
-        ValueError: The autoencoder does not take images of this size.
     """
 
     def __init__(
@@ -93,14 +91,13 @@ class EncodedLatents(Latents):
         made |= {"precision": precision, "count": len(dataset), **(identity or {})}
         made |= {} if low_pass is None else {"low_pass": low_pass}
         super().__init__(len(dataset), shape, names, made, flips=True)
-        self.autoencoder, self.batch_size = autoencoder, batch_size
-        self.precision, self.low_pass = precision, low_pass
+        self.autoencoder, self.batch_size, self.precision, self.low_pass = autoencoder, batch_size, precision, low_pass
 
     def low_passed(self, radius: float) -> EncodedLatents:
         """The same images without their frequencies beyond a radius, normalised as these."""
         other = copy.copy(self)
-        other.statistics, other.low_pass = self.statistics, radius
-        other.identity = self.identity | {"low_pass": radius}
+        other.statistics, other.identity = self.statistics, self.identity | {"low_pass": radius}
+        other.low_pass = radius
         return other
 
     def encode(self, x: Tensor, flipped: bool, places: Sequence[int]) -> Posterior:
@@ -110,8 +107,7 @@ class EncodedLatents(Latents):
 
     def check_labels(self, labels: Tensor | None, places: Sequence[int]) -> Tensor | None:
         """Class numbers of a batch, ``None`` without names for them; a :class:`LatentsError` names a wrong one."""
-        if not self.num_classes:
-            return None
+        labels = labels if self.num_classes else None
         check_labels(labels, self.num_classes, f"{self.images.name(places[0])} to {self.images.name(places[-1])}")
         return labels
 
@@ -132,10 +128,7 @@ def check_precision(precision: str) -> None:
 
 
 def without_high_frequencies(x: Tensor, radius: float | None) -> Tensor:
-    """Images or clips ``(..., H, W)`` without what lies beyond a radius in cycles per pixel; ``None``: whole ones.
-
-    See :func:`diffusab_core.spectrum.radial_split`; nothing is clamped.
-    """
+    """Images or clips ``(..., H, W)`` without what lies beyond a radius in cycles per pixel, not clamped; or whole."""
     return x if radius is None else radial_split(x, radius)[0].to(x.dtype)
 
 

@@ -7,12 +7,12 @@ killed goes on after the last whole shard, and ends with the same bytes. Under t
 from __future__ import annotations
 
 import contextlib
-import importlib.metadata
 import math
 import os
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ from tqdm import tqdm
 from diffusab_core import autoencoders
 from diffusab_core.autoencoders import Autoencoder
 from diffusab_core.data.open import WORDS, open_images
-from diffusab_core.data.stores import CROPS, StoredImages
+from diffusab_core.data.stores import CROPS
 from diffusab_core.latents import cache as caches
 from diffusab_core.latents import encoded
 from diffusab_core.latents.base import channel_statistics
@@ -93,26 +93,19 @@ def extract(
     progress: bool = True,
     world: World | None = None,
 ) -> LatentCache:
-    """Encode a dataset into a cache.
+    """Encode a dataset into a cache; the same call goes on, makes deleted shards anew, and only opens what is finished.
 
-    The same call goes on after the last whole shard of one that was cut off, makes shards anew that were deleted, and
-    only opens what is finished.
+    A cache of something else, a folder of other files, and a latent that is not finite, of another shape, or beyond the
+    range of the stored type are a :class:`LatentsError`.
 
     Args:
         settings: What to extract.
         out: Folder of the cache; new, empty, or one that the same settings have begun.
-        dataset: What to encode instead of what ``settings.images`` opens, images or clips as
-            :class:`~diffusab_core.latents.encoded.EncodedLatents` takes them; ``settings.images`` then only names it.
+        dataset: What to encode, as :class:`~diffusab_core.latents.encoded.EncodedLatents` takes it, instead of what
+            ``settings.images`` opens, which then is only a name.
         batch_size: Images encoded at a time.
         workers: Processes that read images ahead; 0 reads in this one.
-        progress: Show progress bars.
         world: Processes that all make this call, to share the shards; the cache is the same. ``None``: this one alone.
-
-    Raises:
-        AutoencoderError: The model cannot be opened.
-        CacheError: ``out`` cannot be written to, or holds other files, other latents or a damaged shard.
-        ImagesError: Images that cannot be opened or used.
-        LatentsError: A latent is not finite, beyond the range of the stored type, or not of the shape of the others.
     """
     if batch_size < 1 or workers < 0:
         raise LatentsError(f"batch_size must be at least 1 and workers at least 0, got {batch_size} and {workers}")
@@ -140,10 +133,9 @@ def extract(
         if settings.labels and not source.num_classes:
             raise LatentsError("labels were asked for, and the dataset's items have none")
         index = from_main(_begin(folder, settings, source) if world.is_main else {}, world)
-        start, before = time.perf_counter(), sum(shard["items"] for shard in index["shards"])
-        done = {shard["file"] for shard in index["shards"]}
-        todo = [k for k in range(-(-index["count"] // index["shard_size"])) if caches.name_shard(k) not in done]
-        hide = not (progress and world.is_main)
+        start, done = time.perf_counter(), {shard["file"]: shard["items"] for shard in index["shards"]}
+        before, hide = sum(done.values()), not (progress and world.is_main)
+        todo = [k for k in range(-(-index["count"] // index["shard_size"])) if caches.SHARD.format(k) not in done]
         with tqdm(desc="encoding", unit="image", total=index["count"], disable=hide, initial=before) as bar:
             mine = _encode_shards(source, index, todo[world.rank :: world.size], batch_size, workers, bar)
             # Processes meet after each round of shards, so that none waits for another longer than a shard takes.
@@ -158,8 +150,8 @@ def extract(
         seconds = time.perf_counter() - start
         if world.is_main:
             mean, std = channel_statistics(LatentCache(folder, finished=False), hide=None if progress else True)
-            whole = index | {"complete": True, "channel_mean": mean.tolist(), "channel_std": std.tolist()}
-            caches.write_index(folder, whole)
+            index |= {"complete": True, "channel_mean": mean.tolist(), "channel_std": std.tolist()}
+            caches.write_index(folder, index)
     barrier(world)
     cache = LatentCache(folder)
     cache.encoded, cache.seconds = len(cache) - before, seconds
@@ -168,13 +160,11 @@ def extract(
 
 def _identify(settings: Extraction, autoencoder: Autoencoder) -> dict[str, Any]:
     # By what it was opened as: whoever decodes has to open it again.
-    found = {"autoencoder": settings.model, "weights": weights_digest(autoencoder)}
-    found |= {name: value for name, value in asdict(settings).items() if name not in ("model", "device", "shard_size")}
-    if settings.low_pass is None:
-        del found["low_pass"]
+    found = {"autoencoder": settings.model, "weights": weights_digest(autoencoder), **asdict(settings)}
     if not isinstance(settings.images, str):
         found["images"] = list(map(os.fspath, settings.images))
-    return found
+    without = {"model", "device", "shard_size"} | ({"low_pass"} if settings.low_pass is None else set())
+    return {name: value for name, value in found.items() if name not in without}
 
 
 def _open_images(settings: Extraction, progress: bool, world: World) -> Dataset:
@@ -183,20 +173,17 @@ def _open_images(settings: Extraction, progress: bool, world: World) -> Dataset:
         raise LatentsError(f"{settings.images} are endless: say with samples how many of them")
     found = open_images(settings.images, settings.resolution, settings.crop, settings.seed, settings.labels,
                         length=settings.samples if endless else None, progress=progress, world=world)  # fmt: skip
-    if isinstance(found, StoredImages) and settings.samples is not None and settings.samples < len(found):
-        # The first ones of a folder of classes would be one class.
-        some = np.random.default_rng(settings.seed).permutation(len(found))[: settings.samples]
-        return found.pick(sorted(some.tolist()))
-    return found
+    if endless or settings.samples is None or settings.samples >= len(found):
+        return found
+    # The first ones of a folder of classes would be one class.
+    return found.pick(np.sort(np.random.default_rng(settings.seed).permutation(len(found))[: settings.samples]))
 
 
 def _begin(folder: Path, settings: Extraction, source: EncodedLatents) -> dict[str, Any]:
     """The index that lies in the folder, with the shards that are still there; else a new one, written down."""
-    gaussian = bool(source.encode(source.images[[0]][0], False, [0]).std.any())
-    tensors = ["mean", "std"] if gaussian else ["mean"]
+    tensors = ["mean", "std"] if source.encode(source.images[[0]][0], False, [0]).std.any() else ["mean"]
     tensors += [f"{name}_flipped" for name in tensors] if settings.flips else []
     tensors += ["labels"] if settings.labels else []
-    skipped = getattr(source.images.dataset, "skipped", ())
     same = {"shape": list(source.shape), "tensors": tensors, "class_names": list(source.class_names)}
     if (folder / caches.INDEX).is_file():
         index = caches.read_index(folder)
@@ -206,26 +193,14 @@ def _begin(folder: Path, settings: Extraction, source: EncodedLatents) -> dict[s
         for shard in shards:
             caches.check_shard(folder, index, shard)
         return index | {"complete": False, "shards": shards}
-    index = same | {
-        "format": caches.FORMAT,
-        "version": caches.FORMAT_VERSION,
-        "complete": False,
-        "identity": source.identity,
-        "count": len(source),
-        "dtype": settings.dtype,
-        "flips": settings.flips,
-        "shard_size": settings.shard_size,
-        "shards": [],
-        "skipped": [[skip.name, skip.reason] for skip in skipped[:20]],
-        "skipped_count": len(skipped),
-        "versions": {"diffusab_core": importlib.metadata.version("diffusab_core"), "torch": torch.__version__},
-    }
+    skipped = getattr(source.images.dataset, "skipped", ())
+    index = same | {name: getattr(settings, name) for name in ("dtype", "flips", "shard_size")}
+    index |= {"format": caches.FORMAT, "version": caches.FORMAT_VERSION, "complete": False, "shards": []}
+    index |= {"identity": source.identity, "count": len(source), "skipped_count": len(skipped)}
+    index["skipped"] = [[skip.name, skip.reason] for skip in skipped[:20]]
+    index["versions"] = {"diffusab_core": version("diffusab_core"), "torch": torch.__version__}
     caches.write_index(folder, index)  # says from the start what the shards beside it are
     return index
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# Encoding
 
 
 def _encode_shards(
@@ -268,11 +243,11 @@ def _encode_batch(
     return tensors
 
 
+@dataclass
 class _Reading(Dataset):
     """Batches for a data loader; an error is returned, because one raised in a worker would come as its traceback."""
 
-    def __init__(self, images: ImageBatches) -> None:
-        self.images = images
+    images: ImageBatches
 
     def __getitem__(self, places: Sequence[int]) -> tuple[Tensor, Tensor | None] | Exception:
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from itertools import chain
 from typing import Any
 
 from torch import Tensor, nn
@@ -43,28 +44,21 @@ def images_identity(dataset: Dataset) -> dict[str, Any]:
 
 
 def images_found(dataset: Dataset) -> str:
-    """Number of images and a short hash: of the names of stored images and, in a folder, their sizes; of a dataset of
-    another kind, of its first and last item."""
-    digest = hashlib.sha256()
+    """Number of images and a hash: of stored ones' names and, in a folder, sizes; of others, of the first and last."""
     if isinstance(dataset, StoredImages):
-        for i in range(len(dataset)):
-            digest.update(f"{dataset.name(i)}\0".encode())
-        for path in dataset.paths if isinstance(dataset, ImageFolder) else ():
-            digest.update(f"{path.stat().st_size}\0".encode())
-        short = digest.hexdigest()[:8]
-    else:
-        short = digest_tensors([parts(dataset[i])[0] for i in (0, len(dataset) - 1)])[:8]
-    return f"{len(dataset)} ({short})"
+        sizes = (path.stat().st_size for path in dataset.paths) if isinstance(dataset, ImageFolder) else ()
+        digest = hashlib.sha256()
+        for value in chain(map(dataset.name, range(len(dataset))), sizes):
+            digest.update(f"{value}\0".encode())
+        return f"{len(dataset)} ({digest.hexdigest()[:8]})"
+    ends = digest_tensors([parts(dataset[i])[0] for i in (0, len(dataset) - 1)])
+    return f"{len(dataset)} ({ends[:8]})"
 
 
 def weights_digest(autoencoder: Autoencoder | nn.Module) -> str:
-    """SHA-256 of an autoencoder's weights: names, types, shapes and bytes of its state, 16 hexadecimal digits.
-
-    The same weights in another precision are other weights.
-    """
+    """SHA-256 of an autoencoder's weights: names, types, shapes and bytes of its state, 16 hexadecimal digits."""
     state = sorted(getattr(autoencoder, "module", autoencoder).state_dict().items())
     if not state:
         raise LatentsError(f"{autoencoder.name} has no weights that can be told apart")
-    digest = hashlib.sha256("\0".join(name for name, _ in state).encode())
-    digest.update(digest_tensors([value for _, value in state]).encode())
-    return digest.hexdigest()[:16]
+    names, values = zip(*state, strict=True)
+    return hashlib.sha256(("\0".join(names) + digest_tensors(values)).encode()).hexdigest()[:16]

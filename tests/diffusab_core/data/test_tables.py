@@ -199,10 +199,10 @@ LISTED = r"left \(Image\), right \(Image\), a \(ClassLabel\), b \(ClassLabel\), 
     ("options", "said"),
     [
         ({}, f"the table has 2 columns of images, choose one with image_column: {LISTED}"),
-        ({"image_column": "middle"}, f"no column 'middle'; it has {LISTED}"),
-        ({"image_column": "note"}, f"'note' of the table holds no images; its columns are {LISTED}"),
+        ({"image_column": "middle"}, f"no column 'middle' of images; it has {LISTED}"),
+        ({"image_column": "note"}, f"no column 'note' of images; it has {LISTED}"),
         ({"image_column": "left", "labels": True}, f"2 columns of labels, choose one with label_column: {LISTED}"),
-        ({"image_column": "left", "labels": True, "label_column": "note"}, "'note' of the table holds no labels"),
+        ({"image_column": "left", "labels": True, "label_column": "note"}, "the table has no column 'note' of labels"),
     ],
 )
 def test_columns_that_are_not_clear(contents, options, said):
