@@ -11,8 +11,9 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import product
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -62,29 +63,20 @@ def folded_frequency(f: float, stride: int) -> float:
     return abs(stride * f - round(stride * f))
 
 
-@dataclass(frozen=True)
-class Transfer:
+class Transfer(NamedTuple):
     r"""What an encoder makes of gratings, by frequency; ``(F,)`` float64 each, pooled over angles, phases, backgrounds.
 
     Power is the mean square over channels and positions, so that sampling every f-th pixel and rearranging f × f pixels
-    into channels both have a gain of 1. Shares are of the response's energy, NaN where there is none.
-
-    Attributes:
-        frequencies: Mean radius of the gratings in cycles per pixel of the image.
-        beyond_nyquist: Share of the gratings with an axis beyond the latent's Nyquist frequency.
-        gain: Power at the predicted latent frequency over that of the grating. It carries the square of the latent's
-            unit, so compare models by their curves relative to the lowest frequency.
-        folded_share: What lies at the predicted frequency of gratings beyond the Nyquist frequency.
-        spread_share: What lies elsewhere than predicted, as borders and nonlinear layers cause.
-        reconstruction_error: RMS of (decoded grating - grating) over that of the grating: 1 is as bad as its absence.
+    into channels both have a gain of 1. Gains carry the square of the latent's unit, so compare models by their curves
+    relative to the lowest frequency. Shares are of the response's energy, NaN where there is none.
     """
 
-    frequencies: Tensor
-    beyond_nyquist: Tensor
-    gain: Tensor
-    folded_share: Tensor
-    spread_share: Tensor
-    reconstruction_error: Tensor
+    frequencies: Tensor  # mean radius of the gratings in cycles per pixel of the image
+    beyond_nyquist: Tensor  # share of the gratings with an axis beyond the latent's Nyquist frequency
+    gain: Tensor  # power at the predicted latent frequency over that of the grating
+    folded_share: Tensor  # what lies at the predicted frequency of gratings beyond the Nyquist frequency
+    spread_share: Tensor  # what lies elsewhere than predicted, as borders and nonlinear layers cause
+    reconstruction_error: Tensor  # RMS of (decoded grating - grating) over the grating's: 1 is as bad as its absence
 
 
 @torch.no_grad()

@@ -89,7 +89,8 @@ def spectrum_distance(profile_a: Tensor, profile_b: Tensor) -> Tensor:
     Two shapes, and what is no profile or has no logarithm, as cut frequencies, are a ``ValueError``.
     """
     if profile_a.shape != profile_b.shape or profile_a.ndim != 1 or len(profile_a) < 2:
-        raise ValueError(f"profiles must be of one shape (B*B,), got {tuple(profile_a.shape)}, {tuple(profile_b.shape)}")
+        shapes = f"{tuple(profile_a.shape)} and {tuple(profile_b.shape)}"
+        raise ValueError(f"profiles must have one shape (B*B,) with B at least 2, got {shapes}")
     for name, profile in (("profile_a", profile_a), ("profile_b", profile_b)):
         bad = (~((profile > 0) & torch.isfinite(profile))).nonzero().flatten().tolist()
         if bad:
