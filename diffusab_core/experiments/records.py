@@ -1,8 +1,7 @@
 r"""Run records: every number the book shows can say where it came from.
 
-A record is one JSON file: what was run (experiment, parameters, seed, size), with what (versions, git revision,
-device), what came out (metrics, series) and how long it took. Records are validated when they are made and when they
-are read, so a record on disk is a complete one.
+A record is one JSON file: what was run, with what, what came out and how long it took. Records are validated when they
+are made and when they are read, so a record on disk is a complete one.
 """
 
 from __future__ import annotations
@@ -121,13 +120,7 @@ def by_arm(folder: str | os.PathLike) -> dict[str, list[RunRecord]]:
 
 
 class Run:
-    """A run that has started: collect metrics, series and notes, then :meth:`finish` makes the record.
-
-    Example:
-        >>> run = start("demo", parameters={"steps": 1}, seed=0, size="smoke", data="none")
-        >>> run.metrics["psnr_db"] = 30.0
-        >>> record = run.finish()
-    """
+    """A run that has started: collect ``metrics``, ``series`` and ``notes``, then :meth:`finish` makes the record."""
 
     def __init__(
         self,
@@ -219,8 +212,10 @@ def without_device(settings: Any) -> dict[str, Any]:
     return {name: value for name, value in asdict(settings).items() if name != "device"}
 
 
-def read_back(folder: Path, run: Run) -> RunRecord:
-    """The record of the finished run in a folder; of another run, a :class:`CheckpointError` names the differences."""
+def read_back(folder: Path | None, run: Run) -> RunRecord | None:
+    """The record of the run if a folder holds it finished; if another, a :class:`CheckpointError` names differences."""
+    if folder is None or not (folder / "record.json").is_file():
+        return None
     record = read(folder / "record.json")
     wanted = RunRecord.model_validate_json(run.finish().model_dump_json())  # tuples as lists
     if wanted.identity != record.identity:

@@ -204,8 +204,8 @@ def encoder_perturbation(
 ) -> Tensor:
     r"""How much each band of the latent changes when one band of the images, between ``edges``, is removed.
 
-    An entry of the result ``(RGB bands, latent bands)`` is :math:`\lVert F(z') - F(z) \rVert / \lVert F(z) \rVert`, with
-    :math:`z'` the latent of the images without the RGB band, and the norm taken over the frequencies of one latent
+    An entry of ``(RGB bands, latent bands)`` is :math:`\lVert F(z') - F(z) \rVert / \lVert F(z) \rVert`, where
+    :math:`z'` is the latent of the images without the RGB band, and the norm is over the frequencies of one latent
     band, all channels and all images. It is 0 where nothing changes and 1 where what changes is as large as what was
     there, as when the band is gone; infinite or NaN where a latent band is exactly zero.
     """
