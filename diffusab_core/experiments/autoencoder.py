@@ -182,7 +182,6 @@ def finetune(
     folder = Path(out) if out is not None else None
     if record := records.read_back(folder, run):
         return Finetuned(autoencoders.load(str(folder), device=settings.device), record)
-
     if folder is not None and not hasattr(autoencoder.module, "save_pretrained"):
         raise AutoencoderError(f"{autoencoder.name} has no save_pretrained(folder), so the result could not be kept")
     autoencoder.latent_shape(settings.resolution, settings.resolution)  # refuses a size before anything runs

@@ -33,22 +33,14 @@ _KINDS = {
 
 @dataclass(frozen=True)
 class Denoiser:
-    """A denoiser with all that is needed to use it.
+    """A denoiser with all that is needed to use it."""
 
-    Attributes:
-        model: In evaluation mode, on its device.
-        shape: Of one latent, ``(C, h, w)`` or ``(C, t, h, w)``.
-        class_names: In the order of class numbers; empty for a model without classes.
-        channel_mean: Of the raw latents, ``(C,)``; ``channel_std`` likewise.
-        latents: What it was trained on, see :attr:`diffusab_core.latents.Latents.identity`.
-    """
-
-    model: nn.Module
-    shape: tuple[int, ...]
-    class_names: tuple[str, ...]
-    channel_mean: Tensor
-    channel_std: Tensor
-    latents: Mapping[str, Any]
+    model: nn.Module  #: In evaluation mode, on its device
+    shape: tuple[int, ...]  #: Of one latent, ``(C, h, w)`` or ``(C, t, h, w)``
+    class_names: tuple[str, ...]  #: In the order of class numbers; empty for a model without classes
+    channel_mean: Tensor  #: Of the raw latents, ``(C,)``
+    channel_std: Tensor  #: Likewise
+    latents: Mapping[str, Any]  #: What it was trained on, see :attr:`diffusab_core.latents.Latents.identity`
 
     @property
     def num_classes(self) -> int:
@@ -110,7 +102,6 @@ def train_denoiser(
     folder = Path(out) if out is not None else None
     if record := records.read_back(folder, run):
         return TrainedDenoiser(open_denoiser(folder, world.device), record)
-
     model = denoising.build(settings, latents)
 
     def opened(weights: Mapping[str, Tensor]) -> Denoiser:

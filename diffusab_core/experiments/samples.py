@@ -69,7 +69,7 @@ class SampleEvaluation:
         samples: A folder that ``diffusab sample`` wrote, or another place of images. Of ``photos`` and ``leaves``
             others are drawn than for the reference: the score of perfect samples.
         reference: A place of real images, or a file of statistics that ``cache`` once wrote.
-        features: Feature network: ``offline``, this project's own small one, not Inception; ``inception`` or ``dinov2``.
+        features: Feature network: ``offline``, our own small one, which is not Inception; ``inception`` or ``dinov2``.
         features_weights: File or folder of Inception's or DINOv2's weights; ``None``: the caches.
         resolution: Side in pixels. ``None``: the first sample's, and all have to be of that size. A number resizes
             samples that are larger. Reference images are resized and cropped to it in either case.

@@ -154,7 +154,7 @@ def _on_grid(frequency: float, angle: float, size: int) -> tuple[int, int]:
     cycles = round(frequency * math.sin(direction) * size), round(frequency * math.cos(direction) * size)
     if cycles == (0, 0) or 2 * max(map(abs, cycles)) > size:
         wanted = f"{frequency!r} cycles per pixel at {angle:g} degrees on {size} x {size} pixels"
-        raise ValueError(f"no grating of {wanted}: it needs a whole cycle and, on each axis, at most {size // 2}")
+        raise ValueError(f"no grating of {wanted}: at least one whole cycle and, on each axis, at most {size // 2}")
     return cycles
 
 
@@ -178,8 +178,7 @@ def low_passed(autoencoder: Autoencoder) -> Autoencoder:
 def pixel_unshuffle(compression: int = 8) -> Autoencoder:
     """The encoder that rearranges f × f pixels into 3 f² channels, and the decoder that puts them back: no weights.
 
-    Each channel is the image sampled every f pixels, so whatever lies beyond the latent's Nyquist frequency folds, and
-    yet nothing is lost.
+    Whatever lies beyond the latent's Nyquist frequency folds, as each channel is a subsampling, and nothing is lost.
     """
     family = Family(
         encode=lambda module, x: point(module(x)),

@@ -127,10 +127,8 @@ class LPIPSDistance(Judge):
 def lpips_distance(net: str = "alex", weights: str | os.PathLike | None = None) -> LPIPSDistance:
     r"""Open LPIPS: the linear heads (version 0.1) that the package ``lpips`` ships, on a backbone from disk.
 
-    Args:
-        net: ``"alex"``, by convention for reporting, or ``"vgg"``, for losses.
-        weights: torchvision's ImageNet weights of that backbone: a file (``.pth`` or ``.safetensors``, with or without
-            the classifier), or a folder that holds torchvision's file under its own name. ``None``: torch's hub cache.
+    ``net`` is ``"alex"``, by convention for reporting, or ``"vgg"``, for losses; ``weights`` is torchvision's file for
+    ImageNet (``.pth`` or ``.safetensors``, with or without the classifier), or its folder; ``None``: torch's hub cache.
 
     Source: Zhang et al. 2018, "The Unreasonable Effectiveness of Deep Features as a Perceptual Metric".
     """
@@ -212,12 +210,10 @@ _DINOV2 = {f"vit_{size}_patch14_dinov2": f"dinov2_vit{size[0]}14" for size in ("
 def dinov2_features(
     weights: str | os.PathLike | None = None, model: str = "vit_large_patch14_dinov2"
 ) -> DINOv2Features:
-    """Open DINOv2 through timm, for the Fréchet distance over its class token (FDD).
+    """Open DINOv2 through timm, for the Fréchet distance over its class token (FDD), reported with the default model.
 
-    Args:
-        weights: ``model.safetensors`` of the hub repository ``timm/<model>.lvd142m`` or Meta's
-            ``dinov2_vitl14_pretrain.pth``, or its folder. ``None``: the Hugging Face hub's cache, then torch's.
-        model: timm's name; FDD is reported with the default.
+    ``weights`` is ``model.safetensors`` of the hub repository ``timm/<model>.lvd142m`` or Meta's
+    ``dinov2_vitl14_pretrain.pth``, or its folder; ``None``: the Hugging Face hub's cache, then torch's.
 
     Source: Oquab et al. 2024, "DINOv2"; Stein et al. 2023 for the distance.
     """
@@ -244,8 +240,7 @@ def dinov2_features(
 class I3DFeatures(Judge):
     """Clips ``(N, 3, T, H, W)`` to the 400 logits of I3D trained on Kinetics-400; ``frechet_i3d`` is FVD.
 
-    Clips are clamped, and each frame is resized so that its short side has 224 pixels (bilinear, not antialiased, as in
-    StyleGAN-V) and cropped to the centred square.
+    Each frame's short side is resized to 224 pixels (bilinear, not antialiased, as in StyleGAN-V), its centre cropped.
     """
 
     name, dimensions = "i3d", 400

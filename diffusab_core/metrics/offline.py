@@ -68,10 +68,8 @@ def damage_level(strength: Tensor, unit: float) -> Tensor:
 
 
 class OfflineFeatures(Judge):
-    """Images to the 32 features of the project's own classifier; differentiable in the images.
-
-    They are clamped and resized to 64 x 64, antialiased bilinear, so the finest detail of larger ones is not seen.
-    """
+    """Images, clamped and resized to 64 x 64 (antialiased bilinear), to the 32 features of the project's own
+    classifier; differentiable in the images. The finest detail of larger ones is not seen."""
 
     name, dimensions = "offline", FEATURES
 

@@ -12,7 +12,9 @@ or more in cycles per pixel of the image, infinite for the images as they are; `
 time, where the autoencoder is. Numbers are float64 on the CPU, and no gradient is kept. A ``ValueError`` refuses images
 of another shape or with NaN, edges or radii that are none, and bands without a frequency.
 
-Source: "Toward Diffusible High-Dimensional Latent Spaces: A Frequency Perspective" (2025), Sec. 3.
+Source: "Toward Diffusible High-Dimensional Latent Spaces: A Frequency Perspective" (2025), Sec. 3, whose findings are
+here in turn: what the decoder makes of a part of the latent (1), where the energy of images lies (2), and what the
+encoder does with a band of them (3).
 """
 
 from __future__ import annotations
@@ -77,10 +79,6 @@ def _band_means(spectrum: Tensor, edges: Sequence[float]) -> Tensor:
     return torch.einsum("bhw,hw->b", masks, spectrum.double().cpu()) / masks.sum((1, 2))
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# Finding 1: what the decoder makes of a part of the latent
-
-
 class Parts(NamedTuple):
     """Images decoded from a part of the latent, ``(N, 3, H, W)`` each, not clamped."""
 
@@ -136,10 +134,6 @@ def decoder_dependence(
     return BandDependence(edges, without / len(x), noised / len(x), whole.item() / len(x))
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# Finding 2: where the energy of images lies
-
-
 @torch.no_grad()
 def rgb_energy_by_band(x: Tensor, edges: Sequence[float], batch_size: int = 32) -> Tensor:
     r"""Which share of the energy of images lies in each band of theirs, ``(bands,)`` float64.
@@ -160,10 +154,6 @@ def rgb_energy_by_band(x: Tensor, edges: Sequence[float], batch_size: int = 32) 
     if total <= _ROUNDING * with_mean:
         raise ValueError(f"all {len(x)} images are of one colour, so there is no energy to share out")
     return inside / total
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# Finding 3: what the encoder does with a band of the image
 
 
 class CutoffResponse(NamedTuple):
@@ -267,8 +257,7 @@ class Exposure(NamedTuple):
 def exposure(whole: Tensor, low: Tensor) -> Exposure:
     r"""Compare :func:`~diffusab_core.spectrum.bands.ranked` coefficients ``(n, C, K)`` of whole and low-passed images.
 
-    The images may be the same or others. The distance at rank k is that of Gaussians with the sets' second moments over
-    the channels,
+    The images may be the same or others. The distance at rank k is that of Gaussians over the channels,
 
     .. math:: d_k^2 = \frac{\|m_k - m_k^{\mathrm{low}}\|^2 + \operatorname{tr}\bigl(\Sigma_k + \Sigma_k^{\mathrm{low}}
               - 2 (\Sigma_k \Sigma_k^{\mathrm{low}})^{1/2}\bigr)}{\operatorname{tr} \Sigma_k} ,

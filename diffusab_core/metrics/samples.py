@@ -1,8 +1,8 @@
 r"""Images through a feature network: samples against a reference, reconstructions against their originals.
 
 :func:`reference` and :func:`evaluate_samples` each go through their images once, batch after batch, in constant memory,
-each of several ranks through its own share, image i of all being on rank i mod size. Numbers over another network,
-another number of samples, or other reference images do not compare.
+each rank of a ``world`` through its own share, image i of all being on rank i mod size, and all of them get the result.
+Numbers over another network, another number of samples, or other reference images do not compare.
 """
 
 from __future__ import annotations
@@ -168,15 +168,12 @@ def reference(
         quantise: Round to 8 bits first, as FID is taken over files of 8 bits; samples are then rounded alike.
         cache: A safetensors file, read if it is there, else written.
         identity: All that matters about the images, plain JSON values by name: dataset, number, resolution, crop.
-        world: Ranks among which the images are divided; ``None``: one process.
     """
     world = world or World()
     identity = json.loads(json.dumps(dict(identity or {})))  # as it comes back from the file
     wanted = {"extractor": features.name, "digest": features.digest, "quantised": quantise, "identity": identity}
-    if cache is not None:
-        found = on_main(world, lambda: _cached(Path(cache), wanted, neighbours_up_to))
-        if found is not None:
-            return found
+    if cache is not None and (found := on_main(world, lambda: _cached(Path(cache), wanted, neighbours_up_to))):
+        return found
     statistics = _pass(images, features, quantise, neighbours_up_to, world, "reference" if progress else None)
     if statistics.count < 2:
         raise SamplesError(f"a reference needs at least 2 images, got {statistics.count}")
@@ -220,7 +217,6 @@ def evaluate_samples(
         precision_recall: How many features of each side precision and recall are over, at most; 0 leaves them out.
             Always as many of one side as of the other: of the larger one a random subset.
         k: Of :func:`~diffusab_core.metrics.sets.precision_recall`.
-        world: Ranks among which the samples are divided; all of them get the result. ``None``: one process.
 
     Returns:
         ``frechet_<name>``; ``precision``, ``recall`` and ``precision_recall_samples``, how many there are of each side;

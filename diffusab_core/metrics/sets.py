@@ -80,11 +80,8 @@ def precision_recall(real: Tensor, fake: Tensor, k: int = 3, block: int = 1000) 
     and recall with the sets exchanged: a set's manifold is the union of balls around its features, each as large as
     the distance to the k-th nearest other feature. Precision falls when samples look like nothing real, recall when
     kinds of real images are missing. A ball shrinks as its set grows, so compare only equal numbers. Published values
-    are over VGG-16.
-
-    Features are ``(N, D)`` and ``(M, D)`` of one network, more than k each, or a ``ValueError``. Distances are taken in
-    float64, ``block`` rows at a time (10 000 against 10 000 features need some 300 MB), and those that are zero but for
-    rounding count as zero.
+    are over VGG-16. Features are ``(N, D)`` and ``(M, D)`` of one network, more than k each, or a ``ValueError``.
+    Distances are in float64, ``block`` rows at a time (10 000 against 10 000 features need some 300 MB).
 
     Source: Kynkäänniemi et al. 2019, Eq. 1 to 3.
     """
@@ -134,10 +131,9 @@ class FeatureStatistics:
     .. math:: M \leftarrow M_a + M_b + \frac{n_a n_b}{n_a + n_b}\,\delta\delta^\top, \qquad \delta = \mu_b - \mu_a
 
     of the centred sums of squares :math:`M`, in float64 on the CPU: sums of raw squares would cancel when the mean is
-    large beside the deviation. Of the symmetric :math:`M` only the blocks on and above the diagonal are computed, which
-    saves nearly half of the time. How the stream is cut into batches does not matter, nor on how many ranks it is read
-    if image i of all is on rank i mod size; :meth:`over_ranks` joins them. At most ``keep`` features are kept as the
-    subset; ``splits`` are those of the Inception Score; ``count`` images were seen so far.
+    large beside the deviation. Only its blocks on and above the diagonal are computed, in nearly half of the time. How
+    the stream is cut does not matter, nor on how many ranks it is read if image i of all is on rank i mod size, see
+    :meth:`over_ranks`. ``keep`` is the subset's size at most, ``splits`` is the Inception Score's.
 
     Source: Chan, Golub and LeVeque 1979.
     """
@@ -256,8 +252,7 @@ class FeatureStatistics:
         .. math:: \exp \mathbb E_x \operatorname{KL}\bigl(p(y \mid x) \,\|\, p(y)\bigr)
 
         from 1 (all images look alike to the classifier) to the number of classes: mean and (population) standard
-        deviation over splits, ``None`` if one of them is empty. It grows with the number of images in a split. Image i
-        is of split i mod S, so that samples in the order of their classes are no special case.
+        deviation over splits, image i being in split i mod S; ``None`` if one is empty. It grows with a split's images.
 
         Source: Salimans et al. 2016; the standard deviation as in their code.
         """
