@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 
 
 class DiffusabError(Exception):
-    """A mistake that its message explains in one line: what is wrong, the offending value, and what to do about it.
+    """A mistake that its message explains in one line, which the command line prints without a traceback.
 
-    The command line prints it without a traceback; any other exception keeps its traceback.
+    It says what is wrong, the offending value, and what to do about it.
     """
 
 
@@ -26,24 +26,14 @@ class SettingsError(DiffusabError, ValueError):
     """A setting or a choice that cannot be used; the message names it and its value."""
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# Writing
-
-
 @contextmanager
 def writing(path: str | os.PathLike, *, alone: bool = False) -> Iterator[Path]:
     """A file under its final name is always whole: yields a name beside it to write to, then flushes and renames it.
 
     If the block raises, nothing is left and what was there stays. Nest several (``contextlib.ExitStack``) to write all
-    files before the first gets its name. Folders that are missing are made.
-
-    Args:
-        path: The final name.
-        alone: Whether no other process can write the same file. The temporary name is then always ``NAME.tmp``, which
-            the next run writes over; by default it is random, and one that a killed process left stays.
-
-    Raises:
-        OSError: The file cannot be written.
+    files before the first gets its name. Folders that are missing are made. Where no other process can write the same
+    file (``alone``) the temporary name is ``NAME.tmp``, which the next run writes over; by default it is random, and
+    one that a killed process left stays.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -70,11 +60,7 @@ def write_text(path: str | os.PathLike, text: str, *, alone: bool = False) -> Pa
 
 
 def write_json(path: str | os.PathLike, value: Any, *, indent: int | None = 1, alone: bool = False) -> Path:
-    """Write a plain value as JSON, as :func:`writing` does; returns its path.
-
-    Raises:
-        ValueError: A number is NaN or infinite, which JSON does not know.
-    """
+    """Write a plain value as JSON, as :func:`writing` does; NaN and infinity, unknown to JSON, are a ``ValueError``."""
     return write_text(path, json.dumps(value, indent=indent, allow_nan=False) + "\n", alone=alone)
 
 
@@ -87,23 +73,19 @@ def flush(path: Path) -> None:
         os.close(handle)
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# Digests: SHA-256, 64 hexadecimal digits
-
-
 def digest_file(path: str | os.PathLike) -> str:
-    """Of a file's bytes, read piece by piece."""
+    """SHA-256, 64 hexadecimal digits, of a file's bytes, read piece by piece."""
     with Path(path).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def digest_json(value: Any) -> str:
-    """Of a plain value; the order of a dictionary's entries does not matter."""
+    """SHA-256 of a plain value; the order of a dictionary's entries does not matter."""
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
 def digest_tensors(tensors: Iterable[Tensor]) -> str:
-    """Of types, shapes and bytes, in the given order."""
+    """SHA-256 of types, shapes and bytes, in the given order."""
     import torch  # here, so that nobody pays for it who only writes a file
 
     digest = hashlib.sha256()
@@ -111,10 +93,6 @@ def digest_tensors(tensors: Iterable[Tensor]) -> str:
         digest.update(f"{value.dtype} {tuple(value.shape)}\0".encode())
         digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# In words
 
 
 def differences(

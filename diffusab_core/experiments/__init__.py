@@ -4,15 +4,6 @@ from diffusab_core.experiments.autoencoder import Evaluation, Finetuned, card, e
 from diffusab_core.experiments.denoiser import Denoiser, check_autoencoder, generate, open_denoiser, train_denoiser
 
 __all__ = [
-    "Denoiser",
-    "Evaluation",
-    "Finetuned",
-    "card",
-    "check_autoencoder",
-    "evaluate",
-    "finetune",
-    "generate",
-    "loss_of",
-    "open_denoiser",
-    "train_denoiser",
-]
+    "Denoiser", "Evaluation", "Finetuned", "card", "check_autoencoder", "evaluate", "finetune", "generate", "loss_of",
+    "open_denoiser", "train_denoiser",
+]  # fmt: skip

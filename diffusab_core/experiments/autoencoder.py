@@ -70,21 +70,17 @@ class Evaluation:
 
 
 @torch.no_grad()
-def evaluate(settings: Evaluation, size: records.Size = "laptop") -> records.RunRecord:
+def evaluate(settings: Evaluation) -> records.RunRecord:
     """Reconstruction and spectrum: see :func:`diffusab_core.methods.finetuning.examine` and
     :func:`diffusab_core.metrics.cut_curve`; with weights for it, LPIPS; ``reconstruction_frechet_<features>``.
 
     The Fréchet distance is reported for more images than the network has features (offline 32, Inception 2048,
     DINOv2 1024) and otherwise left out, as the covariances would be singular; the record's notes say so. Distances over
-    other images, or another number of them, do not compare.
-
-    Raises:
-        AutoencoderError: The model cannot be opened.
-        MissingWeightsError: There are no weights for LPIPS or the feature network where the settings say.
-        ValueError: Images or cuts that cannot be used.
+    other images, or another number of them, do not compare. What cannot be opened or used is an error that names it.
     """
-    lpips = metrics.lpips_distance("alex", settings.lpips_weights) if settings.lpips_weights is not None else None
-    features = None
+    lpips = features = None
+    if settings.lpips_weights is not None:
+        lpips = metrics.lpips_distance("alex", settings.lpips_weights).to(settings.device)
     if settings.features != "none":
         features = open_features(settings.features, settings.features_weights, settings.device)
     autoencoder = autoencoders.load(settings.model, device=settings.device)
@@ -96,7 +92,7 @@ def evaluate(settings: Evaluation, size: records.Size = "laptop") -> records.Run
     judge = {"lpips_weights": lpips and lpips.weights.name}  # wherever the file lies
     judge["features_weights"] = settings.features_weights and Path(settings.features_weights).name
     run = records.start(
-        "evaluate-autoencoder", parameters=records.without_device(settings) | judge, seed=settings.seed, size=size,
+        "evaluate-autoencoder", parameters=records.without_device(settings) | judge, seed=settings.seed, size="laptop",
         data=f"{len(x)} images of {settings.resolution} x {settings.resolution} of {settings.images}",
         device=settings.device,
     )  # fmt: skip
@@ -110,18 +106,16 @@ def evaluate(settings: Evaluation, size: records.Size = "laptop") -> records.Run
         return (autoencoder.decode(autoencoder.encode(batch).mean) for batch in batches)
 
     if lpips is not None:
-        lpips = lpips.to(settings.device)
         each = [metrics.lpips_per_image(y, batch, lpips) for y, batch in zip(decode(), batches, strict=True)]
         run.metrics["lpips_alex"] = torch.cat(each).mean().item()
     if features is not None:
-        name, dimensions = f"reconstruction_frechet_{settings.features}", features(batches[0][:1]).shape[1]
-        if len(x) > dimensions:
+        name, d = f"reconstruction_frechet_{settings.features}", features.dimensions
+        if len(x) > d:
             run.metrics[name] = metrics.reconstruction_frechet_distance(batches, decode(), features)
             weights = f", weights {features.digest}, not Inception" if settings.features == "offline" else ""
-            run.notes += f" {name} is over {len(x)} images and {dimensions} features{weights}."
+            run.notes += f" {name} is over {len(x)} images and {d} features{weights}."
         else:
-            few = f"{dimensions} features need more than {dimensions} images, got {len(x)}"
-            run.notes += f" {name} is left out: {few}."
+            run.notes += f" {name} is left out: {d} features need more than {d} images, got {len(x)}."
     return run.finish()
 
 
@@ -135,17 +129,13 @@ def _describe(lpips: LPIPSDistance | None) -> str:
     return f"LPIPS ({lpips.net}), backbone {lpips.weights.name}, sha256 {lpips.digest}" if lpips is not None else "none"
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# Fine-tuning
-
-
 @dataclass(frozen=True)
 class Finetuned:
     """A finished run: the autoencoder with the averaged weights, and its record.
 
-    The record's metrics hold what :func:`diffusab_core.methods.finetuning.examine` found before and after, its series
-    the losses and the snapshots, which are of the weights of their step: ``snapshot_step``, one series for each number,
-    and for step K the profile ``snapshot_profile_K``.
+    The metrics hold what :func:`diffusab_core.methods.finetuning.examine` found before and after, the series losses and
+    snapshots of the weights of their step: ``snapshot_<number>`` with ``snapshot_step``, and for step K the profile
+    ``snapshot_profile_K``.
     """
 
     autoencoder: Autoencoder
@@ -168,23 +158,17 @@ def finetune(
 ) -> Finetuned:
     """Fine-tune an autoencoder and, with ``out``, keep it as a diffusers folder with its card, record and logs.
 
-    The same call goes on where an earlier one was cut off, and only reads back what is finished.
+    The same call goes on where an earlier one was cut off, and only reads back what is finished. A
+    :class:`CheckpointError` says how the run in ``out`` is another one, :class:`TrainingDiverged` names step and
+    samples and leaves the last good checkpoint, and a model or weights that cannot be opened are an error of theirs.
 
     Args:
-        settings: What is run; ``size`` is for its record.
         out: Folder for the result; its ``training/`` holds the checkpoint and TensorBoard's logs.
         dataset: What to train on instead of what ``settings.images`` opens, which then only names it.
         probe: Images ``(N, 3, H, W)`` on which spectrum and reconstruction are watched; by default 64 crops of 128
             pixels of the photographs that nothing here is trained on.
         perceptual_weights: See :func:`diffusab_core.metrics.lpips_distance`.
         workers: Processes that read images ahead.
-        snapshots: How many to take along the way.
-
-    Raises:
-        AutoencoderError: The model cannot be opened.
-        MissingWeightsError: LPIPS is asked for and its backbone is not on the disk.
-        TrainingDiverged: Loss or gradient is not finite; names step and samples, and leaves the last good checkpoint.
-        CheckpointError: ``out`` holds another run, images or LPIPS backbone; the message names the differences.
     """
     alone(settings.device)  # refuses torchrun before anything is opened
     distance = finetuning.distance_of(settings, perceptual_weights)
@@ -192,16 +176,12 @@ def finetune(
     autoencoder = autoencoders.load(settings.model, device=settings.device)
     probe = data.stack(data.Photos(128, "test", seed=0, length=64), range(64)) if probe is None else probe
     parameters = records.without_device(settings)
-    run = records.start(
-        "finetune-autoencoder", parameters=parameters, seed=settings.seed, size=size, data=settings.images,
-        device=settings.device,
-    )  # fmt: skip
+    chosen = {"parameters": parameters, "seed": settings.seed, "size": size, "data": settings.images}
+    run = records.start("finetune-autoencoder", device=settings.device, **chosen)
     run.notes = f"perceptual loss: {_describe(lpips)}."
     folder = Path(out) if out is not None else None
-    if folder is not None and (folder / "record.json").is_file():
-        record = records.read_back(folder, run)
+    if record := records.read_back(folder, run):
         return Finetuned(autoencoders.load(str(folder), device=settings.device), record)
-
     if folder is not None and not hasattr(autoencoder.module, "save_pretrained"):
         raise AutoencoderError(f"{autoencoder.name} has no save_pretrained(folder), so the result could not be kept")
     autoencoder.latent_shape(settings.resolution, settings.resolution)  # refuses a size before anything runs
@@ -232,8 +212,7 @@ def finetune(
     numbers = [key for key, value in trained.snapshots[0].items() if isinstance(value, int | float)]
     run.series = trained.series | {f"snapshot_{key}": [shot[key] for shot in trained.snapshots] for key in numbers}
     run.series |= {f"snapshot_profile_{shot['step']}": shot["profile"] for shot in trained.snapshots}
-    run.metrics["training_time_s"] = trained.wall_time_s
-    run.metrics["probe_images"] = len(probe)
+    run.metrics |= {"training_time_s": trained.wall_time_s, "probe_images": len(probe)}
     _keep(run, trained.snapshots[0], "before_")
     _keep(run, finetuning.examine(autoencoder, probe, settings.block_size), "after_")
     record = run.finish()

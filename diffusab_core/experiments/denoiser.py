@@ -1,7 +1,4 @@
-"""Denoisers: training one on latents, and sampling it.
-
-:func:`train_denoiser` makes a folder that :func:`open_denoiser` opens, and :func:`generate` draws images from it.
-"""
+"""Denoisers: :func:`train_denoiser` makes a folder that :func:`open_denoiser` opens, :func:`generate` draws images."""
 
 from __future__ import annotations
 
@@ -36,22 +33,14 @@ _KINDS = {
 
 @dataclass(frozen=True)
 class Denoiser:
-    """A denoiser with all that is needed to use it.
+    """A denoiser with all that is needed to use it."""
 
-    Attributes:
-        model: In evaluation mode, on its device.
-        shape: Of one latent, ``(C, h, w)`` or ``(C, t, h, w)``.
-        class_names: In the order of class numbers; empty for a model without classes.
-        channel_mean: Of the raw latents, ``(C,)``; ``channel_std`` likewise.
-        latents: What it was trained on, see :attr:`diffusab_core.latents.Latents.identity`.
-    """
-
-    model: nn.Module
-    shape: tuple[int, ...]
-    class_names: tuple[str, ...]
-    channel_mean: Tensor
-    channel_std: Tensor
-    latents: Mapping[str, Any]
+    model: nn.Module  #: In evaluation mode, on its device
+    shape: tuple[int, ...]  #: Of one latent, ``(C, h, w)`` or ``(C, t, h, w)``
+    class_names: tuple[str, ...]  #: In the order of class numbers; empty for a model without classes
+    channel_mean: Tensor  #: Of the raw latents, ``(C,)``
+    channel_std: Tensor  #: Likewise
+    latents: Mapping[str, Any]  #: What it was trained on, see :attr:`diffusab_core.latents.Latents.identity`
 
     @property
     def num_classes(self) -> int:
@@ -72,10 +61,6 @@ class TrainedDenoiser:
     record: records.RunRecord
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# Training
-
-
 def train_denoiser(
     settings: Denoising,
     latents: Latents,
@@ -91,21 +76,15 @@ def train_denoiser(
 ) -> TrainedDenoiser:
     """Train a denoiser and, with ``out``, keep it with its card, record, checkpoints and TensorBoard's logs.
 
-    The same call goes on where an earlier one was cut off, and only reads back what is finished. Under torchrun every
-    process makes the same call with its own ``world``; the checkpoints fit any number of processes.
+    The same call goes on where an earlier one was cut off, and only reads back what is finished; a
+    :class:`CheckpointError` says how the run in ``out`` is another one. Under torchrun every process makes the same
+    call with its own ``world``; the checkpoints fit any number of processes. Latents that do not fit are a
+    :class:`SettingsError`, an unknown denoiser is a :class:`DenoiserError`, a loss that is not finite
+    :class:`TrainingDiverged`.
 
     Args:
-        settings: What is run; ``size`` is for its record.
-        latents: What it is trained on.
-        out: Folder for the result.
         world: See :func:`diffusab_core.training.world.world`; ``None``: one process.
         snapshot: Numbers to take along the way, ``snapshots`` times, of the averaged weights; in one process only.
-
-    Raises:
-        DenoiserError: There is no denoiser of that name.
-        TrainingDiverged: Loss or gradient is not finite.
-        CheckpointError: ``out`` holds another run; the message names the differences.
-        SettingsError: Latents that do not fit, or snapshots in several processes.
     """
     world = alone(settings.device) if world is None else world
     if snapshot is not None and world.size > 1:
@@ -113,8 +92,7 @@ def train_denoiser(
     if settings.flips and not latents.flips:
         raise SettingsError("the settings ask for flips, but these latents hold none of mirrored images")
     # Without the number of a GPU: under torchrun every process has another, and all read the same record back.
-    device = torch.device(settings.device).type
-    parameters = asdict(settings) | {"device": device, "latents": dict(latents.identity)}
+    parameters = asdict(settings) | {"device": torch.device(settings.device).type, "latents": dict(latents.identity)}
     parameters = json.loads(json.dumps(parameters))  # as a record gives it back
     run = records.start(
         "train-denoiser", parameters=parameters, seed=settings.seed, size=size,
@@ -122,10 +100,8 @@ def train_denoiser(
         device=world.device,
     )  # fmt: skip
     folder = Path(out) if out is not None else None
-    if folder is not None and (folder / "record.json").is_file():
-        record = records.read_back(folder, run)
+    if record := records.read_back(folder, run):
         return TrainedDenoiser(open_denoiser(folder, world.device), record)
-
     model = denoising.build(settings, latents)
 
     def opened(weights: Mapping[str, Tensor]) -> Denoiser:
@@ -154,8 +130,7 @@ def train_denoiser(
             progress=progress,
             world=world,
         )
-    run.metrics["training_time_s"] = trained.wall_time_s
-    run.metrics["processes"] = world.size
+    run.metrics |= {"training_time_s": trained.wall_time_s, "processes": world.size}
     run.series = dict(trained.series)
     if trained.snapshots:
         run.series |= {f"snapshot_{key}": [float(s[key]) for s in trained.snapshots] for key in trained.snapshots[0]}
@@ -207,10 +182,6 @@ def open_denoiser(folder: str | os.PathLike, device: str | torch.device = "cpu")
         raise denoisers.DenoiserError(f"{folder}: {denoisers.CONFIG_FILE} lacks {error}") from error
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# Sampling
-
-
 @torch.no_grad()
 def generate(
     denoiser: Denoiser,
@@ -222,15 +193,9 @@ def generate(
 ) -> Iterator[tuple[range, Tensor, Tensor | None]]:
     """Images batch by batch: their places, ``(N, 3, H, W)`` or clips ``(N, 3, T, H, W)`` in [-1, 1], and classes.
 
-    Args:
-        denoiser: From :func:`train_denoiser` or :func:`open_denoiser`.
-        autoencoder: The one whose latents it was trained on.
-        sampling: How.
-        world: Every process draws its share of the batches.
-        skip: Whether images at these places are there already.
-
-    Raises:
-        SettingsError: The autoencoder is another one, or as :func:`diffusab_core.methods.denoising.sample_batches`.
+    Every process of ``world`` draws its share of the batches; ``skip`` says whether images at these places are there
+    already. Another autoencoder than that of the latents, see :func:`check_autoencoder`, and what
+    :func:`diffusab_core.methods.denoising.sample_batches` refuses are a :class:`SettingsError`.
     """
     check_autoencoder(denoiser, autoencoder)
     world = world or World()
@@ -250,7 +215,5 @@ def check_autoencoder(denoiser: Denoiser, autoencoder: Autoencoder) -> None:
         raise SettingsError(f"the denoiser makes latents of {channels}")
     wanted = denoiser.latents.get("weights")
     if wanted is not None and (found := weights_digest(autoencoder)) != wanted:
-        name = denoiser.latents.get("autoencoder")
-        raise SettingsError(
-            f"the denoiser was trained on latents of {name} (weights {wanted}), not of {autoencoder.name} ({found})"
-        )
+        trained = f"{denoiser.latents.get('autoencoder')} (weights {wanted})"
+        raise SettingsError(f"the denoiser was trained on latents of {trained}, not of {autoencoder.name} ({found})")

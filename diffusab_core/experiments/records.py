@@ -1,8 +1,7 @@
 r"""Run records: every number the book shows can say where it came from.
 
-A record is one JSON file: what was run (experiment, parameters, seed, size), with what (versions, git revision,
-device), what came out (metrics, series) and how long it took. Records are validated when they are made and when they
-are read, so a record on disk is a complete one.
+A record is one JSON file: what was run, with what, what came out and how long it took. Records are validated when they
+are made and when they are read, so a record on disk is a complete one.
 """
 
 from __future__ import annotations
@@ -36,40 +35,24 @@ class RecordError(DiffusabError, ValueError):
 
 
 class RunRecord(BaseModel):
-    r"""One run.
-
-    Attributes:
-        experiment: What was run, e.g. ``"train-autoencoder"`` or ``"02_dct"`` for a chapter.
-        parameters: Everything that was chosen, as plain JSON values.
-        seed: The seed every random stream was derived from.
-        size: ``smoke``, ``laptop``, ``gpu`` or ``paper``.
-        metrics: Final numbers by name; the unit is part of the name (``psnr_db``, ``wall_time_s``).
-        series: Curves by name, each a list of finite numbers.
-        data: What the run saw, in words precise enough to repeat it.
-        device: The machine in words, e.g. ``"cpu: x86_64, 2 cores"``.
-        versions: Package versions, of ``python``, ``torch`` and ``diffusab_core`` at least.
-        git_revision: Commit of the code, with ``-dirty`` when the tree differed from it, or ``None`` outside git.
-        wall_time_s: Seconds from start to end.
-        started: ISO 8601 start time in UTC.
-        notes: What a reader has to know to read the numbers rightly.
-    """
+    """One run."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     schema_version: Literal[1] = 1
-    experiment: Name
-    parameters: dict[str, Any]
-    seed: int
+    experiment: Name  #: What was run, e.g. ``"train-autoencoder"`` or ``"02_dct"`` for a chapter
+    parameters: dict[str, Any]  #: Everything that was chosen, as plain JSON values
+    seed: int  #: The seed every random stream was derived from
     size: Size
-    metrics: dict[str, FiniteFloat]
-    series: dict[str, list[FiniteFloat]] = Field(default_factory=dict)
-    data: Name
-    device: Name
-    versions: dict[str, str]
-    git_revision: str | None
-    wall_time_s: Annotated[float, Field(ge=0)]
-    started: datetime
-    notes: str = ""
+    metrics: dict[str, FiniteFloat]  #: Final numbers by name; the unit is part of it (``psnr_db``, ``wall_time_s``)
+    series: dict[str, list[FiniteFloat]] = Field(default_factory=dict)  #: Curves by name
+    data: Name  #: What the run saw, in words precise enough to repeat it
+    device: Name  #: The machine in words, e.g. ``"cpu: x86_64, 2 cores"``
+    versions: dict[str, str]  #: Package versions, of ``python``, ``torch`` and ``diffusab_core`` at least
+    git_revision: str | None  #: Commit of the code, ``-dirty`` when the tree differed from it, ``None`` outside git
+    wall_time_s: Annotated[float, Field(ge=0)]  #: Seconds from start to end
+    started: datetime  #: ISO 8601 start time in UTC
+    notes: str = ""  #: What a reader has to know to read the numbers rightly
 
     @field_validator("parameters")
     @classmethod
@@ -121,13 +104,7 @@ def by_arm(folder: str | os.PathLike) -> dict[str, list[RunRecord]]:
 
 
 class Run:
-    """A run that has started: collect metrics, series and notes, then :meth:`finish` makes the record.
-
-    Example:
-        >>> run = start("demo", parameters={"steps": 1}, seed=0, size="smoke", data="none")
-        >>> run.metrics["psnr_db"] = 30.0
-        >>> record = run.finish()
-    """
+    """A run that has started: collect ``metrics``, ``series`` and ``notes``, then :meth:`finish` makes the record."""
 
     def __init__(
         self,
@@ -219,8 +196,10 @@ def without_device(settings: Any) -> dict[str, Any]:
     return {name: value for name, value in asdict(settings).items() if name != "device"}
 
 
-def read_back(folder: Path, run: Run) -> RunRecord:
-    """The record of the finished run in a folder; of another run, a :class:`CheckpointError` names the differences."""
+def read_back(folder: Path | None, run: Run) -> RunRecord | None:
+    """The record of the run if a folder holds it finished; if another, a :class:`CheckpointError` names differences."""
+    if folder is None or not (folder / "record.json").is_file():
+        return None
     record = read(folder / "record.json")
     wanted = RunRecord.model_validate_json(run.finish().model_dump_json())  # tuples as lists
     if wanted.identity != record.identity:

@@ -12,21 +12,14 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Subset
 
+from diffusab_core import metrics
 from diffusab_core.data.open import WORDS, open_images
 from diffusab_core.data.pixels import center_crop
 from diffusab_core.data.stores import StoredImages
 from diffusab_core.experiments import records
 from diffusab_core.experiments.autoencoder import seen
 from diffusab_core.files import differences, first_line, write_json
-from diffusab_core.metrics.samples import (
-    FEATURES,
-    SamplesError,
-    check_enough,
-    evaluate_samples,
-    load_reference,
-    open_features,
-    reference,
-)
+from diffusab_core.metrics.samples import FEATURES, SamplesError, check_enough, load_reference, open_features
 from diffusab_core.training.world import World, on_main
 
 #: What `diffusab sample` says about the samples that it writes, and where it puts them.
@@ -68,10 +61,6 @@ def _read_about(folder: Path) -> dict[str, Any] | None:
         raise SamplesError(f"{file} is no JSON of names and values ({first_line(error)})") from error
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# Judging
-
-
 @dataclass(frozen=True)
 class SampleEvaluation:
     """Which samples to compare with what.
@@ -80,8 +69,7 @@ class SampleEvaluation:
         samples: A folder that ``diffusab sample`` wrote, or another place of images. Of ``photos`` and ``leaves``
             others are drawn than for the reference: the score of perfect samples.
         reference: A place of real images, or a file of statistics that ``cache`` once wrote.
-        features: Feature network: ``offline``, this project's own small
-            one, which is not Inception; ``inception`` or ``dinov2``.
+        features: Feature network: ``offline``, our own small one, which is not Inception; ``inception`` or ``dinov2``.
         features_weights: File or folder of Inception's or DINOv2's weights; ``None``: the caches.
         resolution: Side in pixels. ``None``: the first sample's, and all have to be of that size. A number resizes
             samples that are larger. Reference images are resized and cropped to it in either case.
@@ -128,17 +116,14 @@ def evaluate_sample_folder(
 ) -> records.RunRecord:
     """Compare samples with reference images: see :func:`~diffusab_core.metrics.samples.evaluate_samples`.
 
+    A :class:`SamplesError` refuses no samples, a broken one or one of another size, fewer or more than ``samples.json``
+    says, too few for the network, and a cache or file of statistics of something else. Weights and images that are
+    missing are an error of theirs.
+
     Args:
-        settings: What to compare.
         cache: File for the reference's statistics, read if it is there and fits, else written.
         world: Processes that share the work; all have to call this, and get the same.
         workers: Processes that read images ahead.
-
-    Raises:
-        MissingWeightsError: The network's weights are not on disk.
-        ImagesError: There are no such samples or reference images.
-        SamplesError: No samples, a broken one or one of another size, fewer or more than ``samples.json`` says, too few
-            for the network, or a cache or file of statistics of something else.
     """
     world = world or World()
     features = open_features(settings.features, settings.features_weights, settings.device)
@@ -167,8 +152,7 @@ def evaluate_sample_folder(
             raise SamplesError(f"{settings.reference} holds statistics already, so nothing is cached in {cache}")
         known = load_reference(settings.reference)
         known.check_network(features)
-        there = known.identity.get("resolution", resolution)
-        if there != resolution:
+        if (there := known.identity.get("resolution", resolution)) != resolution:
             raise SamplesError(f"{settings.reference} is over images of {there} pixels, the samples have {resolution}")
     else:
         how = {"check": "header", "progress": world.is_main}
@@ -177,16 +161,12 @@ def evaluate_sample_folder(
         images = open_images(settings.reference, resolution, seed=settings.seed, **how)
         indices = _choose(len(images), settings.reference_count, settings.seed)
         check_enough(len(indices), features, settings.few, "reference images")
-        identity = {
-            "images": settings.reference if settings.reference in WORDS else Path(settings.reference).name,
-            "count": len(indices), "resolution": resolution, "seed": settings.seed,
-        }  # fmt: skip
-        known = reference(
-            batches(images, indices), features, neighbours_up_to=settings.precision_recall, cache=cache,
-            identity=identity | seen(images), world=world,
-        )  # fmt: skip
+        place = settings.reference if settings.reference in WORDS else Path(settings.reference).name
+        identity = {"images": place, "count": len(indices), "resolution": resolution, "seed": settings.seed}
+        kept = {"neighbours_up_to": settings.precision_recall, "cache": cache, "identity": identity | seen(images)}
+        known = metrics.reference(batches(images, indices), features, world=world, **kept)
     options = {"few": settings.few, "precision_recall": settings.precision_recall, "k": settings.k}
-    run.metrics = evaluate_samples(batches(samples, chosen), known, features, world=world, **options)
+    run.metrics = metrics.evaluate_samples(batches(samples, chosen), known, features, world=world, **options)
     run.notes = (
         f"features: {features.name}, {features.dimensions} numbers, weights {features.digest}, in single precision; "
         f"{len(chosen)} samples against {known.count} reference images, both rounded to 8 bits."
@@ -235,8 +215,7 @@ def _open_samples(settings: SampleEvaluation, progress: bool) -> tuple[Any, dict
     if sampling is not None and (Path(place) / PICTURES).is_dir():
         place = str(Path(place) / PICTURES)
     images = open_images(place, settings.resolution or 1, check="header", progress=progress)
-    broken = [skip for skip in images.skipped if Path(skip.name).suffix.lower() in _PICTURE_ENDINGS]
-    if broken:
+    if broken := [skip for skip in images.skipped if Path(skip.name).suffix.lower() in _PICTURE_ENDINGS]:
         first = f"{Path(place) / broken[0].name}: {broken[0].reason}"
         raise SamplesError(f"{len(broken)} samples cannot be used, the first is {first}")
     # A hidden file is a picture that was still being written when somebody stopped it.

@@ -15,19 +15,7 @@ from diffusab_core.metrics.samples import evaluate_samples, reconstruction_frech
 from diffusab_core.metrics.sets import frechet_distance
 
 __all__ = [
-    "LPIPSDistance",
-    "MissingWeightsError",
-    "cut_curve",
-    "evaluate_samples",
-    "frechet_distance",
-    "lpips_distance",
-    "lpips_per_image",
-    "offline_features",
-    "psnr",
-    "psnr_per_image",
-    "reconstruction_frechet_distance",
-    "reference",
-    "spectrum_distance",
-    "ssim",
-    "ssim_per_image",
-]
+    "LPIPSDistance", "MissingWeightsError", "cut_curve", "evaluate_samples", "frechet_distance", "lpips_distance",
+    "lpips_per_image", "offline_features", "psnr", "psnr_per_image", "reconstruction_frechet_distance", "reference",
+    "spectrum_distance", "ssim", "ssim_per_image",
+]  # fmt: skip

@@ -4,9 +4,6 @@ A latent of compression :math:`f` has a sample every :math:`f` pixels, so on eac
 below its Nyquist frequency, :math:`1/(2f)` cycles per pixel of the image. Whatever a strided encoder lets through
 beyond it *folds*: it arrives at a lower frequency. Folding alone is no loss, as channels can keep apart what one
 sampled channel mixes up; so the error of the reconstruction is measured beside the share that folds.
-
-Image frequencies are in cycles per pixel of the image, latent ones in cycles per pixel of the latent, at most 0.5 on an
-axis in either.
 """
 
 from __future__ import annotations
@@ -14,8 +11,9 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import product
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -23,7 +21,7 @@ from diffusers.models.downsampling import Downsample2D
 from torch import Tensor, nn
 
 from diffusab_core.autoencoders import Autoencoder
-from diffusab_core.autoencoders.families import Family, Posterior, point
+from diffusab_core.autoencoders.families import Family, point
 from diffusab_core.metrics.probes import check_images, decode, encode_mean
 from diffusab_core.spectrum.radial import radial_split
 
@@ -36,8 +34,8 @@ _NOTHING = 1e-10
 def grating(h: int, w: int, fy: float, fx: float, phase: float = 0.0) -> Tensor:
     r"""A plane wave :math:`\cos(2\pi (f_y i + f_x j) + \varphi)` over whole cycles, ``(H, W)`` float64 on the CPU.
 
-    On each axis frequencies are in cycles per pixel, at most 0.5 in absolute value, :math:`f_y` a multiple of 1/h and
-    :math:`f_x` of 1/w; another one would leak over the spectrum and is a ``ValueError``. ``phase`` is in radians.
+    Frequencies are in cycles per pixel, :math:`f_y` a multiple of 1/h and :math:`f_x` of 1/w: others would leak over
+    the spectrum and are a ``ValueError``, as is more than 0.5 in absolute value. ``phase`` is in radians.
     """
     cycles_y, cycles_x = _cycles(fy, h, "fy"), _cycles(fx, w, "fx")
     y, x = torch.arange(h, dtype=torch.float64)[:, None], torch.arange(w, dtype=torch.float64)
@@ -49,10 +47,8 @@ def _cycles(frequency: float, side: int, name: str) -> int:
         raise ValueError(f"{name} must be at most 0.5 cycles per pixel in absolute value, got {frequency!r}")
     cycles = round(frequency * side)
     if abs(frequency * side - cycles) > 1e-6:
-        raise ValueError(
-            f"{name} = {frequency:g} is {frequency * side:g} cycles over {side} pixels; the nearest whole number is "
-            f"{cycles}, at {cycles / side:.6g} cycles per pixel"
-        )
+        found = f"{name} = {frequency:g} is {frequency * side:g} cycles over {side} pixels"
+        raise ValueError(f"{found}; the nearest whole number is {cycles}, at {cycles / side:.6g} cycles per pixel")
     return cycles
 
 
@@ -60,37 +56,27 @@ def folded_frequency(f: float, stride: int) -> float:
     r"""Where a frequency arrives when every ``stride``-th sample is kept: :math:`\lvert sf - \mathrm{round}(sf)\rvert`.
 
     Sampling every :math:`s` pixels turns :math:`f` cycles per pixel into :math:`sf` cycles per sample, and whole cycles
-    between two samples cannot be seen. The result is in cycles per latent pixel, from 0 to 0.5; a stride that is no
-    integer of at least 1 is a ``ValueError``.
+    between two samples cannot be seen. The result is in cycles per latent pixel, from 0 to 0.5.
     """
     if stride < 1 or stride % 1 or not math.isfinite(f):
         raise ValueError(f"needs a finite frequency and an integer stride of at least 1, got {f!r} and {stride!r}")
     return abs(stride * f - round(stride * f))
 
 
-@dataclass(frozen=True)
-class Transfer:
+class Transfer(NamedTuple):
     r"""What an encoder makes of gratings, by frequency; ``(F,)`` float64 each, pooled over angles, phases, backgrounds.
 
     Power is the mean square over channels and positions, so that sampling every f-th pixel and rearranging f × f pixels
-    into channels both have a gain of 1. Shares are of the response's energy, NaN where there is none.
-
-    Attributes:
-        frequencies: Mean radius of the gratings in cycles per pixel of the image.
-        beyond_nyquist: Share of the gratings with an axis beyond the latent's Nyquist frequency.
-        gain: Power at the predicted latent frequency over that of the grating. It carries the square of the latent's
-            unit, so compare models by their curves relative to the lowest frequency.
-        folded_share: What lies at the predicted frequency of gratings beyond the Nyquist frequency.
-        spread_share: What lies elsewhere than predicted, as borders and nonlinear layers cause.
-        reconstruction_error: RMS of (decoded grating - grating) over that of the grating: 1 is as bad as its absence.
+    into channels both have a gain of 1. Gains carry the square of the latent's unit, so compare models by their curves
+    relative to the lowest frequency. Shares are of the response's energy, NaN where there is none.
     """
 
-    frequencies: Tensor
-    beyond_nyquist: Tensor
-    gain: Tensor
-    folded_share: Tensor
-    spread_share: Tensor
-    reconstruction_error: Tensor
+    frequencies: Tensor  # mean radius of the gratings in cycles per pixel of the image
+    beyond_nyquist: Tensor  # share of the gratings with an axis beyond the latent's Nyquist frequency
+    gain: Tensor  # power at the predicted latent frequency over that of the grating
+    folded_share: Tensor  # what lies at the predicted frequency of gratings beyond the Nyquist frequency
+    spread_share: Tensor  # what lies elsewhere than predicted, as borders and nonlinear layers cause
+    reconstruction_error: Tensor  # RMS of (decoded grating - grating) over the grating's: 1 is as bad as its absence
 
 
 @torch.no_grad()
@@ -106,21 +92,17 @@ def encoder_transfer(
     r"""The transfer function of an encoder, measured with gratings.
 
     For a grey grating :math:`g` on a background :math:`b`, the response is :math:`E(b + g) - E(b)`, with :math:`E` the
-    posterior mean. It is looked for at the frequency that subsampling predicts, see :func:`folded_frequency`, and the
-    decoded grating, :math:`D(E(b + g)) - D(E(b))`, is compared with :math:`g`.
+    posterior mean. It is looked for at the frequency that subsampling by ``autoencoder.compression`` predicts, see
+    :func:`folded_frequency`, and the decoded grating, :math:`D(E(b + g)) - D(E(b))`, is compared with :math:`g`. What
+    no grating has, or does not fit, is a ``ValueError``.
 
     Args:
-        autoencoder: Its ``compression`` is the stride that the prediction assumes.
         frequencies: Radii in cycles per pixel, above 0; each grating gets the nearest whole number of cycles on each
             axis. Beyond 0.5 only oblique angles have any.
         angles: Of the direction in which the wave varies, in degrees; 0 is horizontal, 90 vertical.
         size: Side of the pictures in pixels, a multiple of the compression.
         amplitude: Of the gratings; images lie in [-1, 1], and the sum with a background is not clamped.
         background: Images ``(N, 3, size, size)`` that the gratings are added to; ``None``: mid-grey.
-
-    Raises:
-        ValueError: A frequency that no grating of this size has, an amplitude of 0, nothing to average over, or a size
-            or background that does not fit.
     """
     f = autoencoder.compression
     if size < f or size % f:
@@ -145,8 +127,7 @@ def encoder_transfer(
         decoded = decode(autoencoder, z)
         for i, j, phase in product(range(len(waves)), range(len(angles)), _PHASES):
             down, across = waves[i][j]
-            g = amplitude * grating(size, size, down / size, across / size, phase)
-            g = g.to(batch)  # (size, size), added to each of the three channels
+            g = amplitude * grating(size, size, down / size, across / size, phase).to(batch)  # for each channel
             z_g = encode_mean(autoencoder, batch + g)
             at, total = _power_at(z_g - z, waves[i][j])
             error = (decode(autoencoder, z_g) - decoded - g).double().square().mean((1, 2, 3)).sum().item()
@@ -172,10 +153,8 @@ def _on_grid(frequency: float, angle: float, size: int) -> tuple[int, int]:
     direction = math.radians(angle)
     cycles = round(frequency * math.sin(direction) * size), round(frequency * math.cos(direction) * size)
     if cycles == (0, 0) or 2 * max(map(abs, cycles)) > size:
-        raise ValueError(
-            f"no grating of {frequency!r} cycles per pixel at {angle:g} degrees on {size} x {size} pixels: there must "
-            f"be at least one whole cycle and, on each axis, at most {size // 2}"
-        )
+        wanted = f"{frequency!r} cycles per pixel at {angle:g} degrees on {size} x {size} pixels"
+        raise ValueError(f"no grating of {wanted}: at least one whole cycle and, on each axis, at most {size // 2}")
     return cycles
 
 
@@ -191,19 +170,15 @@ def _power_at(response: Tensor, cycles: tuple[int, int]) -> tuple[float, float]:
 
 def low_passed(autoencoder: Autoencoder) -> Autoencoder:
     """The same whose encoder sees nothing beyond the latent's Nyquist frequency, so that nothing can fold."""
-    radius, family = 0.5 / autoencoder.compression, autoencoder.family
-
-    def encode(module: nn.Module, x: Tensor) -> Posterior:
-        return family.encode(module, radial_split(x, radius)[0].to(x.dtype))
-
-    return replace(autoencoder, name=f"{autoencoder.name}, low-passed", family=replace(family, encode=encode))
+    radius, whole = 0.5 / autoencoder.compression, autoencoder.family.encode
+    family = replace(autoencoder.family, encode=lambda module, x: whole(module, radial_split(x, radius)[0].to(x.dtype)))
+    return replace(autoencoder, name=f"{autoencoder.name}, low-passed", family=family)
 
 
 def pixel_unshuffle(compression: int = 8) -> Autoencoder:
     """The encoder that rearranges f × f pixels into 3 f² channels, and the decoder that puts them back: no weights.
 
-    Each channel is the image sampled every f pixels, so whatever lies beyond the latent's Nyquist frequency folds, and
-    yet nothing is lost.
+    Whatever lies beyond the latent's Nyquist frequency folds, as each channel is a subsampling, and nothing is lost.
     """
     family = Family(
         encode=lambda module, x: point(module(x)),
@@ -218,8 +193,6 @@ def pixel_unshuffle(compression: int = 8) -> Autoencoder:
 class BlurPool(nn.Module):
     """A strided convolution as the same convolution at stride 1, a fixed binomial filter, and sampling every second.
 
-    An odd number of ``taps`` keeps the picture in place.
-
     Source: Zhang 2019, "Making Convolutional Networks Shift-Invariant Again".
     """
 
@@ -231,9 +204,7 @@ class BlurPool(nn.Module):
         self.register_buffer("kernel", torch.outer(row, row).to(convolution.weight))
 
     def forward(self, x: Tensor) -> Tensor:
-        y = self.convolution(x)
-        margin = len(self.kernel) // 2
-        y = F.pad(y, (margin,) * 4, mode="replicate")
+        y = F.pad(self.convolution(x), (len(self.kernel) // 2,) * 4, mode="replicate")
         return F.conv2d(y, self.kernel.expand(y.shape[1], 1, -1, -1), stride=2, groups=y.shape[1])
 
 

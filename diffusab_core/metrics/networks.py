@@ -2,9 +2,8 @@ r"""Networks trained by others that judge images: LPIPS, Inception, DINOv2 and I
 
 None of their weights come with this package. Each function looks for them in the file or folder ``weights``, or in the
 caches of torch and of the Hugging Face hub. Nothing is downloaded, and files are read without running code from them,
-except I3D's, which is a program: open it from a source you trust. :class:`MissingWeightsError` says where weights were
-looked for and how to get them, :class:`NetworkError` that a file holds something else, that images do not fit, or which
-package is not installed. Images are ``(N, 3, H, W)`` in [-1, 1] throughout, clips ``(N, 3, T, H, W)``.
+except I3D's, which is a program: open it from a source you trust. Images are ``(N, 3, H, W)`` in [-1, 1] throughout,
+clips ``(N, 3, T, H, W)``.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ class MissingWeightsError(DiffusabError, FileNotFoundError):
 
 
 class NetworkError(DiffusabError, ValueError):
-    """A network that cannot be built, or images that it cannot take."""
+    """A network that cannot be built, for its file or a package that is missing, or images that it cannot take."""
 
 
 class Features(Protocol):
@@ -67,9 +66,9 @@ def _hub_file(url: str) -> Path:
 
 def find_weights(what: str, weights: str | os.PathLike | None, cached: list[Path], advice: str) -> Path:
     """``weights`` itself, a file named as one of ``cached`` in that folder, or, where it is ``None``, in its place."""
-    tried = cached
-    if weights is not None:
-        tried = [Path(weights) / path.name for path in cached] if Path(weights).is_dir() else [Path(weights)]
+    tried = cached if weights is None else [Path(weights)]
+    if weights is not None and Path(weights).is_dir():
+        tried = [Path(weights) / path.name for path in cached]
     for path in filter(Path.is_file, tried):
         return path
     raise MissingWeightsError(f"no weights for {what}; looked for {', '.join(map(str, tried))}. {advice}")
@@ -128,10 +127,8 @@ class LPIPSDistance(Judge):
 def lpips_distance(net: str = "alex", weights: str | os.PathLike | None = None) -> LPIPSDistance:
     r"""Open LPIPS: the linear heads (version 0.1) that the package ``lpips`` ships, on a backbone from disk.
 
-    Args:
-        net: ``"alex"``, by convention for reporting, or ``"vgg"``, for losses.
-        weights: torchvision's ImageNet weights of that backbone: a file (``.pth`` or ``.safetensors``, with or without
-            the classifier), or a folder that holds torchvision's file under its own name. ``None``: torch's hub cache.
+    ``net`` is ``"alex"``, by convention for reporting, or ``"vgg"``, for losses; ``weights`` is torchvision's file for
+    ImageNet (``.pth`` or ``.safetensors``, with or without the classifier), or its folder; ``None``: torch's hub cache.
 
     Source: Zhang et al. 2018, "The Unreasonable Effectiveness of Deep Features as a Perceptual Metric".
     """
@@ -142,10 +139,8 @@ def lpips_distance(net: str = "alex", weights: str | os.PathLike | None = None) 
 
     url = get_weight(_BACKBONES[net][0]).url
     cached = _hub_file(url)
-    advice = (
-        f"Fetch it with `curl --create-dirs -o {cached} {url}`, name it with weights= (`--perceptual-weights`), or do "
-        "without a perceptual loss explicitly: `--perceptual none`"
-    )
+    how = "name it with weights= (`--perceptual-weights`), or do without explicitly: `--perceptual none`"
+    advice = f"Fetch it with `curl --create-dirs -o {cached} {url}`, {how}"
     path = find_weights(f"LPIPS's backbone {net}", weights, [cached], advice)
     state = read_weights(path)
     with filling(f"torchvision's {net}", path):
@@ -155,9 +150,7 @@ def lpips_distance(net: str = "alex", weights: str | os.PathLike | None = None) 
     return LPIPSDistance(network, path, net)
 
 
-_INCEPTION = (
-    "https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/weights-inception-2015-12-05-6726825d.pth"
-)
+_FID = "https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/weights-inception-2015-12-05-6726825d.pth"
 
 
 class InceptionFeatures(Judge):
@@ -174,15 +167,13 @@ class InceptionFeatures(Judge):
 
 
 def inception_features(weights: str | os.PathLike | None = None) -> InceptionFeatures:
-    """Open FID's Inception through torchmetrics, resizing as the original TensorFlow 1 network did.
+    """Open FID's Inception (Heusel et al. 2017) through torchmetrics, resizing as the original network did.
 
     ``weights`` is the file of the torch-fidelity project, or the folder that holds it; ``None``: torch's hub cache.
     torchvision's Inception is another network.
-
-    Source: Heusel et al. 2017.
     """
-    advice = f"It comes from {_INCEPTION}; or name it with weights="
-    path = find_weights("FID's Inception", weights, [_hub_file(_INCEPTION)], advice)
+    advice = f"It comes from {_FID}; or name it with weights="
+    path = find_weights("FID's Inception", weights, [_hub_file(_FID)], advice)
     # The network's own loader runs whatever code a pickle holds, so it gets a copy of tensors already read safely.
     copy = io.BytesIO()
     torch.save(read_weights(path), copy)
@@ -219,12 +210,10 @@ _DINOV2 = {f"vit_{size}_patch14_dinov2": f"dinov2_vit{size[0]}14" for size in ("
 def dinov2_features(
     weights: str | os.PathLike | None = None, model: str = "vit_large_patch14_dinov2"
 ) -> DINOv2Features:
-    """Open DINOv2 through timm, for the Fréchet distance over its class token (FDD).
+    """Open DINOv2 through timm, for the Fréchet distance over its class token (FDD), reported with the default model.
 
-    Args:
-        weights: ``model.safetensors`` of the hub repository ``timm/<model>.lvd142m`` or Meta's
-            ``dinov2_vitl14_pretrain.pth``, or its folder. ``None``: the Hugging Face hub's cache, then torch's.
-        model: timm's name; FDD is reported with the default.
+    ``weights`` is ``model.safetensors`` of the hub repository ``timm/<model>.lvd142m`` or Meta's
+    ``dinov2_vitl14_pretrain.pth``, or its folder; ``None``: the Hugging Face hub's cache, then torch's.
 
     Source: Oquab et al. 2024, "DINOv2"; Stein et al. 2023 for the distance.
     """
@@ -243,17 +232,15 @@ def dinov2_features(
     with filling(model, path):
         import timm
 
-        network = timm.create_model(
-            model, pretrained=True, pretrained_cfg_overlay=given, num_classes=0, img_size=DINOv2Features.side
-        )
+        how = {"pretrained_cfg_overlay": given, "num_classes": 0, "img_size": DINOv2Features.side}
+        network = timm.create_model(model, pretrained=True, **how)
     return DINOv2Features(network, path)
 
 
 class I3DFeatures(Judge):
     """Clips ``(N, 3, T, H, W)`` to the 400 logits of I3D trained on Kinetics-400; ``frechet_i3d`` is FVD.
 
-    Clips are clamped, and each frame is resized so that its short side has 224 pixels (bilinear, not antialiased, as in
-    StyleGAN-V) and cropped to the centred square.
+    Each frame's short side is resized to 224 pixels (bilinear, not antialiased, as in StyleGAN-V), its centre cropped.
     """
 
     name, dimensions = "i3d", 400
@@ -279,10 +266,8 @@ class I3DFeatures(Judge):
 def video_features(weights: str | os.PathLike | None = None) -> I3DFeatures:
     """Open I3D for FVD, the Fréchet distance over its logits, as the TorchScript file that most later work takes.
 
-    **The real file was not at hand where this package is tested**: the tests call a small TorchScript network of the
-    same convention, so that published values come out is not checked.
-
-    ``weights`` is the file ``i3d_torchscript.pt``, or the folder that holds it; ``None``: torch's hub cache.
+    ``weights`` is the file ``i3d_torchscript.pt``, or the folder that holds it; ``None``: torch's hub cache. **The real
+    file was not at hand where this package is tested**: that published values come out is not checked.
 
     Source: Unterthiner et al. 2018 for FVD; Skorokhodov et al. 2022, "StyleGAN-V", for this file.
     """

@@ -3,8 +3,7 @@ r"""A small feature network of this project's own, for Fréchet distances withou
 **It is not Inception.** A classifier of about 0.2 million parameters was trained on 64 x 64 images to tell the twelve
 classes of :mod:`diffusab_core.data.leaves` and the five training photographs apart, and to say how blurred and how
 noisy a photograph is; an image's features are the 32 numbers before these last layers. Distances over them compare with
-one another only: never with FID, FDD or any published number. ``scripts/train_features.py`` trains it; data, recipe and
-measurements are in the card in ``weights/offline-features``.
+one another only. ``scripts/train_features.py`` trains it; its card is in ``weights/offline-features``.
 """
 
 from __future__ import annotations
@@ -38,8 +37,7 @@ def _convolution(inputs: int, outputs: int, stride: int) -> nn.Sequential:
 
 
 class Classifier(nn.Module):
-    """What is trained: four stages that halve the sides, a mean over positions, a linear map to the features, which are
-    scaled by their standard deviation over the training images."""
+    """What is trained: four stages that halve the sides, a mean over positions, a linear map to the scaled features."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -57,8 +55,8 @@ class Classifier(nn.Module):
         return self.scale(self.project(self.stages(images).mean((-2, -1))))
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """``(N, 3, 64, 64)`` to logits ``(N, 17)`` of :data:`LABELS`, and the :func:`damage_level` of blur and of noise
-        ``(N, 2)``, which keeps features from saturating, being linear in them: a distance grows with the damage."""
+        """Logits ``(N, 17)`` of :data:`LABELS`, and the :func:`damage_level` of blur and of noise ``(N, 2)``, which
+        keeps features from saturating, being linear in them: a distance grows with the damage."""
         features = self.features(images)
         return self.classes(features), self.damage(features)
 
@@ -70,10 +68,8 @@ def damage_level(strength: Tensor, unit: float) -> Tensor:
 
 
 class OfflineFeatures(Judge):
-    """Images to the 32 features of the project's own classifier; differentiable in the images.
-
-    They are clamped and resized to 64 x 64, antialiased bilinear, so the finest detail of larger ones is not seen.
-    """
+    """Images, clamped and resized to 64 x 64 (antialiased bilinear), to the 32 features of the project's own
+    classifier; differentiable in the images. The finest detail of larger ones is not seen."""
 
     name, dimensions = "offline", FEATURES
 
@@ -84,11 +80,8 @@ class OfflineFeatures(Judge):
         return self.network.features(x if x.shape[-2:] == (SIDE, SIDE) else resize_to(x, SIDE, SIDE))
 
     def class_probabilities(self, features: Tensor) -> Tensor:
-        """Features ``(N, 32)`` to all 17 :data:`LABELS`, ``(N, 17)``.
-
-        A weak judge: it names the class of half of the 64 x 64 leaves (real ones have an Inception Score of 2.8), but
-        is no better than chance for leaves of 32 x 32.
-        """
+        """Features ``(N, 32)`` to all 17 :data:`LABELS`, ``(N, 17)``; a weak judge, right on half of the 64 x 64 leaves
+        (real ones have an Inception Score of 2.8) and no better than chance on those of 32 x 32."""
         return self.network.classes(features).softmax(1)
 
 
@@ -96,19 +89,15 @@ def offline_features(weights: str | os.PathLike | None = None) -> OfflineFeature
     """Open the project's own small feature network, on the CPU.
 
     ``weights`` is a folder that ``scripts/train_features.py`` wrote; ``None``: the one that comes with the package.
-
-    Raises:
-        MissingWeightsError: The weights or the checksum beside them are not there.
-        NetworkError: The weights are not those of the checksum, or not of this network.
+    Weights or a checksum that are missing are a ``MissingWeightsError``, others than the checksum's a ``NetworkError``.
     """
     what, advice = "the offline features", "Reinstall the package, or write the folder with scripts/train_features.py"
     path = find_weights(what, weights, [WEIGHTS], advice)
     checksum = find_weights(what, f"{path}.sha256", [], advice)  # as sha256sum writes it
     wanted, found = checksum.read_text(encoding="utf-8").partition(" ")[0].strip(), digest_file(path)
     if found != wanted:
-        raise NetworkError(
-            f"{path} is damaged: its SHA-256 begins with {found[:8]}, {checksum.name} says {wanted[:8]}. {advice}"
-        )
+        digests = f"its SHA-256 begins with {found[:8]}, {checksum.name} says {wanted[:8]}"
+        raise NetworkError(f"{path} is damaged: {digests}. {advice}")
     state = read_weights(path)
     with filling("the offline classifier", path):
         network = Classifier()

@@ -21,9 +21,8 @@ def psnr(x: Tensor, y: Tensor) -> Tensor:
 
     .. math:: \operatorname{PSNR}(x, y) = \frac1N \sum_{n=1}^{N} -10 \log_{10} \operatorname{mean}\,(x_n - y_n)^2
 
-    over images ``(N, ...)`` or one image ``(C, H, W)``, clamped to [-1, 1] and mapped to [0, 1] first, so the data
-    range is 1. The mean is taken over the values in dB, not over the squared errors. Two shapes, or no image, are a
-    ``ValueError``.
+    over images ``(N, ...)`` or one image ``(C, H, W)``, mapped to [0, 1] first, so the data range is 1. The mean is
+    taken over the values in dB, not over the squared errors. Two shapes, or no image, are a ``ValueError``.
     """
     return psnr_per_image(x, y).mean()
 
@@ -49,11 +48,8 @@ def ssim(x: Tensor, y: Tensor) -> Tensor:
     r"""Structural similarity, averaged over images; 1 for identical ones.
 
     The standard form: a Gaussian window of 11 pixels and :math:`\sigma = 1.5`, :math:`K_1 = 0.01`, :math:`K_2 = 0.03`,
-    each colour on its own, the 5 pixels at the border left out. Range, clamping and averaging as :func:`psnr`; clips
-    ``(N, C, T, H, W)`` frame by frame.
-
-    Raises:
-        ValueError: The shapes differ or are no images or clips, or a side has fewer than 11 pixels.
+    each colour on its own, the 5 pixels at the border left out. Range, averaging and errors as :func:`psnr`, and sides
+    have at least 11 pixels; clips ``(N, C, T, H, W)`` frame by frame.
 
     Source: Wang et al. 2004, Eq. 13; computed by torchmetrics.
     """
@@ -66,8 +62,7 @@ def ssim_per_image(x: Tensor, y: Tensor) -> Tensor:
 
     x, y = _pair("ssim", x, y)
     if x.ndim > 5 or min(x.shape[-2:]) < 11:
-        shape = tuple(x.shape)
-        raise ValueError(f"ssim needs (N, C, H, W) or (N, C, T, H, W) with sides of at least 11 pixels, got {shape}")
+        raise ValueError(f"ssim needs images or clips with sides of at least 11 pixels, got {tuple(x.shape)}")
     n = len(x)
     if x.ndim == 5:
         x, y = x.transpose(1, 2).flatten(0, 1), y.transpose(1, 2).flatten(0, 1)  # (N*T, C, H, W)
@@ -91,10 +86,7 @@ def spectrum_distance(profile_a: Tensor, profile_b: Tensor) -> Tensor:
     over zigzag ranks :math:`k`; rank 0 is 1 in every profile and is left out. A value of 1 means that amplitudes
     differ tenfold on average. Profiles ``(B*B,)`` are from :func:`diffusab_core.spectrum.frequency_profile`, by
     convention ``"ratio_of_means"`` (amplitudes) of a latent and of RGB; energies give twice the value. Differentiable.
-
-    Raises:
-        ValueError: The shapes differ, a profile does not start with 1, or an amplitude is zero, negative, NaN or Inf:
-            cut frequencies have no logarithm.
+    Two shapes, and what is no profile or has no logarithm, as cut frequencies, are a ``ValueError``.
     """
     if profile_a.shape != profile_b.shape or profile_a.ndim != 1 or len(profile_a) < 2:
         shapes = f"{tuple(profile_a.shape)} and {tuple(profile_b.shape)}"
@@ -133,18 +125,13 @@ def cut_curve(
     .. math:: \operatorname{PSNR}\bigl(x, \mathrm{Dec}(D^{-1}(D(\mathrm{Enc}(x)) \cdot M))\bigr)
 
     with the posterior mean as :math:`\mathrm{Enc}(x)`. RGB is cut by the same ratio in blocks :math:`f` times larger,
-    :math:`f` the compression, so that a block covers the same part of the picture.
+    :math:`f` the compression, so that a block covers the same part of the picture. Shares, order and block size, that
+    of the latent, are those of :func:`~diffusab_core.spectrum.dct.chop_high_frequencies`, and so are its errors.
 
     Args:
         images: ``(N, 3, H, W)`` in [-1, 1], or clips; the latent's sides must be multiples of the block size.
-        ratios: Shares to cut, each in [0, 1).
-        block_size: :math:`B`, in the latent.
-        order: ``"zigzag"`` or ``"axes"``.
         metric: Two batches of images, the original second, to one value per image, ``(N,)``: :func:`ssim_per_image`
             and LPIPS give the figure's other panels.
-
-    Raises:
-        ValueError: No ratio or no image, or as :func:`~diffusab_core.spectrum.dct.chop_high_frequencies`.
 
     Source: Skorokhodov et al. 2025, Figure 8 (512 images there).
     """

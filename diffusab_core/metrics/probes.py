@@ -6,20 +6,21 @@ folds has the frequency :math:`f\nu` in the latent. A band holds its upper edge 
 frequency belongs to no band and is never changed: what is measured is structure and not brightness. Spectra are those
 of posterior means under the orthonormal transform, so that energies are sums of squares of pixels (Parseval).
 
-What the functions have in common: ``autoencoder`` is any; ``x`` are images ``(N, 3, H, W)`` in [-1, 1] on any device,
-and what is low-passed is not clamped again; ``edges`` bound bands of the latent, if nothing else is said, and ascend;
-``radii`` are cutoffs of 0 or more in cycles per pixel of the image, infinite for the images as they are; ``batch_size``
-images are worked on at a time, where the autoencoder is. Numbers are float64 on the CPU, and no gradient is kept. A
-``ValueError`` refuses images of another shape or with NaN, edges or radii that are none, and bands without a frequency.
+What the functions have in common: ``x`` are images ``(N, 3, H, W)`` in [-1, 1] on any device, and what is low-passed is
+not clamped again; ``edges`` bound bands of the latent, if nothing else is said, and ascend; ``radii`` are cutoffs of 0
+or more in cycles per pixel of the image, infinite for the images as they are; ``batch_size`` images are worked on at a
+time, where the autoencoder is. Numbers are float64 on the CPU, and no gradient is kept. A ``ValueError`` refuses images
+of another shape or with NaN, edges or radii that are none, and bands without a frequency.
 
-Source: "Toward Diffusible High-Dimensional Latent Spaces: A Frequency Perspective" (2025), Sec. 3.
+Source: "Toward Diffusible High-Dimensional Latent Spaces: A Frequency Perspective" (2025), Sec. 3, whose findings are
+here in turn: what the decoder makes of a part of the latent (1), where the energy of images lies (2), and what the
+encoder does with a band of them (3).
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -55,13 +56,10 @@ def _check_radii(radii: Sequence[float]) -> tuple[float, ...]:
     return radii
 
 
-def encode_mean(autoencoder: Autoencoder, x: Tensor) -> Tensor:
-    """Posterior means of a batch, in at least float32, where the autoencoder is."""
-    return working(autoencoder.encode(autoencoder.place(x)).mean)
-
-
-def _encode_low(autoencoder: Autoencoder, x: Tensor, radius: float, kind: str = "ideal") -> Tensor:
-    return encode_mean(autoencoder, x if math.isinf(radius) else radial_split(x, radius, kind)[0])
+def encode_mean(autoencoder: Autoencoder, x: Tensor, radius: float = math.inf, kind: str = "ideal") -> Tensor:
+    """Posterior means of a batch, low-passed first, in at least float32, where the autoencoder is."""
+    low = x if math.isinf(radius) else radial_split(x, radius, kind)[0]
+    return working(autoencoder.encode(autoencoder.place(low)).mean)
 
 
 def decode(autoencoder: Autoencoder, z: Tensor) -> Tensor:
@@ -81,10 +79,6 @@ def _band_means(spectrum: Tensor, edges: Sequence[float]) -> Tensor:
     return torch.einsum("bhw,hw->b", masks, spectrum.double().cpu()) / masks.sum((1, 2))
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# Finding 1: what the decoder makes of a part of the latent
-
-
 class Parts(NamedTuple):
     """Images decoded from a part of the latent, ``(N, 3, H, W)`` each, not clamped."""
 
@@ -97,11 +91,9 @@ class Parts(NamedTuple):
 def reconstructions_by_part(autoencoder: Autoencoder, z: Tensor, radius: float, kind: str = "ideal") -> Parts:
     r"""Images decoded from :math:`Z_\text{low}`, :math:`Z_\text{high}` and :math:`Z`, raw latents ``(N, C, h, w)``.
 
-    The radius is in cycles per pixel of the latent, ``kind`` that of its mask; both are refused as in
-    :func:`diffusab_core.spectrum.radial.radial_mask`.
+    Radius, in cycles per pixel of the latent, and kind of mask: :func:`diffusab_core.spectrum.radial.radial_mask`.
     """
-    low, high = radial_split(z, radius, kind)
-    return Parts(*(decode(autoencoder, part) for part in (low, high, z)))
+    return Parts(*(decode(autoencoder, part) for part in (*radial_split(z, radius, kind), z)))
 
 
 class BandDependence(NamedTuple):
@@ -120,8 +112,7 @@ def decoder_dependence(
     r"""How much a reconstruction loses with each band of the latent.
 
     Once the band is set to zero; once its coefficients keep their absolute values and take the phases of white noise,
-    so that the decoder meets the usual energy with the wrong content. The phases of an image depend on the seed and
-    the image's index alone.
+    drawn from seed and index of the image, so that the decoder meets the usual energy with the wrong content.
     """
     x, edges = check_images(x), check_edges(edges)
     without, noised = torch.zeros(2, len(edges) - 1, dtype=torch.float64)
@@ -129,9 +120,8 @@ def decoder_dependence(
     for start, batch in zip(range(0, len(x), batch_size), x.split(batch_size), strict=True):
         z = encode_mean(autoencoder, batch)  # (n, C, h, w)
         masks = band_masks(*z.shape[-2:], edges, "latent").to(z.device)
-        noise = np.stack(
-            [np.random.default_rng([generator_seed, start + i]).standard_normal(z.shape[1:]) for i in range(len(z))]
-        )
+        streams = (np.random.default_rng([generator_seed, start + i]) for i in range(len(z)))
+        noise = np.stack([stream.standard_normal(z.shape[1:]) for stream in streams])
         spectrum = torch.fft.fft2(z)
         phases = torch.fft.fft2(torch.from_numpy(noise).to(z.device, z.dtype))
         scrambled = spectrum.abs() * torch.exp(1j * phases.angle())  # as symmetric as both are, so of a real signal
@@ -144,18 +134,13 @@ def decoder_dependence(
     return BandDependence(edges, without / len(x), noised / len(x), whole.item() / len(x))
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# Finding 2: where the energy of images lies
-
-
 @torch.no_grad()
 def rgb_energy_by_band(x: Tensor, edges: Sequence[float], batch_size: int = 32) -> Tensor:
     r"""Which share of the energy of images lies in each band of theirs, ``(bands,)`` float64.
 
     The mean of every channel of every image is removed first; energies are summed over images and channels before they
-    are divided, so images of high contrast count for more. Shares are of the energy at all frequencies, and sum to 1 if
-    the bands cover 0 to :math:`\sqrt{0.5}`. Without a window, the jumps between opposite borders of an image add some
-    energy at high frequencies. Images of one colour each are refused, too.
+    are divided, so images of high contrast count for more. Shares are of the energy at all frequencies. Without a
+    window, the jumps between opposite borders add some energy at high ones. Images of one colour each are refused, too.
     """
     x, edges = check_images(x), check_edges(edges)
     masks = band_masks(*x.shape[-2:], edges, "images")
@@ -169,10 +154,6 @@ def rgb_energy_by_band(x: Tensor, edges: Sequence[float], batch_size: int = 32) 
     if total <= _ROUNDING * with_mean:
         raise ValueError(f"all {len(x)} images are of one colour, so there is no energy to share out")
     return inside / total
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# Finding 3: what the encoder does with a band of the image
 
 
 class CutoffResponse(NamedTuple):
@@ -194,16 +175,15 @@ def latent_amplitude_by_cutoff(
 ) -> CutoffResponse:
     r"""How strong each band of the latent is, when the images keep only what lies within a radius.
 
-    The amplitude of a band is the mean of :math:`|F(z)|` over its frequencies, the channels and the images; white noise
-    of standard deviation :math:`\sigma` has :math:`\sigma\sqrt{\pi}/2 \approx 0.89\,\sigma` in every band. ``kind`` is
-    that of the images' mask, see :func:`diffusab_core.spectrum.radial.radial_mask`.
+    White noise of standard deviation :math:`\sigma` has :math:`\sigma\sqrt{\pi}/2 \approx 0.89\,\sigma` in every band.
+    ``kind`` is that of the images' mask, see :func:`diffusab_core.spectrum.radial.radial_mask`.
     """
     x, edges, radii = check_images(x), check_edges(edges), _check_radii(radii)
     total = torch.zeros(len(radii), len(edges) - 1, dtype=torch.float64)
     for batch in x.split(batch_size):
         batch = autoencoder.place(batch)
         for row, radius in enumerate(radii):
-            z = _encode_low(autoencoder, batch, radius, kind)
+            z = encode_mean(autoencoder, batch, radius, kind)
             total[row] += _band_means(torch.fft.fft2(z, norm="ortho").abs().mean(1).sum(0), edges)
     return CutoffResponse(radii, edges, total / len(x))
 
@@ -214,11 +194,10 @@ def encoder_perturbation(
 ) -> Tensor:
     r"""How much each band of the latent changes when one band of the images, between ``edges``, is removed.
 
-    With :math:`z` the latent of the images, :math:`z'` that of the images without the RGB band, and the norm taken over
-    the frequencies of one latent band, all channels and all images, an entry is
-    :math:`\lVert F(z') - F(z) \rVert / \lVert F(z) \rVert`. It is 0 where nothing changes and 1 where what changes is
-    as large as what was there, as when the band is gone; infinite or NaN where a latent band is exactly zero. The
-    result is ``(RGB bands, latent bands)``.
+    An entry of ``(RGB bands, latent bands)`` is :math:`\lVert F(z') - F(z) \rVert / \lVert F(z) \rVert`, where
+    :math:`z'` is the latent of the images without the RGB band, and the norm is over the frequencies of one latent
+    band, all channels and all images. It is 0 where nothing changes and 1 where what changes is as large as what was
+    there, as when the band is gone; infinite or NaN where a latent band is exactly zero.
     """
     x, edges, latent_edges = check_images(x), check_edges(edges), check_edges(latent_edges, "latent_edges")
     rgb_masks = band_masks(*x.shape[-2:], edges, "images")
@@ -243,14 +222,13 @@ def fed_energy(
     r"""Energy ``(R, bands)`` of the latent as a denoiser is fed it, when the images keep what lies within a radius.
 
     Latents are normalised by each channel's mean and standard deviation over the *whole* images' latents, whatever the
-    radius, as FreqWarm does it; so every channel counts alike. Energy is the mean of :math:`|F(z)|^2` over the band's
-    frequencies, the channels and the images: one in every band for white normalised latents. A channel that is constant
-    is refused, too.
+    radius, as FreqWarm does it; a channel that is constant is refused. Energy is the mean of :math:`|F(z)|^2` over the
+    band's frequencies, the channels and the images: one in every band for white normalised latents.
     """
     x, edges, radii = check_images(x), check_edges(edges), _check_radii(radii)
 
     def latents(radius: float) -> Tensor:
-        return torch.cat([_encode_low(autoencoder, b, radius).double().cpu() for b in x.split(batch_size)])
+        return torch.cat([encode_mean(autoencoder, b, radius).double().cpu() for b in x.split(batch_size)])
 
     whole = latents(math.inf)  # (N, C, h, w)
     std, mean = torch.std_mean(whole, (0, 2, 3), correction=0, keepdim=True)
@@ -263,20 +241,12 @@ def fed_energy(
     return torch.stack(rows)
 
 
-@dataclass(frozen=True)
-class Exposure:
-    r"""What a denoiser is shown of each rank while images are low-passed, beside what it has to learn; ``(K,)`` each.
+class Exposure(NamedTuple):
+    """What a denoiser is shown of each rank while images are low-passed, beside what it has to learn; ``(K,)`` each."""
 
-    Attributes:
-        energy: Variance :math:`\lambda_k` of whole images' latents, mean over channels.
-        warm: Variance :math:`\lambda_k^{\mathrm{low}}` of the low-passed ones'.
-        distance: Squared Fréchet distance of the two over the energy of the whole ones; 0 where both are the same, 1
-            where the low-passed ones are constant at the right mean.
-    """
-
-    energy: Tensor
-    warm: Tensor
-    distance: Tensor
+    energy: Tensor  # variance lambda_k of whole images' latents, mean over channels
+    warm: Tensor  # the same of the low-passed ones
+    distance: Tensor  # squared Fréchet, over the energy: 0 if both are the same, 1 if the low ones are constant
 
     @property
     def ratio(self) -> Tensor:
@@ -287,14 +257,12 @@ class Exposure:
 def exposure(whole: Tensor, low: Tensor) -> Exposure:
     r"""Compare :func:`~diffusab_core.spectrum.bands.ranked` coefficients ``(n, C, K)`` of whole and low-passed images.
 
-    The images may be the same or others. The distance at rank k is that of Gaussians with the sets' second moments over
-    the channels,
+    The images may be the same or others. The distance at rank k is that of Gaussians over the channels,
 
     .. math:: d_k^2 = \frac{\|m_k - m_k^{\mathrm{low}}\|^2 + \operatorname{tr}\bigl(\Sigma_k + \Sigma_k^{\mathrm{low}}
-              - 2 (\Sigma_k \Sigma_k^{\mathrm{low}})^{1/2}\bigr)}{\operatorname{tr} \Sigma_k} .
+              - 2 (\Sigma_k \Sigma_k^{\mathrm{low}})^{1/2}\bigr)}{\operatorname{tr} \Sigma_k} ,
 
-    Raises:
-        ValueError: Other channels or ranks, or a rank at which the whole images' latents do not vary.
+    and a rank at which the whole images' latents do not vary is a ``ValueError``.
     """
     if whole.shape[1:] != low.shape[1:]:
         raise ValueError(f"coefficients of shapes {tuple(whole.shape)} and {tuple(low.shape)} do not compare")
@@ -302,9 +270,6 @@ def exposure(whole: Tensor, low: Tensor) -> Exposure:
     energy, warm = (c.diagonal(dim1=1, dim2=2).mean(1) for c in (covariance, low_covariance))  # (K,)
     if not bool((energy > 0).all()):
         raise ValueError(f"the latents do not vary at rank {int((energy <= 0).nonzero()[0])}")
-    channels = covariance.shape[-1]
-    distance = [
-        frechet_distance(mean[:, k], covariance[k], low_mean[:, k], low_covariance[k]) / channels
-        for k in range(len(energy))
-    ]
-    return Exposure(energy, warm, torch.tensor(distance, dtype=torch.float64) / energy)
+    gaussians = zip(mean.T, covariance, low_mean.T, low_covariance, strict=True)
+    distance = torch.tensor([frechet_distance(*pair) for pair in gaussians], dtype=torch.float64)
+    return Exposure(energy, warm, distance / covariance.shape[-1] / energy)

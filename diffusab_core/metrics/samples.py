@@ -1,8 +1,8 @@
 r"""Images through a feature network: samples against a reference, reconstructions against their originals.
 
 :func:`reference` and :func:`evaluate_samples` each go through their images once, batch after batch, in constant memory,
-each of several ranks through its own share, image i of all being on rank i mod size. Numbers over another network,
-another number of samples, or other reference images do not compare.
+each rank of a ``world`` through its own share, image i of all being on rank i mod size, and all of them get the result.
+Numbers over another network, another number of samples, or other reference images do not compare.
 """
 
 from __future__ import annotations
@@ -82,38 +82,26 @@ def reconstruction_frechet_distance(
 ) -> float:
     r"""Fréchet distance between the features of images and those of their reconstructions, both clamped to [-1, 1].
 
-    The estimate is biased upwards by a finite sample; below about ten images per feature compare it only at equal
-    numbers of images. With no more images than features the covariances are singular, and a warning says so.
-
-    Args:
-        images: ``(N, 3, H, W)``, or an iterable of such batches.
-        reconstructions: As many, as a tensor or in batches.
-        features: Images ``(N, 3, H, W)`` to features ``(N, D)``: a function, or a module in evaluation mode.
-        batch_size: Images at a time, where tensors are given.
-
-    Raises:
-        ValueError: Not as many reconstructions as images, or fewer than 2.
+    Both are ``(N, 3, H, W)``, or iterables of such batches; ``features`` is a function to ``(N, D)`` or a module in
+    evaluation mode. The estimate is biased upwards by a finite sample; below about ten images per feature compare it
+    only at equal numbers of images. With no more images than features the covariances are singular, and a warning says
+    so; not as many reconstructions as images, or fewer than 2, are a ``ValueError``.
     """
     streams = (x.split(batch_size) if isinstance(x, Tensor) else x for x in (images, reconstructions))
     before, after = (_pass((x.clamp(-1, 1) for x in stream), features) for stream in streams)
     if before.count != after.count:
         raise ValueError(f"there are {before.count} images and {after.count} reconstructions")
     if before.count <= (dimensions := len(before.mean())):
-        warnings.warn(
-            f"{before.count} images for {dimensions} features: the covariances are singular, and the Fréchet distance "
-            "compares only with others over the same images",
-            stacklevel=2,
-        )
+        singular = "the covariances are singular, and the Fréchet distance compares only over the same images"
+        warnings.warn(f"{before.count} images for {dimensions} features: {singular}", stacklevel=2)
     return before.distance(after)
 
 
 def check_enough(count: int, features: Features, few: bool, what: str = "samples") -> None:
     """Refuse a covariance that cannot have full rank, unless ``few`` allows it, with a :class:`SamplesError`."""
     if count <= features.dimensions and not few:
-        raise SamplesError(
-            f"{count} {what} are too few for the {features.dimensions} features of {features.name}: the covariance is "
-            "singular, and the distance compares with nothing; few=True (--few) takes it all the same"
-        )
+        short = f"{count} {what} are too few for the {features.dimensions} features of {features.name}"
+        raise SamplesError(f"{short}: the distance compares with nothing; few=True (--few) takes it all the same")
 
 
 @dataclass(frozen=True, eq=False)
@@ -171,28 +159,21 @@ def reference(
 ) -> Reference:
     """Statistics of reference images, computed once where there is a cache.
 
-    A cache of other images, another network, other weights or fewer neighbours is refused, not replaced: it may have
-    taken hours. With a fitting cache the images are not looked at, so ``identity`` has to say all that matters about
-    them: dataset, number, resolution, crop.
+    A cache of other images, another network, other weights or fewer neighbours is refused with a
+    :class:`SamplesError`, not replaced: it may have taken hours. So are fewer than 2 images.
 
     Args:
-        images: Batches ``(N, 3, H, W)`` in [-1, 1], or clips for a video network; consumed one at a time.
+        images: Batches ``(N, 3, H, W)`` in [-1, 1], or clips for a video network; not looked at with a fitting cache.
         neighbours_up_to: How many features to keep for precision and recall.
         quantise: Round to 8 bits first, as FID is taken over files of 8 bits; samples are then rounded alike.
         cache: A safetensors file, read if it is there, else written.
-        identity: Plain JSON values by name.
-        world: Ranks among which the images are divided; ``None``: one process.
-
-    Raises:
-        SamplesError: Fewer than 2 images, or a cache that does not fit or is damaged.
+        identity: All that matters about the images, plain JSON values by name: dataset, number, resolution, crop.
     """
     world = world or World()
     identity = json.loads(json.dumps(dict(identity or {})))  # as it comes back from the file
     wanted = {"extractor": features.name, "digest": features.digest, "quantised": quantise, "identity": identity}
-    if cache is not None:
-        found = on_main(world, lambda: _cached(Path(cache), wanted, neighbours_up_to))
-        if found is not None:
-            return found
+    if cache is not None and (found := on_main(world, lambda: _cached(Path(cache), wanted, neighbours_up_to))):
+        return found
     statistics = _pass(images, features, quantise, neighbours_up_to, world, "reference" if progress else None)
     if statistics.count < 2:
         raise SamplesError(f"a reference needs at least 2 images, got {statistics.count}")
@@ -228,21 +209,19 @@ def evaluate_samples(
 ) -> dict[str, float]:
     r"""Judge samples against a reference, in one pass and constant memory.
 
+    Too few samples or reference images, or another network than the reference's, are a :class:`SamplesError`.
+
     Args:
         samples: Batches as :func:`reference` takes them, rounded to 8 bits first if the reference was.
         few: Allow no more samples, or reference images, than features, though the distance is far too high then.
         precision_recall: How many features of each side precision and recall are over, at most; 0 leaves them out.
             Always as many of one side as of the other: of the larger one a random subset.
         k: Of :func:`~diffusab_core.metrics.sets.precision_recall`.
-        world: Ranks among which the samples are divided; all of them get the result. ``None``: one process.
 
     Returns:
         ``frechet_<name>``; ``precision``, ``recall`` and ``precision_recall_samples``, how many there are of each side;
         ``inception_score`` and ``inception_score_std`` (over 10 splits), if the network knows classes and there are
         enough samples for a split; ``samples`` and ``reference_samples``.
-
-    Raises:
-        SamplesError: Too few samples or reference images, or another network than the reference's.
     """
     world = world or World()
     reference.check_network(features)

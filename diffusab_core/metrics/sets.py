@@ -1,7 +1,7 @@
 r"""Two sets of features beside one another: Fréchet distance, precision and recall, Inception Score.
 
-Everything here is about numbers, ``(N, D)`` for N images; :mod:`diffusab_core.metrics.networks` makes them of images.
-Values over different networks, numbers of images or sizes of images do not compare with one another.
+Features are ``(N, D)`` for N images; :mod:`diffusab_core.metrics.networks` makes them. Values over different networks,
+numbers of images or sizes of images do not compare with one another.
 """
 
 from __future__ import annotations
@@ -22,8 +22,7 @@ _BLOCK = 256
 
 
 def _factor(mu: Tensor | np.ndarray, cov: Tensor | np.ndarray, which: str) -> tuple[Tensor, Tensor]:
-    r"""The mean, and :math:`F`, ``(rank, D)``, so that :math:`F^\top F = \Sigma`: Cholesky's, or
-    :math:`\Lambda^{1/2} V^\top`."""
+    r"""The mean, and :math:`F`, ``(rank, D)``, so that :math:`F^\top F = \Sigma`: Cholesky's, or by eigenvectors."""
     mu, cov = (torch.as_tensor(part).detach().cpu().double() for part in (mu, cov))
     if mu.ndim == 0 and cov.ndim == 0:  # one feature; numpy.cov returns no axes for it
         mu, cov = mu[None], cov[None, None]
@@ -43,9 +42,7 @@ def _factor(mu: Tensor | np.ndarray, cov: Tensor | np.ndarray, which: str) -> tu
     largest, lowest = values.abs().max().item(), values[0].item()
     if lowest < -_ROUNDING * largest:
         raise ValueError(f"{which}: a covariance has no negative eigenvalue, this one has {lowest:g}")
-    # Eigenvalues that are zero but for rounding (fewer images than features) would enter with their square root, which
-    # is 1e8 times larger.
-    kept = values > zero * largest
+    kept = values > zero * largest  # zeros but for rounding would enter with their square roots, 1e8 times larger
     return mu, values[kept].sqrt()[:, None] * vectors.T[kept]
 
 
@@ -60,10 +57,8 @@ def frechet_distance(
     This is what the literature reports as FID, without a root. With :math:`\Sigma_i = F_i^\top F_i` the trace of the
     square root is the sum of the singular values of :math:`F_1 F_2^\top`, which, unlike a matrix square root of the
     product, stays real and accurate for singular covariances. Means ``(D,)`` and covariances ``(D, D)`` are tensors or
-    arrays, for one feature numbers will do; computed in float64 on the CPU.
-
-    Raises:
-        ValueError: Shapes that do not fit, NaN or Inf, or a matrix that is not symmetric and positive semi-definite.
+    arrays, for one feature numbers will do; computed in float64 on the CPU. Shapes that do not fit, NaN, Inf, and a
+    matrix that is not symmetric and positive semi-definite are a ``ValueError``.
 
     Source: Dowson and Landau 1982; Heusel et al. 2017, Eq. 6.
     """
@@ -85,13 +80,8 @@ def precision_recall(real: Tensor, fake: Tensor, k: int = 3, block: int = 1000) 
     and recall with the sets exchanged: a set's manifold is the union of balls around its features, each as large as
     the distance to the k-th nearest other feature. Precision falls when samples look like nothing real, recall when
     kinds of real images are missing. A ball shrinks as its set grows, so compare only equal numbers. Published values
-    are over VGG-16.
-
-    Features are ``(N, D)`` and ``(M, D)`` of one network. Distances are taken in float64, ``block`` rows at a time
-    (10 000 against 10 000 features need some 300 MB), and those that are zero but for rounding count as zero.
-
-    Raises:
-        ValueError: Shapes that do not fit, no more than k features in a set, NaN or Inf, or k below 1.
+    are over VGG-16. Features are ``(N, D)`` and ``(M, D)`` of one network, more than k each, or a ``ValueError``.
+    Distances are in float64, ``block`` rows at a time (10 000 against 10 000 features need some 300 MB).
 
     Source: Kynkäänniemi et al. 2019, Eq. 1 to 3.
     """
@@ -141,10 +131,9 @@ class FeatureStatistics:
     .. math:: M \leftarrow M_a + M_b + \frac{n_a n_b}{n_a + n_b}\,\delta\delta^\top, \qquad \delta = \mu_b - \mu_a
 
     of the centred sums of squares :math:`M`, in float64 on the CPU: sums of raw squares would cancel when the mean is
-    large beside the deviation. Of the symmetric :math:`M` only the blocks on and above the diagonal are computed, which
-    saves nearly half of the time. How the stream is cut into batches does not matter, nor on how many ranks it is read
-    if image i of all is on rank i mod size; :meth:`over_ranks` joins them. At most ``keep`` features are kept as the
-    subset; ``splits`` are those of the Inception Score; ``count`` images were seen so far.
+    large beside the deviation. Only its blocks on and above the diagonal are computed, in nearly half of the time. How
+    the stream is cut does not matter, nor on how many ranks it is read if image i of all is on rank i mod size, see
+    :meth:`over_ranks`. ``keep`` is the subset's size at most, ``splits`` is the Inception Score's.
 
     Source: Chan, Golub and LeVeque 1979.
     """
@@ -160,10 +149,7 @@ class FeatureStatistics:
 
     @torch.no_grad()
     def update(self, features: Tensor, probabilities: Tensor | None = None) -> None:
-        """Add features ``(N, D)`` and, for the Inception Score, probabilities of classes ``(N, K)``.
-
-        Others, a ``D`` that changes, NaN and Inf are a ``ValueError``; nothing is added then.
-        """
+        """Add features ``(N, D)`` and, for the Inception Score, probabilities of classes ``(N, K)``, or refuse both."""
         if features.ndim != 2 or features.shape[1] == 0:
             raise ValueError(f"features must have shape (N, D), got {tuple(features.shape)}")
         x = features.detach().cpu().double()
@@ -176,7 +162,11 @@ class FeatureStatistics:
             return
         if probabilities is not None:
             self._add_classes(probabilities.detach().cpu().double())
-        self._add_kept(x)
+        if self.keep:
+            keys = torch.from_numpy(self._rng.random((len(x), self.world.size))[:, self.world.rank].copy())
+            self._kept.append((keys, x.float()))
+            if sum(len(keys) for keys, _ in self._kept) > 2 * self.keep:
+                self._kept = [self._lowest(self._kept)]
         if not self.count:
             self._mean = torch.zeros_like(x[0])
             self._scatter = torch.zeros(x.shape[1], x.shape[1], dtype=torch.float64)
@@ -197,13 +187,6 @@ class FeatureStatistics:
         position = torch.arange(self.count, self.count + len(p)) * self.world.size + self.world.rank  # among all
         rows = torch.cat([torch.ones(len(p), 1), torch.xlogy(p, p).sum(1, keepdim=True), p], dim=1)
         self._classes.index_add_(0, position % len(self._classes), rows)
-
-    def _add_kept(self, x: Tensor) -> None:
-        if self.keep:
-            keys = torch.from_numpy(self._rng.random((len(x), self.world.size))[:, self.world.rank].copy())
-            self._kept.append((keys, x.float()))
-            if sum(len(keys) for keys, _ in self._kept) > 2 * self.keep:
-                self._kept = [self._lowest(self._kept)]
 
     def _lowest(self, parts: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
         """The ``keep`` lowest keys of all, in their order, and their rows."""
@@ -269,8 +252,7 @@ class FeatureStatistics:
         .. math:: \exp \mathbb E_x \operatorname{KL}\bigl(p(y \mid x) \,\|\, p(y)\bigr)
 
         from 1 (all images look alike to the classifier) to the number of classes: mean and (population) standard
-        deviation over splits, ``None`` if one of them is empty. It grows with the number of images in a split. Image i
-        is of split i mod S, so that samples in the order of their classes are no special case.
+        deviation over splits, image i being in split i mod S; ``None`` if one is empty. It grows with a split's images.
 
         Source: Salimans et al. 2016; the standard deviation as in their code.
         """

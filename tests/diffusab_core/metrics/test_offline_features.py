@@ -291,6 +291,8 @@ def test_an_evaluation_takes_a_network_of_others(monkeypatch):
     opened = []
 
     class Mean(torch.nn.Module):
+        dimensions = 3
+
         def forward(self, images):
             return images.mean((-2, -1))
 
