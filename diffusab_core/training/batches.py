@@ -45,9 +45,8 @@ class ReadAhead:
             wanted.append(after)
         for other in self._made.keys() - set(wanted):
             self._made.pop(other).cancel()
-        for one in wanted:
-            if one not in self._made:
-                self._made[one] = self._pool.submit(self._on_device, one)
+        for one in [key for key in wanted if key not in self._made]:
+            self._made[one] = self._pool.submit(self._on_device, one)
         return self._made.pop(key).result()
 
     def _on_device(self, key: Hashable) -> tuple:

@@ -49,8 +49,7 @@ class Store:
     def load(self, module: nn.Module, optimiser: AdamW, ema: Mapping[str, Tensor]) -> dict[str, Any] | None:
         """Put the newest whole checkpoint into module, optimiser and average; returns its progress, if there is one.
 
-        A damaged one is passed over with a warning. If none can be read, or they are another run's, that is a
-        :class:`CheckpointError`.
+        A damaged one is passed over with a warning; a :class:`CheckpointError` if all are, or are another run's.
         """
         broken: list[str] = []
         for folder in from_main(_committed(self.folder)[:KEPT], self.world):
@@ -71,10 +70,7 @@ class Store:
         return None
 
     def save(self, module: nn.Module, optimiser: AdamW, ema: Mapping[str, Tensor], progress: dict) -> None:
-        """Add a checkpoint; one that was there stays until this one is whole.
-
-        ``progress`` is what :meth:`load` gives back: plain values, among them the ``step``.
-        """
+        """Add a checkpoint. ``progress``, which :meth:`load` gives back, are plain values, among them the ``step``."""
         final = self.folder / f"step_{progress['step']:08d}"
         partial = final.with_name(final.name + ".tmp")
         if self.world.is_main:
@@ -92,10 +88,6 @@ class Store:
             files.write_text(partial / "run.json", json.dumps(about))  # not write_json: a curve may hold NaN
             _commit(partial, final)
         barrier(self.world)
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# Folders
 
 
 def _committed(folder: Path) -> list[Path]:
@@ -138,10 +130,6 @@ def _read_whole(folder: Path, world: World) -> tuple[dict[str, Any], str]:
     except (OSError, ValueError, LookupError, AttributeError, TypeError) as error:  # run.json may hold anything
         wrong = first_line(error)
     return about, next(filter(None, gather(wrong, world)), "")
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# Tensors
 
 
 def _tensors(module: nn.Module, optimiser: AdamW, ema: Mapping[str, Tensor]) -> dict[str, Tensor]:
