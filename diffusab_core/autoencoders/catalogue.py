@@ -61,9 +61,8 @@ class FreqWarmRun:
     r0: float = 0.2  #: Cutoff of the warm-up in cycles per pixel
 
     def commands(self, model: str, images: str, steps: int, warmup_steps: int, gpus: int = 8) -> tuple[str, ...]:
-        """The full run from a shell: latents of whole images, then the two denoisers.
+        """The full run from a shell: latents of whole images, then the two denoisers (the second extracts the others).
 
-        The latents of low-passed images are extracted by the training that needs them.
         ``model`` is the weights' hub id or folder, ``images`` a folder for each class, or shards.
         """
         train = f"torchrun --nproc-per-node {gpus} -m diffusab_book train latents"
