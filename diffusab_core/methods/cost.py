@@ -75,11 +75,7 @@ class Cost:
 
 
 def reconstruction_cost(
-    autoencoder: Autoencoder,
-    resolution: int,
-    scales: tuple[int, ...] = (2, 4),
-    *,
-    backward: bool = False,
+    autoencoder: Autoencoder, resolution: int, scales: tuple[int, ...] = (2, 4), *, backward: bool = False
 ) -> Cost:
     r"""Count what an autoencoder's reconstruction costs, and what scale equivariance adds to it at each scale.
 
@@ -100,11 +96,11 @@ def reconstruction_cost(
         posterior = autoencoder.encode(images)
         return posterior.mean + posterior.std
 
-    def decode_smaller(latents: Tensor, scale: int) -> Tensor:
+    def decode_smaller(scale: int, latents: Tensor) -> Tensor:
         return autoencoder.decode(regularizers.downsample(latents, scale))
 
     return Cost(
         encoder=multiply_accumulates(encode, x, backward=backward),
         decoder=multiply_accumulates(autoencoder.decode, z, backward=backward),
-        regularizer={s: multiply_accumulates(partial(decode_smaller, scale=s), z, backward=backward) for s in scales},
+        regularizer={s: multiply_accumulates(partial(decode_smaller, s), z, backward=backward) for s in scales},
     )
