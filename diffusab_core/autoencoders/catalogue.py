@@ -26,8 +26,8 @@ STRICT = ConfigDict(extra="forbid")
 class Recipe:
     r"""How an autoencoder is fine-tuned (Skorokhodov et al. 2025, App. B and Table 5).
 
-    The printed rows of frozen up blocks and of parameters do not fit each other for FluxAE and CogVideoX-AE: both are
-    kept; print :meth:`diffusab_core.autoencoders.Autoencoder.trainable_count` beside whichever is used.
+    The printed rows of frozen up blocks and of parameters do not fit each other for FluxAE and CogVideoX-AE: print
+    :meth:`diffusab_core.autoencoders.Autoencoder.trainable_count` beside whichever is used.
     """
 
     steps: int  #: Optimiser steps

@@ -60,8 +60,6 @@ def load(
         name_or_path: A name in :data:`SHIPPED` (a folder of that name is ``./name``); a folder in diffusers' layout;
             ``path/to/file.py:function``, your own model, see :mod:`diffusab_core.autoencoders.own`; or
             ``owner/repository`` on the Hugging Face hub, ``owner/repository:vae`` for a folder inside it.
-        device: Where to put it.
-        dtype: Precision to run it in.
         subfolder: Folder inside a folder or repository that holds a whole pipeline, usually ``"vae"``.
         probe: Side in pixels of the image that tells the compression of your own model.
 

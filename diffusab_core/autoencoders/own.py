@@ -48,8 +48,8 @@ def wrap(
 ) -> Autoencoder:
     """Your own model as an autoencoder; its compression is found by encoding noise of ``probe`` pixels a side.
 
-    An ``nn.Module`` is moved to the device and precision and put into evaluation mode; any other object has to look
-    after that itself. The name labels figures. What goes wrong inside ``file`` is reported with a line of it.
+    An ``nn.Module`` is moved to the device and precision and put into evaluation mode, any other object is not. The
+    name labels figures. What goes wrong inside ``file`` is reported with a line of it.
     """
     if not callable(getattr(module, "encode", None)):
         raise AutoencoderError(f"{name} must be an autoencoder with encode(x), got {type(module).__name__}")

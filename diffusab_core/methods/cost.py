@@ -27,8 +27,7 @@ from diffusab_core.methods import regularizers
 def multiply_accumulates(function: Callable[..., Any], *inputs: Tensor, backward: bool = False) -> int:
     """Multiply-accumulates of one call of a module or any function of tensors, for the whole batch, on any device.
 
-    With ``backward`` the backward pass of the sum of what it returns (one tensor) counts, too, which adds gradients to
-    what requires them, and is a ``RuntimeError`` where nothing does.
+    With ``backward`` the backward pass of the sum of what it returns (one tensor) counts, too; it adds gradients.
     """
     counter = FlopCounterMode(
         display=False, custom_mapping={torch.ops.aten.convolution_backward: _convolution_backward_operations}

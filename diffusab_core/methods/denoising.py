@@ -255,10 +255,7 @@ def resolve_sampling(settings: Sampling, prediction: denoisers.Prediction) -> Sa
 
 
 def labels_of(settings: Sampling, num_classes: int, places: range) -> Tensor | None:
-    """Classes of the samples at these places, all in turn unless one is named.
-
-    A class that the model does not have, or guidance without classes, is a ``SettingsError``.
-    """
+    """Classes of the samples at these places, or a ``SettingsError`` where the model has not what is asked for."""
     if settings.labels is not None and not 0 <= settings.labels < num_classes:
         has = f"classes 0 to {num_classes - 1}" if num_classes else "no classes"
         raise SettingsError(f"class {settings.labels} was asked for, this denoiser has {has}")

@@ -120,7 +120,9 @@ class Finetuning:
     def training(self) -> training.Settings:
         # The paper's rate is constant: a cosine that ends where it began.
         rate = self.learning_rate
-        return training.Settings(self.steps, self.seed, rate, rate, self.warmup, clip=self.clip)
+        return training.Settings(
+            self.steps, self.seed, rate, final_learning_rate=rate, warmup=self.warmup, clip=self.clip
+        )
 
 
 def from_recipe(model: str, recipe: Recipe, method: Method, **others: Any) -> Finetuning:
@@ -155,8 +157,7 @@ def loss_terms(
 ) -> LossTerms:
     """The weighted terms of the loss on images ``(N, 3, H, W)`` in [-1, 1], by name; their sum is what is minimised.
 
-    The generator draws all that is random: noise of the posterior, scale, cut ratio, transform. The noise is drawn
-    first, so that runs that differ in method see the same.
+    The generator draws all that is random, the posterior's noise first: runs that differ in method see the same.
     """
     decode = autoencoder.decode
     noise = torch.randn((len(x), *autoencoder.latent_shape(*x.shape[-2:])), generator=generator, device=x.device)

@@ -56,7 +56,7 @@ class FreqWarm:
         if self.warmup_steps < 0:
             raise LatentsError(f"warmup_steps must not be negative, got {self.warmup_steps}")
         if not 0 < self.r0 < EVERYTHING:
-            raise LatentsError(f"r0 must be above 0 and below {EVERYTHING:.4f} (the spectrum's corner), got {self.r0}")
+            raise LatentsError(f"r0 must lie between 0 and {EVERYTHING:.4f} cycles per pixel, got {self.r0}")
         if self.schedule not in SCHEDULES:
             raise LatentsError(f"schedule is one of {', '.join(SCHEDULES)}, got {self.schedule!r}")
 

@@ -170,7 +170,7 @@ def averaged_kl(mean: Tensor, logvar: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class SpatialTransform:
-    r""":math:`\tau`: first scale both sides, by a fraction so that latents and images agree, then turn by quarters."""
+    r"""EQ-VAE's :math:`\tau`: first scale both sides, by a fraction as latents and images must agree, then turn."""
 
     scale: Fraction = Fraction(1)
     quarter_turns: int = 0

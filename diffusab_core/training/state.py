@@ -4,8 +4,7 @@ Each process writes its own pieces of weights, optimiser state and average (``to
 ``step_00000123.tmp``; process 0 adds ``run.json`` with what the run is, how far it is and the checksum of every file,
 and renames the folder to ``step_00000123``. A folder without ``.tmp`` is therefore whole, at whatever moment the run
 was killed. Names are those of the state dict, so that a run of eight processes can go on with one and the reverse. All
-processes have to see the same folder. Reading one runs code that it may contain (PyTorch pickles the index): resume
-your own checkpoints only.
+have to see the same folder. Reading one runs code that it may contain (PyTorch pickles the index): resume only your own.
 """
 
 from __future__ import annotations
@@ -74,7 +73,11 @@ class Store:
         final = self.folder / f"step_{progress['step']:08d}"
         partial = final.with_name(final.name + ".tmp")
         if self.world.is_main:
-            _clear(self.folder, final.name)
+            # What killed saves left, and checkpoints from this one on: a run that comes here passed them over.
+            for old in [folder for folder in _committed(self.folder) if folder.name >= final.name]:
+                _remove(old)
+            for old in self.folder.glob("step_*.tmp"):
+                shutil.rmtree(old)
             partial.mkdir(parents=True)
         barrier(self.world)
         with _alone(self.world) as no_dist:
@@ -93,15 +96,6 @@ class Store:
 def _committed(folder: Path) -> list[Path]:
     """Whole checkpoints, the newest first."""
     return sorted((f for f in folder.glob("step_*") if f.name.removeprefix("step_").isdigit()), reverse=True)
-
-
-def _clear(folder: Path, name: str) -> None:
-    """Remove what killed saves left, and checkpoints from ``name`` on: a run that comes here passed them over."""
-    for old in _committed(folder):
-        if old.name >= name:
-            _remove(old)
-    for old in folder.glob("step_*.tmp"):
-        shutil.rmtree(old)
 
 
 def _commit(partial: Path, final: Path) -> None:

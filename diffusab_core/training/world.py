@@ -223,8 +223,7 @@ def on_main(world: World, compute: Callable[[], T]) -> T:
     """What process 0 computes, in every process, however long it takes.
 
     The others wait in a group of their own, as that of the world gives up after its timeout. What is raised in process
-    0 is raised in all of them; in the others a :class:`WorldError` stands for anything but a ``ValueError`` or
-    ``OSError``.
+    0 is raised in all; in the others a :class:`WorldError` stands for anything but a ``ValueError`` or ``OSError``.
     """
     if world.size == 1:
         return compute()
