@@ -4,7 +4,7 @@ Each process writes its own pieces of weights, optimiser state and average (``to
 ``step_00000123.tmp``; process 0 adds ``run.json`` with what the run is, how far it is and the checksum of every file,
 and renames the folder to ``step_00000123``. A folder without ``.tmp`` is therefore whole, at whatever moment the run
 was killed. Names are those of the state dict, so that a run of eight processes can go on with one and the reverse. All
-have to see the same folder. Reading one runs code that it may contain (PyTorch pickles the index): resume only your own.
+have to see the same folder. Reading one runs code that it may contain (PyTorch pickles the index): resume only yours.
 """
 
 from __future__ import annotations
