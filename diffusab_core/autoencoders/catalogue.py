@@ -26,8 +26,8 @@ STRICT = ConfigDict(extra="forbid")
 class Recipe:
     r"""How an autoencoder is fine-tuned (Skorokhodov et al. 2025, App. B and Table 5).
 
-    The printed rows of frozen up blocks and of parameters do not fit each other for FluxAE and CogVideoX-AE: both are
-    kept; print :meth:`diffusab_core.autoencoders.Autoencoder.trainable_count` beside whichever is used.
+    The printed rows of frozen up blocks and of parameters do not fit each other for FluxAE and CogVideoX-AE: print
+    :meth:`diffusab_core.autoencoders.Autoencoder.trainable_count` beside whichever is used.
     """
 
     steps: int  #: Optimiser steps
@@ -61,9 +61,8 @@ class FreqWarmRun:
     r0: float = 0.2  #: Cutoff of the warm-up in cycles per pixel
 
     def commands(self, model: str, images: str, steps: int, warmup_steps: int, gpus: int = 8) -> tuple[str, ...]:
-        """The full run from a shell: latents of whole images, then the two denoisers.
+        """The full run from a shell: latents of whole images, then the two denoisers (the second extracts the others).
 
-        The latents of low-passed images are extracted by the training that needs them.
         ``model`` is the weights' hub id or folder, ``images`` a folder for each class, or shards.
         """
         train = f"torchrun --nproc-per-node {gpus} -m diffusab_book train latents"

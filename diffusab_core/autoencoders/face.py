@@ -15,8 +15,8 @@ from diffusab_core.autoencoders.families import AutoencoderError, Family, Poster
 class Autoencoder:
     r"""An autoencoder, whatever its class: one of diffusers', one's own, or another one changed.
 
-    Image autoencoders take images. Video autoencoders take clips, and images as clips of one frame: the time axis of
-    a latent is there exactly if it is there in what was encoded or is to be decoded.
+    Video autoencoders take clips, and images as clips of one frame: the time axis of a latent is there exactly if it is
+    there in what was encoded or is to be decoded.
 
     Attributes:
         name: What it was loaded as; labels figures.
@@ -66,30 +66,24 @@ class Autoencoder:
     def latent_shape(self, height: int, width: int, frames: int | None = None) -> tuple[int, ...]:
         """Shape of the latent of one image, ``(C, h, w)``, or of one clip, ``(C, t, h, w)``; sides in pixels.
 
-        Raises:
-            AutoencoderError: A side is not a positive multiple of the compression, or a length not one more than a
-                multiple of :attr:`clip_step`.
+        An ``AutoencoderError`` for a side that is not a positive multiple of the compression, or a length that is not
+        one more than a multiple of :attr:`clip_step`.
         """
         f = self.compression
         if height < f or width < f or height % f or width % f:
-            raise AutoencoderError(
-                f"{self.name} compresses {f} x {f}, so both sides must be positive multiples of {f}, "
-                f"got {height} x {width}; crop or resize the images"
-            )
+            wrong = f"both sides must be positive multiples of {f}, got {height} x {width}"
+            raise AutoencoderError(f"{self.name} compresses {f} x {f}, so {wrong}; crop or resize the images")
         sides = (height // f, width // f)
         if frames is None:
             return self.latent_channels, *sides
         if not self.takes_clips:
-            raise AutoencoderError(
-                f"{self.name} encodes images, not clips of {frames} frames; move the frames to the batch"
-            )
+            instead = "move the frames to the batch"
+            raise AutoencoderError(f"{self.name} encodes images, not clips of {frames} frames; {instead}")
         step = self.clip_step
         if frames < 1 or frames % step != 1 % step:
             shorter = max(1, (frames - 1) // step * step + 1)
-            raise AutoencoderError(
-                f"{self.name} takes clips of {step}k + 1 frames, got {frames}; cut to {shorter} or pad to "
-                f"{shorter + step}"
-            )
+            instead = f"cut to {shorter} or pad to {shorter + step}"
+            raise AutoencoderError(f"{self.name} takes clips of {step}k + 1 frames, got {frames}; {instead}")
         return self.latent_channels, 1 + (frames - 1) // self.temporal_compression, *sides
 
     def encode(self, x: Tensor) -> Posterior:
@@ -122,10 +116,9 @@ class Autoencoder:
             kinds = f"(N, {c}, h, w)" + (f" or (N, {c}, t, h, w)" if self.takes_clips else "")
             raise AutoencoderError(f"{self.name} decodes latents {kinds}, got {tuple(z.shape)}")
         if clip and (z.shape[2] - 1) * self.temporal_compression % self.clip_step:
-            raise AutoencoderError(
-                f"{self.name} takes clips of {self.clip_step}k + 1 frames, and {z.shape[2]} latent frames are not the "
-                f"latent of one; give {self.clip_step // self.temporal_compression}k + 1"
-            )
+            wrong = f"{self.clip_step}k + 1 frames, and {z.shape[2]} latent frames are not those of one"
+            whole = f"{self.clip_step // self.temporal_compression}k + 1"
+            raise AutoencoderError(f"{self.name} makes clips of {wrong}; give {whole}")
         if clip or not self.takes_clips:
             return self.family.decode(self.module, z)
         return self.family.decode(self.module, z.unsqueeze(2)).squeeze(2)
@@ -151,9 +144,9 @@ class Autoencoder:
     def frozen_for_finetuning(self, up_blocks: int = 0) -> tuple[str, ...]:
         """Names of the parameters that the paper's fine-tuning leaves as they are: the end of the decoder.
 
-        They were trained adversarially and paint the texture that FID sees; frozen, they keep it out of the comparison.
-        Frozen are the decoder's last normalisation, its output convolution and the last ``up_blocks`` of those up
-        blocks that have parameters (Skorokhodov et al. 2025, App. B and Table 5: 1 for FluxAE, 3 for CMS-AE_I, else 0).
+        It was trained adversarially and paints the texture that FID sees; frozen, it keeps that out of the comparison:
+        the last normalisation, the output convolution and the last ``up_blocks`` of those up blocks that have
+        parameters (Skorokhodov et al. 2025, App. B and Table 5: 1 for FluxAE, 3 for CMS-AE_I, else 0).
         """
         up = getattr(getattr(self.module, "decoder", None), "up_blocks", ())
         blocks = [f"decoder.up_blocks.{i}" for i, b in enumerate(up) if next(b.parameters(), None) is not None]

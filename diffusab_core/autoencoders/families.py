@@ -5,11 +5,10 @@ What one has to know before training one of them:
 - ``AutoencoderDC``: a decoder configured with ``batch_norm`` (the released f32c32 ImageNet model) holds BatchNorm
   buffers: fine-tune it in ``eval()`` mode, or average the buffers with the weights. Its linear attention switches to
   another formula for latents of at most 32 positions.
-- ``AutoencoderKLWan``: diffusers' ``decode`` clamps to [-1, 1], which has no gradient outside; the decoder is run here
-  without the clamp, tiling and slicing. Features of past frames, which the class keeps on itself, are dropped after
-  every call.
-- ``AutoencoderKLLTXVideo``: decoders since 0.9.1 also take the amount of noise left in the latent; it is zero here. A
-  decoder that injects noise is random all the same.
+- ``AutoencoderKLWan``: diffusers' ``decode`` clamps to [-1, 1], which has no gradient outside; here it does not. Tiling
+  and slicing are not used. Features of past frames, which the class keeps on itself, are dropped after every call.
+- ``AutoencoderKLLTXVideo``: decoders since 0.9.1 also take the amount of noise left in the latent, zero here. A decoder
+  that injects noise is random all the same.
 - ``AutoencoderKLCogVideoX`` works in pieces of eight frames, so that only clips of :math:`8k + 1` frames get their
   length back, although it compresses time fourfold.
 - ``AutoencoderKLCosmos``, ``AutoencoderDC`` and ``VQModel`` are deterministic: their posterior is a point. That of
@@ -92,8 +91,7 @@ def _halvings(blocks: Collection) -> int:
 class Family:
     """What has to be known about a class of autoencoders; all functions take the module first."""
 
-    #: Images ``(N, 3, H, W)``, or clips ``(N, 3, T, H, W)`` if the class is for video, to their posterior, and back;
-    #: one's own model may have no decoder
+    #: Images ``(N, 3, H, W)``, or for video clips ``(N, 3, T, H, W)``, to their posterior, and back if it has a decoder
     encode: Callable[[nn.Module, Tensor], Posterior] = _encode_gaussian
     decode: Callable[[nn.Module, Tensor], Tensor] | None = lambda module, z: module.decode(z).sample
     #: How many times smaller the latent's sides are
@@ -160,8 +158,8 @@ def shift_and_scale(module: nn.Module, z: Tensor) -> tuple[Tensor | float, Tenso
 
     Per channel, scale is ``scaling_factor / latents_std`` and shift ``latents_mean``, from the module's configuration
     (Wan; Cosmos, one value for each channel and latent frame) or the module itself (LTX's buffers, one's own model).
-    Without these they are the numbers ``scaling_factor`` and ``shift_factor``. What is missing counts as 1 and 0. Of
-    ``z`` only shape, type and device matter; an ``AutoencoderError`` for more latent frames than there are statistics.
+    Without these they are the numbers ``scaling_factor`` and ``shift_factor``. What is missing counts as 1 and 0. An
+    ``AutoencoderError`` for more latent frames than there are statistics.
     """
     factor = _setting(module, "scaling_factor", 1.0)
     mean, std = _setting(module, "latents_mean"), _setting(module, "latents_std")
@@ -172,18 +170,15 @@ def shift_and_scale(module: nn.Module, z: Tensor) -> tuple[Tensor | float, Tenso
 
 def _setting(module: nn.Module, name: str, default: float | None = None) -> Any:
     config = getattr(module, "config", None)
-    if isinstance(config, Mapping) and name in config:  # asking diffusers' modules themselves is deprecated
-        value = config[name]
-    else:
-        value = getattr(config, name, getattr(module, name, None))
+    asked = isinstance(config, Mapping) and name in config  # asking diffusers' modules themselves is deprecated
+    value = config[name] if asked else getattr(config, name, getattr(module, name, None))
     return default if value is None else value
 
 
 def _spread(values: Tensor | Collection[float], z: Tensor) -> Tensor:
     table = torch.as_tensor(values, dtype=z.dtype, device=z.device).reshape(z.shape[1], -1)  # (C, 1) or (C, frames)
     frames = z.shape[2] if z.ndim == 5 else 1
-    if table.shape[1] > 1 and frames > table.shape[1]:
-        raise AutoencoderError(
-            f"the model's statistics are for at most {table.shape[1]} latent frames, got {frames}; shorten the clips"
-        )
+    most = table.shape[1]
+    if most > 1 and frames > most:
+        raise AutoencoderError(f"the model's statistics are for at most {most} latent frames, got {frames}")
     return table[:, :frames, None, None] if z.ndim == 5 else table[:, :1, None]  # (C, 1 or t, 1, 1) or (C, 1, 1)

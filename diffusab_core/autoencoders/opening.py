@@ -60,8 +60,6 @@ def load(
         name_or_path: A name in :data:`SHIPPED` (a folder of that name is ``./name``); a folder in diffusers' layout;
             ``path/to/file.py:function``, your own model, see :mod:`diffusab_core.autoencoders.own`; or
             ``owner/repository`` on the Hugging Face hub, ``owner/repository:vae`` for a folder inside it.
-        device: Where to put it.
-        dtype: Precision to run it in.
         subfolder: Folder inside a folder or repository that holds a whole pipeline, usually ``"vae"``.
         probe: Side in pixels of the image that tells the compression of your own model.
 
@@ -71,10 +69,10 @@ def load(
     text = os.fspath(name_or_path)
     if text in SHIPPED:
         if (Path(text) / "config.json").is_file():
-            warnings.warn(
-                f"{text} is the autoencoder that comes with the package; for the folder of that name write ./{text}",
-                stacklevel=2,
+            shadow = (
+                f"{text} is the autoencoder that comes with the package; for the folder of that name write ./{text}"
             )
+            warnings.warn(shadow, stacklevel=2)
         return _open_folder(WEIGHTS / text, text, device, dtype)
     if Path(text).is_dir():
         folder = Path(text) / subfolder if subfolder else Path(text)
@@ -110,11 +108,10 @@ def _open_folder(folder: Path, name: str, device: str | torch.device, dtype: tor
         raise AutoencoderError(f"{folder} holds no config.json, so it is not a diffusers model folder{hint}")
     class_name = _class_name(folder / "config.json", str(folder))
     if not any(folder.glob("diffusion_pytorch_model*.safetensors")):
-        pickled = next(iter(sorted([*folder.glob("*.bin"), *folder.glob("*.ckpt"), *folder.glob("*.pt")])), None)
-        found = f"only {pickled.name}, and pickled weights are never loaded" if pickled else "no weights"
-        raise AutoencoderError(
-            f"{folder} holds {found}; save the model with save_pretrained(folder, safe_serialization=True)"
-        )
+        pickled = min((path.name for path in folder.iterdir() if path.suffix in (".bin", ".ckpt", ".pt")), default=None)
+        found = f"only {pickled}, and pickled weights are never loaded" if pickled else "no weights"
+        save = "save the model with save_pretrained(folder, safe_serialization=True)"
+        raise AutoencoderError(f"{folder} holds {found}; {save}")
     return _from_pretrained(class_name, str(folder), name, device, dtype, local_files_only=True)
 
 

@@ -23,8 +23,7 @@ from torch import Tensor, nn
 from diffusab_core.autoencoders.face import Autoencoder
 from diffusab_core.autoencoders.families import AutoencoderError, Family, Posterior, point
 
-#: ``path/to/file.py:function``.
-FACTORY = re.compile(r".+\.py:[^:/\\]*")
+FACTORY = re.compile(r".+\.py:[^:/\\]*")  #: ``path/to/file.py:function``
 
 
 class Held(nn.Module):
@@ -49,8 +48,8 @@ def wrap(
 ) -> Autoencoder:
     """Your own model as an autoencoder; its compression is found by encoding noise of ``probe`` pixels a side.
 
-    An ``nn.Module`` is moved to the device and precision and put into evaluation mode; any other object has to look
-    after that itself. The name labels figures. What goes wrong inside ``file`` is reported with a line of it.
+    An ``nn.Module`` is moved to the device and precision and put into evaluation mode, any other object is not. The
+    name labels figures. What goes wrong inside ``file`` is reported with a line of it.
     """
     if not callable(getattr(module, "encode", None)):
         raise AutoencoderError(f"{name} must be an autoencoder with encode(x), got {type(module).__name__}")
@@ -75,9 +74,8 @@ def wrap(
         output = run(model, "decode", z.unsqueeze(2) if with_time else z)
         images = output if isinstance(output, Tensor) else getattr(output, "sample", None)
         if not isinstance(images, Tensor):
-            raise AutoencoderError(
-                f"{name}: decode(z) must return a tensor or something with .sample, got {type(output).__name__}"
-            )
+            found = type(output).__name__
+            raise AutoencoderError(f"{name}: decode(z) must return a tensor or something with .sample, got {found}")
         return images
 
     noise = torch.rand(1, 3, probe, probe, generator=torch.Generator().manual_seed(0)) * 2 - 1
@@ -98,10 +96,8 @@ def wrap(
 def build(spec: str, device: str | torch.device, dtype: torch.dtype, probe: int) -> Autoencoder:
     """Call a function in a Python file, ``path/to/file.py:function``, and :func:`wrap` the model that it returns.
 
-    The file's folder is put on the import path, as Python does for a script.
-
-    Raises:
-        AutoencoderError: No such file or function, an exception in it, or a result that is no autoencoder.
+    The file's folder is put on the import path, as Python does for a script. An ``AutoencoderError`` where there is no
+    such file or function, for an exception in it, and for a result that is no autoencoder.
     """
     file, _, function = spec.rpartition(":")
     path = Path(file).resolve()
@@ -164,10 +160,8 @@ def _import(path: Path) -> ModuleType:
 def _compression(latent: Tensor, probe: int, name: str) -> int:
     shape = tuple(latent.shape)
     if len(shape) < 4 or shape[0] != 1 or shape[2:-2] not in ((), (1,)) or not latent.is_floating_point():
-        raise AutoencoderError(
-            f"{name}: encode(x) of one image must give floats (1, C, h, w) or (1, C, 1, h, w), got shape {shape}, "
-            f"{latent.dtype}"
-        )
+        wanted = "floats (1, C, h, w) or (1, C, 1, h, w)"
+        raise AutoencoderError(f"{name}: encode(x) of one image must give {wanted}, got shape {shape}, {latent.dtype}")
     height, width = shape[-2:]
     if height != width or not height or probe % height:
         raise AutoencoderError(

@@ -8,7 +8,6 @@ A denoiser is called ``model(x, t, y=None)`` with latents ``(N, C, h, w)``, or `
 from diffusab_core.denoisers.catalogue import (
     CONFIG_FILE,
     DIT_SIZES,
-    FAMILIES,
     PATCHES,
     UVIT_SIZES,
     WEIGHTS_FILE,
@@ -23,6 +22,6 @@ from diffusab_core.denoisers.dit import DiT, SelfConditioned
 from diffusab_core.denoisers.uvit import Prediction, UViT
 
 __all__ = [
-    "CONFIG_FILE", "DIT_SIZES", "FAMILIES", "PATCHES", "UVIT_SIZES", "WEIGHTS_FILE", "DenoiserError", "DiT",
-    "Prediction", "SelfConditioned", "UViT", "build", "load", "parse", "prediction_of", "save",
+    "CONFIG_FILE", "DIT_SIZES", "PATCHES", "UVIT_SIZES", "WEIGHTS_FILE", "DenoiserError", "DiT", "Prediction",
+    "SelfConditioned", "UViT", "build", "load", "parse", "prediction_of", "save",
 ]  # fmt: skip

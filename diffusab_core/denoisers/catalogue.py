@@ -92,15 +92,11 @@ def build(
 
     Its name is ``FAMILY-SIZE/PATCH``, e.g. ``"DiT-XL/2"`` or ``"UViT-S/1"``; see :data:`FAMILIES`, :data:`DIT_SIZES`,
     :data:`UVIT_SIZES` and :data:`PATCHES`. The other arguments are those of :class:`~diffusab_core.denoisers.dit.DiT`.
-
-    Raises:
-        DenoiserError: There is no denoiser of that name.
-        SettingsError: Sizes that do not fit.
+    An unknown name is a :class:`DenoiserError`, sizes that do not fit are a ``SettingsError``.
     """
     family, size, patch = parse(name)
-    width, depth, heads = family.sizes[size]
-    options = {"patch": patch, "width": width, "depth": depth, "heads": heads}
-    options["checkpoint_activations"] = checkpoint_activations
+    options = {"patch": patch, "checkpoint_activations": checkpoint_activations}
+    options |= dict(zip(("width", "depth", "heads"), family.sizes[size], strict=True))
     if family.sizes is DIT_SIZES:
         return DiT(in_channels, input_size, num_classes, **options)
     return UViT(in_channels, input_size, num_classes, prediction=family.prediction, **options)
@@ -119,8 +115,7 @@ def save(folder: str | os.PathLike, model: nn.Module, config: dict[str, Any]) ->
 def load(folder: str | os.PathLike, device: str | torch.device = "cpu") -> tuple[DiT | UViT, dict[str, Any]]:
     """A saved denoiser, in evaluation mode, and its configuration.
 
-    Raises:
-        DenoiserError: The folder does not hold one, or its weights are not those of its configuration.
+    A :class:`DenoiserError` where the folder does not hold one, or its weights are not those of its configuration.
     """
     folder = Path(folder)
     for file in (folder / CONFIG_FILE, folder / WEIGHTS_FILE):

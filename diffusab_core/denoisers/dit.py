@@ -57,8 +57,7 @@ class DiT(nn.Module):
         heads: Heads of attention in each block.
         checkpoint_activations: Compute activations anew in the backward pass: less memory, a third more computing.
 
-    Raises:
-        SettingsError: A size that the patch does not divide, or that has another number of axes.
+    A size that the patch does not divide, or that has another number of axes, is a ``SettingsError``.
 
     Source: Peebles and Xie 2023; Su et al. 2024 (rotary positions); Jabri et al. 2023 (self-conditioning).
     """

@@ -49,10 +49,6 @@ def check_sizes(in_channels: int, input_size: int | tuple[int, ...], num_classes
     return size
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# Rotary position embedding
-
-
 def rotary_angles(tokens: tuple[int, ...], head_width: int) -> Tensor:
     r"""Angles of the rotary embedding on a grid of tokens: ``(L, head_width // 2)`` in radians.
 
@@ -116,8 +112,8 @@ class Attention(nn.Module):
 class MLP(nn.Sequential):
     """Linear, GELU, linear, four times as wide in between."""
 
-    def __init__(self, width: int, ratio: int = 4, approximate: str = "tanh") -> None:
-        super().__init__(nn.Linear(width, ratio * width), nn.GELU(approximate), nn.Linear(ratio * width, width))
+    def __init__(self, width: int, approximate: str = "tanh") -> None:
+        super().__init__(nn.Linear(width, 4 * width), nn.GELU(approximate), nn.Linear(4 * width, width))
 
 
 def run_block(block: nn.Module, *inputs: Tensor | tuple[Tensor, ...], save_memory: bool) -> Tensor:
@@ -127,19 +123,15 @@ def run_block(block: nn.Module, *inputs: Tensor | tuple[Tensor, ...], save_memor
     return block(*inputs)
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# Time and class
-
-
-def sinusoids(t: Tensor, width: int, period: float = 10_000.0) -> Tensor:
+def sinusoids(t: Tensor, width: int) -> Tensor:
     r"""Cosines and sines of a number at geometrically spaced frequencies, ``(N, width)`` in float32.
 
-    .. math:: \bigl[\cos(t\,\omega_j), \sin(t\,\omega_j)\bigr], \qquad \omega_j = P^{-j / (w/2)}
+    .. math:: \bigl[\cos(t\,\omega_j), \sin(t\,\omega_j)\bigr], \qquad \omega_j = 10\,000^{-j / (w/2)}
 
     Source: Vaswani et al. 2017, in the order of Peebles and Xie 2023.
     """
     half = width // 2
-    frequencies = torch.exp(-math.log(period) * torch.arange(half, device=t.device) / half)
+    frequencies = torch.exp(-math.log(10_000) * torch.arange(half, device=t.device) / half)
     angles = t.float()[:, None] * frequencies
     return torch.cat([angles.cos(), angles.sin()], dim=-1)
 
@@ -147,23 +139,20 @@ def sinusoids(t: Tensor, width: int, period: float = 10_000.0) -> Tensor:
 class TimeEmbedding(nn.Module):
     """Times in [0, 1] to ``(N, D)``: sinusoids of 1000 t, as of the thousand steps of older models, and an MLP."""
 
-    def __init__(self, width: int, sinusoids_width: int = 256) -> None:
+    def __init__(self, width: int) -> None:
         super().__init__()
-        self.width = sinusoids_width
-        self.mlp = nn.Sequential(nn.Linear(sinusoids_width, width), nn.SiLU(), nn.Linear(width, width))
+        self.mlp = nn.Sequential(nn.Linear(256, width), nn.SiLU(), nn.Linear(width, width))
 
     def forward(self, t: Tensor) -> Tensor:
-        return self.mlp(sinusoids(1000 * t, self.width).to(self.mlp[0].weight.dtype))
+        return self.mlp(sinusoids(1000 * t, 256).to(self.mlp[0].weight.dtype))
 
 
 def embed_classes(label: nn.Embedding | None, y: Tensor | None, like: Tensor) -> Tensor | None:
     """Embeddings ``(N, D)`` of classes ``(N,)``; the last one stands for "no class", and is taken where y is ``None``.
 
     A model without classes has no embeddings, and no result. ``like`` is any tensor ``(N, ...)`` on the device.
-
-    Raises:
-        ValueError: Classes for a model without any, or one out of range (looked at on the CPU only: on a GPU it would
-            wait for the device).
+    A ``ValueError`` for classes of a model without any, or one out of range (looked at on the CPU only: on a GPU it
+    would wait for the device).
     """
     if label is None:
         if y is not None:
@@ -172,7 +161,6 @@ def embed_classes(label: nn.Embedding | None, y: Tensor | None, like: Tensor) ->
     none = label.num_embeddings - 1
     if y is None:
         y = torch.full((len(like),), none, device=like.device)
-    elif y.device.type == "cpu" and not bool(((y >= 0) & (y <= none)).all()):
-        bad = y[(y < 0) | (y > none)][0].item()
-        raise ValueError(f"class {bad} is out of range: this model has classes 0 to {none - 1}")
+    elif y.device.type == "cpu" and len(bad := y[(y < 0) | (y > none)]):
+        raise ValueError(f"class {bad[0].item()} is out of range: this model has classes 0 to {none - 1}")
     return label(y)

@@ -112,10 +112,7 @@ class UViT(nn.Module):
         """The noise or the velocity at ``(x, t)``, as :class:`~diffusab_core.denoisers.dit.DiT` takes them.
 
         Where noise is predicted, t is the step over 1000. There is no self-conditioning: a hint has to be ``None``, and
-        ``None`` is what ``with_hint`` adds.
-
-        Raises:
-            ValueError: Another shape, a hint, or classes as of DiT.
+        ``None`` is what ``with_hint`` adds. A ``ValueError`` for another shape, a hint, or classes as of DiT.
         """
         if hint is not None:
             raise ValueError("this model has no self-conditioning, but a hint was given")

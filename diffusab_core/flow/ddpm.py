@@ -75,15 +75,10 @@ def target(x: Tensor, noise: Tensor) -> Tensor:
     return noise
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# Sampling
-
-
 def sampling_steps(steps: int) -> list[int]:
     """The steps n that :func:`sample` visits, from N down, evenly spaced; after the last of them comes the data.
 
-    Raises:
-        SettingsError: Not a whole number from 1 to N.
+    ``steps`` that are not a whole number from 1 to N are a ``SettingsError``.
     """
     if not isinstance(steps, int) or isinstance(steps, bool) or not 1 <= steps <= STEPS:
         raise SettingsError(

@@ -17,9 +17,6 @@ from torch import Tensor
 from diffusab_core.flow.path import check_times, sampling_times, times_like
 from diffusab_core.spectrum.bands import radii
 
-# ---------------------------------------------------------------------------------------------------------------------
-# The one distribution for which everything is known
-
 
 def gaussian_velocity(x: Tensor, t: Tensor | float, mean: Tensor | float, variance: Tensor | float) -> Tensor:
     r"""Exact marginal velocity for data :math:`x_0 \sim \mathcal N(m, \operatorname{diag} \sigma^2)`.
@@ -53,10 +50,6 @@ def gaussian_path(noise: Tensor, t: Tensor | float, mean: Tensor | float, varian
     """
     t = times_like(t, noise)
     return (1 - t) * mean + torch.sqrt((1 - t) ** 2 * _positive(variance, noise) + t**2) * noise
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# The least loss
 
 
 def least_loss(energy: Tensor, t: Tensor | float) -> Tensor:
@@ -141,10 +134,6 @@ def mismatch_loss(believed: Tensor, energy: Tensor) -> Tensor:
     return _mean_over_times(excess).to(energy.dtype)
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# What Euler's method makes of a spectrum, and a gain that the decoder undoes
-
-
 def sampled_energy(energy: Tensor, steps: int, shift: float = 1.0) -> Tensor:
     r"""Variances ``(K,)`` that Euler's method makes with the exact velocity of zero-mean Gaussian data.
 
@@ -168,21 +157,14 @@ def tilted(energy: Tensor, tilt: float, block_size: int = 8) -> Tensor:
     .. math:: \lambda'_k \propto g_k^2\, \lambda_k, \qquad \frac{1}{B^2} \sum_k \lambda'_k = 1 .
 
     Args:
-        energy: :math:`\lambda_k` in zigzag order, ``(B²,)``.
+        energy: :math:`\lambda_k` in zigzag order, ``(B²,)``; another number of them is a ``ValueError``.
         tilt: :math:`\gamma`; positive makes the spectrum steeper, negative flatter.
         block_size: B.
-
-    Raises:
-        ValueError: Not as many energies as a block has coefficients.
     """
     if energy.shape != (block_size**2,):
         raise ValueError(f"expected {block_size**2} energies of a block of {block_size}, got {tuple(energy.shape)}")
     bent = energy.double() * (1 + radii(block_size)) ** (-2 * tilt)
     return (bent / bent.mean()).to(energy.dtype)
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# Signal and noise by frequency
 
 
 def frequency_snr(energy: Tensor, t: Tensor | float) -> Tensor:
@@ -207,10 +189,6 @@ def crossover_time(energy: Tensor) -> Tensor:
     """
     amplitude = energy.sqrt()
     return amplitude / (1 + amplitude)
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# Parts of the above
 
 
 def _slope(variance: Tensor, t: Tensor | float) -> Tensor:

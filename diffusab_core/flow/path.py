@@ -31,10 +31,6 @@ TimeLike = TypeVar("TimeLike", float, Tensor)
 Velocity = Callable[..., Tensor]  # model(x, t) or model(x, t, y=y)
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# The path and its target
-
-
 def interpolate(x: Tensor, noise: Tensor, t: Tensor | float) -> Tensor:
     r"""The point :math:`x_t = (1 - t)\, x + t\, \varepsilon` of the straight path from data to noise.
 
@@ -57,10 +53,6 @@ def target(x: Tensor, noise: Tensor) -> Tensor:
     return noise - x
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# Times
-
-
 def logit_normal_times(
     n: int, location: float = 0.0, scale: float = 1.0, generator: torch.Generator | None = None
 ) -> Tensor:
@@ -76,10 +68,7 @@ def logit_normal_times(
         generator: Source of randomness, and the device of the times; ``None``: torch's global stream on the CPU.
 
     Returns:
-        Times in [0, 1], ``(n,)``, float32.
-
-    Raises:
-        SettingsError: A scale that is not positive.
+        Times in [0, 1], ``(n,)``, float32. A scale that is not positive is a ``SettingsError``.
     """
     if not scale > 0:
         raise SettingsError(f"the scale of the logit-normal distribution must be positive, got {scale}")
@@ -108,16 +97,11 @@ def time_shift(t: TimeLike, s: float) -> TimeLike:
 def sampling_times(steps: int, shift: float = 1.0) -> Tensor:
     """The times that :func:`sample` visits, ``(steps + 1,)`` in float64: an even grid from 1 down to 0, shifted.
 
-    Raises:
-        SettingsError: ``steps`` is not a positive integer, or the shift (:func:`time_shift`) not positive.
+    A ``SettingsError`` where ``steps`` is not a positive integer, or the shift (:func:`time_shift`) not positive.
     """
     if not isinstance(steps, int) or isinstance(steps, bool) or steps < 1:
         raise SettingsError(f"sampling needs a whole number of steps, at least 1, got {steps!r}")
     return time_shift(torch.arange(steps, -1, -1, dtype=torch.float64) / steps, shift)
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# Sampling
 
 
 @torch.no_grad()
@@ -214,12 +198,8 @@ def walk(model: Velocity, noise: Tensor, steps: int = 50, *, y: Tensor | None = 
 def states_at(trajectory: Tensor, t: float) -> Tensor:
     """The state of an Euler sampler at time t, on the straight segment between the two states around it.
 
-    Args:
-        trajectory: States ``(steps + 1, N, ...)`` of :func:`sample` without a shift.
-        t: A time in [0, 1].
-
-    Raises:
-        ValueError: A time outside [0, 1].
+    ``trajectory`` are the states ``(steps + 1, N, ...)`` of :func:`sample` without a shift. A time outside [0, 1] is a
+    ``ValueError``.
     """
     check_times(t)
     position = (1 - t) * (len(trajectory) - 1)
@@ -262,10 +242,6 @@ def guided(
         return torch.lerp(unconditional(x, t), with_class, scale)
 
     return velocity
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# Checks
 
 
 def check_times(t: Tensor | float) -> None:

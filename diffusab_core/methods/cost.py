@@ -27,8 +27,7 @@ from diffusab_core.methods import regularizers
 def multiply_accumulates(function: Callable[..., Any], *inputs: Tensor, backward: bool = False) -> int:
     """Multiply-accumulates of one call of a module or any function of tensors, for the whole batch, on any device.
 
-    With ``backward`` the backward pass of the sum of what it returns (one tensor) counts, too, which adds gradients to
-    what requires them, and is a ``RuntimeError`` where nothing does.
+    With ``backward`` the backward pass of the sum of what it returns (one tensor) counts, too; it adds gradients.
     """
     counter = FlopCounterMode(
         display=False, custom_mapping={torch.ops.aten.convolution_backward: _convolution_backward_operations}
@@ -75,11 +74,7 @@ class Cost:
 
 
 def reconstruction_cost(
-    autoencoder: Autoencoder,
-    resolution: int,
-    scales: tuple[int, ...] = (2, 4),
-    *,
-    backward: bool = False,
+    autoencoder: Autoencoder, resolution: int, scales: tuple[int, ...] = (2, 4), *, backward: bool = False
 ) -> Cost:
     r"""Count what an autoencoder's reconstruction costs, and what scale equivariance adds to it at each scale.
 
@@ -100,11 +95,11 @@ def reconstruction_cost(
         posterior = autoencoder.encode(images)
         return posterior.mean + posterior.std
 
-    def decode_smaller(latents: Tensor, scale: int) -> Tensor:
+    def decode_smaller(scale: int, latents: Tensor) -> Tensor:
         return autoencoder.decode(regularizers.downsample(latents, scale))
 
     return Cost(
         encoder=multiply_accumulates(encode, x, backward=backward),
         decoder=multiply_accumulates(autoencoder.decode, z, backward=backward),
-        regularizer={s: multiply_accumulates(partial(decode_smaller, scale=s), z, backward=backward) for s in scales},
+        regularizer={s: multiply_accumulates(partial(decode_smaller, s), z, backward=backward) for s in scales},
     )

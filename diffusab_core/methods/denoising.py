@@ -5,9 +5,9 @@ The loss is the squared error of the velocity at logit-normal times, on posterio
 .. math:: \mathbb E\, \bigl\| v_\theta(x_t, t, y) - (\varepsilon - x) \bigr\|^2, \qquad
           x = \frac{z - m}{s}, \quad z \sim q(z \mid \text{image}), \quad x_t = (1 - t)\, x + t\, \varepsilon,
 
-with m and s the latents' mean and standard deviation by channel. It is not comparable between latent spaces: a latent
-that is easier to predict has a smaller one, whether or not its samples are better. U-ViT predicts the noise instead, at
-steps and noise levels of its own (:mod:`diffusab_core.flow.ddpm`).
+with m and s the latents' mean and standard deviation by channel. It does not compare latent spaces: a latent that is
+easier to predict has a smaller one, whether or not its samples are better. U-ViT predicts the noise instead, at steps
+and noise levels of its own (:mod:`diffusab_core.flow.ddpm`).
 
 Sources: Skorokhodov et al. 2025, Appendix B; Bao et al. 2023 (U-ViT).
 """
@@ -65,8 +65,7 @@ class Denoising:
         device: Where to compute.
 
     Raises:
-        DenoiserError: There is no denoiser of that name.
-        SettingsError: A value that cannot be used, by this denoiser or at all.
+        SettingsError: A value that cannot be used, by this denoiser or at all; ``DenoiserError`` for an unknown name.
     """
 
     denoiser: str = "DiT-S/2"
@@ -92,9 +91,9 @@ class Denoising:
     device: str = "cpu"
 
     def __post_init__(self) -> None:
-        if self.batch_size < 1 or self.accumulation < 1 or self.batch_size % self.accumulation:
-            found = f"{self.batch_size} and {self.accumulation}"
-            raise SettingsError(f"batch_size must be a positive multiple of accumulation, got {found}")
+        size, parts = self.batch_size, self.accumulation
+        if size < 1 or parts < 1 or size % parts:
+            raise SettingsError(f"batch_size must be a positive multiple of accumulation, got {size} and {parts}")
         family, _, _ = denoisers.parse(self.denoiser)
         if self.self_conditioning is None:
             object.__setattr__(self, "self_conditioning", 0.9 if family.self_conditioning else 0.0)
@@ -142,11 +141,9 @@ def draw_inputs(
     """What the loss of a step is computed on, on the CPU: a function of seed and step, whatever the device.
 
     A part, ``(index, parts)``, has its rows of the batch: each row has a stream of its own, none of them the sampler's.
-    Parts of unequal size are a ``SettingsError``.
-
-    Returns:
-        Normalised posterior samples x and noise, ``(N, *shape)``; times ``(N,)``; classes ``(N,)``, some of them "no
-        class", or ``None``; and whether there is an auxiliary pass, one coin for the whole step.
+    Parts of unequal size are a ``SettingsError``. Returned are normalised posterior samples x and noise,
+    ``(N, *shape)``; times ``(N,)``; classes ``(N,)``, some of them "no class", or ``None``; and whether there is an
+    auxiliary pass.
     """
     n, (index, parts) = settings.batch_size, part
     if n % parts:
@@ -192,18 +189,12 @@ def loss_of(model: nn.Module, latents: Latents, settings: Denoising) -> training
         x, noise, t, y, twice = inputs((step, *part))
         x_t = path.interpolate(x, noise, t)
         with torch.autocast(device.type, torch.bfloat16, enabled=settings.precision == "bf16"):
-            hint = None
-            if twice:
-                with torch.no_grad():
-                    _, hint = model(x_t, t, y, with_hint=True)
+            with torch.no_grad():
+                hint = model(x_t, t, y, with_hint=True)[1] if twice else None
             predicted = model(x_t, t, y, hint=hint)
         return mse_loss(predicted.float(), path.target(x, noise))
 
     return loss
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# Sampling
 
 
 @dataclass(frozen=True)
@@ -250,10 +241,7 @@ class Sampling:
 
 
 def resolve_sampling(settings: Sampling, prediction: denoisers.Prediction) -> Sampling:
-    """The same settings with the method that is used for denoisers of this kind.
-
-    A method, a shift or a number of steps that does not fit is a ``SettingsError``.
-    """
+    """The settings with the method for denoisers of this kind; a ``SettingsError`` for what they cannot use."""
     methods = ddpm.METHODS if prediction == "noise" else flow.METHODS
     method = settings.method or methods[0]
     if method not in methods:
@@ -267,10 +255,7 @@ def resolve_sampling(settings: Sampling, prediction: denoisers.Prediction) -> Sa
 
 
 def labels_of(settings: Sampling, num_classes: int, places: range) -> Tensor | None:
-    """Classes of the samples at these places, all in turn unless one is named.
-
-    A class that the model does not have, or guidance without classes, is a ``SettingsError``.
-    """
+    """Classes of the samples at these places, or a ``SettingsError`` where the model has not what is asked for."""
     if settings.labels is not None and not 0 <= settings.labels < num_classes:
         has = f"classes 0 to {num_classes - 1}" if num_classes else "no classes"
         raise SettingsError(f"class {settings.labels} was asked for, this denoiser has {has}")
@@ -301,17 +286,8 @@ def sample_batches(
     """Normalised latents, batch by batch: places of the samples, ``(N, *shape)``, and their classes.
 
     A sample's noise is a function of the seed and its place: on other devices, at other batch sizes or with other
-    numbers of processes samples differ by rounding only.
-
-    Args:
-        model: In evaluation mode; its device is used.
-        settings: See :class:`Sampling`.
-        shape: Of one latent.
-        num_classes: The model's.
-        rank: This process, which draws every ``size``-th batch.
-        size: Number of processes.
-        skip: Whether samples at these places are there already.
-        progress: Show a bar for every batch.
+    numbers of processes samples differ by rounding only. The model is in evaluation mode; its device is used.
+    Process ``rank`` of ``size`` draws every ``size``-th batch, without those for whose places ``skip`` is true.
     """
     device = next(model.parameters()).device
     prediction = denoisers.prediction_of(model)

@@ -3,8 +3,7 @@ r"""Fine-tuning an autoencoder: plain, scale equivariance, CHF, the soft penalty
 .. math:: L = d(x, \mathrm{Dec}(z)) + \alpha\, L_\text{SE or CHF} + \gamma\, L_\text{soft} + \beta\, L_\text{KL},
     \qquad z \sim q(z \mid x)
 
-Encoder and decoder are trained, but for the decoder's last normalisation, its output convolution and as many of the
-last up blocks as asked for.
+Encoder and decoder are trained, but for the decoder's end (:meth:`.Autoencoder.frozen_for_finetuning`).
 
 Source: Skorokhodov et al. 2025, Sec. 3 and Table 5.
 """
@@ -109,10 +108,8 @@ class Finetuning:
             if value is not None and not 0 <= value < float("inf"):
                 raise ValueError(f"{name} must be finite and not negative, got {value}")
         if self.method == "eq-vae" and self.soft_weight:
-            raise ValueError(
-                "the soft penalty needs whole blocks, and EQ-VAE encodes some images at sizes that have none; "
-                f"leave soft_weight at 0 with eq-vae, got {self.soft_weight}"
-            )
+            why = "the soft penalty needs whole blocks, and EQ-VAE encodes some images at sizes that have none"
+            raise ValueError(f"{why}; leave soft_weight at 0 with eq-vae, got {self.soft_weight}")
 
     @property
     def weight(self) -> float:
@@ -124,9 +121,8 @@ class Finetuning:
         # The paper's rate is constant: a cosine that ends where it began.
         rate = self.learning_rate
         return training.Settings(
-            steps=self.steps, seed=self.seed, learning_rate=rate, final_learning_rate=rate, warmup=self.warmup,
-            clip=self.clip,
-        )  # fmt: skip
+            self.steps, self.seed, rate, final_learning_rate=rate, warmup=self.warmup, clip=self.clip
+        )
 
 
 def from_recipe(model: str, recipe: Recipe, method: Method, **others: Any) -> Finetuning:
@@ -148,10 +144,8 @@ def distance_of(settings: Finetuning, perceptual_weights: str | os.PathLike | No
     if settings.perceptual == "none":
         return lambda target, y: settings.mse_weight * regularizers.mse(target, y)
     lpips = metrics.lpips_distance(settings.perceptual, perceptual_weights).to(settings.device)
-    return partial(
-        regularizers.mse_and_perceptual, perceptual=lpips, mse_weight=settings.mse_weight,
-        perceptual_weight=settings.perceptual_weight,
-    )  # fmt: skip
+    weights = {"mse_weight": settings.mse_weight, "perceptual_weight": settings.perceptual_weight}
+    return partial(regularizers.mse_and_perceptual, perceptual=lpips, **weights)
 
 
 def loss_terms(
@@ -163,8 +157,7 @@ def loss_terms(
 ) -> LossTerms:
     """The weighted terms of the loss on images ``(N, 3, H, W)`` in [-1, 1], by name; their sum is what is minimised.
 
-    The generator draws all that is random: noise of the posterior, scale, cut ratio, transform. The noise is drawn
-    first, so that runs that differ in method see the same.
+    The generator draws all that is random, the posterior's noise first: runs that differ in method see the same.
     """
     decode = autoencoder.decode
     noise = torch.randn((len(x), *autoencoder.latent_shape(*x.shape[-2:])), generator=generator, device=x.device)
@@ -187,8 +180,7 @@ def loss_terms(
         terms["se"] = settings.weight * loss
     elif settings.method == "chf":
         ratio = settings.chf_ratio
-        if not settings.chf_fixed:
-            ratio = regularizers.draw_cut_ratio(generator, ratio)
+        ratio = ratio if settings.chf_fixed else regularizers.draw_cut_ratio(generator, ratio)
         loss = regularizers.chop(x, z, decode, ratio, settings.block_size, settings.chf_order, distance)
         terms["chf"] = settings.weight * loss
     if settings.soft_weight:
@@ -219,12 +211,9 @@ def examine(autoencoder: Autoencoder, images: Tensor, block_size: int = 8, batch
     module = autoencoder.module
     was_training, device = module.training, next(module.parameters()).device
     module.eval()
-    means, pictures = [], []
-    for batch in images.split(batch_size):
-        means.append(autoencoder.encode(batch.to(device)).mean.float())
-        pictures.append(autoencoder.decode(means[-1]).float().cpu())
+    z = torch.cat([autoencoder.encode(batch.to(device)).mean.float() for batch in images.split(batch_size)])
+    y = torch.cat([autoencoder.decode(means).float().cpu() for means in z.split(batch_size)])
     module.train(was_training)
-    z, y = torch.cat(means), torch.cat(pictures)
     energy = spectrum.frequency_profile(z, block_size, "energy").cpu()
     profile = spectrum.frequency_profile(z, block_size).cpu()
     of_rgb = spectrum.frequency_profile(data.rgb01(data.resize_to(images, *z.shape[-2:])), block_size).cpu()

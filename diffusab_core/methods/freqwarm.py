@@ -56,9 +56,7 @@ class FreqWarm:
         if self.warmup_steps < 0:
             raise LatentsError(f"warmup_steps must not be negative, got {self.warmup_steps}")
         if not 0 < self.r0 < EVERYTHING:
-            raise LatentsError(
-                f"r0 must lie between 0 and {EVERYTHING:.4f} cycles per pixel (the spectrum's corner), got {self.r0}"
-            )
+            raise LatentsError(f"r0 must lie between 0 and {EVERYTHING:.4f} cycles per pixel, got {self.r0}")
         if self.schedule not in SCHEDULES:
             raise LatentsError(f"schedule is one of {', '.join(SCHEDULES)}, got {self.schedule!r}")
 
@@ -98,7 +96,7 @@ class WarmedLatents(Latents):
             if curriculum.warmup_steps and min(self.low_passed, default=math.inf) > curriculum.r0:
                 given = ", ".join(f"{r:g}" for r in self.low_passed) or "none"
                 raise LatentsError(
-                    f"no latents of images cut at {curriculum.r0} cycles per pixel or below; given: {given}"
+                    f"no latents of images cut at {curriculum.r0} cycles per pixel or below, got {given}"
                 )
             about["radii"] = list(self.low_passed)
         identity = whole.identity | {"curriculum": about}
@@ -144,17 +142,14 @@ def warmed(latents: Latents, curriculum: FreqWarm, *, device: str = "cpu", world
     """A curriculum on any latents: on the fly where they are encoded when asked for, from two caches where stored.
 
     On a cache only the hard schedule is what it says; others would need a cache for each radius, which
-    :class:`WarmedLatents` takes. The second cache is encoded on ``device``, shared among the processes of ``world``.
-
-    Raises:
-        LatentsError: A schedule that widens on a cache, or a cache that another cannot be made from.
+    :class:`WarmedLatents` takes. The second cache is encoded on ``device``, shared among the processes of ``world``. A
+    ``LatentsError`` for a schedule that widens on a cache, and for a cache that another cannot be made from.
     """
     if isinstance(latents, EncodedLatents):
         return WarmedLatents(latents, curriculum)
     if curriculum.schedule != "hard":
-        raise LatentsError(
-            f"the {curriculum.schedule} schedule needs images at every radius: encode on the fly, or take the hard one"
-        )
+        needs = f"the {curriculum.schedule} schedule needs images at every radius"
+        raise LatentsError(f"{needs}: encode on the fly, or take the hard one")
     if not isinstance(latents, LatentCache):
         raise LatentsError(f"a {type(latents).__name__} does not know its images: give latents of low-passed ones, too")
     low = low_passed_cache(latents, curriculum.r0, device=device, world=world)
@@ -173,8 +168,6 @@ def low_passed_cache(
     if missing := [name for name in ("autoencoder", *names) if name not in found]:
         raise LatentsError(f"{cache.path} does not say its {missing[0]}: extract the low-passed latents by hand")
     chosen = {name: tuple(found[name]) if isinstance(found[name], list) else found[name] for name in names}
-    settings = Extraction(
-        found["autoencoder"], device=device, shard_size=cache.index["shard_size"], low_pass=radius, **chosen
-    )
+    chosen |= {"shard_size": cache.index["shard_size"], "low_pass": radius, "device": device}
     folder = cache.path.with_name(f"{cache.path.name}-low{radius:g}")
-    return extract(settings, folder, world=world)
+    return extract(Extraction(found["autoencoder"], **chosen), folder, world=world)

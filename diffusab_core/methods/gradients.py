@@ -35,8 +35,7 @@ class TermGradients:
     reconstruction: float  #: :math:`\|g_r\|`
     term: float  #: :math:`\|g_s\|`
     cosine: float  #: Of the angle between the two
-    #: :math:`\|g_r\| / \|g_s\|` of each batch alone; their scatter says how much is chance
-    batch_ratios: tuple[float, ...]
+    batch_ratios: tuple[float, ...]  #: :math:`\|g_r\| / \|g_s\|` of each batch; their scatter says how much is chance
 
     @property
     def equal_weight(self) -> float:
@@ -81,7 +80,10 @@ def term_gradients(
         terms = finetuning.loss_terms(autoencoder, x, settings, distance, generator)
         if len(terms) != 2:
             raise ValueError(f"a loss of two terms is needed, got {', '.join(terms)}")
-        pulls = torch.stack([_flat_gradient(term, trained) for term in terms.values()])  # (2, P)
+        # A parameter that a term does not depend on counts as zero.
+        how = {"retain_graph": True, "allow_unused": True, "materialize_grads": True}
+        found = [torch.autograd.grad(term, trained, **how) for term in terms.values()]
+        pulls = torch.stack([torch.cat([g.flatten().double().cpu() for g in of]) for of in found])  # (2, P)
         norms = pulls.norm(dim=1)
         if norms[1] == 0:
             raise ValueError(f"the gradient of {list(terms)[1]!r} with respect to {part or 'all'} is zero")
@@ -92,9 +94,3 @@ def term_gradients(
     mean = sums / len(ratios)
     first, second = mean.norm(dim=1).tolist()
     return TermGradients(first, second, (mean[0] @ mean[1]).item() / (first * second), tuple(ratios))
-
-
-def _flat_gradient(term: Tensor, parameters: list[torch.nn.Parameter]) -> Tensor:
-    """``(P,)`` in float64 on the CPU; a parameter that the term does not depend on counts as zero."""
-    found = torch.autograd.grad(term, parameters, retain_graph=True, allow_unused=True, materialize_grads=True)
-    return torch.cat([g.flatten().double().cpu() for g in found])

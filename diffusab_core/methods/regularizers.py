@@ -33,12 +33,8 @@ Distance = Callable[[Tensor, Tensor], Tensor]  # d(target, reconstruction), a sc
 Target = Literal["input", "reconstruction"]
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# Distances: the paper's d is MSE + LPIPS (below Eq. 2; weights in Table 5)
-
-
 def mse(target: Tensor, y: Tensor) -> Tensor:
-    """Mean squared error, in float32 at least; a ``ValueError`` where the shapes differ."""
+    """Mean squared error, in float32 at least; a ``ValueError`` where the shapes differ. The paper's d adds LPIPS."""
     if target.shape != y.shape:
         raise ValueError(f"cannot compare shapes {tuple(target.shape)} and {tuple(y.shape)}")
     return (_full(target) - _full(y)).square().mean()
@@ -57,12 +53,8 @@ def mse_and_perceptual(
     return mse_weight * mse(target, y) + perceptual_weight * perceptual(a, b).mean()
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# Scale equivariance (Skorokhodov et al. 2025, Eq. 2)
-
-
 def draw_scale(generator: torch.Generator, scales: tuple[int, ...] = (2, 4)) -> int:
-    """One of the scales, each equally likely (Sec. 3.3; the authors' code draws once per step)."""
+    """One of the scales, each equally likely (Skorokhodov et al. 2025, Sec. 3.3; their code draws once per step)."""
     _check_scales(scales)
     return scales[_integer(0, len(scales) - 1, generator)]
 
@@ -77,10 +69,8 @@ def downsample(x: Tensor, scale: int) -> Tensor:
     _check_scales((scale,))
     height, width = x.shape[-2:]
     if height % scale or width % scale:
-        raise ValueError(
-            f"sides {height}x{width} cannot be downsampled by {scale}: both must be multiples of it; use larger "
-            "images or smaller scales"
-        )
+        wrong = f"sides {height}x{width} cannot be downsampled by {scale}: both must be multiples of it"
+        raise ValueError(f"{wrong}; use larger images or smaller scales")
     return resize_to(x, height // scale, width // scale)
 
 
@@ -110,10 +100,6 @@ def scale_equivariance(
         x = _decode_like(decode, z, x) if reconstruction is None else reconstruction
     small_x = downsample(x, scale)
     return distance(small_x, _decode_like(decode, small_z, small_x))
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# Chopping high frequencies, CHF (Skorokhodov et al. 2025, Eqs. 4 and 5)
 
 
 def draw_cut_ratio(generator: torch.Generator, largest: float) -> float:
@@ -148,10 +134,6 @@ def chop(
     return distance(cut_x, _decode_like(decode, cut_z, cut_x))
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# Soft penalty (Skorokhodov et al. 2025, Eqs. 6 and 7)
-
-
 def penalty_weights(block_size: int = 8, power: float = 2.0) -> Tensor:
     r"""``(B, B)`` float64: :math:`W_{uv} = (u + v)^p / B^p` with p positive, else :math:`D_{00}` would count; Eq. 6."""
     if not 0 < power < math.inf:
@@ -172,15 +154,13 @@ def soft_penalty(z: Tensor, block_size: int = 8, power: float = 2.0) -> Tensor:
     return (d.abs() * penalty_weights(block_size, power).to(d)).mean()
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# Averaged KL (Skorokhodov et al. 2025, Sec. 4)
-
-
 def averaged_kl(mean: Tensor, logvar: Tensor) -> Tensor:
     r"""KL of a diagonal Gaussian to the standard normal: the mean of :math:`(\mu^2 + \sigma^2 - 1 - \log \sigma^2)/2`.
 
     A mean over items, channels and positions (and frames), so that its weight :math:`\beta` compares across latent
     sizes; the usual sum is this times the numbers in a latent. Infinite for a deterministic autoencoder.
+
+    Source: Skorokhodov et al. 2025, Sec. 4.
     """
     if mean.shape != logvar.shape:
         raise ValueError(f"mean and logvar must have one shape, got {tuple(mean.shape)} and {tuple(logvar.shape)}")
@@ -188,13 +168,9 @@ def averaged_kl(mean: Tensor, logvar: Tensor) -> Tensor:
     return 0.5 * (mean.square() + logvar.exp() - 1 - logvar).mean()
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# EQ-VAE (Kouzelis et al. 2025, arXiv 2502.09509)
-
-
 @dataclass(frozen=True)
 class SpatialTransform:
-    r""":math:`\tau`: first scale both sides, by a fraction so that latents and images agree, then turn by quarters."""
+    r"""EQ-VAE's :math:`\tau`: first scale both sides, by a fraction as latents and images must agree, then turn."""
 
     scale: Fraction = Fraction(1)
     quarter_turns: int = 0
@@ -230,9 +206,7 @@ def draw_eq_vae(
     smaller = SpatialTransform(draw_transform(generator, height, width).scale)
     if _uniform(generator) < probability:
         return IDENTITY, tau
-    if _uniform(generator) < low_resolution:
-        return smaller, IDENTITY
-    return IDENTITY, IDENTITY
+    return smaller if _uniform(generator) < low_resolution else IDENTITY, IDENTITY
 
 
 def transform(x: Tensor, tau: SpatialTransform) -> Tensor:
@@ -265,16 +239,12 @@ def eq_vae(x: Tensor, z: Tensor, decode: Decode, tau: SpatialTransform, distance
 def compression_of(x: Tensor, z: Tensor) -> int:
     """How many times smaller the sides of the latents are (f), a whole number, from the shapes of both."""
     if x.ndim not in (4, 5) or x.ndim != z.ndim or len(x) != len(z):
-        raise ValueError(
-            "needs images (N, 3, H, W) with latents (N, C, h, w), or clips (N, 3, T, H, W) with latents "
-            f"(N, C, t, h, w), got shapes {tuple(x.shape)} and {tuple(z.shape)}"
-        )
+        wanted = "images (N, 3, H, W) with latents (N, C, h, w), or clips (N, 3, T, H, W) with latents (N, C, t, h, w)"
+        raise ValueError(f"needs {wanted}, got shapes {tuple(x.shape)} and {tuple(z.shape)}")
     (height, width), (h, w) = x.shape[-2:], z.shape[-2:]
     if not h or not w or height % h or width % w or height // h != width // w:
-        raise ValueError(
-            f"images of {height}x{width} and latents of {h}x{w} do not belong together: the compression must be one "
-            "whole number for both axes"
-        )
+        apart = f"images of {height}x{width} and latents of {h}x{w} do not belong together"
+        raise ValueError(f"{apart}: the compression must be one whole number for both axes")
     return height // h
 
 
@@ -282,9 +252,8 @@ def _decode_like(decode: Decode, z: Tensor, target: Tensor) -> Tensor:
     """``decode(z)``, refused unless it has the target's shape: broadcasting would turn it into another loss."""
     y = decode(z)
     if y.shape != target.shape:
-        raise ValueError(
-            f"latents {tuple(z.shape)} were decoded to {tuple(y.shape)}, but the target is {tuple(target.shape)}"
-        )
+        decoded = f"latents {tuple(z.shape)} were decoded to {tuple(y.shape)}"
+        raise ValueError(f"{decoded}, but the target is {tuple(target.shape)}")
     return y
 
 

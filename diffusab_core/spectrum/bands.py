@@ -16,9 +16,6 @@ from torch import Tensor
 from diffusab_core.spectrum.dct import block_dct, block_idct, frequency_mask, zigzag_order
 from diffusab_core.spectrum.radial import radial_mask, radial_split
 
-# ---------------------------------------------------------------------------------------------------------------------
-# Rings
-
 
 def check_edges(edges: Sequence[float], name: str = "edges") -> tuple[float, ...]:
     """The edges as a tuple, if they ascend from 0 or more and bound at least one band; else a ``ValueError``."""
@@ -32,10 +29,8 @@ def check_edges(edges: Sequence[float], name: str = "edges") -> tuple[float, ...
 def band_masks(h: int, w: int, edges: Sequence[float], space: str) -> Tensor:
     """Masks of the bands between edges, ``(bands, H, W)`` bool in the layout of ``torch.fft.fft2``.
 
-    A band holds its upper edge and not its lower one; the zero frequency lies in none.
-
-    Raises:
-        ValueError: A band without a frequency, of which nothing could be measured; ``space`` names it in the message.
+    A band holds its upper edge and not its lower one; the zero frequency lies in none. A band without a frequency, of
+    which nothing could be measured, is a ``ValueError``; ``space`` names the tensor in its message.
     """
     within = torch.stack([radial_mask(h, w, min(edge, 1.0)) for edge in edges])  # at 1 every frequency lies within
     masks = within[1:] & ~within[:-1]
@@ -61,10 +56,6 @@ def energy_shares(x: Tensor, radius: float, kind: str = "ideal") -> tuple[float,
         raise ValueError("every channel is constant, so there is no energy to share out")
     low, high = radial_split(centred, radius, kind)
     return (low.square().sum() / total).item(), (high.square().sum() / total).item()
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# Ranks
 
 
 def radii(block_size: int = 8) -> Tensor:

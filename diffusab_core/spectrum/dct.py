@@ -58,10 +58,6 @@ def check_finite(x: Tensor) -> None:
     )
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# Block DCT
-
-
 @lru_cache(maxsize=64)
 def _basis(block_size: int, dtype: torch.dtype, device: torch.device, kronecker: bool) -> Tensor:
     r"""The orthonormal DCT-II matrix, or its Kronecker product with itself, built in float64 and cached.
@@ -179,10 +175,6 @@ def zigzag_order(block_size: int) -> Tensor:
     """
     check_block_size(block_size)
     return torch.tensor(_zigzag(block_size), dtype=torch.int64)
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# Cutting high frequencies
 
 
 def frequency_mask(block_size: int, ratio: float, order: str = "zigzag") -> Tensor:

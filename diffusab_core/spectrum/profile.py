@@ -94,8 +94,7 @@ class ProfileAccumulator:
         check_block_size(block_size)
         self.block_size = block_size
         self._bins = self._HIGH - self._LOW + 1
-        self.blocks = 0
-        self.excluded_blocks = 0
+        self.blocks = self.excluded_blocks = 0
         # Coefficients stay row-major until a profile is asked for. Rows: sum |D|, sum D^2, sum |D / D_00|.
         self._sums = torch.zeros(3, block_size**2, dtype=torch.float64)
         self._histogram = torch.zeros(block_size**2, self._bins, dtype=torch.int64)
@@ -119,8 +118,7 @@ class ProfileAccumulator:
     def profile(self, statistic: str = "ratio_of_means") -> Tensor:
         r"""The :func:`frequency_profile` of everything seen so far, ``(B*B,)`` float64 on the CPU, in zigzag order.
 
-        Raises:
-            ValueError: An unknown statistic, nothing seen yet, or :math:`D_{00} = 0` in every block.
+        A ``ValueError`` for an unknown statistic, nothing seen yet, or :math:`D_{00} = 0` in every block.
         """
         check_choice("statistic", statistic, STATISTICS)
         used = self.blocks - self.excluded_blocks

@@ -128,10 +128,8 @@ def spectral_exponent(x: Tensor, lowest_cycles: float = 3.0, highest: float = 0.
     Args:
         x: ``(N, C, H, W)``, any float dtype.
         lowest_cycles: Lower end of the fit in cycles per shorter side; below it the window speaks.
-        highest: Upper end in cycles per pixel; above it the pixels' own blur speaks.
-
-    Raises:
-        ValueError: Fewer than three rings lie between the two ends.
+        highest: Upper end in cycles per pixel; above it the pixels' own blur speaks. Fewer than three rings between
+            the two ends are a ``ValueError``.
     """
     height, width = x.shape[-2:]
     frequency, power = windowed_radial_profile(x)

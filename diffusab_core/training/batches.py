@@ -45,9 +45,8 @@ class ReadAhead:
             wanted.append(after)
         for other in self._made.keys() - set(wanted):
             self._made.pop(other).cancel()
-        for one in wanted:
-            if one not in self._made:
-                self._made[one] = self._pool.submit(self._on_device, one)
+        for one in [key for key in wanted if key not in self._made]:
+            self._made[one] = self._pool.submit(self._on_device, one)
         return self._made.pop(key).result()
 
     def _on_device(self, key: Hashable) -> tuple:
@@ -64,15 +63,10 @@ class Batches:
     """Batches of images, each a pure function of ``(seed, step)``, read ahead for a GPU or by worker processes.
 
     Every epoch is a new permutation. A dataset that draws random crops from its own ``seed`` attribute (photographs,
-    folders, shards) is given another seed in each epoch, so that a small folder shows new crops every time.
+    folders, shards) is given another seed in each later epoch, so that a small folder shows new crops every time.
 
-    Args:
-        dataset: Map-style; items are images, or tuples with an image first.
-        batch_size: Images in a batch.
-        seed: Seed of the order, and of the crops from the second epoch on.
-        steps: Steps in all.
-        workers: Processes that read ahead; 0 reads in this one.
-        device: Where the images are wanted.
+    The dataset is map-style; its items are images, or tuples with an image first. ``workers`` are processes that read
+    ahead, 0 reads in this one.
     """
 
     def __init__(

@@ -1,13 +1,12 @@
 """The one training loop: AdamW, warm-up and cosine, clipping, EMA, atomic checkpoints and exact resume.
 
 A run is a pure function of its settings: order and random numbers are functions of ``(seed, step)`` alone
-(:mod:`diffusab_core.training.order`). So nothing but weights, optimiser state and EMA has to be saved
-(:mod:`diffusab_core.training.state`), and an interrupted run, once resumed, ends with the weights of an uninterrupted
-one, bit for bit on a CPU.
+(:mod:`diffusab_core.training.order`). So an interrupted run, once resumed from weights, optimiser state and EMA
+(:mod:`diffusab_core.training.state`), ends with the weights of an uninterrupted one, bit for bit on a CPU.
 
-The same loop runs in one process or in many (:mod:`diffusab_core.training.world`), and cuts the batch of a step into
-parts where it is too large for the memory. Every part draws the noise of the whole batch and takes its share, so that
-neither the number of processes nor that of parts changes a loss by more than rounding.
+The same loop runs in one process or in many (:mod:`diffusab_core.training.world`), and cuts a large batch into parts.
+Every part draws the noise of the whole batch and takes its share, so that neither the number of processes nor that of
+parts changes a loss by more than rounding.
 """
 
 from __future__ import annotations
@@ -92,16 +91,13 @@ class Settings:
 
 @dataclass
 class Trained:
-    """What a run leaves: the averaged weights, curves at the logged steps, snapshots, and its wall time.
+    """What a run leaves, in every process."""
 
-    The averaged weights are whole and on the CPU, in every process.
-    """
-
-    ema: dict[str, Tensor]
-    series: dict[str, list[float]]
+    ema: dict[str, Tensor]  #: The averaged weights, whole and on the CPU
+    series: dict[str, list[float]]  #: Curves at the logged steps
     snapshots: list[dict[str, Any]]
     wall_time_s: float
-    resumed_from: int
+    resumed_from: int  #: A step; 0 for a run from the start
 
 
 def learning_rate(step: int, settings: Settings) -> float:
@@ -111,10 +107,6 @@ def learning_rate(step: int, settings: Settings) -> float:
     progress = (step - settings.warmup) / max(1, settings.steps - 1 - settings.warmup)
     low, high = settings.final_learning_rate, settings.learning_rate
     return low + (high - low) * (1 + math.cos(math.pi * progress)) / 2
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# The loop
 
 
 class _Average:
@@ -190,9 +182,9 @@ def train(
 ) -> Trained:
     """Train the parameters of ``module`` that require a gradient.
 
-    ``module`` ends with the last step's weights; the averaged ones are in the result's ``ema`` and go in by
-    ``module.load_state_dict(trained.ema)`` where the module is not sharded. With several processes each of them calls
-    this function with the same arguments; the batch of a step falls into ``accumulation * world.size`` equal parts.
+    ``module`` ends with the last step's weights; ``module.load_state_dict(trained.ema)`` puts in the averaged ones
+    where it is not sharded. With several processes each of them calls this function with the same arguments; the batch
+    of a step falls into ``accumulation * world.size`` equal parts.
 
     Args:
         module: On its device already, and sharded (:func:`diffusab_core.training.world.shard`) if there are several
@@ -202,7 +194,6 @@ def train(
             as ``loss_fn(step, generator, part=(index, parts))`` with the generator in the same state, and returns means
             over that part: it draws what the whole batch needs and takes its share. All parts have to use the same
             parameters, or processes wait for each other for ever.
-        settings: See :class:`Settings`.
         world: This process among those of the run; ``None`` for one process, refused under torchrun.
         checkpoint: Folder to save to and, if there is a checkpoint in it, to resume from; the same for every process.
         checkpoint_every: Steps between checkpoints; the end is always saved.
@@ -212,10 +203,8 @@ def train(
         on_log: Called with the step and its scalars at every entry, in the first process.
         snapshot: Called before the first step, every ``snapshot_every`` steps and after the last, in every process;
             what it returns in the first is kept with the step. It must leave the module as it found it.
-        snapshot_every: Steps between snapshots.
         snapshot_average: Whether to call ``snapshot`` with the averaged weights, whole and on the CPU.
         samples: ``samples(step)`` says in words what the step was computed on, for the message when it fails.
-        progress: Show a progress bar.
 
     Raises:
         TrainingDiverged: The loss or gradient is NaN or infinite, in any part; raised in every process, on CUDA at the
@@ -238,7 +227,7 @@ def train(
     run = asdict(settings) | dict(identity or {})
     del run["accumulation"]
     store = None if checkpoint is None else Store(Path(checkpoint), run, world)
-    saved = None if store is None else store.load(module, optimiser, average.state)
+    saved = store and store.load(module, optimiser, average.state)
     saved = saved or {"step": 0, "series": {}, "snapshots": [], "wall_time_s": 0.0}
     first, series, snapshots = saved["step"], saved["series"], saved["snapshots"]
 
@@ -255,9 +244,7 @@ def train(
         optimiser.zero_grad(set_to_none=True)
         loss, scalars = _backward(module, loss_fn, step, settings, world)
         watch.add(step, loss, worlds.clip_gradients(parameters, settings.clip))
-        rate = learning_rate(step, settings)
-        for group in optimiser.param_groups:
-            group["lr"] = rate
+        rate = optimiser.param_groups[0]["lr"] = learning_rate(step, settings)
         optimiser.step()
         average.update(module)
 

@@ -1,7 +1,4 @@
-"""Which data and which random numbers a step gets: functions of the seed and of a number, so that runs resume exactly.
-
-No state of a generator is kept from one step to the next, nor shared between two purposes.
-"""
+"""Which data and which random numbers a step gets: functions of seed and step alone, so that runs resume exactly."""
 
 from __future__ import annotations
 
@@ -17,10 +14,7 @@ def _epoch_order(length: int, seed: int, epoch: int) -> np.ndarray:
 
 
 def batch_indices(step: int, batch_size: int, length: int, seed: int) -> list[int]:
-    """Dataset indices of one step: consecutive pieces of one random permutation per epoch.
-
-    A batch may run over the end of an epoch into the next; nothing is dropped or seen twice within an epoch.
-    """
+    """Dataset indices of one step: consecutive pieces of one permutation per epoch, whose end a batch may run over."""
     places = range(step * batch_size, (step + 1) * batch_size)
     return [int(_epoch_order(length, seed, place // length)[place % length]) for place in places]
 
@@ -31,10 +25,7 @@ def generator_at(seed: int, step: int, device: str | torch.device = "cpu") -> to
 
 
 def stream(seed: int, purpose: str, index: int) -> torch.Generator:
-    """The generator of one purpose at one place, such as ``"sample"`` and a sample's number; always on the CPU.
-
-    What it draws depends on seed, purpose and index alone; two purposes never draw the same numbers.
-    """
+    """The generator of one purpose at one place, such as ``"sample"`` and a sample's number; always on the CPU."""
     return _generator([int.from_bytes(purpose.encode(), "little"), seed, index], "cpu")
 
 

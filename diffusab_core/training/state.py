@@ -4,8 +4,7 @@ Each process writes its own pieces of weights, optimiser state and average (``to
 ``step_00000123.tmp``; process 0 adds ``run.json`` with what the run is, how far it is and the checksum of every file,
 and renames the folder to ``step_00000123``. A folder without ``.tmp`` is therefore whole, at whatever moment the run
 was killed. Names are those of the state dict, so that a run of eight processes can go on with one and the reverse. All
-processes have to see the same folder. Reading one runs code that it may contain (PyTorch pickles the index): resume
-your own checkpoints only.
+have to see the same folder. Reading one runs code that it may contain (PyTorch pickles the index): resume only yours.
 """
 
 from __future__ import annotations
@@ -49,8 +48,7 @@ class Store:
     def load(self, module: nn.Module, optimiser: AdamW, ema: Mapping[str, Tensor]) -> dict[str, Any] | None:
         """Put the newest whole checkpoint into module, optimiser and average; returns its progress, if there is one.
 
-        A damaged one is passed over with a warning. If none can be read, or they are another run's, that is a
-        :class:`CheckpointError`.
+        A damaged one is passed over with a warning; a :class:`CheckpointError` if all are, or are another run's.
         """
         broken: list[str] = []
         for folder in from_main(_committed(self.folder)[:KEPT], self.world):
@@ -71,14 +69,15 @@ class Store:
         return None
 
     def save(self, module: nn.Module, optimiser: AdamW, ema: Mapping[str, Tensor], progress: dict) -> None:
-        """Add a checkpoint; one that was there stays until this one is whole.
-
-        ``progress`` is what :meth:`load` gives back: plain values, among them the ``step``.
-        """
+        """Add a checkpoint. ``progress``, which :meth:`load` gives back, are plain values, among them the ``step``."""
         final = self.folder / f"step_{progress['step']:08d}"
         partial = final.with_name(final.name + ".tmp")
         if self.world.is_main:
-            _clear(self.folder, final.name)
+            # What killed saves left, and checkpoints from this one on: a run that comes here passed them over.
+            for old in [folder for folder in _committed(self.folder) if folder.name >= final.name]:
+                _remove(old)
+            for old in self.folder.glob("step_*.tmp"):
+                shutil.rmtree(old)
             partial.mkdir(parents=True)
         barrier(self.world)
         with _alone(self.world) as no_dist:
@@ -94,22 +93,9 @@ class Store:
         barrier(self.world)
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# Folders
-
-
 def _committed(folder: Path) -> list[Path]:
     """Whole checkpoints, the newest first."""
     return sorted((f for f in folder.glob("step_*") if f.name.removeprefix("step_").isdigit()), reverse=True)
-
-
-def _clear(folder: Path, name: str) -> None:
-    """Remove what killed saves left, and checkpoints from ``name`` on: a run that comes here passed them over."""
-    for old in _committed(folder):
-        if old.name >= name:
-            _remove(old)
-    for old in folder.glob("step_*.tmp"):
-        shutil.rmtree(old)
 
 
 def _commit(partial: Path, final: Path) -> None:
@@ -138,10 +124,6 @@ def _read_whole(folder: Path, world: World) -> tuple[dict[str, Any], str]:
     except (OSError, ValueError, LookupError, AttributeError, TypeError) as error:  # run.json may hold anything
         wrong = first_line(error)
     return about, next(filter(None, gather(wrong, world)), "")
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# Tensors
 
 
 def _tensors(module: nn.Module, optimiser: AdamW, ema: Mapping[str, Tensor]) -> dict[str, Tensor]:

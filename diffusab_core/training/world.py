@@ -29,10 +29,8 @@ from diffusab_core.files import DiffusabError, first_line
 
 T = TypeVar("T")
 
-#: How long a process waits for the others, unless :func:`world` is told otherwise.
-TIMEOUT = timedelta(minutes=30)
-#: How long the others wait for the first one's long work.
-PATIENCE = timedelta(days=7)
+TIMEOUT = timedelta(minutes=30)  #: How long a process waits for the others, unless :func:`world` is told otherwise
+PATIENCE = timedelta(days=7)  #: How long the others wait for the first one's long work
 
 
 class WorldError(DiffusabError, ValueError):
@@ -58,15 +56,13 @@ def world(device: str | torch.device = "auto", timeout: timedelta = TIMEOUT) -> 
     """The world that torchrun describes in the environment; one process without it.
 
     Where there are several processes, a process group (gloo on a CPU, NCCL on CUDA) is opened, and closed after. One
-    that is open already is used and left open.
+    that is open already is used and left open. A :class:`WorldError` for an incomplete environment, more processes
+    than GPUs, or a device that several cannot share.
 
     Args:
         device: ``"auto"`` is CUDA where there is one, else MPS (one process only), else the CPU; ``"cuda"`` is the GPU
             of the process's local rank.
         timeout: How long a process waits for the others before all give up; see :func:`on_main` for long work.
-
-    Raises:
-        WorldError: An incomplete environment, more processes than GPUs, or a device that several cannot share.
     """
     rank, size, local_rank = _environment()
     if size > 1 and str(device) not in ("auto", "cpu", "cuda"):
@@ -128,10 +124,6 @@ def resolve_device(text: str | torch.device) -> torch.device:
     return device
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# Sharding
-
-
 def shard(module: nn.Module, world: World, blocks: Iterable[nn.Module] = ()) -> None:
     """Shard a module's parameters over the processes, in place; nothing is done in a world of one.
 
@@ -140,10 +132,8 @@ def shard(module: nn.Module, world: World, blocks: Iterable[nn.Module] = ()) -> 
     the module itself, not its methods: parameters are gathered around ``forward``. Compile blocks in place
     (``block.compile()``) and wrap nothing after.
 
-    Args:
-        module: Whole, and on ``world.device`` already.
-        world: See :func:`world`.
-        blocks: Modules that are gathered one at a time, such as the blocks of a transformer; the rest is gathered once.
+    The module comes whole, on ``world.device`` already. ``blocks``, such as those of a transformer, are gathered one at
+    a time, the rest once.
     """
     if world.size == 1:
         return
@@ -233,8 +223,7 @@ def on_main(world: World, compute: Callable[[], T]) -> T:
     """What process 0 computes, in every process, however long it takes.
 
     The others wait in a group of their own, as that of the world gives up after its timeout. What is raised in process
-    0 is raised in all of them; in the others a :class:`WorldError` stands for anything but a ``ValueError`` or
-    ``OSError``.
+    0 is raised in all; in the others a :class:`WorldError` stands for anything but a ``ValueError`` or ``OSError``.
     """
     if world.size == 1:
         return compute()

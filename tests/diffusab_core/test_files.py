@@ -10,7 +10,8 @@ import torch
 
 from diffusab_core import denoisers, files, flow
 from diffusab_core.methods.denoising import Denoising, Sampling
-from diffusab_core.training import Batches, Settings
+from diffusab_core.training import Settings
+from diffusab_core.training.batches import Batches
 
 
 def test_a_file_gets_its_name_only_once_it_is_whole(tmp_path):

@@ -4,7 +4,8 @@ import diffusers
 import pytest
 import torch
 
-from diffusab_core.autoencoders import FAMILIES, Autoencoder, load
+from diffusab_core.autoencoders import Autoencoder, load
+from diffusab_core.autoencoders.families import FAMILIES
 
 DC_STAGES = {
     "encoder_block_types": ("ResBlock", "ResBlock", "EfficientViTBlock"),

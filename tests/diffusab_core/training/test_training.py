@@ -9,7 +9,6 @@ import torch
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from diffusab_core import training
 from diffusab_core.training import Settings, TrainingDiverged, batch_indices, generator_at, loop, state, train
 from diffusab_core.training.batches import Batches, ReadAhead
 from diffusab_core.training.loop import _Average
@@ -69,10 +68,10 @@ def test_order_and_noise_are_functions_of_seed_and_step():
 
 def test_learning_rate_warms_up_and_follows_half_a_cosine():
     settings = Settings(steps=101, learning_rate=1.0, final_learning_rate=0.1, warmup=0)
-    assert training.learning_rate(0, settings) == pytest.approx(1.0)
-    assert training.learning_rate(50, settings) == pytest.approx(0.55)
-    assert training.learning_rate(100, settings) == pytest.approx(0.1)
-    warm = [training.learning_rate(k, replace(settings, warmup=4)) for k in range(5)]
+    assert loop.learning_rate(0, settings) == pytest.approx(1.0)
+    assert loop.learning_rate(50, settings) == pytest.approx(0.55)
+    assert loop.learning_rate(100, settings) == pytest.approx(0.1)
+    warm = [loop.learning_rate(k, replace(settings, warmup=4)) for k in range(5)]
     assert warm == pytest.approx([0.2, 0.4, 0.6, 0.8, 1.0])
 
 
