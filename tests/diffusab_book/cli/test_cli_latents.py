@@ -128,9 +128,7 @@ def test_another_autoencoder_and_other_settings_are_named(tmp_path):
     assert "autoencoder 'kl-f4c16' -> 'kl-f4c16-se'" in line
     assert "seed 0 -> 2" in line
     (tmp_path / "c" / "shard-00000.safetensors").write_bytes(b"")
-    assert "shard-00000.safetensors is truncated: 0 bytes" in one_line(
-        invoke("extract", "kl-f4c16", tmp_path / "c", *words)
-    )
+    assert "shard-00000.safetensors is damaged" in one_line(invoke("extract", "kl-f4c16", tmp_path / "c", *words))
 
 
 def test_killed_at_random_moments_it_ends_with_the_same_bytes(tmp_path):

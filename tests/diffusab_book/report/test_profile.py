@@ -269,7 +269,7 @@ def test_shards_that_cannot_be_used_are_one_line(elsewhere, latents):
     datasets.Dataset.from_dict({"caption": ["a"]}).save_to_disk(elsewhere / "captions")
     for where, said in [
         ("cut.tar", "cut.tar is cut off"),
-        ("cut.parquet", "cut.parquet is cut off, damaged or no Parquet file"),
+        ("cut.parquet", "cut.parquet is cut off, damaged or no parquet file"),
         ("text.tar.gz", "compressed (gzip)"),
         ("captions", "no column of"),
         ("all-{0..3}.tar", "3 of 4 files are missing, the first is"),
