@@ -370,7 +370,7 @@ def panels(
             first = str(i - i % columns + 1) if i >= columns else ""
             layout[f"yaxis{n}"] |= {"matches": f"y{first}", "showticklabels": False, "title": None}
         note = {"text": title or " ", "x": sum(x_domain) / 2, "y": high, "xref": "paper", "yref": "paper"}
-        note |= {"xanchor": "center", "yanchor": "bottom", "showarrow": False}
+        note |= {"xanchor": "center", "yanchor": "bottom", "showarrow": False, "visible": bool(title)}
         layout["annotations"].insert(i, note | {"font": {"size": 13 if len(figs) < 6 else 12}})
         for trace in one.data:
             added = trace.to_plotly_json() | {"xaxis": f"x{n}", "yaxis": f"y{n}"}

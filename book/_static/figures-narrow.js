@@ -7,7 +7,7 @@
 
   const PICTURE_HEIGHT = 220; // pixels, at most
   const CHART_HEIGHT = [170, 240]; // pixels, at least and at most
-  const GAP = 80; // pixels between two rows: axis labels of the upper, title of the lower one
+  const GAP = 108; // pixels between two rows: labels of the upper one, rotated ones too, and title of the lower
   const MENU_HEIGHT = 40;
   const LABEL_SIZE = 11.5;
 
