@@ -36,7 +36,7 @@ $(VENV)/.ready: pyproject.toml constraints.txt scripts/lab_settings.json
 	@echo "Installing the pinned environment into $(VENV) (a few minutes the first time) ..."
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(if $(CPU),$(BIN)/python -m pip install --quiet -c constraints.txt --index-url $(TORCH_CPU_INDEX) torch torchvision,)
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[photos,tools,lab,book,features,dev]'
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[photos,tools,lab,book,features,sweeps,dev]'
 	@# JupyterLab of this environment only opens the text chapters as notebooks; the user's own settings stay as they are.
 	@mkdir -p $(VENV)/share/jupyter/lab/settings && cp scripts/lab_settings.json $(VENV)/share/jupyter/lab/settings/overrides.json
 	@touch $@
@@ -48,7 +48,7 @@ book: env
 	$(BIN)/python scripts/build_book.py
 
 lab: env
-	$(BIN)/jupyter lab --LabApp.default_url=/lab/tree/notebooks/02_dct.py
+	JUPYTER_PREFER_ENV_PATH=1 $(BIN)/jupyter lab --LabApp.default_url=/lab/tree/notebooks/02_dct.py
 
 test: env browser
 	$(BIN)/python -m pytest $(PYTEST_ARGS)

@@ -5,12 +5,15 @@ every setting and every metric under its own name, and ``record`` (the run recor
 setting and a metric share a name, the metric stands there.
 
 Arms are compared by pairs of runs with the same seed: of the differences the mean and its 95% interval by Student's t.
+What a claim makes of such an interval, given what it expects and a margin named beforehand, is a :class:`Verdict`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
+from functools import partial
 from html import escape
 from pathlib import Path
 from statistics import fmean, stdev
@@ -18,12 +21,13 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy import stats
+from scipy import optimize, stats
 
+from diffusab_book.places import HOME
 from diffusab_core.experiments.records import RunRecord, by_arm
 
-#: The repository's recorded runs, one folder for each experiment.
-RESULTS = Path(__file__).resolve().parents[1] / "book" / "results"
+#: The book's recorded runs, one folder for each experiment.
+RESULTS = HOME / "book" / "results"
 
 #: Columns of :func:`table` for fine-tuning runs.
 FINETUNING = {
@@ -114,22 +118,121 @@ class Paired:
         return mean if len(self.values) == 1 else f"{mean} [{low}, {high}]"
 
 
-def paired(runs: pd.DataFrame, metric: str, arm: str, control: str, relative: bool = False) -> Paired:
+def summarize(differences: Iterable[float]) -> Paired:
+    """Mean and 95% interval of differences that were taken elsewhere, one for each seed; none is a ``ValueError``."""
+    found = tuple(float(value) for value in differences)
+    if not found:
+        raise ValueError("there is no difference to summarize")
+    if len(found) == 1:
+        low, high = np.nan, np.nan
+    elif len(set(found)) == 1:  # t would be 0 / 0
+        low, high = found[0], found[0]
+    else:
+        low, high = stats.ttest_1samp(found, 0).confidence_interval(0.95)
+    return Paired(found, float(np.mean(found)), float(low), float(high))
+
+
+def paired(
+    runs: pd.DataFrame, metric: str, arm: str, control: str, relative: bool = False, nested: str | None = None
+) -> Paired:
     """The metric of ``arm`` minus that of ``control``, run by run of the same seed.
 
     Args:
         runs: The frame, with a column ``metric`` and the two arms in its column ``arm``.
         relative: Differences over the control's mean, so that their sign is that of the absolute ones.
+        nested: Column with the seed of what several runs have in common, such as ``"autoencoder_seed"`` where several
+            denoisers were trained on each autoencoder. Differences are averaged within one of these, and the interval
+            is over them: runs on one autoencoder say nothing of another.
 
     Raises:
         ValueError: The frame lacks an arm, or the two have other seeds, or one of them a seed twice.
     """
-    ours, theirs = (by_seed(runs, metric, one) for one in (arm, control))
+    keys = ["seed"] if nested is None else [nested, "seed"]
+    ours, theirs = (_by(runs, metric, one, keys) for one in (arm, control))
     if list(ours.index) != list(theirs.index):
         raise ValueError(f"{arm!r} has seeds {list(ours.index)}, {control!r} has {list(theirs.index)}: nothing to pair")
     found = (ours - theirs) / (theirs.mean() if relative else 1)
-    low, high = (np.nan, np.nan) if len(found) == 1 else stats.ttest_1samp(found, 0).confidence_interval(0.95)
-    return Paired(tuple(found), found.mean(), float(low), float(high))
+    return summarize(found if nested is None else found.groupby(level=nested).mean())
+
+
+class Verdict(StrEnum):
+    """What the records say of a claim, see :func:`judge`."""
+
+    REPRODUCED = "reproduced"
+    REVERSED = "reversed"
+    NO_EFFECT = "no effect"
+    UNDECIDED = "undecided"
+
+
+def judge(found: Paired, expected: int, margin: float) -> Verdict:
+    """Whether a difference is as expected, given its 95% interval.
+
+    *No effect*: the whole interval lies within ± ``margin``, however far from zero it may be there. Else *reproduced*
+    or *reversed*: the whole interval lies on one side of zero. Else *undecided*, as is a single pair. Where no effect
+    is what is expected, within the margin is *reproduced*, beyond it *reversed*, and across it *undecided*.
+
+    Args:
+        found: Differences in the unit of the margin, such as relative ones.
+        expected: +1 or −1, the sign of the difference; 0, that there is none.
+        margin: Smallest difference that would matter, above 0.
+    """
+    if expected not in (-1, 0, 1):
+        raise ValueError(f"expected is the sign of a difference, +1, 0 or -1, got {expected!r}")
+    if not margin > 0:
+        raise ValueError(f"a margin is a positive number, got {margin!r}")
+    if found.within(margin):
+        return Verdict.NO_EFFECT if expected else Verdict.REPRODUCED
+    if not expected:
+        return Verdict.REVERSED if found.low >= margin or found.high <= -margin else Verdict.UNDECIDED
+    return {expected: Verdict.REPRODUCED, -expected: Verdict.REVERSED}.get(found.sign, Verdict.UNDECIDED)
+
+
+def smallest_effect(found: Paired, power: float = 0.8) -> float:
+    r"""The smallest true difference that as many pairs, as scattered as these, would show in this share of tries.
+
+    Shown means: the 95% interval leaves out zero. With n pairs and sample standard deviation s it is the
+    :math:`\delta` at which :math:`P(|T| > t_{0.975}) = ` ``power``, T noncentral with
+    :math:`\delta \sqrt n / s` and n − 1 degrees of freedom. NaN for a single pair.
+    """
+    n = len(found.values)
+    if n < 2:
+        return np.nan
+    critical = stats.t.ppf(0.975, n - 1)
+
+    def missing(noncentrality: float) -> float:
+        t = partial(stats.nct.sf, df=n - 1, nc=noncentrality)
+        return t(critical) + 1 - t(-critical) - power
+
+    return optimize.brentq(missing, 0, 4 * critical + 10) * stdev(found.values) / n**0.5
+
+
+def choose_places(runs: pd.DataFrame, name: str, place: str = "shift") -> pd.DataFrame:
+    """Read a series where the *other* seeds of the arm have their lowest mean: chosen on some seeds, judged on another.
+
+    The lowest value of a run's own series is too good, as its noise takes part in the choice.
+
+    Args:
+        runs: The frame; records hold the series ``place``, such as sampling shifts, and ``name``, lower being better.
+
+    Returns:
+        The frame with two more columns, ``chosen_{place}`` and ``chosen_{name}``; NaN for an arm of one seed.
+
+    Raises:
+        ValueError: An arm's runs have other places than one another, or a seed twice.
+    """
+    columns = {f"chosen_{place}": {}, f"chosen_{name}": {}}
+    for arm in dict.fromkeys(runs.arm):
+        seeds = list(by_seed(runs, "record", arm).index)
+        curves = by_place(runs, place, name, arm, "")
+        places, values = [float(where) for where in curves], np.array(list(curves.values())).T  # (seeds, places)
+        for i, seed in enumerate(seeds):
+            others = np.delete(values, i, 0)
+            best = int(others.mean(0).argmin()) if len(others) else None
+            of_run = (np.nan, np.nan) if best is None else (places[best], values[i, best])
+            for column, value in zip(columns, of_run, strict=True):
+                columns[column][arm, seed] = value
+    keys = list(zip(runs.arm, runs.seed, strict=True))
+    return runs.assign(**{column: [of_run[key] for key in keys] for column, of_run in columns.items()})
 
 
 def by_seed(runs: pd.DataFrame, column: str, arm: str) -> pd.Series:
@@ -138,11 +241,60 @@ def by_seed(runs: pd.DataFrame, column: str, arm: str) -> pd.Series:
     Raises:
         ValueError: No such arm, a seed that stands there twice, or a run without the value.
     """
+    return _by(runs, column, arm, ["seed"])
+
+
+def _by(runs: pd.DataFrame, column: str, arm: str, keys: Sequence[str]) -> pd.Series:
     _need_arms(runs, [arm])
-    found = runs[runs.arm == arm].set_index("seed")[column].sort_index()
+    found = runs[runs.arm == arm].set_index(list(keys))[column].sort_index()
     if not found.index.is_unique or found.isna().any():
-        raise ValueError(f"{column!r} of {arm!r} wants one value for each seed, got {found.to_dict()}")
+        raise ValueError(f"{column!r} of {arm!r} wants one value for each {' and '.join(keys)}, got {found.to_dict()}")
     return found
+
+
+@dataclass(frozen=True)
+class Optimum:
+    """Where a metric is smallest along a dose, by seed: the mean and its 95% interval (Student's t)."""
+
+    values: tuple[float, ...]
+    mean: float
+    low: float  #: NaN for a single seed, as ``high``
+    high: float
+    at_edge: bool  #: Whether some seed's best dose is the first or the last, so that its optimum may lie beyond
+
+
+def optimum(runs: pd.DataFrame, metric: str, dose: str) -> Optimum:
+    """The dose with the smallest metric, of each seed on its own.
+
+    Through the logarithm of the metric at the best dose and its two neighbours goes one parabola, whose lowest point is
+    the seed's optimum; where the best dose has one neighbour only, it is the optimum itself.
+
+    Args:
+        runs: One length of training, one run for each dose and seed.
+        metric: A positive number.
+        dose: A column, such as ``power``.
+
+    Raises:
+        ValueError: Fewer than three doses, a dose that a seed lacks or has twice, or a metric that is not positive.
+    """
+    grid = runs.groupby([dose, "seed"])[metric].agg(["size", "first"])
+    values = grid["first"].unstack("seed")
+    if len(values) < 3 or values.isna().any(axis=None) or (grid["size"] > 1).any() or not (values > 0).all(axis=None):
+        raise ValueError(f"{metric!r} wants one positive value for each of three doses and each seed, got {values}")
+    places, found, edge = values.index.to_numpy(float), [], False
+    for _, column in values.items():
+        best = int(np.argmin(column))
+        if best in (0, len(places) - 1):
+            found.append(places[best])
+            edge = True
+            continue
+        near = slice(best - 1, best + 2)
+        a, b, _ = np.polyfit(places[near], np.log(column.to_numpy(float)[near]), 2)
+        found.append(-b / (2 * a) if a > 0 else places[best])
+    low, high = (np.nan, np.nan) if len(found) == 1 else stats.t.interval(
+        0.95, len(found) - 1, np.mean(found), max(stats.sem(found), 1e-12)
+    )  # fmt: skip
+    return Optimum(tuple(map(float, found)), float(np.mean(found)), float(low), float(high), edge)
 
 
 def values(runs: pd.DataFrame, metric: str, arm: str) -> np.ndarray:
@@ -226,6 +378,69 @@ def table(
             if control not in (None, arm):
                 scaled = runs.assign(**{key: times * runs[key]})
                 rows[arm][title] += f"\n{paired(scaled, key, arm, control):{form}}"
+    return Table(rows).T.rename_axis(None)
+
+
+def cross(runs: pd.DataFrame, metric: str, rows: str, columns: str, control: Any, form: str = ".2f") -> Table:
+    """A metric by two settings, such as dose and length of training: mean ± sample standard deviation over seeds.
+
+    Under each number stands the difference to the control of its column, paired by seed and relative, with its 95%
+    interval; of a single seed without one. A cell without a run is empty.
+
+    Args:
+        runs: The frame, in each cell with a seed at most once, and in each column with the control's seeds.
+        metric: Its column.
+        rows: The column whose values are the rows, in ascending order.
+        columns: The same of the columns.
+        control: The value of ``rows`` to compare with.
+
+    Raises:
+        ValueError: A column without the control, or what :func:`paired` refuses.
+    """
+    found: dict[Any, dict[str, str]] = {row: {} for row in sorted(set(runs[rows]))}
+    for column, of_column in runs.groupby(columns):
+        named = of_column.assign(arm=[str(value) for value in of_column[rows]])
+        for row, of_cell in named.groupby(rows):
+            cell = _plus_minus(of_cell[metric].tolist(), form)
+            if row != control:
+                cell += f"\n{paired(named, metric, str(row), str(control), relative=True):.0%}"
+            found[row][f"{column:,}"] = cell
+    return Table(found).T.fillna("").rename(index=lambda row: f"{row:g}").rename_axis(rows)
+
+
+def compare(
+    runs: pd.DataFrame, metric: str, control: str, margin: float, better: str = "lower", nested: str | None = None
+) -> Table:
+    """Every other arm against the control, in shares of its mean: difference, 95% interval, and what follows.
+
+    An arm is *better* or *worse* where the whole interval lies on that side of zero and not within the margin, and has
+    *no effect* where it lies within. Else it is *undecided*, and beside it stands from which effect on these seeds
+    would have shown one, see :func:`smallest_effect`.
+
+    Args:
+        runs: The frame, with the same seeds in all arms.
+        metric: Its column.
+        control: An arm.
+        margin: Smallest share that would matter, named before the runs were made.
+        better: ``"lower"`` or ``"higher"``.
+        nested: As in :func:`paired`.
+
+    Raises:
+        ValueError: What :func:`paired` and :func:`judge` refuse, and another word for ``better``.
+    """
+    if better not in ("lower", "higher"):
+        raise ValueError(f"better is lower or higher, got {better!r}")
+    sign = 1 if better == "higher" else -1
+    words = {Verdict.REPRODUCED: "better", Verdict.REVERSED: "worse", Verdict.NO_EFFECT: f"no effect, ±{margin:.0%}"}
+    _need_arms(runs, [control])
+    rows = {}
+    for arm in dict.fromkeys(runs.arm):
+        rows[arm] = {"runs": str((runs.arm == arm).sum()), f"against {control}": "", "verdict": ""}
+        if arm != control:
+            found = paired(runs, metric, arm, control, relative=True, nested=nested)
+            verdict, smallest = judge(found, sign, margin), smallest_effect(found)
+            shown = "" if np.isnan(smallest) else f"\nwould show from {smallest:.0%} on"
+            rows[arm] |= {f"against {control}": f"{found:.0%}", "verdict": words.get(verdict, f"undecided{shown}")}
     return Table(rows).T.rename_axis(None)
 
 

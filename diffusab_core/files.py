@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import secrets
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,10 @@ class DiffusabError(Exception):
 
     It says what is wrong, the offending value, and what to do about it.
     """
+
+
+class DiffusabWarning(UserWarning):
+    """Something that a run goes on over and its reader should know; the command line prints it as one line."""
 
 
 class SettingsError(DiffusabError, ValueError):
@@ -55,8 +60,26 @@ def write_bytes(path: str | os.PathLike, data: bytes, *, alone: bool = False) ->
 
 
 def write_text(path: str | os.PathLike, text: str, *, alone: bool = False) -> Path:
-    """Write UTF-8 text as :func:`writing` does; returns its path."""
-    return write_bytes(path, text.encode(), alone=alone)
+    """Write UTF-8 text, made :func:`printable`, as :func:`writing` does; returns its path."""
+    return write_bytes(path, printable(text).encode(), alone=alone)
+
+
+def printable(text: str) -> str:
+    r"""Text as UTF-8 can hold it: a byte of a file's name that is no UTF-8 becomes ``\xe9``, four plain characters."""
+    text = re.sub("[\udc80-\udcff]", lambda byte: f"\\x{ord(byte[0]) - 0xDC00:02x}", text)  # as os.fsdecode has it
+    return text.encode(errors="backslashreplace").decode()
+
+
+def make_printable(value: Any) -> Any:
+    """A plain value with all of its texts :func:`printable`."""
+    if isinstance(value, str):
+        return printable(value)
+    if isinstance(value, Mapping):
+        return {make_printable(key): make_printable(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        entries = [make_printable(entry) for entry in value]
+        return entries if isinstance(value, list) else tuple(entries)
+    return value
 
 
 def write_json(path: str | os.PathLike, value: Any, *, indent: int | None = 1, alone: bool = False) -> Path:
@@ -65,8 +88,16 @@ def write_json(path: str | os.PathLike, value: Any, *, indent: int | None = 1, a
 
 
 def flush(path: Path) -> None:
-    """Make sure that a file's contents, or a folder's names, are on the disk: a full disk may say so only now."""
-    handle = os.open(path, os.O_RDONLY)
+    """Make sure that a file's contents, or a folder's names, are on the disk: a full disk may say so only now.
+
+    Windows opens no folders, and flushes only files that are open for writing.
+    """
+    try:
+        handle = os.open(path, os.O_RDWR if os.name == "nt" else os.O_RDONLY)
+    except PermissionError:
+        if path.is_dir():
+            return
+        raise
     try:
         os.fsync(handle)
     finally:
@@ -114,3 +145,38 @@ def first_line(error: BaseException, limit: int = 120) -> str:
         return error.strerror
     lines = str(error).strip().splitlines()
     return f"{type(error).__name__}: {lines[0][:limit]}" if lines else type(error).__name__
+
+
+def lock(handle: int, wait: bool = True, shared: bool = False) -> None:
+    """Lock an open file until it is closed; where another process has, wait, or a ``BlockingIOError``.
+
+    Shared locks hold beside each other, and not beside one that is not. Windows has other locks than these, and nobody
+    waits there.
+    """
+    try:
+        import fcntl
+    except ImportError:
+        return
+    fcntl.flock(handle, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | (0 if wait else fcntl.LOCK_NB))
+
+
+def count_cores() -> int:
+    """The cores that this process may use; where the system does not say (macOS, Windows), those of the machine."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@contextmanager
+def turn(path: str | os.PathLike) -> Iterator[None]:
+    """Wait until no other process holds this file's lock, and hold it; a process that ends, however it does, frees it.
+
+    Where the file system has no locks nobody waits.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        with suppress(OSError):
+            lock(handle)
+        yield
+    finally:
+        os.close(handle)

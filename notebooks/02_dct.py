@@ -327,7 +327,7 @@ results.show(of_family, {RATIO: ".0f", SHARE: ".1f"}, index="signal")
 # %% [markdown]
 # **Measured here**, on one training run of each member. All three latents have more high-frequency energy than RGB. Whether
 # it grows with the channels cannot be read from one run of each, so every member was trained with three seeds, and an f4 pair
-# with 4 and 16 channels beside them (`scripts/record_family.py`, one thread of a 2-core CPU). Each marker below is one
+# with 4 and 16 channels beside them (`sweeps/family.yaml`, one thread of a 2-core CPU). Each marker below is one
 # training run, measured on 256 held-out crops of 128² pixels.
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"]

@@ -188,7 +188,7 @@ figures.profiles(
 #
 # The five autoencoders of the picture at the top are alike in architecture (f4, 16 channels), data, steps and seed, with
 # $\beta \in \{0, 10^{-6}, 10^{-4}, 10^{-2}, 10^{-1}\}$. Each was trained from scratch by
-# `scripts/train_shipped.py`, 2000 steps with batches of 8 crops of $48^2$ pixels. Those with seed 0 come with the book and
+# `sweeps/family.yaml`, 2000 steps with batches of 8 crops of $48^2$ pixels. Those with seed 0 come with the book and
 # are measured here; the other seeds follow at the end of the chapter. (`kl-f4c16` of the other chapters had another
 # recipe and does not belong to the family.)
 
@@ -416,7 +416,7 @@ latent_noise_explorer(explorer_image, family[betas[0]], B, seed=seed)
 # ## Over seeds
 #
 # One training run is one draw. The records below are of three runs of each member, different in nothing but the seed
-# (`scripts/record_family.py`, one thread on a 2-core CPU); shown are mean and standard deviation.
+# (`sweeps/family.yaml`, one thread on a 2-core CPU); shown are mean and standard deviation.
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
 weights = ("0", "1e-6", "1e-4", "1e-2", "1e-1")

@@ -95,8 +95,9 @@ figures.image_grid(
 # experiment of this chapter is the most direct one there is. Set the high frequencies to zero and look.
 #
 # How large are those errors? High frequencies are decided late ({numref}`chap-autoregression`). That they come out *worst* is
-# often said, and our records do not bear it out: in the twelve denoisers of {numref}`chap-pays` the energies of samples are
-# farther off in the lower half of the ranks than in the upper half in ten, and the highest quarter is the worst in one.
+# often said, and our records do not bear it out: in the twelve denoisers of {numref}`chap-pays` (`sweeps/denoisers.yaml`) the
+# energies of samples are farther off in the lower half of the ranks than in the upper half in ten, and the highest quarter
+# is the worst in one.
 #
 # ```{admonition} Learning goals
 # :class: goals

@@ -37,6 +37,7 @@ live_soft: float = 0.1  # γ of the live run with the soft penalty
 n_probe: int = 16
 n_images: int = 16
 block_size: int = 8
+device: str = "cpu"  # where the live training runs: auto, cuda, mps or cpu
 record_path: str = ""  # where the run record goes; nowhere when empty
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
@@ -522,6 +523,7 @@ common = {
     "batch_size": live_batch,
     "block_size": B,
     "seed": seed,
+    "device": run.device,
 }
 done = {}
 for name, arm in live.items():
@@ -611,7 +613,7 @@ decoders_explorer(
 # ## Over seeds: chopping
 #
 # From here on, the records: 400 steps of 8 crops of $64^2$ from `kl-f4c16`, three runs of each arm that differ in nothing
-# but the seed (order, crops, noise), all measured on the same 64 held-out crops of $128^2$ (`scripts/record_finetuning.py`,
+# but the seed (order, crops, noise), all measured on the same 64 held-out crops of $128^2$ (`sweeps/finetuning.yaml`,
 # one thread on a 2-core CPU; mean squared error alone, for a perceptual network's weights could not be had offline). *CHF
 # 30%* cuts this share in every step, *CHF drawn* a share drawn from (0, 70%). *Distance to RGB* is the mean distance
 # between the latent's profile and that of photographs at latent size. Runs of one seed are compared in pairs: below each
@@ -676,6 +678,8 @@ figures.over_seeds(
 )
 
 # %% [markdown]
+# *Table and figures: recorded by `sweeps/finetuning.yaml`.*
+#
 # **What the records say**, paired with plain fine-tuning. Cuts of 30% lower the HF share, by 0.2 points by zigzag and by
 # 0.4 by axes. The other three arms with CHF *raise* it: half a cut and the drawn one by 0.3 points, 70% by axes by 2.6. SE
 # lowers it by 4.7. The distance to the profile of photographs goes the same way; for half a cut its interval holds zero.
@@ -798,6 +802,8 @@ results.table(
 )
 
 # %% [markdown]
+# *Tables and figures of this section: recorded by `sweeps/finetuning.yaml`.*
+#
 # The table splits the change of the energy in the upper half of the ranks. Of what the high frequencies lost in dB,
 # shrinking is 53% with γ = 0.01, 64% with 0.1 and 70% with 1; on top of SE it is 57% with 0.05 and 61% with 0.1.
 #
@@ -877,6 +883,8 @@ results.table(
 )
 
 # %% [markdown]
+# *Curves, differences and table: recorded by `sweeps/finetuning.yaml`.*
+#
 # CHF pays up to a quarter of a decibel where nothing is cut, breaks even at about 15%, and gains as much at most beyond. By
 # axes at 70%, which leaves four coefficients of 64, it loses nearly a decibel uncut and stays below plain up to 75% cut;
 # only at 90%, near what it was trained for, is it ahead, and there it is the best. SE and every arm with a penalty, which
@@ -1064,7 +1072,7 @@ if (
     assert round(psnr["same share"][0.5] - half["untouched"]) == 11
     assert all(-0.3 < psnr["CHF"][s] - psnr["plain"][s] < 0.25 for s in shares)
 if (
-    size != "smoke"
+    size == "laptop"
 ):  # "hardly any of the gulf is left": the tables on pictures and errors
     picture_share, picture_scene, latent, _ = (
         row["50%"] for row in cut_psnr.values()

@@ -109,6 +109,8 @@ figures.points(
 ).update_xaxes(type="log", tickvals=[0.1, 0.2, 0.4, 0.6, 1, 1.5, 2, 3, 5])
 
 # %% [markdown]
+# *Recorded by `sweeps/finetuning.yaml`.*
+#
 # Every recorded fine-tuning run of the same autoencoder, by what it did to the spectrum (less is to the left) and by what
 # it costs in reconstruction. Each marker is one run of 400 steps, or of 800 where the arm's name ends in *twice*. Hover
 # over a marker to see its arm.
@@ -145,7 +147,7 @@ figures.points(
 # $$ (eq-dominates)
 #
 # and the arms that nobody dominates form the *Pareto front*: only among those is there anything to choose. The plane
-# above has one marker for each run, all from the autoencoder `kl-f4c16` (`scripts/record_finetuning.py`). The front of the
+# above has one marker for each run, all from the autoencoder `kl-f4c16` (`sweeps/finetuning.yaml`). The front of the
 # means over seeds, from the lowest energy up; the price is explained below:
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
@@ -184,6 +186,8 @@ results.show(
 )
 
 # %% [markdown]
+# *Recorded by `sweeps/finetuning.yaml`.*
+#
 # The *price* puts arms of different strength on one scale: how many decibels below the control, for each halving of the
 # high-frequency energy,
 #
@@ -284,6 +288,8 @@ results.show(
 )
 
 # %% [markdown]
+# *Table and figure: recorded by `sweeps/finetuning.yaml`.*
+#
 # Most of what SE does to the spectrum it has done at α = 0.1; beyond the paper's weight PSNR falls on and the energy ratio
 # stays within half a percent (0.5) or rises again (1). Counted from the control, the average price of a halving rises with
 # every weight. The free start of {eq}`eq-envelope` is not seen: for each unit of α the loss is steepest at the first
@@ -331,6 +337,8 @@ settings = {
 weight_explorer(settings, references, start=0.25)
 
 # %% [markdown]
+# *Recorded by `sweeps/finetuning.yaml`.*
+#
 # ## Which α, before any run
 #
 # A weight means nothing until one knows how large the two losses' *gradients* are. With $g_r = \nabla_\theta L_r$ and
@@ -431,6 +439,8 @@ def judge(a: float) -> dict[str, str]:
 results.show({f"α = {a:g}": judge(a) for a in SWEEP if a})
 
 # %% [markdown]
+# *The windows are measured here; the differences are recorded by `sweeps/finetuning.yaml`.*
+#
 # The window asks whether reconstruction still gains on the model it starts from, so it is the first of the two differences
 # that it should be held against. With α = 0.01 the mean is above the untouched model and with α = 0.1 below it, and three
 # seeds decide neither; from 0.25 on PSNR is lost. That is not against the window, and no strong test of it. And it is
@@ -606,7 +616,7 @@ results.show(of_se, form=".2f", index="SE over plain")
 # scales, small pictures, the target, or the manner of cutting? Each row below is one way to take high frequencies from a
 # latent, or one way to judge the result; each column an arm. The numbers are **differences to the control** that was
 # trained as long without SE, in dB of PSNR unless it says otherwise, paired by seed and with their 95% intervals
-# (`scripts/record_cut_curves.py`, three seeds).
+# (`sweeps/cut-curves.yaml`, three seeds).
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
 cut_runs = results.frame("cut-curves")
@@ -686,6 +696,8 @@ split = {
 results.show(split, form=".2f", index="arm over control")
 
 # %% [markdown]
+# *Both tables are recorded by `sweeps/cut-curves.yaml`.*
+#
 # The second table has the two factors of {eq}`eq-gain` from the records, means over seeds. The manner of taking frequencies
 # away decides, more than anything else that was varied.
 #
@@ -738,6 +750,8 @@ results.table(
 )
 
 # %% [markdown]
+# *Recorded by `sweeps/finetuning.yaml`.*
+#
 # Both weights *raise* the HF energy ratio, to 4.4 and 3.0 times the control's, and cost more than 1.4 and 5 dB of PSNR.
 # These are spectra and pictures of *means*. A denoiser is trained on samples, to which the posterior adds white noise; what
 # that does to a profile is {eq}`eq-energy-adds`.
@@ -769,6 +783,8 @@ results.table(
 )
 
 # %% [markdown]
+# *Recorded by `sweeps/finetuning.yaml`.*
+#
 # At equal steps a halving of the HF energy ratio costs 0.56 dB with SE and 1.51 dB with EQ-VAE.
 #
 # Equal steps are not equal compute. With probability $p_1 = \frac12$ EQ-VAE scales the latent by $\tau$ and decodes a
@@ -890,6 +906,8 @@ results.table(
 )
 
 # %% [markdown]
+# *Recorded by `sweeps/finetuning.yaml`.*
+#
 # Twice the steps without SE leave the HF energy ratio where it was. With SE and as many steps it is 0.57·10⁻³, and PSNR
 # lies 0.48 dB below that of the longer control. A loss that does not see the spectrum has no reason to move it, however
 # long it is minimised ({numref}`chap-se`). The price of SE, on the other hand, has to be read at equal steps, since the
@@ -953,6 +971,8 @@ results.show(
 )
 
 # %% [markdown]
+# *Recorded by `sweeps/finetuning.yaml`.*
+#
 # ## What this leaves open
 #
 # - One small autoencoder, one set of photographs, a few hundred steps: trends, not constants. FluxAE was fine-tuned on

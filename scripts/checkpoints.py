@@ -15,9 +15,13 @@ from pathlib import Path
 
 import nbformat
 
-from diffusab_book import chapters
-
 ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "book" / "_ext"))
+
+from book_fingerprint import execution_fingerprint  # noqa: E402
+
+from diffusab_book import chapters  # noqa: E402
+
 KEPT = ROOT / "tests" / "checkpoints.json"
 EXECUTED = ROOT / "_build" / "jupyter_execute" / "notebooks"
 
@@ -31,9 +35,20 @@ def of_the_book() -> dict[str, list[str]]:
     if not EXECUTED.is_dir():
         raise FileNotFoundError(f"{EXECUTED} is missing: build the book first (make book)")
     return {
-        path.stem: chapters.printed(nbformat.read(EXECUTED / f"{path.stem}.ipynb", as_version=4))
+        path.stem: chapters.printed(_executed(EXECUTED / f"{path.stem}.ipynb"))
         for path in sorted(chapters.NOTEBOOKS.glob("[0-9][0-9]_*.py"))
     }
+
+
+def _executed(path: Path) -> nbformat.NotebookNode:
+    """An executed chapter. A build that takes it from the execution cache writes it here without outputs."""
+    from jupyter_cache import get_cache
+
+    notebook = nbformat.read(path, as_version=4)
+    if any(cell.get("outputs") for cell in notebook.cells):
+        return notebook
+    folder = EXECUTED.parents[1] / ".jupyter_cache" / execution_fingerprint(ROOT)
+    return get_cache(folder).merge_match_into_notebook(notebook)[1]
 
 
 def replay(chapter: str, folder: Path) -> subprocess.CompletedProcess[str]:

@@ -74,7 +74,7 @@ def prepare_output(app: Sphinx) -> None:
 
 def fill_api_page(app: Sphinx, docname: str, source: list[str]) -> None:
     """Write the sections of the API pages."""
-    if docname in ("book/api", "book/api_shown"):
+    if docname in ("book/api", "book/api_methods", "book/api_shown"):
         root = Path(app.srcdir)
         for package in ("diffusab_core", "diffusab_book"):
             book_api.load_package(root / package)

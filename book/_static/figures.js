@@ -125,7 +125,7 @@
   // Crossing between narrow and wide draws anew, at the slider position that was reached.
   async function redraw() {
     for (const [box, { plot }] of [...drawn]) {
-      const active = plot.layout?.sliders?.[0]?.active; // none while an earlier crossing still draws
+      const active = plot.layout?.sliders?.[0]?.active;
       window.Plotly.purge(plot);
       plot.remove();
       drawn.delete(box);
@@ -186,7 +186,8 @@
     }
     window.addEventListener("load", () => setTimeout(() => whenIdle(drawNext), 1500));
     new MutationObserver(recolour).observe(document.documentElement, { attributeFilter: ["data-theme"] });
-    NARROW.addEventListener("change", redraw);
+    let redrawing = Promise.resolve(); // one crossing after another, or a figure is drawn twice
+    NARROW.addEventListener("change", () => (redrawing = redrawing.then(redraw, redraw)));
   }
 
   if (document.readyState === "loading") document.addEventListener("DOMContentLoaded", start);

@@ -19,14 +19,20 @@ from diffusab_book.cli import options
 COMMANDS = {
     "profile": "report",
     "report": "report",
+    "train-autoencoder": "autoencoder",
     "finetune": "finetune",
     "evaluate": "finetune",
     "extract": "latents",
     "train": "denoiser",
     "sample": "denoiser",
     "evaluate-samples": "samples",
+    "doctor": "samples",
     "run": "chapters",
     "models": "chapters",
+    "sweep": "sweeps",
+    "status": "sweeps",
+    "collect": "sweeps",
+    "fetch": "sweeps",
 }
 
 

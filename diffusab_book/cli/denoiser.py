@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,24 +15,32 @@ from tqdm import tqdm
 from diffusab_book import figures
 from diffusab_book.cli.options import Device, UsageError, command, settle
 from diffusab_core import autoencoders, experiments
-from diffusab_core.data.open import open_images
+from diffusab_core.autoencoders.opening import split_options
+from diffusab_core.data.open import WORDS, Choosing, open_images
+from diffusab_core.data.pixels import parse_resolution, sides
 from diffusab_core.denoisers import DenoiserError, prediction_of
-from diffusab_core.experiments.samples import claim_folder
-from diffusab_core.files import writing
-from diffusab_core.latents.cache import LatentCache
+from diffusab_core.experiments.samples import claim_folder, pack_samples
+from diffusab_core.files import DiffusabWarning, writing
 from diffusab_core.latents.encoded import EncodedLatents
-from diffusab_core.latents.identity import images_identity, weights_digest
+from diffusab_core.latents.identity import images_found, images_identity, weights_digest
+from diffusab_core.latents.others import open_stored
 from diffusab_core.methods import denoising
 from diffusab_core.methods.freqwarm import FreqWarm, warmed
+from diffusab_core.methods.reshaping import AS_ENCODED, parse_noise_spectrum
 from diffusab_core.training import world as worlds
 
 
-@command(denoising.Denoising, without=("betas", "weight_decay"),
+@command(denoising.Denoising, also=Choosing, without=("betas", "weight_decay", "reshaping"), opens="latents",
          interrupted="the same command goes on from the last checkpoint in {out}")  # fmt: skip
 def train(
     given: dict[str, Any],
+    chosen: dict[str, Any],
     latents: Annotated[
-        str, typer.Argument(help="A cache that `diffusab extract` wrote; or, with --images, an autoencoder.")
+        str,
+        typer.Argument(
+            help="A cache that `diffusab extract` wrote, or another program's: see the documentation of "
+            "diffusab_core.latents.others; or, with --images, an autoencoder."
+        ),
     ],
     out: Annotated[
         Path, typer.Argument(help="Folder for the result; the same command resumes what was cut off there.")
@@ -54,6 +63,15 @@ def train(
         str | None,
         typer.Option(help="With --curriculum: hard switch; with --images also linear, cosine. [default: hard]"),
     ] = None,
+    noise_spectrum: Annotated[
+        str | None,
+        typer.Option(
+            metavar="A",
+            help="Coloured noise: its energy at each frequency is the latents' own to the power 1 - A, and the loss is "
+            "measured in its metric. 1 is white noise, 0 has the latents' spectrum; START:END moves over the first 60% "
+            "of the steps, START:END:SHARE over another share; or a FILE.json of energies.",
+        ),
+    ] = None,
     device: Device = "auto",
     checkpoint_every: Annotated[int, typer.Option(help="Steps between checkpoints.")] = 1000,
 ) -> None:
@@ -62,19 +80,29 @@ def train(
     On 8 GPUs: torchrun --nproc-per-node 8 -m diffusab_book train CACHE OUT ...
     """
     with worlds.world(device) as world:
-        settings = settle(denoising.Denoising, given, device=str(world.device))
+        noise = AS_ENCODED if noise_spectrum is None else parse_noise_spectrum(noise_spectrum)
+        settings = settle(denoising.Denoising, given, device=str(world.device), reshaping=noise)
         plan = _curriculum(curriculum, r0, warmup_steps, schedule, settings.steps)
+        if images is None and chosen:
+            raise UsageError(f"--{next(iter(chosen)).replace('_', '-')} is for images: add --images PLACE")
         if images is None:
-            found: Any = LatentCache(latents)
+            if latents != (cache := split_options(latents)[0]):
+                raise UsageError(
+                    f"{cache} is read as a cache of latents, which is not opened so; add --images to encode"
+                )
+            found: Any = open_stored(latents)
+            if found.flips and not settings.flips and world.is_main:
+                said = f"{latents} holds mirrored latents too, which --flips trains on"
+                warnings.warn(said, DiffusabWarning, stacklevel=2)
         else:
-            made = {"length": settings.steps * settings.batch_size} if images in ("photos", "leaves") else {}
-            if images == "photos":
-                made["split"] = "train"
+            endless = {"length": settings.steps * settings.batch_size}
+            made = (endless if images in WORDS else {"replace": True}) | chosen
             seed = settings.seed
             dataset = open_images(images, resolution, crop="random", seed=seed, labels=labels, world=world, **made)
             # By what it was opened as: whoever samples has to open it again.
-            about = images_identity(dataset) | {"autoencoder": latents}
-            model = autoencoders.load(latents, world.device)
+            found_images = images_found(dataset, world) if images not in WORDS else None
+            about = images_identity(dataset, found_images) | {"autoencoder": latents}
+            model = autoencoders.load(latents, world.device, probe=resolution)
             found = EncodedLatents(model, dataset, precision=settings.precision, identity=about)
         if plan is not None:
             found = warmed(found, plan, device=str(world.device), world=world)
@@ -102,7 +130,12 @@ def _curriculum(name: str | None, r0: float | None, warmup_steps: int | None, sc
     return FreqWarm(warm, 0.2 if r0 is None else r0, schedule or "hard")
 
 
-@command(denoising.Sampling, without=("labels",), interrupted="the same command draws what is missing in {out}")
+@command(
+    denoising.Sampling,
+    without=("labels",),
+    opens="autoencoder",
+    interrupted="the same command draws what is missing in {out}",
+)
 def sample(
     given: dict[str, Any],
     denoiser: Annotated[Path, typer.Argument(help="Folder that `diffusab train` wrote.")],
@@ -113,18 +146,24 @@ def sample(
     label: Annotated[
         str | None, typer.Option(help="Class of all samples, by name or number. [default: all classes in turn]")
     ] = None,
+    npz: Annotated[
+        Path | None, typer.Option(help="Also all images in one file (.npz, arr_0), as ADM's evaluation reads it.")
+    ] = None,
     device: Device = "auto",
 ) -> None:
     """Draw images from a denoiser: a PNG each, one grid to look at, and what they are in samples.json.
 
     The same command goes on where an earlier one was cut off; torchrun shares the samples among its processes.
     """
+    if npz is not None and npz.suffix != ".npz":
+        raise UsageError(f"--npz names a file that ends with .npz, got {npz}")
     with worlds.world(device) as world:
         model = experiments.open_denoiser(denoiser, world.device)
         name = autoencoder or model.latents.get("autoencoder")
         if name is None:
             raise DenoiserError(f"{denoiser} does not say which autoencoder its latents are of: name --autoencoder")
-        decoder = autoencoders.load(name, world.device)
+        side = min(sides(parse_resolution(model.latents.get("resolution", 256))))
+        decoder = autoencoders.load(name, world.device, probe=side)
         experiments.check_autoencoder(model, decoder)
         sampling = settle(denoising.Sampling, given, labels=_class(label, model.class_names))
         about = denoising.describe_sampling(sampling, model.num_classes, prediction_of(model.model)) | {
@@ -144,7 +183,10 @@ def sample(
         worlds.barrier(world)
         if world.is_main:
             _write_grid(pictures, out / "grid.png", min(sampling.samples, 64))
-            typer.echo(f"wrote {sampling.samples} images to {pictures} and {out / 'grid.png'}")
+            if npz is not None:
+                pack_samples([pictures / f"{place:06d}.png" for place in range(sampling.samples)], npz)
+            others = f", {npz}" if npz is not None else ""
+            typer.echo(f"wrote {sampling.samples} images to {pictures}{others} and {out / 'grid.png'}")
 
 
 def _class(label: str | None, names: tuple[str, ...]) -> int | None:

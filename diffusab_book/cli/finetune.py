@@ -17,6 +17,7 @@ from diffusab_core.training.world import resolve_device
     finetuning.Finetuning,
     arguments=("model",),
     without=("method", "perceptual"),
+    opens="model",
     interrupted="the same command goes on from the last checkpoint in {out}",
 )
 def finetune(
@@ -27,7 +28,10 @@ def finetune(
         typer.Option(help="plain (the control), se (scale equivariance), chf, soft (plain + soft penalty), eq-vae."),
     ] = "se",
     perceptual: Annotated[
-        str, typer.Option(help="lpips (VGG weights have to be on the disk, see --perceptual-weights) or none.")
+        str,
+        typer.Option(
+            help="lpips (VGG weights have to be on the disk, see --perceptual-weights), hed (shipped) or none."
+        ),
     ] = "lpips",
     perceptual_weights: Annotated[
         Path | None, typer.Option(help="torchvision's VGG-16 weights. [default: torch's hub cache]")
@@ -39,14 +43,20 @@ def finetune(
     workers: Workers = 0,
     checkpoint_every: Annotated[int, typer.Option(help="Steps between checkpoints.")] = 100,
 ) -> None:
-    """Fine-tune an autoencoder so that its latents are easier to learn; the result is a normal diffusers folder."""
+    """Fine-tune an autoencoder so that its latents are easier to learn; the result is a normal diffusers folder.
+
+    Works for every class that `diffusab profile` opens, DC-AE among them:
+    diffusab finetune mit-han-lab/dc-ae-f32c32-in-1.0-diffusers --resolution 256. To make a decoder fit your own images,
+    and leave the latents as they are: --images FOLDER --decoder-only --adversarial-weight 0.5. Your own module,
+    file.py:function, is kept as its weights and the name of that function, and OUT opens wherever a model is named.
+    """
     if method not in (methods := (*finetuning.METHODS, "soft")):
         raise UsageError(f"--method must be one of {', '.join(methods)}, got {method!r}")
-    if perceptual not in ("lpips", "none"):
-        raise UsageError(f"--perceptual is lpips or none, got {perceptual!r}")
+    if perceptual not in ("lpips", "hed", "none"):
+        raise UsageError(f"--perceptual is lpips, hed or none, got {perceptual!r}")
     if method == "soft":
         given, method = {"soft_weight": 0.1} | given, "plain"
-    given |= {"method": method, "perceptual": "vgg" if perceptual == "lpips" else "none"}
+    given |= {"method": method, "perceptual": "vgg" if perceptual == "lpips" else perceptual}
     given |= {"device": str(resolve_device(device))}
     if recipe is None:
         settings = settle(finetuning.Finetuning, given)
@@ -66,7 +76,9 @@ def finetune(
     typer.echo(f"wrote {out}")
 
 
-@command(experiments.Evaluation, arguments=("model",), without=("cuts",), flags={"lpips_weights": "--lpips"})
+@command(
+    experiments.Evaluation, arguments=("model",), without=("cuts",), flags={"lpips_weights": "--lpips"}, opens="model"
+)
 def evaluate(given: dict[str, Any], device: Device = "auto", out: Out = None) -> None:
     """Reconstruction and spectrum of an autoencoder: PSNR, SSIM, LPIPS, Fréchet distance, high-frequency measures,
     the cut curve."""

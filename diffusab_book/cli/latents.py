@@ -15,6 +15,7 @@ from diffusab_core.training import world as worlds
 @command(
     extraction.Extraction,
     arguments=("model",),
+    opens="model",
     interrupted="the same command goes on after the last whole shard in {out}",
 )
 def extract(
@@ -36,10 +37,13 @@ def extract(
         if verify:
             cache.verify()
     if cache.skipped_count:
-        name, reason = cache.skipped[0]
-        typer.echo(f"skipped {cache.skipped_count} files; the first is {name}: {reason}")
+        # A hidden folder is no news; a broken image is.
+        name, reason = min(cache.skipped, key=lambda skip: skip[1].startswith("a hidden"))
+        typer.echo(f"left out {cache.skipped_count}, such as {name}: {reason}")
     if settings.samples is not None and len(cache) < settings.samples:
         typer.echo(f"{settings.samples} images were asked for, {len(cache)} are there")
+    for said in cache.constants:
+        typer.echo(f"{said}: these latents can be looked at, not trained on")
     shape, classes = " x ".join(map(str, cache.shape)), cache.num_classes
     labels = f"{classes} classes" if classes else "no labels"
     typer.echo(f"{len(cache)} latents of {shape}, {labels}, {cache.nbytes / 1e6:.1f} MB in {out}")

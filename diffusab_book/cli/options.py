@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import inspect
 import re
+import sys
+import warnings
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import MISSING, fields
@@ -13,7 +15,7 @@ from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin, get_t
 
 import typer
 
-from diffusab_core.files import DiffusabError
+from diffusab_core.files import DiffusabError, DiffusabWarning, printable
 
 #: The commands whose modules have been imported, by name.
 REGISTERED: dict[str, Any] = {}
@@ -30,15 +32,33 @@ class UsageError(DiffusabError, ValueError):
 
 def fail(error: BaseException | str, status: int = 1) -> typer.Exit:
     """One clear line on standard error, and a non-zero exit status."""
-    typer.secho("diffusab: " + " ".join(str(error).split()), fg="red", err=True)
+    typer.secho("diffusab: " + printable(" ".join(str(error).split())), fg="red", err=True)
     return typer.Exit(status)
 
 
 @contextmanager
 def in_one_line(interrupted: str) -> Iterator[None]:
-    """A user's mistake, a full disk or memory, and an interruption are one line; all else keeps its traceback."""
+    """A user's mistake, a full disk or memory, and an interruption are one line; all else keeps its traceback.
+
+    So is a warning of this package. What a terminal cannot show, such as a name that is no UTF-8, is shown in escapes.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
     try:
-        yield
+        with warnings.catch_warnings():
+            others = warnings.showwarning
+
+            def show(message: Any, category: type, *more: Any, **named: Any) -> None:
+                if issubclass(category, DiffusabWarning):
+                    typer.secho(
+                        f"diffusab: warning: {printable(' '.join(str(message).split()))}", fg="yellow", err=True
+                    )
+                else:
+                    others(message, category, *more, **named)
+
+            warnings.showwarning = show
+            yield
     except (DiffusabError, OSError) as error:
         raise fail(error) from error
     except KeyboardInterrupt:
@@ -59,11 +79,13 @@ def settle(settings: type[S], given: Mapping[str, Any], **more: Any) -> S:
 
 
 def explain(settings: type) -> dict[str, str]:
-    """What the docstring of a dataclass says of each field under ``Attributes``, as plain text."""
-    _, _, text = (inspect.getdoc(settings) or "").partition("Attributes:\n")
-    text = re.split(r"\n(?=\S)", text)[0]
-    entries = re.findall(r"^ {4}(\w+): (.*(?:\n {8}.*)*)", text, flags=re.MULTILINE)
-    return {name: _plain(what) for name, what in entries}
+    """What the docstrings of a dataclass and its bases say of each field under ``Attributes``, as plain text."""
+    found = {}
+    for kind in reversed(settings.__mro__):
+        _, _, text = inspect.cleandoc(kind.__doc__ or "").partition("Attributes:\n")
+        text = re.split(r"\n(?=\S)", text)[0]
+        found |= dict(re.findall(r"^ {4}(\w+): (.*(?:\n {8}.*)*)", text, flags=re.MULTILINE))
+    return {name: _plain(what) for name, what in found.items()}
 
 
 def _plain(text: str) -> str:
@@ -75,49 +97,63 @@ def _plain(text: str) -> str:
 def command(
     settings: type | None = None,
     *,
+    also: type | None = None,
     name: str | None = None,
     arguments: Sequence[str] = (),
     without: Collection[str] = (),
     flags: Mapping[str, str] = {},
     defaults: Mapping[str, Any] = {},
+    opens: str | None = None,
     interrupted: str = "nothing was written",
     cls: type | None = None,
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Register a command.
 
     The function's first parameter is then a dictionary of those settings that were given; what was not keeps the
-    dataclass's default, which ``--help`` shows.
+    dataclass's default, which ``--help`` shows. Fields that a dataclass inherits come after its own.
 
     Args:
         settings: The dataclass.
+        also: Another one, whose dictionary is the second parameter.
         name: Of the command, when it is not the function's.
         arguments: Fields that are arguments and no options, in this order, before those of the function.
         without: Fields that are no options; ``device`` never is, since its default is another on a command line.
         flags: Names of options that differ from their field's, such as ``{"count": "--samples"}``.
         defaults: Of this command, in place of the dataclass's.
+        opens: The parameter that names a model, or several: the command then has all options that say how models are
+            opened, and the function gets names with these in them.
         interrupted: What is left after Ctrl-C; may name the command's parameters, as in ``"go on in {out}"``.
         cls: Another class of the command.
     """
 
     def register(function: Callable[..., None]) -> Callable[..., None]:
         own = list(inspect.signature(function, eval_str=True).parameters.values())
-        names: list[str] = []
-        if settings is not None:
-            own = own[1:]
-            names = [f.name for f in fields(settings) if f.name not in {"device", *without}]
+        kinds = [kind for kind in (settings, also) if kind is not None]
+        own = own[len(kinds) :]
+        names = {kind: [n for n in _own_first(kind) if n not in {"device", *without}] for kind in kinds}
+        opening = _opening() if opens is not None else None
+        how = [f.name for f in fields(opening)] if opening is not None else []
 
         def call(**values: Any) -> None:
             with in_one_line(interrupted.format(**values)):
-                given = {n: values.pop(n) for n in names}
-                given = {n: tuple(v) if isinstance(v, list) else v for n, v in given.items() if v not in (None, [])}
-                first = [{**defaults, **given}] if settings is not None else []
+                if opening is not None and (chosen := opening(**{n: values.pop(n) for n in how})):
+                    _name_models(values, opens, chosen)
+                first = []
+                for kind in kinds:
+                    given = {n: values.pop(n) for n in names[kind]}
+                    given = {n: tuple(v) if isinstance(v, list) else v for n, v in given.items() if v not in (None, [])}
+                    first.append({**defaults, **given} if kind is settings else given)
                 function(*first, **values)
 
-        parameters = [*(_parameter(settings, n, n in arguments, flags.get(n), defaults.get(n)) for n in names), *own]
+        parameters = [
+            _parameter(kind, n, n in arguments, flags.get(n), defaults.get(n)) for kind in kinds for n in names[kind]
+        ]
+        parameters += own
+        parameters += [_parameter(opening, n, False, None, None) for n in how]
         places = {n: i for i, n in enumerate(arguments)}
         parameters.sort(key=lambda p: (not _is_argument(p), places.get(p.name, len(places))))
-        kinds = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in parameters]
-        call.__signature__ = inspect.Signature(kinds)  # type: ignore[attr-defined]
+        ready = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in parameters]
+        call.__signature__ = inspect.Signature(ready)  # type: ignore[attr-defined]
         call.__annotations__ = {p.name: p.annotation for p in parameters}
         call.__name__, call.__doc__ = function.__name__, function.__doc__
         alone = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
@@ -126,6 +162,27 @@ def command(
         return function
 
     return register
+
+
+def _own_first(settings: type) -> list[str]:
+    """The names of a dataclass's fields, those that it inherits last."""
+    names = [f.name for f in fields(settings)]
+    return sorted(names, key=lambda name: name not in inspect.get_annotations(settings))
+
+
+def _opening() -> type:
+    from diffusab_core.autoencoders import Opening  # slow to import, and not every command opens a model
+
+    return Opening
+
+
+def _name_models(values: dict[str, Any], name: str, opening: Any) -> None:
+    """Put how models are opened into their names."""
+    models = values[name]
+    if not models:
+        asked = ", ".join(f"--{n.replace('_', '-')}" for n, value in vars(opening).items() if value)
+        raise UsageError(f"{asked} says how a model is opened, and none is named")
+    values[name] = opening.of(models) if isinstance(models, str) else [opening.of(model) for model in models]
 
 
 def _is_argument(parameter: inspect.Parameter) -> bool:
@@ -142,7 +199,7 @@ def _parameter(settings: type, name: str, argument: bool, flag: str | None, defa
     else:
         if default not in (MISSING, None, "", False):
             text += f" [default: {' '.join(map(str, default)) if isinstance(default, tuple) else default}]"
-        place = "PLACE" if name == "images" else None
+        place = {"images": "PLACE", "resolution": "N or HxW" if kind is str else None}.get(name)
         info = typer.Option(*filter(None, [flag]), metavar=place, help=text, show_default=False)
     return inspect.Parameter(
         name, inspect.Parameter.KEYWORD_ONLY, default=inspect.Parameter.empty if required else None,

@@ -19,7 +19,7 @@ Own = Annotated[
 ]
 
 
-@command(reports.Options, arguments=("models",))
+@command(reports.Options, arguments=("models",), opens="models")
 def profile(
     given: dict[str, Any],
     factory: Own = None,
@@ -28,9 +28,9 @@ def profile(
 ) -> None:
     """Profile the frequencies of autoencoders' latents, beside RGB at the same size, as PNG, JSON and a web page.
 
-    PLACE is a folder of images; tar shards, Arrow or Parquet files (one, or a quoted pattern such as
-    'train-{0000..0009}.tar'); a folder of save_to_disk; owner/name of a dataset on the Hugging Face hub; leaves; or
-    photos, the built-in held-out photographs.
+    PLACE is a folder of images; tar shards, zip archives, Arrow or Parquet files, or arrays of images (.npz, .npy),
+    one, or a quoted pattern such as 'train-{0000..0009}.tar'; a folder of save_to_disk; owner/name of a dataset on the
+    Hugging Face hub; leaves; or photos, the built-in held-out photographs. What cannot be used is left out and named.
     """
     _make(given, factory, out, device)
 
@@ -40,6 +40,7 @@ def profile(
     arguments=("models",),
     without=("latents", "latents_key", "statistic", "posterior"),
     defaults={"samples": 64},
+    opens="models",
 )
 def report(
     given: dict[str, Any],

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from diffusab_book.cli.options import Device, Out, UsageError, Workers, command, settle
+from diffusab_core.experiments.doctor import Diagnosis, diagnose
 from diffusab_core.experiments.samples import SampleEvaluation, evaluate_sample_folder
 from diffusab_core.training import world as worlds
 
@@ -17,6 +18,7 @@ from diffusab_core.training import world as worlds
     SampleEvaluation,
     name="evaluate-samples",
     arguments=("samples", "reference"),
+    opens="decoded_by",
     flags={"count": "--samples", "reference_count": "--reference-samples"},
     interrupted="nothing was written but a finished --cache",
 )
@@ -27,16 +29,26 @@ def evaluate_samples(
     cache: Annotated[
         Path | None, typer.Option(help="File (.safetensors) for the reference's statistics: read, or written once.")
     ] = None,
+    samples_statistics: Annotated[
+        Path | None, typer.Option(help="File (.npz) to write mu and sigma of the samples to, as pytorch-fid has them.")
+    ] = None,
+    reference_statistics: Annotated[Path | None, typer.Option(help="The same of the reference.")] = None,
     out: Out = None,
 ) -> None:
     """Fréchet distance, precision, recall and Inception Score of samples; torchrun shares them among its processes."""
-    for file in filter(None, (out, cache)):
+    for file in filter(None, (out, cache, samples_statistics, reference_statistics)):
         _check_writable(file)
+    for name, file in (("samples", samples_statistics), ("reference", reference_statistics)):
+        if file is not None and file.suffix != ".npz":
+            raise UsageError(f"--{name}-statistics names a file that ends with .npz, got {file}")
     if cache is not None and cache.suffix != ".safetensors":
         raise UsageError(f"--cache names a file that ends with .safetensors, got {cache}")
     with worlds.world(device) as world:
         settings = settle(SampleEvaluation, given, device=str(world.device))
-        record = evaluate_sample_folder(settings, cache=cache, world=world, workers=workers)
+        record = evaluate_sample_folder(
+            settings, cache=cache, samples_statistics=samples_statistics, reference_statistics=reference_statistics,
+            world=world, workers=workers,
+        )  # fmt: skip
         if world.is_main:
             if out is not None:
                 record.write(out)
@@ -45,6 +57,17 @@ def evaluate_samples(
             for name, value in record.metrics.items():
                 typer.echo(f"{name:<{width}}  {value:.5g}")
             typer.echo(record.notes)
+
+
+@command(Diagnosis, arguments=("samples", "reference"))
+def doctor(given: dict[str, Any]) -> None:
+    """Why is my FID not the paper's? Go through the known causes, and say which of them can be seen in these files.
+
+    Nothing is computed that needs a network. See "Why is my FID not the paper's?" in the book.
+    """
+    marks = {"ok": "ok  ", "look": "LOOK", "unknown": "  ? "}
+    for finding in diagnose(settle(Diagnosis, given)):
+        typer.echo(f"{marks[finding.verdict]}  {finding.cause}: {finding.said}")
 
 
 def _check_writable(file: Path) -> None:

@@ -127,6 +127,11 @@ def _lost(key: str) -> Callable[[Mapping[str, Any]], Any]:
     return read
 
 
+def _costs(key: str) -> Callable[[Mapping[str, Any]], Any]:
+    """By band of ranks, one of the curves of :class:`~diffusab_core.metrics.yardsticks.Ruler`."""
+    return lambda stake: ([str(a) if a == b else f"{a}–{b}" for a, b in stake["bands"]], stake[key])
+
+
 def _relative_gain(response: Mapping[str, Any]) -> list[float | None]:
     """Gain over that of the coarsest grating, which compares across models."""
     first = response["gain"][0]
@@ -154,6 +159,10 @@ CHARTS: Mapping[str, Chart | None] = {
         "dependence", {", removed": _lost("psnr_without"), ", replaced by noise": _lost("psnr_noised")},
         "PSNR lost when one band of the latent is removed or replaced by noise",
         "band of the latent, cycles per latent pixel", "PSNR lost, dB", " dB"),
+    "stake": Chart("stake", {", permuted": _costs("permuted"), ", removed": _costs("zeroed")},
+                   "Fréchet distance over the offline features to the crops as they are, when one band of zigzag ranks "
+                   "is permuted across crops or removed, logarithmic", "zigzag ranks of the latent", "Fréchet distance",
+                   log_y=True),
     "gain": Chart("gratings", {"": lambda p: (p["frequencies"], _relative_gain(p))},
                   "Power of the latent's response at the predicted frequency against the frequency of the grating",
                   _GRATING, "gain, relative to the coarsest", log_y=True, level=1.0),

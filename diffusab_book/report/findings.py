@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+import shlex
 import string
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
@@ -13,6 +14,7 @@ from typing import Any
 from jinja2 import Environment, StrictUndefined
 
 from diffusab_book.report.results import Model, Profile, Report
+from diffusab_core.data.open import WORDS
 
 TEXTS = tomllib.loads(Path(__file__).with_name("findings.toml").read_text())
 LIMITS, TITLES = TEXTS["limits"], TEXTS["titles"]
@@ -137,6 +139,13 @@ def _dependence(needs: Mapping[str, Any]) -> dict[str, Any]:
     return {**needs, "lost": lost(needs["low_db"], whole), "worst": worst, "a": a, "b": b}
 
 
+def _stake(stake: Mapping[str, Any]) -> dict[str, Any]:
+    ranks = [f"rank {a}" if a == b else f"ranks {a} to {b}" for a, b in stake["bands"]]
+    worst = max(range(len(ranks)), key=stake["permuted"].__getitem__)
+    fine = {"fine": ranks[-1], "permuted_fine": stake["permuted"][-1], "zeroed_fine": stake["zeroed"][-1]}
+    return {**stake, **fine, "worst": ranks[worst], "permuted_worst": stake["permuted"][worst]}
+
+
 def _gratings(response: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "any": 1.0 in response["beyond_nyquist"], "nyquist": response["latent_nyquist"],
@@ -152,9 +161,24 @@ def _cutoff(cutoff: Mapping[str, Any]) -> dict[str, Any]:
     return {**told, "largest": amplitude[most], "at": radii[most], "inside": most != len(radii) - 1}
 
 
+def _diffusability(score: Mapping[str, Any]) -> dict[str, Any]:
+    """The parts of the score, and what is known of it, each by a name of its own."""
+    told = {key: score[key] for key in ("place", "low", "high", "spaces", "steps", "denoiser", "latent_side", "crops")}
+    for key, names in {"rho": "rho rho_low rho_high", "held_out": "held held_low held_high",
+                       "published": "published published_held"}.items():  # fmt: skip
+        told |= dict(zip(names.split(), score[key], strict=True))
+    looks_at = score["looks_at"][0] if len(score["looks_at"]) == 1 else "several"
+    values = list(score["values"].values())
+    return told | {"looks_at": looks_at, "parts": len(values), "title": score["titles"][0], "value": values[0],
+                   "second": score["titles"][-1], "second_value": values[-1]}  # fmt: skip
+
+
+#: Topics of which nothing is said where they are not asked for.
+OPTIONAL = ("diffusability",)
 FACTS: Mapping[str, Callable[..., Mapping[str, Any]]] = {
     "reconstruction": dict, "spectrum": _spectrum, "cut": _cut, "noise": _noise, "scale": _scale,
-    "dependence": _dependence, "gratings": _gratings, "cutoff": _cutoff,
+    "dependence": _dependence, "stake": _stake, "gratings": _gratings, "cutoff": _cutoff,
+    "diffusability": _diffusability,
 }  # fmt: skip
 
 
@@ -193,7 +217,46 @@ def findings(report: Report, model: Model) -> dict[str, str]:
     return {
         topic: say(topic, facts[topic]) if topic in facts else f"Not measured: {why.get(topic, 'no reason is known')}."
         for topic in (TITLES if report.plan else ("spectrum",))
+        if topic not in OPTIONAL or topic in facts or topic in why
     }
+
+
+def tell_scores(report: Report) -> list[list[str]]:
+    """Rows of the table of scores, none without a score: place, interval, and rank correlations with theirs."""
+    rows = []
+    for model in report.models:
+        if score := model.parts.get("diffusability"):
+            worth = ["{:+.2f} ({:+.2f} to {:+.2f})".format(*score[key]) for key in ("rho", "held_out")]
+            rows.append([model.name, *(percent(score[key]) for key in ("place", "low", "high")), *worth])
+        elif "diffusability" in model.not_measured:
+            rows.append([model.name, *["–"] * 5])
+    return rows
+
+
+def headline(report: Report, model: Model) -> str:
+    """What is said of a model first, in two or three sentences."""
+    return say("headline", read_facts(report, model))
+
+
+def next_steps(report: Report) -> list[dict[str, Any]]:
+    """What to do next: of each step its ``text``, its ``commands``, and the names of the ``models`` it is for."""
+    options, steps = report.options, []
+    height, width = options.sides
+    asked = {"images": shlex.quote(options.images or "photos"), "side": min(height, width)}
+    asked |= {"resolution": height if height == width else f"{height}x{width}", "alone": len(report.models) == 1}
+    asked["how_many"] = " --samples 8192" if options.images in (None, *WORDS) else ""  # those are endless
+    facts = [
+        {**read_facts(report, m), **asked, "kind": m.profile.kind, "source": shlex.quote(m.profile.source),
+         "other": "kl-f4c4" if m.profile.source == "kl-f4c16" else "kl-f4c16"}
+        for m in report.models
+    ]  # fmt: skip
+    for step in TEXTS["next"]:
+        chosen = [i for i, known in enumerate(facts) if _compile(step["when"])({**LIMITS, **known})]
+        if chosen:
+            commands = [choose(command, facts[chosen[0]]) for command in step.get("commands", ())]
+            names = [report.models[i].name for i in chosen]
+            steps.append({"text": step["text"], "commands": commands, "models": names})
+    return steps
 
 
 def compare(report: Report) -> tuple[list[list[str]], list[str]]:

@@ -10,7 +10,8 @@ from torch.utils.data import Dataset
 
 from diffusab_book.report.options import Options, ReportError
 from diffusab_core.data import Photos
-from diffusab_core.data.open import WORDS, open_images
+from diffusab_core.data.open import WORDS, check_choices, open_images
+from diffusab_core.data.pixels import say_size
 
 
 @dataclass(frozen=True)
@@ -49,27 +50,39 @@ def choose_images(options: Options, progress: bool | None = None) -> Images:
         raise ReportError(
             f"{where!r} names built-in images, and something here has that name too: for it give ./{where}"
         )
-    pixels = f"{r} x {r} pixels"
+    pixels = f"{say_size(r)} pixels"
+    if where in (None, *WORDS):
+        check_choices(where or "photos", options.choices)
+        if isinstance(r, tuple):
+            raise ReportError(f"--resolution {pixels}: the built-in images are squares; give --images PLACE")
     if where == "leaves":
         leaves = open_images("leaves", r, seed=options.seed, length=n)
         names = tuple(f"{leaves.class_names[i % leaves.num_classes]}, image {i}" for i in range(n))
         return Images(leaves, names, f"{n} dead-leaves images of {leaves.num_classes} classes, {pixels}")
     if where in (None, "photos"):
-        if options.crop == "center":
+        if options.crop not in ("random", None):
             raise ReportError(
                 "the built-in photographs are too few for centre crops: leave --crop out, or give --images"
             )
+        split = options.split or "test"
         try:
-            photos = Photos(r, "test", options.seed, n)
+            photos = Photos(r, split, options.seed, n)
         except ValueError as error:
             raise ReportError(f"built-in photographs: {error}; or give larger images with --images") from error
-        described = f"{n} random crops of the built-in held-out photographs ({', '.join(photos.names)}), {pixels}"
+        which = "held-out" if split == "test" else "training"
+        described = f"{n} random crops of the built-in {which} photographs ({', '.join(photos.names)}), {pixels}"
         return Images(photos, tuple(f"{photos.source(i)}, crop {i}" for i in range(n)), described)
     crop = options.crop or "center"
     watched = sys.stderr.isatty() if progress is None else progress
-    store = open_images(where, r, crop, options.seed, check="none", progress=watched)
+    store = open_images(where, r, crop, options.seed, check="none", progress=watched, **options.choices)
     chosen = store.draw(n, options.seed, watched)
-    cut = "largest centred square" if crop == "center" else "random square of random scale"
+    shape = "square" if not isinstance(r, tuple) else "piece of their shape"
+    cuts = {
+        "center": f"largest centred {shape}",
+        "random": f"random {shape} of random scale",
+        "adm": "ADM's centre crop",
+    }
+    cut = cuts[crop]
     described = f"{len(chosen)} images from {store.where}, {cut}, {pixels}"
     opened = len(chosen) + len(chosen.skipped) - len(store.skipped)
     names, skipped = (chosen.name(i) for i in range(len(chosen))), ((s.name, s.reason) for s in chosen.skipped)

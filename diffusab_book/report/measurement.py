@@ -15,7 +15,7 @@ import statistics
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any
 
 import numpy as np
@@ -24,17 +24,20 @@ from torch import Tensor
 from tqdm import tqdm
 
 from diffusab_book import figures
+from diffusab_book.diffusability import read_calibration
 from diffusab_book.report.images import choose_images, hidden
 from diffusab_book.report.options import DTYPES, Options, Plan, ReportError
 from diffusab_book.report.results import Model, Profile, Report
+from diffusab_book.report.score import Crops
 from diffusab_core import autoencoders, metrics
 from diffusab_core.autoencoders import Posterior
 from diffusab_core.data import resize_to, rgb01, stack
 from diffusab_core.experiments import records
-from diffusab_core.latents.cache import LatentsFile, open_latents
+from diffusab_core.latents.others import LatentsFile, open_latents
 from diffusab_core.methods.regularizers import downsample
-from diffusab_core.metrics import aliasing, probes
+from diffusab_core.metrics import aliasing, probes, yardsticks
 from diffusab_core.metrics.noise import PosteriorNoise
+from diffusab_core.metrics.offline import SIDE as OFFLINE_SIDE
 from diffusab_core.spectrum import STATISTICS, ProfileAccumulator, high_frequency_share, radial_split
 from diffusab_core.training.order import generator_at
 from diffusab_core.training.world import resolve_device
@@ -76,6 +79,7 @@ class Subject:
     options: Options
     model: Any = None
     device: torch.device | str = "cpu"
+    crops: Crops | None = None
     per_image: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
     not_measured: dict[str, str] = field(default_factory=dict)
 
@@ -90,6 +94,10 @@ class Subject:
         """Images ``(N, 3, H, W)`` to the posterior of their latents, in float32."""
         posterior = self.model.encode(x.to(self.device, DTYPES[self.options.dtype]))
         return Posterior(posterior.mean.float(), posterior.std.float())
+
+    def as_seen(self, x: Tensor) -> Tensor:
+        """Images as far as the model can see them, see :meth:`.Autoencoder.as_seen`."""
+        return self.model.as_seen(x) if isinstance(self.model, autoencoders.Autoencoder) else x
 
     def decode(self, z: Tensor) -> Tensor:
         """Raw latents to images, in float32; a ReportError if they are not finite."""
@@ -145,9 +153,11 @@ class Subject:
 
 def open_subjects(options: Options, device: torch.device, whole: bool) -> list[Subject]:
     """Everything that was typed, or a ValueError that says what to do; how many items models see is known later."""
-    side, dtype = options.resolution, DTYPES[options.dtype]
+    (height, width), dtype = options.sides, DTYPES[options.dtype]
     files = [(text, open_latents(text, options.latents_key)) for text in options.latents]  # nothing to wait for
-    opened = [(text, autoencoders.load(text, device, dtype, probe=side)) for text in options.models] + files
+    opened = [
+        (text, autoencoders.load(text, device, dtype, probe=min(height, width))) for text in options.models
+    ] + files
     times = Counter(source.name for _, source in opened)
     subjects = []
     for text, source in opened:
@@ -161,20 +171,21 @@ def open_subjects(options: Options, device: torch.device, whole: bool) -> list[S
         elif whole and not source.decodes:
             raise ReportError(f"{name} has no decode(z), which most of the report is about; add one")
         else:
-            shape = tuple(source.latent_shape(side, side))
+            shape = tuple(source.latent_shape(height, width))
             subjects.append(Subject(name, "model", text, shape, 0, options, source, device))
     return subjects
 
 
 def _check_size(source: autoencoders.Autoencoder | LatentsFile, options: Options) -> None:
     """Raise, naming sizes that fit, if blocks do not fit the latents, or latents the images."""
-    b, side = options.block_size, options.resolution
+    b, pixels = options.block_size, options.sides
     if not isinstance(source, LatentsFile):
         f = source.compression
-        if side % (f * b):
+        if any(side % (f * b) for side in pixels):
+            fitting = "x".join(dict.fromkeys(str(max(1, round(side / f / b)) * f * b) for side in pixels))
             raise ReportError(
-                f"{source.name} compresses {f} x {f}, so {side} x {side} images give no latents that {b} x {b} blocks "
-                f"fit: --resolution must be a multiple of {f * b}, for instance {max(1, round(side / f / b)) * f * b} "
+                f"{source.name} compresses {f} x {f}, so {pixels[0]} x {pixels[1]} images give no latents that "
+                f"{b} x {b} blocks fit: --resolution must be a multiple of {f * b}, for instance {fitting} "
                 "(or choose another --block-size)"
             )
         return
@@ -184,10 +195,10 @@ def _check_size(source: autoencoders.Autoencoder | LatentsFile, options: Options
         fit = [str(n) for n in range(2, min(height, width) + 1) if height % n == width % n == 0]
         choose = f"choose --block-size {', '.join(fit)}" if fit else "no --block-size from 2 on divides both"
         raise ReportError(f"{latents} cannot be cut into {b} x {b} blocks; {choose}")
-    if max(height, width) > side:
+    if height > pixels[0] or width > pixels[1]:
         raise ReportError(
-            f"{latents} are larger than the images of {side} x {side} that RGB is measured on; choose --resolution "
-            f"{max(height, width)} or more"
+            f"{latents} are larger than the images of {pixels[0]} x {pixels[1]} that RGB is measured on; choose "
+            f"--resolution {max(height, width)} or more"
         )
 
 
@@ -207,9 +218,10 @@ def find_lpips(device: torch.device) -> tuple[metrics.LPIPSDistance | None, str]
 
 def at_latent_size(x: Tensor, height: int, width: int) -> Tensor:
     """Images in [-1, 1] as RGB in [0, 1] of ``height`` x ``width``; cut to that shape first, so nothing is squeezed."""
-    side = x.shape[-1]
-    cut_height, cut_width = (round(side * min(1, a / b)) for a, b in ((height, width), (width, height)))
-    top, left = (side - cut_height) // 2, (side - cut_width) // 2
+    there = x.shape[-2:]
+    scale = min(there[0] / height, there[1] / width)
+    cut_height, cut_width = (round(side * scale) for side in (height, width))
+    top, left = (there[0] - cut_height) // 2, (there[1] - cut_width) // 2
     return resize_to(rgb01(x[..., top : top + cut_height, left : left + cut_width]), height, width)
 
 
@@ -222,7 +234,10 @@ def sample_posterior(posterior: Posterior, indices: Sequence[int], seed: int) ->
 def see(subject: Subject, posterior: Posterior, x: Tensor, plan: Plan, lpips: metrics.LPIPSDistance | None) -> None:
     """What needs the posterior or the decoder once, of one batch of images ``x``."""
     subject.noise.update(posterior)
-    z = posterior.mean
+    with subject.unless_it_fails("diffusability") as goes_on:
+        if subject.crops is not None and goes_on:
+            subject.crops.update(x, subject)
+    z, x = posterior.mean, subject.as_seen(x)
     y = subject.decode(z)
     if y.shape != x.shape:
         raise ReportError(f"{subject.name} decodes {tuple(z.shape)} to {tuple(y.shape)}, not to {tuple(x.shape)}")
@@ -246,7 +261,7 @@ def parts_of_stream(subject: Subject, plan: Plan, lpips: metrics.LPIPSDistance |
     if lpips is None:
         subject.not_measured["lpips"] = why
     if not subject.per_image["ssim"]:
-        subject.not_measured["ssim"] = f"needs images of at least 11 pixels, these have {subject.options.resolution}"
+        subject.not_measured["ssim"] = f"needs images of at least 11 pixels, these have {min(subject.options.sides)}"
     reconstruction = {
         "images": len(psnr), "psnr_db": subject.mean("psnr"),
         "psnr_spread_db": statistics.stdev(psnr) if len(psnr) > 1 and all(map(math.isfinite, psnr)) else None,
@@ -263,7 +278,7 @@ def parts_of_stream(subject: Subject, plan: Plan, lpips: metrics.LPIPSDistance |
 
 def parts_of_subset(subject: Subject, x: Tensor, plan: Plan) -> dict[str, Callable[[], dict[str, Any]]]:
     """What is measured on images ``(N, 3, H, W)`` that encoder and decoder see many times."""
-    options, f, size = subject.options, subject.compression, subject.options.batch_size
+    options, f, size, x = subject.options, subject.compression, subject.options.batch_size, subject.as_seen(x)
 
     def dependence() -> dict[str, Any]:
         alone = torch.zeros(2, dtype=torch.float64)
@@ -275,9 +290,9 @@ def parts_of_subset(subject: Subject, x: Tensor, plan: Plan) -> dict[str, Callab
         return {**plain(bands), "split_radius": plan.split_radius, "low_db": low, "high_db": high}
 
     def gratings() -> dict[str, Any]:
-        side = min(x.shape[-1], math.ceil(max(plan.grating_size, 16 * f) / f) * f)
-        corner = (x.shape[-1] - side) // 2
-        background = x[: plan.grating_images, :, corner : corner + side, corner : corner + side]
+        side = min(*x.shape[-2:], math.ceil(max(plan.grating_size, 16 * f) / f) * f)
+        top, left = ((length - side) // 2 for length in x.shape[-2:])
+        background = x[: plan.grating_images, :, top : top + side, left : left + side]
         # Odd numbers of cycles, which no power of two of a compression folds onto the zero frequency.
         cycles = sorted({2 * round(nu * side / 2 - 0.5) + 1 for nu in plan.grating_frequencies})
         found = aliasing.encoder_transfer(
@@ -286,9 +301,25 @@ def parts_of_subset(subject: Subject, x: Tensor, plan: Plan) -> dict[str, Callab
         )  # fmt: skip
         return {**plain(found), "images": len(background), "side": side, "latent_nyquist": 0.5 / f}
 
+    def stake() -> dict[str, Any]:
+        step = f * options.block_size
+        side = min(*x.shape[-2:], math.ceil(OFFLINE_SIDE / step) * step)
+        crops = x.unfold(2, side, side).unfold(3, side, side).permute(0, 2, 3, 1, 4, 5).flatten(0, 2)
+        crops = crops[torch.linspace(0, len(crops) - 1, min(len(crops), plan.stake_crops)).round().long()]
+        z = torch.cat([subject.encode(some).mean for some in crops.split(size)])
+        network = metrics.offline_features().to(subject.device)
+        whole = metrics.reference(yardsticks.decoded(subject.decode, z, size), network, quantise=False, progress=False)
+        bands = yardsticks.choose_bands(options.block_size)
+        found = yardsticks.measure_ruler(
+            subject.decode, z, whole, network, bands=bands, block_size=options.block_size, seed=options.seed,
+            batch_size=size,
+        )  # fmt: skip
+        return {**plain(found), "crops": len(crops), "side": side, "features_digest": network.digest}
+
     return {
         "cut": lambda: plain(metrics.cut_curve(subject, x, plan.cut_ratios, options.block_size, batch_size=size)),
         "dependence": dependence,
+        "stake": stake,
         "gratings": gratings,
         "cutoff": lambda: plain(
             probes.latent_amplitude_by_cutoff(subject, x, plan.cutoffs, plan.edges, batch_size=size)
@@ -330,8 +361,10 @@ def measure(options: Options, plan: Plan | None = None, progress: bool | None = 
     run = _start_record(options, plan, images.described, device, lpips)
     n, size = len(images.used), options.batch_size
     models, files = ([s for s in subjects if s.kind == kind] for kind in ("model", "latents"))
+    calibration = read_calibration() if plan else None
     for subject in models:
         subject.items = n
+        subject.crops = None if calibration is None else Crops(calibration, subject.compression)
     rgb = [
         Subject(f"RGB at {h}×{w}", "rgb", images.described, (3, h, w), n, options)
         for h, w in dict.fromkeys(s.shape[-2:] for s in subjects)
@@ -387,6 +420,9 @@ def _measure_parts(
     for name, run in parts_of_subset(subject, x, plan).items():
         with subject.unless_it_fails(name):
             parts[name] = {"images": len(x), **run()}
+    with subject.unless_it_fails("diffusability") as goes_on:
+        if subject.crops is not None and goes_on:
+            parts["diffusability"] = subject.crops.measure(subject)
     if "dependence" in parts:
         decoded = probes.reconstructions_by_part(subject, subject.encode(x[shown]).mean, plan.split_radius)
         rows = zip(decoded.whole, decoded.low, decoded.high, strict=True)
@@ -396,7 +432,7 @@ def _measure_parts(
 
 
 def _start_record(options: Options, plan: Plan | None, data: str, device: torch.device, lpips: Any) -> records.Run:
-    parameters = plain(asdict(options))
+    parameters = plain(options.as_values())
     seed = parameters.pop("seed")
     if plan:
         parameters |= {"plan": plain(plan), "lpips": getattr(lpips, "digest", None)}

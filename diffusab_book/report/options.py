@@ -6,6 +6,9 @@ from dataclasses import dataclass
 
 import torch
 
+from diffusab_core.data.open import Choosing
+from diffusab_core.data.pixels import ImagesError, parse_resolution, sides
+from diffusab_core.data.stores import CROPS
 from diffusab_core.files import DiffusabError
 from diffusab_core.spectrum import STATISTICS
 
@@ -14,9 +17,9 @@ CHOICES = {
     "statistic": STATISTICS,
     "posterior": ("mean", "sample"),
     "dtype": tuple(DTYPES),
-    "crop": ("center", "random", None),
+    "crop": (*CROPS, None),
 }
-LEAST = {"samples": 1, "resolution": 1, "block_size": 2, "batch_size": 1, "seed": 0}
+LEAST = {"samples": 1, "block_size": 2, "batch_size": 1, "seed": 0}
 
 
 class ReportError(DiffusabError, ValueError):
@@ -24,18 +27,20 @@ class ReportError(DiffusabError, ValueError):
 
 
 @dataclass(frozen=True)
-class Options:
+class Options(Choosing):
     """What is measured, and how.
 
     Attributes:
-        models: Shipped names, diffusers folders, hub ids (``owner/name:subfolder``), ``file.py:function``.
-        latents: Safetensors files of latents ``(N, C, h, w)`` or ``(N, C, T, h, w)``; they have a spectrum only.
+        models: Shipped names, diffusers folders, hub ids (``PIPELINE:vae`` for one of its folders), single files of
+            weights, or your own ``file.py:function``.
+        latents: Safetensors files of latents ``(N, C, h, w)`` or ``(N, C, T, h, w)``, caches of ``diffusab extract``,
+            and what other programs cache; they have a spectrum only.
         latents_key: Which tensor of those files.
         images: Folder of images, shards, a table, ``leaves``; the built-in held-out photographs when ``None``.
         samples: How many images, at most; of latents, how many items.
-        resolution: Side of the square images in pixels.
-        crop: ``"center"`` or ``"random"``. ``None`` is the centre for a folder; the built-in photographs are always
-            cut at random.
+        resolution: Side of the square images in pixels, or height and width, ``256x384``.
+        crop: ``"center"``, ``"random"`` or ``"adm"``, that of ADM's reference batches. ``None`` is the centre for a
+            folder; the built-in photographs are always cut at random.
         block_size: Side of a DCT block, on the latents and on RGB at latent size alike.
         statistic: Which of :data:`~diffusab_core.spectrum.STATISTICS` is drawn first; all are measured.
         posterior: ``"mean"`` or ``"sample"``: of which latent of an image the spectrum is; all else is of the mean.
@@ -53,7 +58,7 @@ class Options:
     latents_key: str | None = None
     images: str | None = None
     samples: int = 256
-    resolution: int = 256
+    resolution: str | int | tuple[int, int] = 256
     crop: str | None = None
     block_size: int = 8
     statistic: str = "ratio_of_means"
@@ -64,6 +69,10 @@ class Options:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        try:
+            object.__setattr__(self, "resolution", parse_resolution(self.resolution))
+        except ImagesError as error:
+            raise ReportError(f"--{error}") from error
         for name, least in LEAST.items():
             if getattr(self, name) < least:
                 raise ReportError(f"--{name.replace('_', '-')} must be at least {least}, got {getattr(self, name)}")
@@ -71,6 +80,11 @@ class Options:
             if getattr(self, name) not in choices:
                 listed = ", ".join(filter(None, choices))
                 raise ReportError(f"--{name} {getattr(self, name)!r} is unknown; choose one of {listed}")
+
+    @property
+    def sides(self) -> tuple[int, int]:
+        """Height and width of the images in pixels."""
+        return sides(self.resolution)
 
 
 @dataclass(frozen=True)
@@ -89,6 +103,8 @@ class Plan:
         split_radius: Where the latent is split into a low and a high part, cycles per latent pixel.
         cutoffs: Low-pass radii of the images for the amplitude by cutoff, cycles per RGB pixel; the last lets
             everything pass.
+        stake_crops: Crops of the subset among which bands of ranks are permuted; of 64 pixels, as the feature network
+            sees them, or as many more as a block of the latent needs.
         rgb_edges: Borders of the bands that the images' energy is told by, cycles per RGB pixel.
         grating_size: Side of the images of gratings, in pixels; at most the resolution.
         grating_amplitude: Amplitude of a grating, of an image in [-1, 1].
@@ -104,6 +120,7 @@ class Plan:
     edges: tuple[float, ...] = (0.0, 0.125, 0.25, 0.375, 0.5, 0.7072)
     split_radius: float = 0.25
     cutoffs: tuple[float, ...] = (0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.7072)
+    stake_crops: int = 64
     rgb_edges: tuple[float, ...] = (0.0, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.7072)
     grating_size: int = 128
     grating_amplitude: float = 0.2

@@ -32,7 +32,8 @@ FILES = {"profile": ("profile.json", "profile.png", "profile.html"), "report": (
 
 
 def render(report: Report, picture: str) -> str:
-    """The whole page; ``picture`` is the PNG of the profile in base64, shown where scripts are off."""
+    """The whole page; ``picture`` is the PNG of the profile in base64: a report opens with it, a profile shows it where
+    scripts are off."""
     drawn, views = drawings.draw_all(report), {}
     for statistic in STATISTICS:
         fig = drawings.draw_profile(report, statistic)
@@ -42,6 +43,7 @@ def render(report: Report, picture: str) -> str:
             "alt": fig.layout.meta["alt"], "definition": said[0].upper() + said[1:],
         }  # fmt: skip
     rows, compared = words.compare(report)
+    headlines = {m.name: words.headline(report, m) for m in report.models}
     environment = Environment(
         loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
@@ -52,7 +54,9 @@ def render(report: Report, picture: str) -> str:
         data=figures.shorten({"charts": {k: json.loads(fig.to_json()) for k, fig in drawn.items()}, "views": views}),
         colours=[drawings.style(i)["color"] for i in range(len(report.models))],
         findings={m.name: words.findings(report, m) for m in report.models}, titles=words.TITLES,
-        comparison=rows, compared=compared, thresholds=[words.choose(t, {}) for t in words.TEXTS["page"]["thresholds"]],
+        headlines=headlines, steps=words.next_steps(report), comparison=rows, compared=compared,
+        scored=words.tell_scores(report),
+        thresholds=[words.choose(t, {}) for t in words.TEXTS["page"]["thresholds"]],
         relative_amplitude=words.relative_amplitude, white=words.white_share(report.options.block_size),
         plotly=get_plotlyjs(), css=(HERE / "page.css").read_text(), script=(HERE / "page.js").read_text(),
     )  # fmt: skip
@@ -91,8 +95,8 @@ def summarise(report: Report) -> list[str]:
     if len(images.used) < wanted:
         said.append(f"{wanted} images were asked for, {len(images.used)} are there")
     if images.skipped:
-        file, reason = images.skipped[0]
-        said.append(f"skipped {len(images.skipped)} files, all named in the page; the first is {file}: {reason}")
+        file, reason = min(images.skipped, key=lambda skip: skip[1].startswith("a hidden"))
+        said.append(f"left out {len(images.skipped)}, all named in the page, such as {file}: {reason}")
     if report.plan:
         return said + [f"{m.name}: {text}" for m in report.models for text in words.findings(report, m).values()]
     return said + [
@@ -113,11 +117,11 @@ def write(report: Report, out: str | os.PathLike) -> tuple[Path, ...]:
     Raises:
         ReportError: A file cannot be written; no temporary file is left.
     """
-    picture = png(report)
+    picture, found = png(report), files.make_printable(report.as_dict())
     made = {
-        "json": (json.dumps(report.as_dict(), indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode(),
+        "json": (json.dumps(found, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode(),
         "png": picture,
-        "html": render(report, base64.b64encode(picture).decode()).encode(),
+        "html": files.printable(render(report, base64.b64encode(picture).decode())).encode(),
     }
     path, paths = None, tuple(Path(out) / name for name in FILES[report.kind])
     try:

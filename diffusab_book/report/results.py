@@ -78,9 +78,12 @@ class Model:
               equivariance itself; ``ceiling_db``, of S Dec(z) against S x, is what the whole latent gives;
             - ``dependence``: :class:`~diffusab_core.metrics.probes.BandDependence`, and what the parts below and
               beyond ``split_radius`` decode to alone: ``low_db``, ``high_db``;
+            - ``stake``: :class:`~diffusab_core.metrics.yardsticks.Ruler` over the offline features, against the same
+              ``crops`` of ``side`` pixels decoded as they are, and the network's ``features_digest``;
             - ``gratings``: :class:`~diffusab_core.metrics.aliasing.Transfer` on ``images`` of ``side`` pixels, and
               ``latent_nyquist``, 1 / (2f) cycles per RGB pixel;
-            - ``cutoff``: :class:`~diffusab_core.metrics.probes.CutoffResponse`.
+            - ``cutoff``: :class:`~diffusab_core.metrics.probes.CutoffResponse`;
+            - ``diffusability``, where a calibration is shipped: :meth:`diffusab_book.report.score.Crops.measure`.
         not_measured: Parts that could not be measured, with the reason.
         weights: How many numbers the weights are; ``None`` if the model does not say.
         pictures: For the page: per shown image the data URIs of what whole, low and high part decode to.
@@ -146,7 +149,7 @@ class Report:
                 "u": (order // b).tolist(),
                 "v": (order % b).tolist(),
             },
-            "options": asdict(self.options),
+            "options": self.options.as_values(),
             "models": models,
             "rgb": [asdict(profile) for profile in self.rgb],
             "images": {

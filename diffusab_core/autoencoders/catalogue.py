@@ -1,7 +1,8 @@
-r"""The autoencoders of the papers as data: class, configuration, latent, normalisation, weights and recipe.
+r"""Published autoencoders as data: class, configuration, latent, normalisation, weights and recipe.
 
 ``catalogue.toml`` holds Table 5 of Skorokhodov et al. 2025 and the runs of "Toward Diffusible High-Dimensional Latent
-Spaces: A Frequency Perspective" (2025); the tests check its sizes against the classes of diffusers.
+Spaces: A Frequency Perspective" (2025), ``published.toml`` what other people bring; the tests check all sizes against
+the classes of diffusers.
 """
 
 from __future__ import annotations
@@ -117,3 +118,6 @@ def read(path: Path) -> dict[str, CatalogueEntry]:
 
 #: Autoencoders of the papers by the papers' names.
 CATALOGUE: Mapping[str, CatalogueEntry] = MappingProxyType(read(Path(__file__).with_name("catalogue.toml")))
+
+#: At least one published autoencoder of each class of diffusers that encodes and decodes images or clips.
+PUBLISHED: Mapping[str, CatalogueEntry] = MappingProxyType(read(Path(__file__).with_name("published.toml")))

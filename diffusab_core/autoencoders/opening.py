@@ -1,12 +1,14 @@
-"""Opening an autoencoder, whatever it is: a shipped name, a folder, a hub repository, a function in a file."""
+"""Opening an autoencoder, whatever it is: a shipped name, a folder, a hub repository, a file, a function in a file."""
 
 from __future__ import annotations
 
 import difflib
 import json
+import logging
 import os
 import re
 import warnings
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +16,15 @@ import diffusers
 import torch
 from huggingface_hub import errors as hub_errors
 from huggingface_hub import hf_hub_download
+from safetensors.torch import load_file
 
-from diffusab_core.autoencoders import own
+from diffusab_core.autoencoders import own, single
+from diffusab_core.autoencoders.blurred import BLURRED, put_blurs
+from diffusab_core.autoencoders.diffusion import DiffusionAutoencoder
 from diffusab_core.autoencoders.face import Autoencoder
-from diffusab_core.autoencoders.families import AutoencoderError, family_of
-from diffusab_core.files import first_line
+from diffusab_core.autoencoders.families import FAMILIES, OWN_FAMILIES, AutoencoderError, family_of
+from diffusab_core.autoencoders.gain import GAIN_CONTROL, put_gain_control
+from diffusab_core.files import DiffusabWarning, first_line
 
 WEIGHTS = Path(__file__).parent / "weights"
 
@@ -35,15 +41,58 @@ SHIPPED = (
 PICKLES = frozenset({".pt", ".pth", ".bin", ".ckpt", ".pkl", ".pickle"})
 
 _NO_MODEL = {
-    ".py": "is Python code, not a model's name; name the function that builds it: {name}:function",
-    ".safetensors": "is a single file, which does not say what model it belongs to; give the diffusers folder with its "
-    "config.json, or --latents if the file holds latents",
+    ".py": "is Python code, not a model's name; name the function that builds it: {name}:function"
 } | dict.fromkeys(
     PICKLES,
     "is a pickle, and pickles can run any code when opened, so none is loaded; give a diffusers folder with "
     "safetensors, or build the model in Python: file.py:function",
 )
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+_OPTIONS = re.compile(r"(.*?)((?:,(?:variant|config)=[^,]*)*)", re.DOTALL)
+_WEIGHTS = re.compile(r"diffusion_pytorch_model(?:\.([^.]+?))?(?:-\d{5}-of-\d{5})?\.safetensors")
+
+
+@dataclass(frozen=True)
+class Opening:
+    """What has to be known to open some models besides their place.
+
+    Attributes:
+        subfolder: Folder inside a pipeline's folder or repository that holds the model, usually vae; the same as
+            MODEL:vae.
+        variant: Which of several files of weights, usually fp16; the same as MODEL,variant=fp16.
+        model_config: What a single file of weights is: a name of the catalogue such as FluxAE or SD, a config.json, or
+            a diffusers folder; the same as FILE.safetensors,config=NAME.
+    """
+
+    subfolder: str | None = None
+    variant: str | None = None
+    model_config: str | None = None
+
+    def __bool__(self) -> bool:
+        return any(asdict(self).values())
+
+    def of(self, model: str) -> str:
+        """The model's name with these in it, which :func:`load` takes as it is."""
+        place, found = split_options(model)
+        for name, value in asdict(self).items():
+            if value is not None and getattr(found, name) not in (None, value):
+                raise AutoencoderError(f"{model} names its {name}, and {value!r} is another")
+        merged = {name: value or getattr(found, name) for name, value in asdict(self).items()}
+        text = place + (f":{merged['subfolder']}" if merged["subfolder"] else "")
+        text += f",variant={merged['variant']}" if merged["variant"] else ""
+        return text + (f",config={merged['model_config']}" if merged["model_config"] else "")
+
+
+def split_options(model: str) -> tuple[str, Opening]:
+    """Place and options of a model's name, ``PLACE[:SUBFOLDER][,variant=VARIANT][,config=CONFIG]``."""
+    place, options = _OPTIONS.fullmatch(model).groups()
+    given = dict(option.split("=", 1) for option in options.split(",")[1:])
+    subfolder = None
+    if not Path(place).exists() and not own.FACTORY.fullmatch(place):
+        outside, _, inside = place.rpartition(":")
+        if outside and inside and (Path(outside).is_dir() or _HUB_ID.fullmatch(outside)):
+            place, subfolder = outside, inside
+    return place, Opening(subfolder, given.get("variant") or None, given.get("config") or None)
 
 
 def load(
@@ -52,44 +101,67 @@ def load(
     dtype: torch.dtype = torch.float32,
     *,
     subfolder: str | None = None,
+    variant: str | None = None,
+    model_config: str | None = None,
     probe: int = 256,
 ) -> Autoencoder:
     """Open an autoencoder, in evaluation mode; pickled weights (``.bin``, ``.ckpt``) can run code and are never opened.
 
     Args:
-        name_or_path: A name in :data:`SHIPPED` (a folder of that name is ``./name``); a folder in diffusers' layout;
-            ``path/to/file.py:function``, your own model, see :mod:`diffusab_core.autoencoders.own`; or
-            ``owner/repository`` on the Hugging Face hub, ``owner/repository:vae`` for a folder inside it.
-        subfolder: Folder inside a folder or repository that holds a whole pipeline, usually ``"vae"``.
+        name_or_path: A name in :data:`SHIPPED` (a folder of that name is ``./name``); a folder in diffusers' layout, or
+            one with a fine-tuned model of your own; ``owner/repository`` on the Hugging Face hub; a single file of
+            weights, ``file.safetensors``, whose configuration is known or given; or ``path/to/file.py:function``, your
+            own model, see :mod:`diffusab_core.autoencoders.own`. The options below can be part of the name:
+            ``owner/repository:vae,variant=fp16``.
+        subfolder: See :class:`Opening`.
+        variant: Likewise. The only one there is needs no name.
+        model_config: Likewise.
         probe: Side in pixels of the image that tells the compression of your own model.
 
     Raises:
         AutoencoderError: It cannot be found, read or used; the message says what to do.
     """
-    text = os.fspath(name_or_path)
-    if text in SHIPPED:
-        if (Path(text) / "config.json").is_file():
+    text = Opening(subfolder, variant, model_config).of(os.fspath(name_or_path))
+    place, asked = split_options(text)
+    if place in SHIPPED:
+        if asked:
+            raise AutoencoderError(f"{text}: {place} comes with the package, there is nothing to choose of it")
+        if (Path(place) / "config.json").is_file():
             shadow = (
-                f"{text} is the autoencoder that comes with the package; for the folder of that name write ./{text}"
+                f"{place} is the autoencoder that comes with the package; for the folder of that name write ./{place}"
             )
-            warnings.warn(shadow, stacklevel=2)
-        return _open_folder(WEIGHTS / text, text, device, dtype)
-    if Path(text).is_dir():
-        folder = Path(text) / subfolder if subfolder else Path(text)
-        return _open_folder(folder, Path(text).resolve().name, device, dtype)
-    if own.FACTORY.fullmatch(text):
-        return own.build(text, device, dtype, probe)
-    name, _, inside = text.partition(":")
-    if (suffix := Path(name).suffix.lower()) in _NO_MODEL:
+            warnings.warn(shadow, DiffusabWarning, stacklevel=2)
+        return _open_folder(WEIGHTS / place, place, device, dtype)
+    if Path(place).is_dir():
+        folder = Path(place) / asked.subfolder if asked.subfolder else Path(place)
+        if asked.model_config:
+            raise AutoencoderError(f"{folder} has its own config.json, config={asked.model_config} is for single files")
+        if own.is_kept(folder):
+            return own.reopen(folder, Path(place).resolve().name, device, dtype, probe)
+        return _open_folder(folder, Path(place).resolve().name, device, dtype, asked.variant)
+    if own.FACTORY.fullmatch(place):
+        if asked:
+            raise AutoencoderError(f"{text}: {place} is Python code, which opens its weights itself")
+        return own.build(place, device, dtype, probe)
+    if (suffix := Path(place.partition(":")[0]).suffix.lower()) in _NO_MODEL:
+        name = place.partition(":")[0]
         raise AutoencoderError(f"{name} {_NO_MODEL[suffix].format(name=name)}")
-    if isinstance(name_or_path, str) and _HUB_ID.fullmatch(name):
-        return _open_hub(name, subfolder or inside or None, device, dtype)
+    if Path(place).suffix.lower() in (".safetensors", ".sft"):
+        return single.open_file(Path(place), asked.model_config, device, dtype)
+    if isinstance(name_or_path, str) and _HUB_ID.fullmatch(place):
+        return _open_hub(place, asked.subfolder, device, dtype, asked.variant)
     close = difflib.get_close_matches(text, SHIPPED, n=1)
     guess = f" (did you mean {close[0]}?)" if close else ""
     raise AutoencoderError(
-        f"no autoencoder {text!r}{guess}: it is not a local folder, not the id of a hub repository (owner/name), "
-        f"and not a shipped name ({', '.join(SHIPPED)})"
+        f"no autoencoder {text!r}{guess}: it is not a local folder or file, not the id of a hub repository "
+        f"(owner/name), and not a shipped name ({', '.join(SHIPPED)})"
     )
+
+
+def _find_class(name: str) -> type | None:
+    """A class of models by its name in ``config.json``: this package's own, or one of diffusers'."""
+    own_classes = {kind.__name__: kind for kind in (DiffusionAutoencoder,)}
+    return own_classes.get(name) or getattr(diffusers, name, None)
 
 
 def _class_name(config: Path, where: str) -> str:
@@ -101,34 +173,81 @@ def _class_name(config: Path, where: str) -> str:
     return class_name
 
 
-def _open_folder(folder: Path, name: str, device: str | torch.device, dtype: torch.dtype) -> Autoencoder:
+def _open_folder(
+    folder: Path, name: str, device: str | torch.device, dtype: torch.dtype, variant: str | None = None
+) -> Autoencoder:
     if not (folder / "config.json").is_file():
         inside = sorted(path.parent.name for path in folder.glob("*/config.json"))
-        hint = f"; name one of its subfolders with subfolder=: {', '.join(inside)}" if inside else ""
+        fit = [name for name in inside if "vae" in name] or inside
+        hint = f"; name one of its folders: {', '.join(f'{folder}:{name}' for name in fit)}" if fit else ""
         raise AutoencoderError(f"{folder} holds no config.json, so it is not a diffusers model folder{hint}")
     class_name = _class_name(folder / "config.json", str(folder))
-    if not any(folder.glob("diffusion_pytorch_model*.safetensors")):
+    variant = _choose_variant(folder, variant)
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    if config.get(BLURRED) or config.get(GAIN_CONTROL):
+        return _open_changed(class_name, folder, name, device, dtype, variant)
+    return _from_pretrained(class_name, str(folder), name, device, dtype, local_files_only=True, variant=variant)
+
+
+def _choose_variant(folder: Path, wanted: str | None) -> str | None:
+    """The variant that was asked for; else none if there are weights without one; else the only one there is."""
+    found = {match[1] for path in folder.iterdir() if (match := _WEIGHTS.fullmatch(path.name))}
+    named = sorted(found - {None})
+    if not found:
         pickled = min((path.name for path in folder.iterdir() if path.suffix in (".bin", ".ckpt", ".pt")), default=None)
-        found = f"only {pickled}, and pickled weights are never loaded" if pickled else "no weights"
+        held = f"only {pickled}, and pickled weights are never loaded" if pickled else "no weights"
         save = "save the model with save_pretrained(folder, safe_serialization=True)"
-        raise AutoencoderError(f"{folder} holds {found}; {save}")
-    return _from_pretrained(class_name, str(folder), name, device, dtype, local_files_only=True)
+        raise AutoencoderError(f"{folder} holds {held}; {save}")
+    if wanted is not None and wanted not in found:
+        there = f"there are {', '.join(named)}" if named else "its weights are of no variant"
+        raise AutoencoderError(f"{folder} holds no variant {wanted!r}, {there}")
+    if wanted is not None or None in found:
+        return wanted
+    if len(named) > 1:
+        raise AutoencoderError(f"{folder} holds the variants {', '.join(named)}: choose one with --variant")
+    warnings.warn(f"{folder} holds the variant {named[0]} only, which is opened", DiffusabWarning, stacklevel=4)
+    return named[0]
+
+
+def _open_changed(
+    class_name: str, folder: Path, name: str, device: str | torch.device, dtype: torch.dtype, variant: str | None
+) -> Autoencoder:
+    """A folder of :func:`~.blurred.blur_pooled` or :func:`~.gain.with_gain_control`: diffusers has no such layers."""
+    kind = _find_class(class_name)
+    config = dict(kind.load_config(str(folder)))
+    changes = {key: config.pop(key) for key in (BLURRED, GAIN_CONTROL) if key in config}
+    module = kind.from_config(config)
+    if changes.get(BLURRED):
+        put_blurs(module, name)
+    if changes.get(GAIN_CONTROL):
+        put_gain_control(module, changes[GAIN_CONTROL], name)
+    module.register_to_config(**changes)
+    try:
+        module.load_state_dict(
+            load_file(folder / f"diffusion_pytorch_model{f'.{variant}' if variant else ''}.safetensors")
+        )
+    except Exception as error:  # SafetensorError, OSError, RuntimeError for tensors that are missing or misshapen
+        raise AutoencoderError(f"{folder}: the weights cannot be loaded ({first_line(error)})") from error
+    # Not the class's own to(), which warns of modules that should stay in float32 though there are none.
+    return Autoencoder(name, torch.nn.Module.to(module, device, dtype).eval())
 
 
 #: What the hub says, in the order that it is looked up (GatedRepoError is a RepositoryNotFoundError).
 _HUB_SAYS = {
     hub_errors.GatedRepoError: "asks for its terms to be accepted: do so on its page and log in with `hf auth login`",
     hub_errors.RepositoryNotFoundError: "is no local folder, and the hub has no public repository of that name",
-    hub_errors.RemoteEntryNotFoundError: "has no config.json there; the autoencoder of a pipeline is subfolder='vae'",
+    hub_errors.RemoteEntryNotFoundError: "has no config.json there; of a pipeline name its autoencoder: {0}:vae",
 }
 
 
-def _open_hub(repository: str, subfolder: str | None, device: str | torch.device, dtype: torch.dtype) -> Autoencoder:
+def _open_hub(
+    repository: str, subfolder: str | None, device: str | torch.device, dtype: torch.dtype, variant: str | None = None
+) -> Autoencoder:
     try:
         config = hf_hub_download(repository, "config.json", subfolder=subfolder)
     except tuple(_HUB_SAYS) as error:
         why = next(said for kind, said in _HUB_SAYS.items() if isinstance(error, kind))
-        raise AutoencoderError(f"{repository} {why}") from error
+        raise AutoencoderError(f"{repository} {why.format(repository)}") from error
     except Exception as error:  # what a missing network raises depends on proxies, cache and the hub library's version
         raise AutoencoderError(
             f"{repository!r} is neither a local folder nor in the hub's cache, and the hub cannot be reached "
@@ -136,17 +255,58 @@ def _open_hub(repository: str, subfolder: str | None, device: str | torch.device
             f"({', '.join(SHIPPED)})"
         ) from error
     class_name = _class_name(Path(config), repository)
-    return _from_pretrained(class_name, repository, repository, device, dtype, subfolder=subfolder)
+    return _from_pretrained(class_name, repository, repository, device, dtype, subfolder=subfolder, variant=variant)
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """AutoencoderDC has no place for a shift in its configuration, and keeps it all the same."""
+    return "'shift_factor'" not in record.getMessage()
 
 
 def _from_pretrained(
     class_name: str, source: str, name: str, device: str | torch.device, dtype: torch.dtype, **options: Any
 ) -> Autoencoder:
+    kind = _find_class(class_name)
     options |= {"use_safetensors": True, "low_cpu_mem_usage": False, "torch_dtype": dtype}
+    # Layers that a class keeps in single precision would need accelerate; here a model has one precision.
+    plain = type(class_name, (kind,), {"_keep_in_fp32_modules": None})
+    mixed = getattr(kind, "_keep_in_fp32_modules", None) is not None
+    warner = logging.getLogger("diffusers.configuration_utils")
+    warner.addFilter(_is_news)
     try:
-        module, info = getattr(diffusers, class_name).from_pretrained(source, output_loading_info=True, **options)
+        module, info = (plain if mixed else kind).from_pretrained(source, output_loading_info=True, **options)
     except Exception as error:  # diffusers raises OSError, ValueError, RuntimeError, SafetensorError ... for bad files
-        raise AutoencoderError(f"{source}: the weights cannot be loaded ({first_line(error)})") from error
+        hint = "" if options["variant"] or "no file named" not in str(error).lower() else ": is it --variant fp16?"
+        raise AutoencoderError(f"{source}: the weights cannot be loaded ({first_line(error)}){hint}") from error
+    finally:
+        warner.removeFilter(_is_news)
+    if mixed:
+        module.__class__ = kind
     if missing := sorted(info["missing_keys"]):  # diffusers would go on with random weights in their place
         raise AutoencoderError(f"{source}: the weights lack {len(missing)} tensors, the first is {missing[0]}")
     return Autoencoder(name, module.to(device).eval())
+
+
+def save(autoencoder: Autoencoder, folder: str | os.PathLike) -> None:
+    """Keep an autoencoder in a folder that :func:`load` opens: in diffusers' layout, or one's own model.
+
+    Of one's own model, which has to have been opened as ``file.py:function``, the weights are kept and the name of that
+    function. An ``AutoencoderError`` for any other.
+    """
+    check_keepable(autoencoder)
+    if _is_of_diffusers(autoencoder):
+        autoencoder.module.save_pretrained(folder)
+    else:
+        own.keep(autoencoder, folder)
+
+
+def check_keepable(autoencoder: Autoencoder) -> None:
+    """An ``AutoencoderError`` for a model that :func:`save` could not keep."""
+    if not _is_of_diffusers(autoencoder) and autoencoder.factory is None:
+        how = "open it as file.py:function, which is kept beside the weights"
+        raise AutoencoderError(f"{autoencoder.name} could not be opened again: {how}")
+
+
+def _is_of_diffusers(autoencoder: Autoencoder) -> bool:
+    kind = type(autoencoder.module)
+    return kind.__name__ in {**FAMILIES, **OWN_FAMILIES} and _find_class(kind.__name__) is kind

@@ -4,26 +4,38 @@ It needs ``encode(x)``: images ``(N, 3, H, W)`` in [-1, 1] to latents ``(N, C, h
 :func:`as_posterior` takes. It may have ``decode(z)``, to a tensor or something with ``.sample``; ``scaling_factor`` and
 ``shift_factor``, on its ``config`` or on itself, for the normalisation; ``last_layers``, names of the decoder's layers
 that fine-tuning leaves as they are, and ``decoder.up_blocks``, of which it can freeze some, too. Latents
-``(N, C, 1, h, w)`` lose their time axis, and ``decode`` gets it back.
+``(N, C, 1, h, w)`` lose their time axis, and ``decode`` gets it back. A model that does not take three channels is
+tried with one: it sees images in grey.
+
+What is trained of it is kept as a folder with its weights and the name of its function (:func:`keep`), which builds it
+again when the folder is opened.
 """
 
 from __future__ import annotations
 
 import importlib.util
+import json
+import os
 import re
 import sys
 import traceback
+import warnings
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import torch
+from safetensors.torch import load_model, save_model
 from torch import Tensor, nn
 
+from diffusab_core import files
 from diffusab_core.autoencoders.face import Autoencoder
 from diffusab_core.autoencoders.families import AutoencoderError, Family, Posterior, point
 
 FACTORY = re.compile(r".+\.py:[^:/\\]*")  #: ``path/to/file.py:function``
+NOTE, STATE = "own.json", "own.safetensors"  #: Files of a kept model of one's own
 
 
 class Held(nn.Module):
@@ -45,11 +57,12 @@ def wrap(
     *,
     probe: int = 256,
     file: Path | None = None,
+    factory: str | None = None,
 ) -> Autoencoder:
     """Your own model as an autoencoder; its compression is found by encoding noise of ``probe`` pixels a side.
 
     An ``nn.Module`` is moved to the device and precision and put into evaluation mode, any other object is not. The
-    name labels figures. What goes wrong inside ``file`` is reported with a line of it.
+    name labels figures. What goes wrong inside ``file`` is reported with a line of it; ``factory`` is how it was named.
     """
     if not callable(getattr(module, "encode", None)):
         raise AutoencoderError(f"{name} must be an autoencoder with encode(x), got {type(module).__name__}")
@@ -80,7 +93,8 @@ def wrap(
 
     noise = torch.rand(1, 3, probe, probe, generator=torch.Generator().manual_seed(0)) * 2 - 1
     with torch.no_grad():
-        mean = as_posterior(run(module, "encode", noise.to(device, dtype)), name).mean
+        output, channels_seen = _probe(module, run, noise.to(device, dtype))
+    mean = as_posterior(output, name).mean
     with_time = mean.ndim == 5
     compression, channels = _compression(mean, probe, name), mean.shape[1]
     family = Family(
@@ -88,9 +102,21 @@ def wrap(
         decode=decode if callable(getattr(module, "decode", None)) else None,
         compression=lambda _: compression,
         latent_channels=lambda _: channels,
+        image_channels=lambda _: (channels_seen, channels_seen),
         last_layers=tuple(getattr(module, "last_layers", ())),
     )
-    return Autoencoder(name, module, family)
+    return Autoencoder(name, module, family, factory)
+
+
+def _probe(module: nn.Module, run: Callable[[nn.Module, str, Tensor], Any], noise: Tensor) -> tuple[Any, int]:
+    """What ``encode`` returns for noise, and the number of channels that it takes: 3, else 1."""
+    try:
+        return run(module, "encode", noise), noise.shape[1]
+    except AutoencoderError as error:
+        try:
+            return run(module, "encode", noise[:, :1]), 1
+        except AutoencoderError:
+            raise error from error.__cause__
 
 
 def build(spec: str, device: str | torch.device, dtype: torch.dtype, probe: int) -> Autoencoder:
@@ -112,7 +138,47 @@ def build(spec: str, device: str | torch.device, dtype: torch.dtype, probe: int)
         module = make()
     except (Exception, SystemExit) as error:
         raise AutoencoderError(f"{spec} failed: {blame(error, path)}") from error
-    return wrap(module, f"{path.stem}:{function}", device, dtype, probe=probe, file=path)
+    name = f"{path.stem}:{function}"
+    return wrap(module, name, device, dtype, probe=probe, file=path, factory=f"{path}:{function}")
+
+
+def is_kept(folder: Path) -> bool:
+    """Whether :func:`keep` made this folder."""
+    return (folder / NOTE).is_file()
+
+
+def keep(autoencoder: Autoencoder, folder: str | os.PathLike) -> None:
+    """Weights and buffers of one's own model in a folder, and by which function of which file it is built."""
+    folder = Path(folder)
+    file, _, function = autoencoder.factory.rpartition(":")
+    with files.writing(folder / STATE) as partial:
+        save_model(autoencoder.module, str(partial))
+    note = {"factory": f"{Path(file).resolve()}:{function}", "file_sha256": files.digest_file(Path(file))}
+    files.write_json(folder / NOTE, note)
+
+
+def reopen(folder: Path, name: str, device: str | torch.device, dtype: torch.dtype, probe: int) -> Autoencoder:
+    """A folder of :func:`keep`: the function builds the model, then it gets the weights.
+
+    The file is where it was, or of the same name in the folder. An ``AutoencoderError`` where it is not, or builds
+    another model; a warning where it has changed.
+    """
+    try:
+        note = json.loads((folder / NOTE).read_text(encoding="utf-8"))
+        file, _, function = note["factory"].rpartition(":")
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise AutoencoderError(f"{folder / NOTE} cannot be read ({files.first_line(error)})") from error
+    path = next((place for place in (Path(file), folder / Path(file).name) if place.is_file()), None)
+    if path is None:
+        raise AutoencoderError(f"{folder} was made by {file}, which is gone: put it back, or a copy into {folder}")
+    if files.digest_file(path) != note["file_sha256"]:
+        warnings.warn(f"{path} has changed since {folder} was made", files.DiffusabWarning, stacklevel=4)
+    opened = build(f"{path}:{function}", device, dtype, probe)
+    try:
+        load_model(opened.module, folder / STATE, strict=True, device=str(device))
+    except Exception as error:  # SafetensorError, OSError, RuntimeError for tensors that are missing or misshapen
+        raise AutoencoderError(f"{folder}: the weights do not fit {path} ({files.first_line(error)})") from error
+    return replace(opened, name=name)
 
 
 def as_posterior(output: Any, name: str = "the model") -> Posterior:

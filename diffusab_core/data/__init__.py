@@ -4,6 +4,7 @@ from diffusab_core.data.leaves import Leaves, leaf_clip
 from diffusab_core.data.open import open_images
 from diffusab_core.data.photos import PHOTOGRAPHS, Photos, Split, photo, photo_names
 from diffusab_core.data.pixels import ImagesError, UnusableImage, resize_to, rgb01, stack
+from diffusab_core.data.pool import Pool
 from diffusab_core.data.stores import ImageFolder, StoredImages
 
 __all__ = [
@@ -12,6 +13,7 @@ __all__ = [
     "ImagesError",
     "Leaves",
     "Photos",
+    "Pool",
     "Split",
     "StoredImages",
     "UnusableImage",

@@ -1,23 +1,26 @@
-"""One way to open images of any kind: photographs, dead leaves, folders, tar shards and tables."""
+"""One way to open images of any kind: photographs, dead leaves, folders, archives, tables and arrays."""
 
 from __future__ import annotations
 
 import glob
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 from torch.utils.data import Dataset
 
+from diffusab_core.data.arrays import Arrays
 from diffusab_core.data.leaves import Leaves
 from diffusab_core.data.photos import Photos
-from diffusab_core.data.pixels import ImagesError
+from diffusab_core.data.pixels import ImagesError, Resolution, parse_resolution, say_size
 from diffusab_core.data.shards import Tars
 from diffusab_core.data.stores import Crop, ImageFolder, ImagesNotFound, StoredImages, several
 from diffusab_core.data.tables import Table, load_table
+from diffusab_core.data.zips import Zips
 
 if TYPE_CHECKING:
     from diffusab_core.training.world import World
@@ -25,17 +28,53 @@ if TYPE_CHECKING:
 Where = str | os.PathLike | Sequence[str | os.PathLike]
 WORDS = ("photos", "leaves")
 UNDERSTOOD = (
-    "photos, leaves, a folder of images, a folder of save_to_disk, files *.tar, *.arrow or *.parquet (one, a list, or "
-    "a pattern such as train-{0000..0009}.tar or 'train-*.tar'), or owner/name of a dataset on the Hugging Face hub"
+    "photos, leaves, a folder of images, a folder of save_to_disk, files *.tar, *.zip, *.arrow, *.parquet, *.npz or "
+    "*.npy (one, a list, or a pattern such as train-{0000..0009}.tar or 'train-*.tar'), or owner/name of a dataset on "
+    "the Hugging Face hub"
 )
-_TABLE = {"check", "image_column", "label_column"}
-_OPTIONS = {"photos": {"split", "length"}, "leaves": {"length"}, "folder": {"check"}, "tar": {"check"}}
+_STORED = {"check", "replace"}
+_TABLE = _STORED | {"image_column", "label_column"}
+_OPTIONS = {"photos": {"split", "length"}, "leaves": {"length"}, "folder": _STORED | {"allow_empty"}}
+_OPTIONS |= {"tar": _STORED | {"image_key"}, "zip": _STORED, "npz": _STORED, "npy": _STORED}
 _OPTIONS |= {"arrow": _TABLE, "parquet": _TABLE, "saved": _TABLE | {"split"}, "hub": _TABLE | {"split", "subset"}}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Choosing:
+    """What of a place of images is meant, where the place alone does not say; settings that open images have it.
+
+    Attributes:
+        split: Of ``photos``, a saved table or a dataset on the hub.
+        subset: Of a dataset on the hub.
+        image_column: Of a table with several columns of images.
+        label_column: Of a table with several columns of labels.
+        image_key: Of tar shards: which members are the images, such as ``jpg`` or ``"jpg;png"``; ``"*.jpg"`` where
+            names have dots of their own.
+        allow_empty: Of a folder with labels: let a class have no images.
+    """
+
+    split: str | None = None
+    subset: str | None = None
+    image_column: str | None = None
+    label_column: str | None = None
+    image_key: str | None = None
+    allow_empty: bool | None = None
+
+    @property
+    def choices(self) -> dict[str, Any]:
+        """What was chosen, as options of :func:`open_images`."""
+        values = {field.name: getattr(self, field.name) for field in fields(Choosing)}
+        return {name: value for name, value in values.items() if value is not None}
+
+    def as_values(self) -> dict[str, Any]:
+        """All settings by name, without choices that were not made."""
+        unset = {field.name for field in fields(Choosing)} - self.choices.keys()
+        return {name: value for name, value in asdict(self).items() if name not in unset}
 
 
 def open_images(
     where: Where,
-    resolution: int,
+    resolution: Resolution,
     crop: Crop = "center",
     seed: int = 0,
     labels: bool = False,
@@ -48,7 +87,8 @@ def open_images(
 
     - ``"photos"`` and ``"leaves"``: those that need no files; ``./photos`` is a folder of that name;
     - a folder: :class:`~diffusab_core.data.stores.ImageFolder`;
-    - files ``*.tar``: :class:`~diffusab_core.data.shards.Tars`;
+    - files ``*.tar``: :class:`~diffusab_core.data.shards.Tars`; ``*.zip``: :class:`~diffusab_core.data.zips.Zips`;
+    - files ``*.npz`` or ``*.npy``: :class:`~diffusab_core.data.arrays.Arrays`;
     - files ``*.arrow`` or ``*.parquet``, a folder of ``save_to_disk``, or ``owner/name`` of a dataset on the Hugging
       Face hub, where there is no such path: :class:`~diffusab_core.data.tables.Table`.
 
@@ -56,19 +96,20 @@ def open_images(
 
     Args:
         where: See above; files as one, a list, or patterns (:func:`expand`). A ``Path`` is never a word or on the hub.
-        resolution: Side of the square images in pixels.
-        crop: ``"center"`` or ``"random"``; ``photos`` are always random crops.
+        resolution: Side of the square images in pixels, or height and width of stored ones.
+        crop: ``"center"``, ``"random"`` or ``"adm"``; ``photos`` are always random crops.
         seed: Of random crops, and of ``photos`` and ``leaves``.
         labels: Whether an item is ``(image, class number)`` or only the image.
         world: Processes that all make this call: only the main one looks at what is stored.
         options: ``length`` of ``photos`` or ``leaves``; ``split`` of ``photos``, a saved folder or the hub; ``subset``
-            on the hub; ``check`` of what is stored; ``image_column`` and ``label_column`` of tables.
+            on the hub; ``check`` and ``replace`` of what is stored; ``image_column`` and ``label_column`` of tables;
+            ``image_key`` of tar shards; ``allow_empty`` of folders.
     """
-    kind, found = find_kind(where)
+    resolution, (kind, found) = parse_resolution(resolution), find_kind(where)
     options = {name: value for name, value in options.items() if value is not None}
-    for name in sorted(set(options) - _OPTIONS[kind]):
-        fits = ", ".join(sorted(_OPTIONS[kind]))
-        raise ImagesError(f"{name} is no option for {where} (opened as {kind}); it takes {fits}")
+    check_choices(where, options, kind)
+    if kind in WORDS and isinstance(resolution, tuple):
+        raise ImagesError(f"{where} are squares, not {say_size(resolution)}")
     if kind == "photos":
         if labels:
             raise ImagesError("the photographs have no labels; take leaves, or labels=False")
@@ -76,13 +117,24 @@ def open_images(
     if kind == "leaves":
         return Leaves(resolution, seed, labels=labels, **options)
     stored = {"check": options.pop("check", None), "progress": progress, "world": world}
+    stored |= {name: options.pop(name) for name in ("replace", "allow_empty") if name in options}
     if kind == "folder":
         return ImageFolder(found, resolution, crop, seed, labels=labels, **stored)
-    if kind == "tar":
-        return StoredImages(Tars(found, labels, progress), resolution, crop, seed, **stored)
+    if kind in ("tar", "zip", "npz", "npy"):
+        made = {"tar": lambda: Tars(found, labels, progress, **options), "zip": lambda: Zips(found, labels)}
+        source = made.get(kind, lambda: Arrays(found, labels))()
+        return StoredImages(source, resolution, crop, seed, **stored)
     rows = load_table(kind, found, options.pop("split", None), options.pop("subset", None), progress)
     table = Table(rows, labels, where=several(found) if isinstance(found, list) else found, **options)
     return StoredImages(table, resolution, crop, seed, **stored)
+
+
+def check_choices(where: Where, options: Mapping[str, Any], kind: str | None = None) -> None:
+    """Refuse options that are not of what ``where`` is, with an ``ImagesError``."""
+    kind = kind or find_kind(where)[0]
+    for name in sorted(set(options) - _OPTIONS[kind]):
+        fits = ", ".join(sorted(_OPTIONS[kind]))
+        raise ImagesError(f"{name} is no option for {where} (opened as {kind}); it takes {fits}")
 
 
 def find_kind(where: Where) -> tuple[str, Any]:
@@ -126,8 +178,8 @@ def _find_kind_of_folder(folder: Path) -> str:
 
 def _ending(file: str) -> str | None:
     """The kind of a shard by its ending; compressed tar files are tar files here, and are refused when opened."""
-    found = re.search(r"\.(?:(tar)(?:\.\w+)?|(t[gbx]z)|(arrow)|(parquet))$", file, re.IGNORECASE)
-    return found and ("tar" if found[1] or found[2] else "arrow" if found[3] else "parquet")
+    found = re.search(r"\.(?:(tar)(?:\.\w+)?|(t[gbx]z)|(arrow|parquet|zip|npz|npy))$", file, re.IGNORECASE)
+    return found and ("tar" if found[1] or found[2] else found[3].lower())
 
 
 def expand(pattern: str) -> list[str]:

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Sequence
 from typing import BinaryIO
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, ImageOps
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from diffusab_core.files import DiffusabError
+
+Resolution = int | tuple[int, int]  # the side of a square, or height and width, in pixels
 
 
 class ImagesError(DiffusabError, ValueError):
@@ -47,6 +50,29 @@ def stack(dataset: Dataset, indices: Iterable[int]) -> Tensor:
     return torch.stack(items)
 
 
+def parse_resolution(value: str | int | Sequence[int]) -> Resolution:
+    """``256`` or ``"256"`` is a square; ``"256x384"`` or ``(256, 384)`` height and width; else an ``ImagesError``."""
+    parts = value
+    if isinstance(value, str):
+        found = re.fullmatch(r"\s*(\d+)(?:\s*[xX×]\s*(\d+))?\s*", value)
+        parts = [int(part) for part in found.groups() if part] if found else []
+    parts = [parts] if isinstance(parts, int) else list(parts)
+    if len(parts) not in (1, 2) or not all(type(part) is int and part >= 1 for part in parts):
+        wanted = "a whole number of pixels, at least 1, or HEIGHTxWIDTH such as 256x384"
+        raise ImagesError(f"resolution must be {wanted}, got {value!r}")
+    return parts[0] if len(set(parts)) == 1 else tuple(parts)
+
+
+def sides(resolution: Resolution) -> tuple[int, int]:
+    """Height and width."""
+    return resolution if isinstance(resolution, tuple) else (resolution, resolution)
+
+
+def say_size(resolution: Resolution) -> str:
+    """``256 x 256`` pixels, height first."""
+    return "{} x {}".format(*sides(resolution))
+
+
 _UNDEFINED = "32-bit {} have no defined range; save it with 8 or 16 bits"
 
 
@@ -75,12 +101,16 @@ def read_rgb(file: str | os.PathLike | BinaryIO) -> np.ndarray:
         return np.array(image.convert("RGB"))
 
 
-def read_size(file: str | os.PathLike | BinaryIO) -> tuple[int, int]:
-    """Height and width as the header states them; the pixels are not decoded, and the image may lie on its side."""
+def read_size(file: str | os.PathLike | BinaryIO, upright: bool = False) -> tuple[int, int]:
+    """Height and width as the header states them, without decoding the pixels.
+
+    The image may lie on its side, unless it is asked for ``upright``, which some kinds of files decode for.
+    """
     with Image.open(file) as image:
         if image.mode == "F":
             raise UnusableImage(_UNDEFINED.format("float pixels"))
-        return image.height, image.width
+        turned = upright and image.getexif().get(ExifTags.Base.Orientation, 1) >= 5
+        return (image.width, image.height) if turned else (image.height, image.width)
 
 
 def to_tensor(pixels: np.ndarray) -> Tensor:
@@ -88,27 +118,54 @@ def to_tensor(pixels: np.ndarray) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1))).float() / 127.5 - 1
 
 
-def _cut(pixels: np.ndarray, top: int, left: int, side: int, resolution: int) -> Tensor:
-    square = to_tensor(pixels[top : top + side, left : left + side])
-    return resize_to(square, resolution, resolution).clamp(-1, 1)  # averaging rounds to just outside
+def _cut(pixels: np.ndarray, top: int, left: int, size: tuple[int, int], resolution: Resolution) -> Tensor:
+    piece = to_tensor(pixels[top : top + size[0], left : left + size[1]])
+    return resize_to(piece, *sides(resolution)).clamp(-1, 1)  # averaging rounds to just outside
 
 
-def center_crop(pixels: np.ndarray, resolution: int) -> Tensor:
-    """The largest centred square, resized: (H, W, 3) -> (3, resolution, resolution)."""
-    height, width, side = *pixels.shape[:2], min(pixels.shape[:2])
-    return _cut(pixels, (height - side) // 2, (width - side) // 2, side, resolution)
+def center_crop(pixels: np.ndarray, resolution: Resolution) -> Tensor:
+    """The largest centred square, or piece of the resolution's shape, resized: (H, W, 3) -> (3, h, w)."""
+    (height, width), (h, w) = pixels.shape[:2], sides(resolution)
+    size = _scaled(resolution, height, width, min(height / h, width / w))
+    return _cut(pixels, (height - size[0]) // 2, (width - size[1]) // 2, size, resolution)
 
 
-def random_crop(pixels: np.ndarray, resolution: int, rng: np.random.Generator, flip: bool) -> Tensor:
+def random_crop(pixels: np.ndarray, resolution: Resolution, rng: np.random.Generator, flip: bool) -> Tensor:
     """A random square, its side log-uniform between ``resolution`` and the short side, resized and perhaps flipped.
 
-    So every octave of scale is as likely. Never enlarged, which would empty the high frequencies.
+    So every octave of scale is as likely. Never enlarged, which would empty the high frequencies. With a height and a
+    width the piece has their shape, and its height is what is drawn.
     """
-    height, width = pixels.shape[:2]
-    side = round(math.exp(rng.uniform(math.log(resolution), math.log(min(height, width)))))
-    top, left = rng.integers(height - side + 1), rng.integers(width - side + 1)
-    crop = _cut(pixels, top, left, side, resolution)
+    (height, width), (h, w) = pixels.shape[:2], sides(resolution)
+    tallest = min(height, width) if h == w else min(height, width * h / w)
+    tall = round(math.exp(rng.uniform(math.log(h), math.log(tallest))))
+    size = _scaled(resolution, height, width, tall / h)
+    top, left = rng.integers(height - size[0] + 1), rng.integers(width - size[1] + 1)
+    crop = _cut(pixels, top, left, size, resolution)
     return crop.flip(-1) if flip and rng.random() < 0.5 else crop
+
+
+def _scaled(resolution: Resolution, height: int, width: int, scale: float) -> tuple[int, int]:
+    """A resolution times a scale, rounded, and inside an image."""
+    h, w = sides(resolution)
+    return min(height, round(h * scale)), min(width, round(w * scale))
+
+
+def adm_crop(pixels: np.ndarray, resolution: int) -> Tensor:
+    """The centre crop of ADM's reference batches, uint8 levels and all: (H, W, 3) -> (3, resolution, resolution).
+
+    Halved by a box filter while the short side is at least twice the resolution, then resized so that it is equal to
+    the resolution, bicubic and antialiased, then cut in the middle.
+
+    Source: ``center_crop_arr`` of guided-diffusion (Dhariwal and Nichol 2021), as DiT, SiT and their FIDs use it.
+    """
+    image = Image.fromarray(pixels)
+    while min(image.size) >= 2 * resolution:
+        image = image.resize(tuple(side // 2 for side in image.size), Image.Resampling.BOX)
+    scale = resolution / min(image.size)
+    image = image.resize(tuple(round(side * scale) for side in image.size), Image.Resampling.BICUBIC)
+    top, left = (image.height - resolution) // 2, (image.width - resolution) // 2
+    return to_tensor(np.asarray(image)[top : top + resolution, left : left + resolution])
 
 
 def check_counts(least: int = 1, **values: int) -> None:

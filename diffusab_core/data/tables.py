@@ -12,7 +12,7 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from diffusab_core.data.pixels import ImagesError, UnusableImage
-from diffusab_core.data.stores import Source, as_file, several
+from diffusab_core.data.stores import Source, as_file, several, trace_of
 
 if TYPE_CHECKING:
     import datasets
@@ -66,6 +66,16 @@ class Table(Source):
             raise UnusableImage(f"the row holds no image but the name of a file that is not there, {path}")
         return path
 
+    def trace(self, index: int) -> bytes:
+        import pyarrow
+
+        value = self._table[index].column(0)[0]
+        data = value["bytes"] if isinstance(value, pyarrow.StructScalar) and value.is_valid else value
+        if not data.is_valid:
+            return super().trace(index)
+        buffer = data.as_buffer()  # mapped: only what is looked at is read
+        return trace_of(pyarrow.BufferReader(buffer), 0, buffer.size)
+
 
 def _find_column(rows: datasets.Dataset, where: str, what: str, named: str | None) -> str:
     """The column that was named, or the only one whose type, else its values or name, says what it holds."""
@@ -83,11 +93,11 @@ def _find_column(rows: datasets.Dataset, where: str, what: str, named: str | Non
         if named not in sure + possible:
             raise ImagesError(f"{where} has no column {named!r} of {what}s; it has {listed}")
         return named
-    found = sure or likely
+    found, option = sure or likely, f"{what}_column (--{what}-column)"
     if not found:
-        raise ImagesError(f"no column of {where} is known to hold {what}s, name one with {what}_column: {listed}")
+        raise ImagesError(f"no column of {where} is known to hold {what}s, name one with {option}: {listed}")
     if len(found) > 1:
-        raise ImagesError(f"{where} has {len(found)} columns of {what}s, choose one with {what}_column: {listed}")
+        raise ImagesError(f"{where} has {len(found)} columns of {what}s, choose one with {option}: {listed}")
     return found[0]
 
 
@@ -133,7 +143,7 @@ def load_table(
         return found
     split = split or (next(iter(found)) if len(found) == 1 else "train")
     if split not in found:
-        raise ImagesError(f"{where} has no split {split!r}; it has {', '.join(found)}")
+        raise ImagesError(f"{where} has no split {split!r}; choose one with split (--split): {', '.join(found)}")
     return found[split]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -14,27 +14,33 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from diffusab_core import autoencoders, data, metrics, training
-from diffusab_core.autoencoders import Autoencoder
+from diffusab_core.autoencoders import Autoencoder, own
 from diffusab_core.autoencoders.families import AutoencoderError
-from diffusab_core.data.open import WORDS, open_images
+from diffusab_core.autoencoders.opening import check_keepable
+from diffusab_core.data.open import WORDS, Choosing, open_images
 from diffusab_core.data.stores import StoredImages
 from diffusab_core.experiments import records
+from diffusab_core.experiments.cards import name_distance
 from diffusab_core.files import write_text
 from diffusab_core.latents.identity import images_found
-from diffusab_core.methods import finetuning, regularizers
+from diffusab_core.methods import adversarial, finetuning, regularizers
+from diffusab_core.methods.adversarial import Adversary
 from diffusab_core.methods.finetuning import Finetuning, LossTerms
-from diffusab_core.metrics.networks import LPIPSDistance
+from diffusab_core.metrics.perceptual import PerceptualDistance
 from diffusab_core.metrics.samples import FEATURES, open_features
 from diffusab_core.training.batches import Batches
-from diffusab_core.training.world import alone
+from diffusab_core.training.world import World, alone
+
+Watch = Callable[[int, dict[str, Any]], None]
 
 
 @dataclass(frozen=True)
-class Evaluation:
+class Evaluation(Choosing):
     """What to measure an autoencoder on.
 
     Attributes:
-        model: Shipped name, diffusers folder or hub id.
+        model: Shipped name, diffusers folder, hub id (``PIPELINE:vae`` for one of its folders), single file of weights,
+            or your own ``file.py:function``.
         images: A place of images, see ``diffusab profile --help``; ``photos`` are the held-out ones.
         samples: How many images, at most.
         resolution: Side of the square images in pixels.
@@ -42,8 +48,11 @@ class Evaluation:
         cuts: Shares of the latent's frequencies to cut.
         lpips_weights: torchvision's AlexNet weights, which add LPIPS.
         features: Feature network of the reconstruction Fréchet distance: ``offline``, this project's own small
-            one, which is not Inception; ``inception`` or ``dinov2``.
+            one, which is not Inception; ``lite0``, ``lite0p64``, ``inception`` or ``dinov2``.
         features_weights: File or folder of Inception's or DINOv2's weights; ``None``: the caches.
+        decoder_steps: Steps of a decoder that samples; ``None``: as the model says.
+        decoder_guidance: Guidance of such a decoder on the latent, 1 being none; ``None``: as the model says.
+        decoder_seed: Seed of its noise; ``None``: 0.
         device: Where to compute.
         seed: Seed of crops.
     """
@@ -57,6 +66,9 @@ class Evaluation:
     lpips_weights: str | None = None
     features: str = "offline"
     features_weights: str | None = None
+    decoder_steps: int | None = None
+    decoder_guidance: float | None = None
+    decoder_seed: int | None = None
     device: str = "cpu"
     seed: int = 0
 
@@ -65,8 +77,20 @@ class Evaluation:
             raise ValueError(f"samples must be at least 1, got {self.samples}")
         if self.features not in ("none", *FEATURES):
             raise ValueError(f"features must be one of none, {', '.join(FEATURES)}, got {self.features!r}")
-        if self.features_weights is not None and self.features not in ("inception", "dinov2"):
-            raise ValueError(f"features_weights are for inception or dinov2, not for features={self.features!r}")
+        if self.features_weights is not None and self.features in ("none", "offline"):
+            raise ValueError(f"features_weights are for another network, not for features={self.features!r}")
+        if self.decoder_steps is not None and self.decoder_steps < 1:
+            raise ValueError(f"decoder_steps must be at least 1, got {self.decoder_steps}")
+
+    def as_values(self) -> dict[str, Any]:
+        """All settings by name, without what of the decoder was not chosen."""
+        values = super().as_values()
+        return {name: v for name, v in values.items() if v is not None or not name.startswith("decoder_")}
+
+    def decoding_of(self, autoencoder: Autoencoder) -> Autoencoder:
+        """The autoencoder, decoding as was chosen; an ``AutoencoderError`` where there is nothing to choose."""
+        chosen = {"steps": self.decoder_steps, "guidance": self.decoder_guidance, "seed": self.decoder_seed}
+        return autoencoder.with_decoding(**{name: value for name, value in chosen.items() if value is not None})
 
 
 @torch.no_grad()
@@ -83,12 +107,15 @@ def evaluate(settings: Evaluation) -> records.RunRecord:
         lpips = metrics.lpips_distance("alex", settings.lpips_weights).to(settings.device)
     if settings.features != "none":
         features = open_features(settings.features, settings.features_weights, settings.device)
-    autoencoder = autoencoders.load(settings.model, device=settings.device)
+    autoencoder = settings.decoding_of(autoencoders.load(settings.model, settings.device, probe=settings.resolution))
     made = {"length": settings.samples} if settings.images in WORDS else {}
     if settings.images == "photos":
         made["split"] = "test"
-    images = open_images(settings.images, settings.resolution, seed=settings.seed, **made)
-    x = data.stack(images, range(min(settings.samples, len(images))))
+    images = open_images(settings.images, settings.resolution, seed=settings.seed, **made | settings.choices)
+    check_blocks(autoencoder, settings.resolution, settings.block_size)
+    before = len(getattr(images, "skipped", ()))
+    images = images.first(settings.samples) if isinstance(images, StoredImages) else images
+    x = autoencoder.as_seen(data.stack(images, range(min(settings.samples, len(images)))))
     judge = {"lpips_weights": lpips and lpips.weights.name}  # wherever the file lies
     judge["features_weights"] = settings.features_weights and Path(settings.features_weights).name
     run = records.start(
@@ -97,13 +124,16 @@ def evaluate(settings: Evaluation) -> records.RunRecord:
         device=settings.device,
     )  # fmt: skip
     run.notes = f"perceptual distance: {_describe(lpips)}."
+    if broken := getattr(images, "skipped", ())[before:]:
+        run.notes += f" {len(broken)} images are broken and left out, the first is {broken[0].name}."
     _keep(run, finetuning.examine(autoencoder, x, settings.block_size))
     curve = metrics.cut_curve(autoencoder, x, settings.cuts, settings.block_size)
     run.series |= {"cut_ratio": list(curve.ratios), "cut_psnr_db": list(curve.latent)}
     batches = x.to(settings.device).split(16)
 
     def decode() -> Iterator[Tensor]:
-        return (autoencoder.decode(autoencoder.encode(batch).mean) for batch in batches)
+        decode = autoencoder.decode_in_order()
+        return (decode(autoencoder.encode(batch).mean) for batch in batches)
 
     if lpips is not None:
         each = [metrics.lpips_per_image(y, batch, lpips) for y, batch in zip(decode(), batches, strict=True)]
@@ -125,8 +155,10 @@ def _keep(run: records.Run, found: dict[str, Any], prefix: str = "") -> None:
     run.series |= {prefix + key: value for key, value in found.items() if isinstance(value, list)}
 
 
-def _describe(lpips: LPIPSDistance | None) -> str:
-    return f"LPIPS ({lpips.net}), backbone {lpips.weights.name}, sha256 {lpips.digest}" if lpips is not None else "none"
+def _describe(network: PerceptualDistance | None) -> str:
+    if network is None:
+        return "none"
+    return f"{network.label}, backbone {network.weights.name}, sha256 {network.digest}"
 
 
 @dataclass(frozen=True)
@@ -147,6 +179,7 @@ def finetune(
     out: str | os.PathLike | None = None,
     *,
     size: records.Size = "laptop",
+    autoencoder: Autoencoder | None = None,
     dataset: Dataset | None = None,
     probe: Tensor | None = None,
     perceptual_weights: str | os.PathLike | None = None,
@@ -154,6 +187,8 @@ def finetune(
     checkpoint_every: int = 100,
     snapshots: int = 10,
     log_every: int = 10,
+    record_name: str = "record.json",
+    watch: Watch | None = None,
     progress: bool = True,
 ) -> Finetuned:
     """Fine-tune an autoencoder and, with ``out``, keep it as a diffusers folder with its card, record and logs.
@@ -164,26 +199,33 @@ def finetune(
 
     Args:
         out: Folder for the result; its ``training/`` holds the checkpoint and TensorBoard's logs.
+        autoencoder: What to fine-tune instead of what ``settings.model`` opens, which then only names it; it is trained
+            in place.
         dataset: What to train on instead of what ``settings.images`` opens, which then only names it.
-        probe: Images ``(N, 3, H, W)`` on which spectrum and reconstruction are watched; by default 64 crops of 128
-            pixels of the photographs that nothing here is trained on.
-        perceptual_weights: See :func:`diffusab_core.metrics.lpips_distance`.
+        probe: Images ``(N, 3, H, W)`` on which spectrum and reconstruction are watched; by default 64 crops, of
+            :func:`probe_side` pixels, of the photographs that nothing here is trained on.
+        perceptual_weights: See :func:`diffusab_core.metrics.open_perceptual`.
         workers: Processes that read images ahead.
+        record_name: File in ``out`` for the record, which is written last, as the sign that all is there.
+        watch: See :func:`diffusab_core.training.train`, and :func:`add_pictures`.
     """
     alone(settings.device)  # refuses torchrun before anything is opened
     distance = finetuning.distance_of(settings, perceptual_weights)
-    lpips = distance.keywords["perceptual"] if isinstance(distance, partial) else None
-    autoencoder = autoencoders.load(settings.model, device=settings.device)
-    probe = data.stack(data.Photos(128, "test", seed=0, length=64), range(64)) if probe is None else probe
-    parameters = records.without_device(settings)
+    network = distance.keywords["perceptual"] if isinstance(distance, partial) else None
+    if autoencoder is None:
+        autoencoder = autoencoders.load(settings.model, settings.device, probe=settings.resolution)
+    if probe is None:
+        side = probe_side(autoencoder, settings.block_size)
+        probe = data.stack(data.Photos(side, "test", seed=0, length=64), range(64))
+    parameters = settings.identify()
     chosen = {"parameters": parameters, "seed": settings.seed, "size": size, "data": settings.images}
     run = records.start("finetune-autoencoder", device=settings.device, **chosen)
-    run.notes = f"perceptual loss: {_describe(lpips)}."
+    run.notes = f"perceptual loss: {_describe(network)}."
     folder = Path(out) if out is not None else None
-    if record := records.read_back(folder, run):
-        return Finetuned(autoencoders.load(str(folder), device=settings.device), record)
-    if folder is not None and not hasattr(autoencoder.module, "save_pretrained"):
-        raise AutoencoderError(f"{autoencoder.name} has no save_pretrained(folder), so the result could not be kept")
+    if record := records.read_back(folder, run, record_name):
+        return Finetuned(autoencoders.load(str(folder), settings.device, probe=settings.resolution), record)
+    if folder is not None:
+        check_keepable(autoencoder)
     autoencoder.latent_shape(settings.resolution, settings.resolution)  # refuses a size before anything runs
     with torch.no_grad():
         if settings.kl_weight and not autoencoder.encode(probe[:1].to(settings.device)).std.any():
@@ -191,22 +233,31 @@ def finetune(
     run.metrics["trainable_parameters"] = finetuning.freeze(autoencoder, settings)
     dataset = _dataset(settings) if dataset is None else dataset
     batches = Batches(dataset, settings.batch_size, settings.seed, settings.steps, workers, settings.device)
+    before = metrics.measure_material(autoencoder, probe, settings.block_size) if asks_for_detail(settings) else {}
+    module, adversary = autoencoder.module.train(), None
+    if settings.adversarial_weight:
+        discriminator = adversarial.PatchDiscriminator(settings.discriminator_layers, seed=settings.seed)
+        module = adversarial.Together(module, discriminator.to(settings.device))
+        adversary = Adversary(discriminator, settings.adversarial_weight, adversarial.last_weight(autoencoder))
+        run.metrics["discriminator_parameters"] = sum(p.numel() for p in discriminator.parameters())
     with records.logs(folder) as on_log:
         trained = training.train(
-            autoencoder.module.train(),
-            loss_of(autoencoder, settings, distance, batches),
+            module,
+            loss_of(autoencoder, settings, distance, batches, adversary),
             settings.training,
             checkpoint=folder / "training" / "checkpoints" if folder else None,
             checkpoint_every=checkpoint_every,
-            identity=parameters | seen(dataset) | ({"lpips": lpips.digest} if lpips is not None else {}),
+            identity=parameters | seen(dataset) | ({"lpips": network.digest} if network is not None else {}),
             log_every=log_every,
             on_log=on_log,
+            watch=add_pictures(watch, autoencoder, probe),
             snapshot=partial(finetuning.examine, autoencoder, probe, settings.block_size),
             snapshot_every=max(1, settings.steps // max(1, snapshots)),
             samples=batches.describe,
             progress=progress,
         )
-    autoencoder.module.load_state_dict(trained.ema)
+    average = trained.ema if adversary is None else adversarial.Together.of_autoencoder(trained.ema)
+    autoencoder.module.load_state_dict(average)
     autoencoder.module.eval().requires_grad_(False)
 
     numbers = [key for key, value in trained.snapshots[0].items() if isinstance(value, int | float)]
@@ -215,27 +266,94 @@ def finetune(
     run.metrics |= {"training_time_s": trained.wall_time_s, "probe_images": len(probe)}
     _keep(run, trained.snapshots[0], "before_")
     _keep(run, finetuning.examine(autoencoder, probe, settings.block_size), "after_")
+    if before:
+        run.metrics |= {f"before_{key}": value for key, value in before.items()}
+        after = metrics.measure_material(autoencoder, probe, settings.block_size)
+        run.metrics |= {f"after_{key}": value for key, value in after.items()}
+    if (settings.wanted_share, settings.wanted_detail) != (None, None):
+        run.metrics["reached"] = float(reached(settings, run.metrics))
     record = run.finish()
     if folder is not None:
-        autoencoder.module.save_pretrained(folder)
-        write_text(folder / "README.md", card(folder.resolve().name, record))
-        record.write(folder / "record.json")  # last, as the sign that all is there
+        if hasattr(autoencoder.module, "register_to_config"):
+            autoencoder.module.register_to_config(_name_or_path=settings.model)  # not the folder it was opened from
+        autoencoders.save(autoencoder, folder)
+        write_text(folder / "README.md", card(folder.resolve().name, record, diffusers=not own.is_kept(folder)))
+        record.write(folder / record_name)
     return Finetuned(autoencoder, record)
+
+
+def check_blocks(autoencoder: Autoencoder, resolution: int, block_size: int) -> None:
+    """An ``AutoencoderError`` that names a resolution which fits, where blocks do not divide the latents."""
+    step = autoencoder.compression * block_size
+    if resolution % step:
+        why = f"{autoencoder.name} compresses {autoencoder.compression} x {autoencoder.compression}, so that blocks of "
+        why += f"{block_size} x {block_size} latent pixels fit images of a multiple of {step} pixels, not {resolution}"
+        raise AutoencoderError(f"{why}: choose --resolution {max(1, round(resolution / step)) * step} or --block-size")
+
+
+def probe_side(autoencoder: Autoencoder, block_size: int) -> int:
+    """Side in pixels of the images that a model is watched on: 128, or the next of which blocks fit the latents."""
+    if autoencoder.family.side is not None:
+        return autoencoder.family.side(autoencoder.module)
+    step = autoencoder.compression * block_size
+    return -(-128 // step) * step
+
+
+def add_pictures(watch: Watch | None, autoencoder: Autoencoder, probe: Tensor, count: int = 8) -> Watch | None:
+    """A watch that sees with every snapshot what the weights make of the first probe images, as ``reconstructions``.
+
+    They are the weights of the moment, also where a run that goes on tells of an earlier snapshot.
+    """
+    if watch is None:
+        return None
+
+    @torch.no_grad()
+    def seeing(step: int, values: dict[str, Any]) -> None:
+        if "profile" in values:
+            module = autoencoder.module
+            was_training = module.training
+            module.eval()
+            decoded = autoencoder.decode(autoencoder.encode(autoencoder.place(probe[:count])).mean)
+            module.train(was_training)
+            values = values | {"reconstructions": decoded.float().cpu()}
+        watch(step, values)
+
+    return seeing
+
+
+def asks_for_detail(settings: Finetuning) -> bool:
+    """Whether a run's record tells of the picture's detail too, see :func:`diffusab_core.metrics.measure_material`."""
+    rule = (settings.wanted_share, settings.wanted_detail) != (None, None)
+    return bool(rule or settings.whitening_weight or settings.log_dct_weight)
+
+
+def reached(settings: Finetuning, measured: dict[str, float]) -> bool:
+    """The stop rule: whether latents and pictures are as was wanted, at no more loss of PSNR than was allowed."""
+    found = (measured["after_hf_share"], measured["after_high_frequency_kept"])
+    wanted = (settings.wanted_share, settings.wanted_detail)
+    lost = measured["before_psnr_db"] - measured["after_psnr_db"]
+    return all(w is None or f >= w for f, w in zip(found, wanted, strict=True)) and lost <= settings.psnr_within
 
 
 def _dataset(settings: Finetuning) -> Dataset:
     # Of what is made on demand, as many as the run takes: no picture is seen twice.
-    endless = {"length": settings.steps * settings.batch_size} if settings.images in WORDS else {}
-    return open_images(settings.images, settings.resolution, crop="random", seed=settings.seed, **endless)
+    more = {"length": settings.steps * settings.batch_size} if settings.images in WORDS else {"replace": True}
+    more |= settings.choices
+    return open_images(settings.images, settings.resolution, crop="random", seed=settings.seed, **more)
 
 
-def seen(images: Dataset) -> dict[str, str]:
+def seen(images: Dataset, world: World | None = None) -> dict[str, str]:
     """What stored images are, for a checkpoint; settings alone say what photographs and leaves are."""
-    return {"images_found": images_found(images)} if isinstance(images, StoredImages) else {}
+    images = images.images if isinstance(images, data.Pool) else images
+    return {"images_found": images_found(images, world)} if isinstance(images, StoredImages) else {}
 
 
 def loss_of(
-    autoencoder: Autoencoder, settings: Finetuning, distance: regularizers.Distance, batches: Batches
+    autoencoder: Autoencoder,
+    settings: Finetuning,
+    distance: regularizers.Distance,
+    batches: Batches,
+    adversary: Adversary | None = None,
 ) -> training.LossFn:
     """:func:`diffusab_core.methods.finetuning.loss_terms` on batches, for :func:`diffusab_core.training.train`."""
     device = torch.device(settings.device)
@@ -243,16 +361,17 @@ def loss_of(
     def loss(step: int, generator: torch.Generator) -> tuple[Tensor, LossTerms]:
         x = batches(step).to(device)
         with torch.autocast(device.type, torch.bfloat16, enabled=settings.precision == "bf16"):
-            terms = finetuning.loss_terms(autoencoder, x, settings, distance, generator)
+            opponent = [adversary] if adversary is not None and step >= settings.start else []
+            terms = finetuning.loss_terms(autoencoder, x, settings, distance, generator, *opponent)
         return torch.stack(list(terms.values())).sum(), {name: term.detach() for name, term in terms.items()}
 
     return loss
 
 
-def card(name: str, record: records.RunRecord) -> str:
-    """A model card in Markdown, from the record alone."""
+def card(name: str, record: records.RunRecord, *, diffusers: bool = True) -> str:
+    """A model card in Markdown, from the record alone; it names diffusers unless the model is one's own."""
     p, m = record.parameters, record.metrics
-    perceptual = "no perceptual loss" if p["perceptual"] == "none" else f"LPIPS ({p['perceptual']})"
+    perceptual = "no perceptual loss" if p["perceptual"] == "none" else name_distance(p["perceptual"])
     rows = {"PSNR, dB": ("psnr_db", ".2f"), "SSIM": ("ssim", ".4f"),
             "high-frequency energy ratio of the latents": ("hf_energy_ratio", ".5f"),
             "high-frequency share of the energy outside D00": ("hf_share", ".4f")}  # fmt: skip
@@ -260,12 +379,8 @@ def card(name: str, record: records.RunRecord) -> str:
     if p["alpha"] is None and p["method"] in ("se", "chf"):
         p = p | {"alpha": f"{finetuning.PAPERS_ALPHA[p['method']]:g}, the paper's"}
     chosen = "\n".join(f"- `{key}`: {value}" for key, value in p.items())
-    return f"""---
-library_name: diffusers
-base_model: {p["model"]}
----
-
-# {name}
+    front = f"---\nlibrary_name: diffusers\nbase_model: {p['model']}\n---\n\n" if diffusers else ""
+    return f"""{front}# {name}
 
 `{p["model"]}`, fine-tuned with method `{p["method"]}` for {p["steps"]} steps, {perceptual}; seed {record.seed},
 {record.device}, {m["training_time_s"]:.0f} s. {m["trainable_parameters"]:.0f} parameters were trained.

@@ -15,12 +15,13 @@ from torch import Tensor, nn
 from diffusab_core import denoisers, training
 from diffusab_core.autoencoders import Autoencoder
 from diffusab_core.experiments import records
-from diffusab_core.files import SettingsError, write_text
+from diffusab_core.files import SettingsError, write_json, write_text
 from diffusab_core.latents import Latents
 from diffusab_core.latents.identity import weights_digest
-from diffusab_core.methods import denoising
+from diffusab_core.methods import denoising, reshaping
 from diffusab_core.methods.denoising import Denoising, Sampling
-from diffusab_core.training.world import World, alone, shard
+from diffusab_core.training.state import CheckpointError
+from diffusab_core.training.world import World, alone, on_main, shard
 
 #: What may change when a run is resumed: how it is computed, and where.
 _NO_PART = ("accumulation", "checkpoint_activations", "compile", "device")
@@ -35,12 +36,13 @@ _KINDS = {
 class Denoiser:
     """A denoiser with all that is needed to use it."""
 
-    model: nn.Module  #: In evaluation mode, on its device
+    model: nn.Module  #: In evaluation mode, on its device; of latents whatever its network sees, see ``reshaping``
     shape: tuple[int, ...]  #: Of one latent, ``(C, h, w)`` or ``(C, t, h, w)``
     class_names: tuple[str, ...]  #: In the order of class numbers; empty for a model without classes
     channel_mean: Tensor  #: Of the raw latents, ``(C,)``
     channel_std: Tensor  #: Likewise
     latents: Mapping[str, Any]  #: What it was trained on, see :attr:`diffusab_core.latents.Latents.identity`
+    white_channels: int = 0  #: How many of the last channels are dropped before decoding
 
     @property
     def num_classes(self) -> int:
@@ -50,7 +52,7 @@ class Denoiser:
     def denormalise(self, x: Tensor) -> Tensor:
         """What the denoiser makes, ``(N, *shape)``, to raw latents as the autoencoder decodes them."""
         mean, std = (s.to(x).reshape(-1, *[1] * (len(self.shape) - 1)) for s in (self.channel_mean, self.channel_std))
-        return x * std + mean
+        return (x * std + mean)[:, : self.shape[0] - self.white_channels]
 
 
 @dataclass(frozen=True)
@@ -72,6 +74,7 @@ def train_denoiser(
     snapshot: Callable[[Denoiser], dict[str, float]] | None = None,
     snapshots: int = 5,
     log_every: int = 10,
+    watch: Callable[[int, dict[str, Any]], None] | None = None,
     progress: bool = True,
 ) -> TrainedDenoiser:
     """Train a denoiser and, with ``out``, keep it with its card, record, checkpoints and TensorBoard's logs.
@@ -85,6 +88,7 @@ def train_denoiser(
     Args:
         world: See :func:`diffusab_core.training.world.world`; ``None``: one process.
         snapshot: Numbers to take along the way, ``snapshots`` times, of the averaged weights; in one process only.
+        watch: See :func:`diffusab_core.training.train`.
     """
     world = alone(settings.device) if world is None else world
     if snapshot is not None and world.size > 1:
@@ -93,6 +97,9 @@ def train_denoiser(
         raise SettingsError("the settings ask for flips, but these latents hold none of mirrored images")
     # Without the number of a GPU: under torchrun every process has another, and all read the same record back.
     parameters = asdict(settings) | {"device": torch.device(settings.device).type, "latents": dict(latents.identity)}
+    # What it changes stands flat, so that a run without is what it was before there was any.
+    del parameters["reshaping"]
+    parameters |= settings.reshaping.identity()
     parameters = json.loads(json.dumps(parameters))  # as a record gives it back
     run = records.start(
         "train-denoiser", parameters=parameters, seed=settings.seed, size=size,
@@ -102,6 +109,8 @@ def train_denoiser(
     folder = Path(out) if out is not None else None
     if record := records.read_back(folder, run):
         return TrainedDenoiser(open_denoiser(folder, world.device), record)
+    latents = reshaping.make_up(latents, settings.reshaping)
+    spectrum = _spectrum(settings, latents, folder, world)
     model = denoising.build(settings, latents)
 
     def opened(weights: Mapping[str, Tensor]) -> Denoiser:
@@ -109,7 +118,8 @@ def train_denoiser(
         whole = denoising.build(settings, latents)
         whole.load_state_dict(weights)
         whole.eval().requires_grad_(False)
-        return Denoiser(whole, latents.shape, latents.class_names, *latents.statistics, latents.identity)
+        about = latents.shape, latents.class_names, *latents.statistics, latents.identity
+        return Denoiser(_reshaped(whole, spectrum), *about, settings.reshaping.white_channels)
 
     run.metrics["parameters"] = sum(p.numel() for p in model.parameters())
     shard(model, world, model.blocks)
@@ -117,13 +127,14 @@ def train_denoiser(
     with records.logs(folder if world.is_main else None) as on_log:
         trained = training.train(
             model.train(),
-            denoising.loss_of(model, latents, settings),
+            denoising.loss_of(model, latents, settings, spectrum),
             settings.training,
             checkpoint=None if folder is None else folder / "training" / "checkpoints",
             checkpoint_every=checkpoint_every,
             identity={name: value for name, value in parameters.items() if name not in _NO_PART},
             log_every=log_every,
             on_log=on_log,
+            watch=watch,
             snapshot=None if snapshot is None else lambda average: snapshot(opened(average)),
             snapshot_average=True,
             snapshot_every=max(1, settings.steps // max(1, snapshots)),
@@ -143,10 +154,48 @@ def train_denoiser(
             "channel_mean": denoiser.channel_mean.tolist(), "channel_std": denoiser.channel_std.tolist(),
             "latents": dict(denoiser.latents),
         }  # fmt: skip
-        denoisers.save(folder, denoiser.model, config)
+        network = denoiser.model
+        if settings.reshaping.identity():
+            config["reshaping"] = reshaping.describe(spectrum)
+        if isinstance(network, reshaping.Reshaped):
+            network = network.network
+        denoisers.save(folder, network, config)
         write_text(folder / "README.md", card(folder.resolve().name, record))
         record.write(folder / "record.json")  # last, as the sign that all is there
     return TrainedDenoiser(denoiser, record)
+
+
+def _spectrum(settings: Denoising, latents: Latents, folder: Path | None, world: World) -> reshaping.Spectrum:
+    """Mask and filter, measured by one process at the start of a run and read by all ever after."""
+
+    def measure() -> dict[str, Any]:
+        file = None if folder is None else folder / "training" / "spectrum.json"
+        if file is not None and file.is_file():
+            try:
+                found = json.loads(file.read_text(encoding="utf-8"))
+                reshaping.restore(found, latents.shape)
+            except ValueError as error:
+                raise CheckpointError(
+                    f"{file} is damaged ({error}); without it the latents are measured anew"
+                ) from None
+            if found["chosen"] == reshaping.choice(settings.reshaping):
+                return found
+        made = reshaping.describe(denoising.spectrum_of(settings, latents))
+        # Of another run that has a checkpoint it stays: that one will refuse to go on as this, by name.
+        if file is not None and not list(file.parent.glob("checkpoints/step_*")):
+            write_json(file, made)
+        return made
+
+    if not settings.reshaping.changes_path:
+        return denoising.spectrum_of(settings, latents)
+    energies = on_main(world, measure)["energies"]
+    energies = None if energies is None else torch.tensor(energies, dtype=torch.float64)
+    return reshaping.Spectrum(settings.reshaping, latents.shape, settings.steps, energies, settings.device)
+
+
+def _reshaped(network: nn.Module, spectrum: reshaping.Spectrum) -> nn.Module:
+    """The network as a denoiser of latents, as it is at the end of its run."""
+    return reshaping.Reshaped(network, spectrum.last).eval() if spectrum.reshaping.changes_path else network
 
 
 def card(name: str, record: records.RunRecord) -> str:
@@ -174,10 +223,17 @@ Sample it with `diffusab sample`.
 def open_denoiser(folder: str | os.PathLike, device: str | torch.device = "cpu") -> Denoiser:
     """A denoiser from the folder that :func:`train_denoiser` wrote; a :class:`DenoiserError` if it holds none."""
     model, config = denoisers.load(folder, device)
+    model.requires_grad_(False)
     try:
         shape, names = (config["in_channels"], *config["input_size"]), tuple(config["class_names"])
         mean, std = (torch.tensor(config[f"channel_{name}"]) for name in ("mean", "std"))
-        return Denoiser(model.requires_grad_(False), shape, names, mean, std, config["latents"])
+        dropped = 0
+        if "reshaping" in config:
+            spectrum = reshaping.restore(config["reshaping"], shape, device)
+            model, dropped = _reshaped(model, spectrum), spectrum.reshaping.white_channels
+        return Denoiser(model, shape, names, mean, std, config["latents"], dropped)
+    except SettingsError as error:
+        raise denoisers.DenoiserError(f"{folder}: {denoisers.CONFIG_FILE}: {error}") from error
     except KeyError as error:
         raise denoisers.DenoiserError(f"{folder}: {denoisers.CONFIG_FILE} lacks {error}") from error
 
@@ -204,14 +260,15 @@ def generate(
     shares = {"rank": world.rank, "size": world.size}
     for places, x, y in denoising.sample_batches(model, sampling, shape, classes, skip=skip, **shares):
         z = denoiser.denormalise(x.float()).to(device)
-        images = torch.cat([autoencoder.decode(some).clamp(-1, 1) for some in z.split(_DECODED_AT_ONCE)])
+        decode = autoencoder.decode_in_order(places.start)
+        images = torch.cat([decode(some).clamp(-1, 1) for some in z.split(_DECODED_AT_ONCE)])
         yield places, images, y
 
 
 def check_autoencoder(denoiser: Denoiser, autoencoder: Autoencoder) -> None:
     """Refuse another autoencoder than that of the latents, where they say which it was: a :class:`SettingsError`."""
-    if autoencoder.latent_channels != denoiser.shape[0]:
-        channels = f"{denoiser.shape[0]} channels, {autoencoder.name} decodes {autoencoder.latent_channels}"
+    if autoencoder.latent_channels != (made := denoiser.shape[0] - denoiser.white_channels):
+        channels = f"{made} channels, {autoencoder.name} decodes {autoencoder.latent_channels}"
         raise SettingsError(f"the denoiser makes latents of {channels}")
     wanted = denoiser.latents.get("weights")
     if wanted is not None and (found := weights_digest(autoencoder)) != wanted:

@@ -1,7 +1,8 @@
 r"""Run records: every number the book shows can say where it came from.
 
 A record is one JSON file: what was run, with what, what came out and how long it took. Records are validated when they
-are made and when they are read, so a record on disk is a complete one.
+are made and when they are read, so a record on disk is a complete one. A record of schema 1 is read as one of schema 2
+that says so (``upgraded_from``): older code made it. Nothing here needs torch but what describes a device.
 """
 
 from __future__ import annotations
@@ -17,17 +18,29 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
-import torch
-from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError, field_validator, model_validator
 
-from diffusab_core.files import DiffusabError, differences, digest_json, write_text
-from diffusab_core.training.state import CheckpointError
+from diffusab_core.files import (
+    DiffusabError,
+    count_cores,
+    differences,
+    digest_json,
+    make_printable,
+    printable,
+    write_json,
+    write_text,
+)
+
+if TYPE_CHECKING:
+    import torch  # slow to import, and a finished run is read back without it
 
 Size = Literal["smoke", "laptop", "gpu", "paper"]
 SIZES = get_args(Size)
 Name = Annotated[str, Field(min_length=1)]
+PROGRESS_EVERY_S = 3.0  #: Between two notes of how far a training is
+Identity = Annotated[str, Field(pattern="^[0-9a-f]{12}$")]
 
 
 class RecordError(DiffusabError, ValueError):
@@ -39,7 +52,7 @@ class RunRecord(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    schema_version: Literal[1] = 1
+    schema_version: Literal[2] = 2
     experiment: Name  #: What was run, e.g. ``"train-autoencoder"`` or ``"02_dct"`` for a chapter
     parameters: dict[str, Any]  #: Everything that was chosen, as plain JSON values
     seed: int  #: The seed every random stream was derived from
@@ -53,6 +66,18 @@ class RunRecord(BaseModel):
     wall_time_s: Annotated[float, Field(ge=0)]  #: Seconds from start to end
     started: datetime  #: ISO 8601 start time in UTC
     notes: str = ""  #: What a reader has to know to read the numbers rightly
+    run_identity: Identity | None = None  #: Of a run of a notebook: what was asked for, see :attr:`identity`
+    upgraded_from: Literal[1] | None = None  #: The schema it was written in, where that is an older one: older code
+
+    @model_validator(mode="before")
+    @classmethod
+    def _upgrade(cls, fields: Any) -> Any:
+        # Schema 2 is schema 1 and the two fields above.
+        if isinstance(fields, dict) and fields.get("schema_version") == 1:
+            if new := fields.keys() & {"run_identity", "upgraded_from"}:
+                raise ValueError(f"schema 1 has no {' or '.join(sorted(new))}")
+            return fields | {"schema_version": 2, "upgraded_from": 1}
+        return fields
 
     @field_validator("parameters")
     @classmethod
@@ -65,7 +90,13 @@ class RunRecord(BaseModel):
 
     @property
     def identity(self) -> str:
-        """A hash of experiment, parameters, seed and size (12 hex digits), the same on any device."""
+        """12 hex digits of what was asked for, the same on any device and for any schema.
+
+        Of a run of a notebook, ``run_identity``: notebook, the parameters that differ from its defaults, seed and size.
+        Of any other: experiment, all parameters, seed and size.
+        """
+        if self.run_identity is not None:
+            return self.run_identity
         chosen = {name: value for name, value in self.parameters.items() if name != "device"}
         return digest_json([self.experiment, chosen, self.seed, self.size])[:12]
 
@@ -115,8 +146,11 @@ class Run:
         size: Size,
         data: str,
         device: str | torch.device = "cpu",
+        run_identity: str | None = None,
     ) -> None:
-        chosen = {"experiment": experiment, "parameters": parameters, "seed": seed, "size": size, "data": data}
+        named = make_printable({"parameters": parameters, "data": data})  # places may be of any bytes
+        chosen = {"experiment": experiment, "seed": seed, "size": size, **named}
+        chosen["run_identity"] = run_identity
         where = {"device": _describe_device(device), "versions": _versions(), "git_revision": _git_revision()}
         self._fixed, self._clock = chosen | where | {"started": datetime.now(UTC)}, time.perf_counter()
         self.metrics: dict[str, float] = {}
@@ -129,7 +163,7 @@ class Run:
             **self._fixed,
             metrics={name: float(value) for name, value in self.metrics.items()},
             series={name: [float(v) for v in values] for name, values in self.series.items()},
-            notes=self.notes,
+            notes=printable(self.notes),
             wall_time_s=round(time.perf_counter() - self._clock, 3),
         )
 
@@ -140,12 +174,14 @@ start = Run
 
 def _describe_device(device: str | torch.device) -> str:
     """The device in words: the GPU's name, or the CPU's architecture and the number of cores this process may use."""
+    import torch
+
     device = torch.device(device)
     if device.type == "cuda":
         return f"cuda: {torch.cuda.get_device_name(device)}"
     if device.type == "mps":
         return f"mps: {platform.machine()}"
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    cores = count_cores()
     threads = torch.get_num_threads()
     return f"cpu: {platform.machine()}, {cores} cores, {threads} thread{'s' if threads > 1 else ''} used"
 
@@ -176,34 +212,51 @@ def _git_revision() -> str | None:
 
 @contextlib.contextmanager
 def logs(folder: Path | None) -> Iterator[Callable[[int, dict[str, float]], None] | None]:
-    """A function that writes scalars to TensorBoard's files in the folder's ``training/logs``."""
+    """A function that writes scalars to TensorBoard's files in the folder's ``training/logs``.
+
+    ``progress.json`` beside them says for others how far the training is, every few seconds: its ``step``, and the
+    ``first`` of this process with the ``seconds`` since then.
+    """
     if folder is None:
         yield None
         return
     from torch.utils.tensorboard import SummaryWriter
 
-    with SummaryWriter(str(folder / "training" / "logs")) as writer:
+    place = folder / "training" / "logs"
+    with SummaryWriter(str(place)) as writer:
+        began: tuple[int, float] | None = None
+        said = 0.0
 
         def log(step: int, values: dict[str, float]) -> None:
+            nonlocal began, said
             for name, value in values.items():
                 writer.add_scalar(name, value, step)
+            now = time.monotonic()
+            began = began or (step, now)
+            if now - said >= PROGRESS_EVERY_S:
+                about = {"step": step, "first": began[0], "seconds": round(now - began[1], 3)}
+                write_json(place / "progress.json", about, alone=True)
+                said = now
 
         yield log
 
 
 def without_device(settings: Any) -> dict[str, Any]:
     """A dataclass of settings as what a run is: where it is computed may change, and is said by its record."""
-    return {name: value for name, value in asdict(settings).items() if name != "device"}
+    values = settings.as_values() if hasattr(settings, "as_values") else asdict(settings)
+    return {name: value for name, value in values.items() if name != "device"}
 
 
-def read_back(folder: Path | None, run: Run) -> RunRecord | None:
+def read_back(folder: Path | None, run: Run, name: str = "record.json") -> RunRecord | None:
     """The record of the run if a folder holds it finished; if another, a :class:`CheckpointError` names differences."""
-    if folder is None or not (folder / "record.json").is_file():
+    from diffusab_core.training.state import CheckpointError
+
+    if folder is None or not (folder / name).is_file():
         return None
-    record = read(folder / "record.json")
+    record = read(folder / name)
     wanted = RunRecord.model_validate_json(run.finish().model_dump_json())  # tuples as lists
     if wanted.identity != record.identity:
-        chosen = wanted.parameters.keys() - {"device"}
+        chosen = (record.parameters.keys() | wanted.parameters.keys()) - {"device"}
         different = differences(record.parameters, wanted.parameters, sorted(chosen)) or "another size"
         raise CheckpointError(
             f"{folder} holds a finished run with other settings ({different}); name another folder, or move it away"

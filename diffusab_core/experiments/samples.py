@@ -3,24 +3,42 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+import statistics
+import warnings
+import zipfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Subset
 
-from diffusab_core import metrics
-from diffusab_core.data.open import WORDS, open_images
-from diffusab_core.data.pixels import center_crop
+from diffusab_core import autoencoders, metrics
+from diffusab_core.autoencoders import Autoencoder
+from diffusab_core.data.arrays import list_arrays
+from diffusab_core.data.open import WORDS, Choosing, open_images
+from diffusab_core.data.pixels import UnusableImage, center_crop, read_rgb
 from diffusab_core.data.stores import StoredImages
 from diffusab_core.experiments import records
 from diffusab_core.experiments.autoencoder import seen
-from diffusab_core.files import differences, first_line, write_json
-from diffusab_core.metrics.samples import FEATURES, SamplesError, check_enough, load_reference, open_features
-from diffusab_core.training.world import World, on_main
+from diffusab_core.files import DiffusabWarning, differences, first_line, write_json, writing
+from diffusab_core.latents.identity import weights_digest
+from diffusab_core.metrics.samples import (
+    FEATURES,
+    Reference,
+    SamplesError,
+    check_enough,
+    describe,
+    load_moments,
+    load_reference,
+    open_features,
+    save_moments,
+)
+from diffusab_core.training.order import stream
+from diffusab_core.training.world import World, gather, on_main
 
 #: What `diffusab sample` says about the samples that it writes, and where it puts them.
 SAMPLES_FILE, PICTURES = "samples.json", "images"
@@ -61,16 +79,47 @@ def _read_about(folder: Path) -> dict[str, Any] | None:
         raise SamplesError(f"{file} is no JSON of names and values ({first_line(error)})") from error
 
 
+def pack_samples(pictures: Sequence[Path], out: Path) -> Path:
+    """Write pictures of one size as ``arr_0`` of an ``.npz``, uint8 ``(N, H, W, 3)``: what ADM's evaluation reads.
+
+    Memory holds one picture. The file is written whole or not at all; a picture of another size is a
+    :class:`SamplesError`.
+    """
+    shape = read_rgb(pictures[0]).shape
+    header = {"descr": "|u1", "fortran_order": False, "shape": (len(pictures), *shape)}
+    with (
+        writing(out) as partial,
+        zipfile.ZipFile(partial, "w", zipfile.ZIP_STORED) as archive,
+        archive.open("arr_0.npy", "w", force_zip64=True) as stream,
+    ):
+        np.lib.format.write_array_header_1_0(stream, header)
+        for picture in pictures:
+            pixels = read_rgb(picture)
+            if pixels.shape != shape:
+                sizes = "{1} x {0} pixels and not {3} x {2}".format(*pixels.shape[:2], *shape[:2])
+                raise SamplesError(f"{picture}: {sizes}, so it cannot be packed with {pictures[0]}")
+            stream.write(pixels.tobytes())
+    return out
+
+
 @dataclass(frozen=True)
-class SampleEvaluation:
-    """Which samples to compare with what.
+class SampleEvaluation(Choosing):
+    """Which samples to compare with what; choices are of the reference.
 
     Attributes:
-        samples: A folder that ``diffusab sample`` wrote, or another place of images. Of ``photos`` and ``leaves``
-            others are drawn than for the reference: the score of perfect samples.
-        reference: A place of real images, or a file of statistics that ``cache`` once wrote.
-        features: Feature network: ``offline``, our own small one, which is not Inception; ``inception`` or ``dinov2``.
-        features_weights: File or folder of Inception's or DINOv2's weights; ``None``: the caches.
+        samples: A folder that ``diffusab sample`` wrote, ``.npz`` of ``arr_0``, or another place of images. Of
+            ``photos`` and ``leaves`` others are drawn than for the reference: the score of perfect samples.
+        reference: A place of real images; a file of statistics that ``cache`` once wrote; or ``.npz`` of ``mu`` and
+            ``sigma``, taken to be of the same features, or of ``arr_0``, images.
+        crop: Of reference images: ``center``, the largest centred square, antialiased; or ``adm``, the crop of ADM's
+            reference batches, which published FIDs rest on.
+        decoded_by: The autoencoder that decoded the samples, named as ``diffusab profile`` takes it. Samples are
+            then compared twice, also with the reference images encoded and decoded by it. That distance, the gap, is
+            what the denoiser failed to learn, the decoder left out.
+        features: Feature network: ``offline``, our own small one, which is not Inception; ``lite0``, which is
+            EfficientNet-Lite0, or ``lite0p64``, 64 components of it for small images; ``inception`` or ``dinov2``.
+        features_weights: File or folder of another network's weights than ``offline``'s; ``None``: the caches, and of
+            ``lite0`` its package.
         resolution: Side in pixels. ``None``: the first sample's, and all have to be of that size. A number resizes
             samples that are larger. Reference images are resized and cropped to it in either case.
         count: How many samples, at most, a random choice; ``None``: all.
@@ -86,6 +135,8 @@ class SampleEvaluation:
 
     samples: str
     reference: str
+    crop: str = "center"
+    decoded_by: str | None = None
     features: str = "offline"
     features_weights: str | None = None
     resolution: int | None = None
@@ -103,42 +154,75 @@ class SampleEvaluation:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise SamplesError(f"{name} must be at least 1, got {value}")
+        if self.crop not in ("center", "adm"):
+            raise SamplesError(f"crop must be center or adm, got {self.crop!r}")
         if self.precision_recall < 0:
             raise SamplesError(f"precision_recall must be at least 0, got {self.precision_recall}")
+        if 0 < self.precision_recall <= self.k:
+            raise SamplesError(
+                f"precision and recall over {self.precision_recall} features have no k={self.k} neighbours"
+            )
         if self.features not in FEATURES:
             raise SamplesError(f"features must be one of {', '.join(FEATURES)}, got {self.features!r}")
         if self.features_weights is not None and self.features == "offline":
-            raise SamplesError("features_weights are for inception or dinov2, not for features='offline'")
+            raise SamplesError("features_weights are for another network, not for features='offline'")
+        if self.decoded_by is not None and self.reference.endswith(".safetensors"):
+            raise SamplesError(
+                f"decoded_by needs the reference images themselves, {self.reference} is a file of statistics"
+            )
 
 
 def evaluate_sample_folder(
-    settings: SampleEvaluation, *, cache: str | Path | None = None, world: World | None = None, workers: int = 0
+    settings: SampleEvaluation,
+    *,
+    cache: str | Path | None = None,
+    samples_statistics: str | Path | None = None,
+    reference_statistics: str | Path | None = None,
+    world: World | None = None,
+    workers: int = 0,
 ) -> records.RunRecord:
     """Compare samples with reference images: see :func:`~diffusab_core.metrics.samples.evaluate_samples`.
 
-    A :class:`SamplesError` refuses no samples, a broken one or one of another size, fewer or more than ``samples.json``
+    With ``decoded_by``, ``gap_<network>`` beside it: the distance to decoded posterior samples of the same images. A
+    :class:`SamplesError` refuses no samples, a broken one or one of another size, fewer or more than ``samples.json``
     says, too few for the network, and a cache or file of statistics of something else. Weights and images that are
-    missing are an error of theirs.
+    missing are an error of theirs. A broken reference image is left out, counted and named in the notes. Where the two
+    sides are stored differently, as JPEG and as PNG, a warning and the notes say so.
 
     Args:
-        cache: File for the reference's statistics, read if it is there and fits, else written.
+        cache: File for the reference's statistics, read if it is there and fits, else written; those of the decoded
+            images are in ``STEM-decoded.safetensors`` beside it.
+        samples_statistics: File (``.npz``) to write ``mu`` and ``sigma`` of the samples to.
+        reference_statistics: The same of the reference.
         world: Processes that share the work; all have to call this, and get the same.
         workers: Processes that read images ahead.
     """
     world = world or World()
     features = open_features(settings.features, settings.features_weights, settings.device)
-    samples, sampling = _open_samples(settings, world.is_main)
+    samples, sampling = open_samples(settings, world.is_main)
     chosen = _choose(len(samples), settings.count, settings.seed)
     resolution = settings.resolution or samples.resolution
     check_enough(len(chosen), features, settings.few)
-    judge = {
+    autoencoder = None
+    if settings.decoded_by is not None:
+        autoencoder = autoencoders.load(settings.decoded_by, settings.device, probe=resolution)
+        autoencoder.latent_shape(resolution, resolution)  # refuses a size that it cannot take
+    if (has_statistics := is_statistics(settings.reference)) and settings.decoded_by is not None:
+        raise SamplesError(f"decoded_by needs the reference images themselves, {settings.reference} has statistics")
+    if has_statistics and cache is not None:
+        raise SamplesError(f"{settings.reference} holds statistics already, so nothing is cached in {cache}")
+    images = None if has_statistics else _open_reference(settings, resolution, len(chosen), world.is_main)
+    stored = {"samples": stored_as(samples), "reference": stored_as(images)}
+    judge = {f"{name}_stored_as": found for name, found in stored.items() if found} | {
         "resolution": resolution,
         "features_weights": settings.features_weights and Path(settings.features_weights).name,  # wherever it lies
         "features_digest": features.digest, "dimensions": features.dimensions, "quantised": True,
         "sample_count": len(chosen), "sampling": sampling,
+        "decoded_by": autoencoder and autoencoder.name,
+        "decoded_by_digest": autoencoder and weights_digest(autoencoder),
     }  # fmt: skip
     run = records.start(
-        "evaluate-samples", parameters=asdict(settings) | judge, seed=settings.seed, size="laptop",
+        "evaluate-samples", parameters=settings.as_values() | judge, seed=settings.seed, size="laptop",
         data=f"{len(chosen)} samples of {resolution} x {resolution} of {settings.samples} against {settings.reference}",
         device=settings.device,
     )  # fmt: skip
@@ -147,35 +231,165 @@ def evaluate_sample_folder(
         mine = Subset(images, indices[world.rank :: world.size])
         return DataLoader(mine, settings.batch_size, num_workers=workers)
 
-    if settings.reference.endswith(".safetensors"):
-        if cache is not None:
-            raise SamplesError(f"{settings.reference} holds statistics already, so nothing is cached in {cache}")
+    def usable(images: Dataset, indices: list[int]) -> Iterator[tuple[Tensor, list[int]]]:
+        """Batches of the reference with their places; what cannot be used is in ``broken``."""
+        mine = Subset(_Usable(images), indices[world.rank :: world.size])
+        for items in DataLoader(mine, settings.batch_size, num_workers=workers, collate_fn=list):
+            broken.update({place: item for place, item in items if isinstance(item, str)})
+            if kept := [(place, item) for place, item in items if isinstance(item, Tensor)]:
+                yield torch.stack([image for _, image in kept]), [place for place, _ in kept]
+
+    broken: dict[int, str] = {}
+    indices, others = [], ""
+    options = {"few": settings.few, "precision_recall": settings.precision_recall, "k": settings.k, "world": world}
+    if has_statistics and settings.reference.endswith(".npz"):
+        known, others = _open_moments(settings, features, batches, world)
+        options["precision_recall"] = settings.precision_recall if len(known.neighbours) else 0
+    elif has_statistics:
         known = load_reference(settings.reference)
         known.check_network(features)
         if (there := known.identity.get("resolution", resolution)) != resolution:
             raise SamplesError(f"{settings.reference} is over images of {there} pixels, the samples have {resolution}")
     else:
-        how = {"check": "header", "progress": world.is_main}
-        if settings.reference in WORDS:
-            how = {"length": settings.reference_count or len(chosen)}
-        images = open_images(settings.reference, resolution, seed=settings.seed, **how)
         indices = _choose(len(images), settings.reference_count, settings.seed)
         check_enough(len(indices), features, settings.few, "reference images")
         place = settings.reference if settings.reference in WORDS else Path(settings.reference).name
         identity = {"images": place, "count": len(indices), "resolution": resolution, "seed": settings.seed}
-        kept = {"neighbours_up_to": settings.precision_recall, "cache": cache, "identity": identity | seen(images)}
-        known = metrics.reference(batches(images, indices), features, world=world, **kept)
-    options = {"few": settings.few, "precision_recall": settings.precision_recall, "k": settings.k}
-    run.metrics = metrics.evaluate_samples(batches(samples, chosen), known, features, world=world, **options)
+        identity |= seen(images, world) | ({"crop": settings.crop} if settings.crop != "center" else {})
+        kept = {"neighbours_up_to": settings.precision_recall, "cache": cache, "identity": identity}
+        known = metrics.reference((x for x, _ in usable(images, indices)), features, world=world, **kept)
+    found = describe(batches(samples, chosen), features, known.quantised, settings.precision_recall, world, "samples")
+    if autoencoder is not None:
+        kept["identity"] |= {name: judge[name] for name in ("decoded_by", "decoded_by_digest")}
+        kept |= {"neighbours_up_to": 0, "cache": cache and Path(cache).with_stem(f"{Path(cache).stem}-decoded")}
+        real = _decode_again(autoencoder, usable(images, indices), settings.seed)
+        decoded = metrics.reference(real, features, world=world, **kept)
+        gap = metrics.evaluate_samples(found, decoded, features, **options | {"precision_recall": 0})
+        run.metrics[f"gap_{features.name}"] = gap[f"frechet_{features.name}"]
+    run.metrics |= metrics.evaluate_samples(found, known, features, **options)
+    for file, (count, mean, covariance) in (
+        (samples_statistics, (found.count, found.mean(), found.covariance())),
+        (reference_statistics, (known.count, known.mean, known.covariance)),
+    ):
+        if file is not None:
+            on_main(world, lambda file=file, moments=(count, mean, covariance): save_moments(file, *moments))
     run.notes = (
         f"features: {features.name}, {features.dimensions} numbers, weights {features.digest}, in single precision; "
-        f"{len(chosen)} samples against {known.count} reference images, both rounded to 8 bits."
+        f"{len(chosen)} samples against {known.count or 'an unknown number of'} reference images, both rounded to 8 "
+        "bits."
     )
+    run.notes += others
+    if settings.crop != "center":
+        run.notes += " Reference images are cropped as ADM's reference batches are."
+    if left_out := len(indices) - known.count if images is not None else 0:
+        names = [reason for some in gather(broken, world) for _, reason in sorted(some.items())]
+        run.metrics["reference_left_out"] = float(left_out)
+        run.notes += f" {left_out} reference images are broken and left out{f', such as {names[0]}' if names else ''}."
+    if said := say_stored_differently(stored["samples"], stored["reference"]):
+        run.notes += f" {said}"
+    if said and world.is_main:
+        warnings.warn(said, DiffusabWarning, stacklevel=2)
+    if autoencoder is not None:
+        run.notes += f" The gap is to these reference images encoded and decoded by {autoencoder.name}."
     if settings.features == "offline":
         run.notes += " The offline network is not Inception: compare with numbers over the same network only."
-    if min(len(chosen), known.count) <= features.dimensions:
+    if min(len(chosen), known.count or len(chosen)) <= features.dimensions:
         run.notes += " Too few images for the number of features: the distance compares with nothing."
     return run.finish()
+
+
+def is_statistics(place: str) -> bool:
+    """Whether a reference is a file of statistics and no place of images."""
+    return place.endswith(".safetensors") or (place.endswith(".npz") and {"mu", "sigma"} <= set(list_arrays(place)))
+
+
+def _open_reference(settings: SampleEvaluation, resolution: int, samples: int, progress: bool) -> Dataset:
+    how = {"check": "header", "progress": progress, "crop": settings.crop}
+    if settings.reference in WORDS:
+        how = {"length": settings.reference_count or samples}
+    return open_images(settings.reference, resolution, seed=settings.seed, **how | settings.choices)
+
+
+def _open_moments(settings: SampleEvaluation, features: Any, batches: Any, world: World) -> tuple[Reference, str]:
+    """The statistics in an ``.npz``, and what to note; neighbours are of its images, where it has such, too.
+
+    ADM's reference batches hold both, the statistics over all of ImageNet and 10 000 images. Where the statistics are
+    of another network than the one that is asked for, they are taken over those images.
+    """
+    place, described = settings.reference, None
+    about = {"images": Path(place).name}
+    with_images = "arr_0" in list_arrays(place)
+    try:
+        known = load_moments(place, features)
+    except SamplesError:
+        if not with_images:
+            raise
+        known = None
+    if with_images and (known is None or settings.precision_recall):
+        images = _Samples(open_images(place, 1, check="none"), None)
+        chosen = _choose(len(images), settings.reference_count, settings.seed)
+        described = describe(batches(images, chosen), features, True, settings.precision_recall, world, "reference")
+    if known is None:
+        moments = (described.count, described.mean(), described.covariance(), described.subset)
+        return Reference(features.name, features.digest, True, *moments, about), ""
+    note = f" The reference is mu and sigma of {Path(place).name}, taken to be of these features."
+    if described is not None:
+        return replace(known, neighbours=described.subset), note
+    return known, note + " There are no images beside them, and so neither precision nor recall."
+
+
+class _Usable(Dataset):
+    """Items with their places; in place of an image that cannot be used, why."""
+
+    def __init__(self, images: Dataset) -> None:
+        self.images = images
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> tuple[int, Tensor | str]:
+        try:
+            return index, self.images[index]
+        except UnusableImage as error:
+            return index, str(error)
+
+
+def stored_as(images: Any) -> dict[str, int]:
+    """How the first of the images are stored, where that is known."""
+    images = getattr(images, "images", images)
+    return images.stored_as() if isinstance(images, StoredImages) else {}
+
+
+def say_stored_differently(samples: Mapping[str, int], reference: Mapping[str, int]) -> str:
+    """A sentence where one side went through another lossy compression than the other; empty if not."""
+
+    def lossy(found: Mapping[str, int]) -> tuple[float, float | None]:
+        """The share of JPEGs, and their median quality."""
+        jpegs = {kind: count for kind, count in found.items() if kind.startswith("JPEG ")}
+        qualities = [int(kind.split()[1]) for kind, count in jpegs.items() for _ in range(count)]
+        share = sum(jpegs.values()) / max(1, sum(found.values()))
+        return share, statistics.median(qualities) if qualities else None
+
+    if not samples or not reference:
+        return ""
+    (share, quality), (other_share, other_quality) = lossy(samples), lossy(reference)
+    coarser = quality and other_quality and abs(quality - other_quality) > 5
+    if abs(share - other_share) < 0.1 and not coarser:
+        return ""
+    a, b = (" and ".join([*list(found)[:3], *["others"] * (len(found) > 3)]) for found in (samples, reference))
+    return (f"The two sides are stored differently, samples as {a}, reference images as {b}: compression alone is "
+            "worth a distance, the less the more images are shrunk.")  # fmt: skip
+
+
+@torch.no_grad()
+def _decode_again(autoencoder: Autoencoder, batches: Iterable[tuple[Tensor, list[int]]], seed: int) -> Iterator[Tensor]:
+    """Images encoded, a sample of each posterior decoded; its noise depends on the seed and the image's place."""
+    for batch, places in batches:
+        posterior = autoencoder.encode(autoencoder.place(batch))
+        shape = posterior.mean.shape[1:]
+        noise = torch.stack([torch.randn(shape, generator=stream(seed, "posterior", place)) for place in places])
+        z = posterior.mean + posterior.std * noise.to(posterior.mean)
+        yield autoencoder.decode(z, index=places).float().clamp(-1, 1)
 
 
 def _choose(length: int, count: int | None, seed: int) -> list[int]:
@@ -204,7 +418,7 @@ class _Samples(Dataset):
         return center_crop(pixels, side)
 
 
-def _open_samples(settings: SampleEvaluation, progress: bool) -> tuple[Any, dict[str, Any] | None]:
+def open_samples(settings: SampleEvaluation, progress: bool) -> tuple[Any, dict[str, Any] | None]:
     """The samples, with ``len`` and ``resolution``, and what is known about how they were drawn."""
     if settings.samples in WORDS:
         if settings.resolution is None or settings.count is None:
@@ -215,13 +429,11 @@ def _open_samples(settings: SampleEvaluation, progress: bool) -> tuple[Any, dict
     if sampling is not None and (Path(place) / PICTURES).is_dir():
         place = str(Path(place) / PICTURES)
     images = open_images(place, settings.resolution or 1, check="header", progress=progress)
-    if broken := [skip for skip in images.skipped if Path(skip.name).suffix.lower() in _PICTURE_ENDINGS]:
+    # A hidden file is a picture that was still being written when somebody stopped it.
+    shown = [skip for skip in images.skipped if not Path(skip.name).name.startswith(".")]
+    if broken := [skip for skip in shown if Path(skip.name).suffix.lower() in _PICTURE_ENDINGS]:
         first = f"{Path(place) / broken[0].name}: {broken[0].reason}"
         raise SamplesError(f"{len(broken)} samples cannot be used, the first is {first}")
-    # A hidden file is a picture that was still being written when somebody stopped it.
-    images = images.pick([i for i in range(len(images)) if not images.name(i).rpartition("/")[2].startswith(".")])
-    if not len(images):
-        raise SamplesError(f"no usable image in {place}")
     expected = len(images) if sampling is None or settings.count is not None else sampling.get("count", len(images))
     if len(images) != expected:
         found = f"{place} holds {len(images)} images, {SAMPLES_FILE} says {expected}"

@@ -109,18 +109,34 @@ def channel_statistics(latents: Latents, hide: bool | None = None) -> tuple[Tens
     all; :math:`\epsilon_i` depends on :math:`i` alone. Sums are taken in double precision. ``hide`` is that of the
     progress bar: ``None`` shows it where somebody is watching. A constant channel is a :class:`LatentsError`.
     """
-    count = min(len(latents), STATISTICS_SAMPLES)
-    indices = [i * len(latents) // count for i in range(count)]
-    total = torch.zeros(2, latents.shape[0], dtype=torch.float64)
-    for z in tqdm(_samples(latents, indices), "statistics", -(-count // _CHUNK), unit="batch", disable=hide):
+    mean, std, count = measure_channels(latents, hide)
+    for said in name_constants(mean, std, count):
+        raise LatentsError(f"{said}, so it cannot be normalised")
+    return mean.float(), std.float()
+
+
+def measure_channels(latents: Latents, hide: bool | None = None) -> tuple[Tensor, Tensor, int]:
+    """Mean and standard deviation as :func:`channel_statistics` has them, in float64, and of how many samples."""
+    total, count = torch.zeros(2, latents.shape[0], dtype=torch.float64), 0
+    for z in sample_posteriors(latents, hide):
+        count += len(z)
         z = z.double().transpose(0, 1).flatten(1)  # (C, n * positions)
         total += torch.stack([z.sum(1), z.square().sum(1)])
     mean, square = total / (count * math.prod(latents.shape[1:]))
-    std = (square - mean.square()).clamp_min(0).sqrt()
-    for k in torch.nonzero(std <= 1e-7 * mean.abs().clamp_min(1e-30)).flatten().tolist():
-        said = f"channel {k} of the latents is {mean[k]:.6g} everywhere in {count} samples"
-        raise LatentsError(f"{said}, so it cannot be normalised")
-    return mean.float(), std.float()
+    return mean, (square - mean.square()).clamp_min(0).sqrt(), count
+
+
+def name_constants(mean: Tensor, std: Tensor, count: int) -> list[str]:
+    """A sentence for each channel that does not vary."""
+    constant = torch.nonzero(std <= 1e-7 * mean.abs().clamp_min(1e-30)).flatten().tolist()
+    return [f"channel {k} of the latents is {mean[k]:.6g} everywhere in {count} samples" for k in constant]
+
+
+def sample_posteriors(latents: Latents, hide: bool | None = None) -> Iterator[Tensor]:
+    """The raw samples that statistics are taken of, ``(n, *shape)`` at a time; see :func:`channel_statistics`."""
+    count = min(len(latents), STATISTICS_SAMPLES)
+    indices = [i * len(latents) // count for i in range(count)]
+    yield from tqdm(_samples(latents, indices), "statistics", -(-count // _CHUNK), unit="batch", disable=hide)
 
 
 def _samples(latents: Latents, indices: Sequence[int]) -> Iterator[Tensor]:

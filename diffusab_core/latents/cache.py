@@ -1,9 +1,10 @@
-r"""Latents on the disk: :class:`LatentCache` reads at random what extraction has stored, :class:`LatentsFile` a tensor.
+r"""Latents on the disk: :class:`LatentCache` reads at random what extraction has stored.
 
 A cache is a folder of safetensors shards and an index, ``latents.json``. A shard holds ``mean`` and, unless the
 autoencoder is deterministic, ``std``, each ``(n, *shape)``; with flips also ``mean_flipped`` and ``std_flipped``; with
-labels ``labels`` ``(n,)``. Item :math:`i` is row :math:`i \bmod n` of shard :math:`\lfloor i / n \rfloor`, read through
-a memory map: nothing but the rows that are asked for.
+labels ``labels`` ``(n,)``. Image :math:`i` is row :math:`i \bmod n` of shard :math:`\lfloor i / n \rfloor`, read
+through a memory map: nothing but the rows that are asked for. The row of an image that could not be used is empty, and
+the index lists it under ``left_out`` of its shard; items of the cache are the others, in their order.
 """
 
 from __future__ import annotations
@@ -13,10 +14,10 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
@@ -24,7 +25,6 @@ from torch import Tensor
 from tqdm import tqdm
 
 from diffusab_core import files
-from diffusab_core.autoencoders.opening import PICKLES
 from diffusab_core.latents.base import Latents
 from diffusab_core.latents.identity import LatentsError
 
@@ -32,7 +32,6 @@ INDEX, SHARD = "latents.json", "shard-{:05d}.safetensors"
 FORMAT, FORMAT_VERSION = "diffusab latents", 1
 #: Types that latents can be stored in: torch's, and safetensors' name of it.
 DTYPES = {"float16": (torch.float16, "F16"), "bfloat16": (torch.bfloat16, "BF16"), "float32": (torch.float32, "F32")}
-_FLOATS = ("F16", "BF16", "F32", "F64")
 
 
 class CacheError(LatentsError):
@@ -53,6 +52,7 @@ class LatentCache(Latents):
         nbytes: Size of the shards on the disk in bytes.
         encoded: How many images the extraction that returned it encoded, in ``seconds`` seconds.
         skipped: Up to 20 images that could not be used, with the reason; ``skipped_count`` is the number of all.
+        constants: A sentence for each channel that is the same everywhere; with one there are no statistics.
     """
 
     def __init__(self, path: str | os.PathLike, *, finished: bool = True) -> None:
@@ -62,11 +62,18 @@ class LatentCache(Latents):
             done = sum(shard["items"] for shard in index["shards"])
             there = f"{self.path} is unfinished, {done} of {index['count']} latents are there"
             raise CacheError(f"{there}; run the same extraction again, it goes on from there")
-        super().__init__(index["count"], index["shape"], index["class_names"], index["identity"], index["flips"])
-        if index["complete"]:
+        left_out = [entry for shard in index["shards"] for entry in shard.get("left_out", ())]
+        missing, identity = sorted(place for place, _, _ in left_out), index["identity"]
+        self._places = np.delete(np.arange(index["count"]), missing) if missing else None
+        identity = identity | {"left_out": missing} if missing else identity
+        count = index["count"] - len(missing)
+        super().__init__(count, index["shape"], index["class_names"], identity, index["flips"])
+        self.constants = tuple(index.get("constants", ()))
+        if index["complete"] and not self.constants:
             self.statistics = tuple(torch.tensor(index[f"channel_{name}"]) for name in ("mean", "std"))
         self.nbytes = sum(shard["bytes"] for shard in index["shards"])
-        self.skipped, self.skipped_count = tuple(map(tuple, index["skipped"])), index["skipped_count"]
+        self.skipped = (*map(tuple, index["skipped"]), *((name, reason) for _, name, reason in left_out))[:20]
+        self.skipped_count = index["skipped_count"] + len(missing)
         self.encoded, self.seconds = 0, 0.0
         for shard in index["shards"]:
             check_shard(self.path, index, shard)
@@ -84,6 +91,8 @@ class LatentCache(Latents):
         return torch.stack([self._maps[i // size][name][i % size] for i in indices])
 
     def _read(self, indices: Sequence[int], flipped: bool) -> tuple[Tensor, Tensor, Tensor | None]:
+        if self._places is not None:
+            indices = self._places[list(indices)].tolist()
         ending = "_flipped" if flipped else ""
         mean = self._rows("mean" + ending, indices).float()
         std = self._rows("std" + ending, indices).float() if "std" in self.index["tensors"] else torch.zeros_like(mean)
@@ -140,14 +149,17 @@ def check_shard(folder: Path, index: Mapping[str, Any], shard: Mapping[str, Any]
         raise CacheError(f"{path} is damaged ({files.first_line(error)}); delete it and {hint}") from error
 
 
-def write_shard(folder: Path, number: int, tensors: dict[str, Tensor]) -> dict[str, Any]:
-    """Write one shard; returns what the index says of it."""
+def write_shard(
+    folder: Path, number: int, tensors: dict[str, Tensor], left_out: Sequence[Sequence[Any]] = ()
+) -> dict[str, Any]:
+    """Write one shard; returns what the index says of it, with place, name and reason of images that are left out."""
     name = SHARD.format(number)
     with _writing(folder):
         data = save(tensors)  # not save_file(), whose random name a killed process would leave behind for ever
         files.write_bytes(folder / name, data, alone=True)
     digest = hashlib.sha256(data).hexdigest()
-    return {"file": name, "items": len(tensors["mean"]), "bytes": len(data), "sha256": digest}
+    found = {"file": name, "items": len(tensors["mean"]), "bytes": len(data), "sha256": digest}
+    return found | ({"left_out": [list(entry) for entry in left_out]} if left_out else {})
 
 
 @contextlib.contextmanager
@@ -182,59 +194,17 @@ def sole_writer(folder: Path) -> Iterator[None]:
     """The folder, made if need be, while no other run extracts into it; nothing remains of one that was killed."""
     with _writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        handle = os.open(folder, os.O_RDONLY)
     try:
-        with contextlib.suppress(ImportError, OSError):  # no locks on this system or file system
-            import fcntl
-
+        handle = os.open(folder, os.O_RDONLY)
+    except PermissionError:  # Windows opens no folders, and has no such locks
+        yield
+        return
+    try:
+        with contextlib.suppress(OSError):  # no locks on this file system
             try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                files.lock(handle, wait=False)
             except BlockingIOError:
                 raise CacheError(f"another process is extracting into {folder}") from None
         yield
     finally:
         os.close(handle)
-
-
-@dataclass(frozen=True)
-class LatentsFile:
-    """A tensor ``(N, C, h, w)`` or ``(N, C, T, h, w)`` that somebody has stored in a safetensors file."""
-
-    path: Path
-    key: str
-    shape: tuple[int, ...]
-
-    @property
-    def name(self) -> str:
-        """The file's name without suffix; labels figures."""
-        return self.path.stem
-
-    def read(self, start: int, stop: int) -> Tensor:
-        """Items ``start`` to ``stop - 1``, without reading the rest of the file."""
-        with safe_open(self.path, "pt") as file:
-            return file.get_slice(self.key)[start:stop]
-
-
-def open_latents(path: str | os.PathLike, key: str | None = None) -> LatentsFile:
-    """The tensor ``key`` of a safetensors file, or the only one; what is not latents is a :class:`LatentsError`."""
-    path = Path(path)
-    if path.suffix.lower() in PICKLES:
-        instead = "safetensors.torch.save_file({'latents': z}, 'latents.safetensors')"
-        raise LatentsError(f"{path} is a pickle, which can run any code when opened, so none is; save with {instead}")
-    if not path.is_file():
-        raise LatentsError(f"--latents: there is no file {path}")
-    try:
-        with safe_open(path, "pt") as file:
-            keys = sorted(file.keys())
-            key = keys[0] if key is None and len(keys) == 1 else key
-            if key not in keys:
-                listed = f"{len(keys)} tensors with --latents-key ({', '.join(keys[:8])}{', ...' * (len(keys) > 8)})"
-                raise LatentsError(f"{path}: name one of its {listed}, not {key}")
-            piece = file.get_slice(key)
-            shape, dtype = tuple(piece.get_shape()), piece.get_dtype()
-    except (SafetensorError, OSError) as error:
-        raise LatentsError(f"{path} cannot be read as safetensors ({files.first_line(error)})") from error
-    if dtype not in _FLOATS or len(shape) not in (4, 5) or 0 in shape:
-        wanted = f"{', '.join(_FLOATS)} of shape (N, C, h, w) or (N, C, T, h, w)"
-        raise LatentsError(f"{path}: {key!r} is {dtype} of shape {shape}; latents are {wanted}")
-    return LatentsFile(path, key, shape)

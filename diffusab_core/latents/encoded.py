@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from diffusab_core.autoencoders import Autoencoder, Posterior
+from diffusab_core.data.pixels import UnusableImage
 from diffusab_core.latents.base import Latents, check_labels
 from diffusab_core.latents.identity import LatentsError, images_identity, parts, weights_digest
 from diffusab_core.spectrum.radial import radial_split
@@ -21,23 +22,51 @@ PRECISIONS = ("fp32", "bf16")
 class ImageBatches(Dataset):
     """Batches of a dataset by the places of their items: ``(n, 3, H, W)`` or ``(n, 3, T, H, W)``, and class numbers.
 
-    Items are an image or a clip, or a pair of it and its class number, all of the shape of the first.
+    Items are an image or a clip, or a pair of it and its class number, all of the shape of the first that is usable,
+    whose place is ``first``.
     """
 
     def __init__(self, dataset: Dataset) -> None:
         if len(dataset) < 1:
             raise LatentsError("there are no images: the dataset is empty")
         self.dataset = dataset
-        image, label = parts(dataset[0])
+        self.first, image, label = self._find_first()
         self.shape, self.labelled = tuple(image.shape), label is not None
         if len(self.shape) not in (3, 4) or self.shape[0] != 3:
             raise LatentsError(f"items must be images (3, H, W) or clips (3, T, H, W), got shape {self.shape}")
 
+    def _find_first(self) -> tuple[int, Tensor, int | None]:
+        faults = []
+        for i in range(len(self.dataset)):
+            try:
+                return i, *parts(self.dataset[i])
+            except UnusableImage as error:
+                faults.append(str(error))
+        raise LatentsError(f"none of {len(faults)} images can be used; the first is {faults[0]}")
+
     def __getitem__(self, places: Sequence[int]) -> tuple[Tensor, Tensor | None]:
-        items = [parts(self.dataset[i]) for i in places]
+        return self._stack(places, [parts(self.dataset[i]) for i in places])
+
+    def usable(self, places: Sequence[int]) -> tuple[list[int], Tensor | None, Tensor | None, list[list[Any]]]:
+        """The batch without what cannot be used: places, images and class numbers of the others, and what was left out.
+
+        That is a list of place, name and reason; without any image left there is no tensor.
+        """
+        kept, items, left_out = [], [], []
+        for i in places:
+            try:
+                items.append(parts(self.dataset[i]))
+                kept.append(i)
+            except UnusableImage as error:
+                name = getattr(self.dataset, "name", str)(i)
+                left_out.append([i, name, str(error).rpartition(f"{name}: ")[2]])
+        return kept, *(self._stack(kept, items) if kept else (None, None)), left_out
+
+    def _stack(self, places: Sequence[int], items: Sequence[tuple[Tensor, int | None]]) -> tuple[Tensor, Tensor | None]:
         for i, (image, _) in zip(places, items, strict=True):
             if image.shape != self.shape:
-                raise LatentsError(f"{self.name(i)} has shape {tuple(image.shape)}, the first one {self.shape}")
+                said = f"{self.name(i)} has shape {tuple(image.shape)}, the first one {self.shape}"
+                raise LatentsError(said)
         labels = torch.tensor([label for _, label in items]) if self.labelled else None
         return torch.stack([image for image, _ in items]), labels
 
@@ -87,7 +116,11 @@ class EncodedLatents(Latents):
         _, *frames, height, width = self.images.shape
         shape = autoencoder.latent_shape(height, width, *frames)
         names = self.images.class_names() if class_names is None else class_names
-        made = {"autoencoder": autoencoder.name, "weights": weights_digest(autoencoder), **images_identity(dataset)}
+        made = {
+            "autoencoder": autoencoder.name,
+            "weights": weights_digest(autoencoder),
+            **images_identity(dataset, (identity or {}).get("images_found")),
+        }
         made |= {"precision": precision, "count": len(dataset), **(identity or {})}
         made |= {} if low_pass is None else {"low_pass": low_pass}
         super().__init__(len(dataset), shape, names, made, flips=True)

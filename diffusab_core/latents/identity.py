@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from itertools import chain
 from typing import Any
 
 from torch import Tensor, nn
@@ -12,8 +11,9 @@ from torch.utils.data import Dataset
 from diffusab_core.autoencoders import Autoencoder
 from diffusab_core.data.leaves import Leaves
 from diffusab_core.data.photos import Photos
-from diffusab_core.data.stores import ImageFolder, StoredImages
+from diffusab_core.data.stores import StoredImages
 from diffusab_core.files import DiffusabError, digest_tensors
+from diffusab_core.training.world import World, on_main
 
 
 class LatentsError(DiffusabError, ValueError):
@@ -29,28 +29,32 @@ def parts(item: Any) -> tuple[Tensor, int | None]:
     raise LatentsError(f"items must be images or pairs of an image and its class number, got a {type(item).__name__}")
 
 
-def images_identity(dataset: Dataset) -> dict[str, Any]:
-    """What a dataset's images are, as plain values: where they lie, resolution, crop and seed, and what was found."""
+def images_identity(dataset: Dataset, found: str | None = None) -> dict[str, Any]:
+    """What a dataset's images are, as plain values: where they lie, resolution, crop and seed, and what was found.
+
+    ``found`` is :func:`images_found`, where that is known already.
+    """
     made = next((word for word, kind in (("photos", Photos), ("leaves", Leaves)) if isinstance(dataset, kind)), None)
     wanted = ("resolution", "crop", "seed", "split", "num_classes")
     values = {"images": getattr(dataset, "where", made or type(dataset).__name__)}
-    values |= {name: getattr(dataset, name) for name in wanted if isinstance(getattr(dataset, name, None), int | str)}
+    known = {name: getattr(dataset, name, None) for name in wanted}
+    values |= {name: value for name, value in known.items() if isinstance(value, int | str)}
+    if isinstance(known["resolution"], tuple):
+        values["resolution"] = list(known["resolution"])  # as it comes back from a file
     law = getattr(dataset, "law", None)
     if law is not None and law != type(law)():
         values["law"] = repr(law)
     if made is None:
-        values["images_found"] = images_found(dataset)
+        values["images_found"] = images_found(dataset) if found is None else found
     return values
 
 
-def images_found(dataset: Dataset) -> str:
-    """Number of images and a hash: of stored ones' names and, in a folder, sizes; of others, of the first and last."""
+def images_found(dataset: Dataset, world: World | None = None) -> str:
+    """Number of images and a hash: of stored ones by name and by pieces of each; of others, of the first and last."""
     if isinstance(dataset, StoredImages):
-        sizes = (path.stat().st_size for path in dataset.paths) if isinstance(dataset, ImageFolder) else ()
-        digest = hashlib.sha256()
-        for value in chain(map(dataset.name, range(len(dataset))), sizes):
-            digest.update(f"{value}\0".encode())
-        return f"{len(dataset)} ({digest.hexdigest()[:8]})"
+        # Of a million files one process looks at pieces, and tells the others.
+        digest = dataset.digest() if world is None else on_main(world, dataset.digest)
+        return f"{len(dataset)} ({digest[:8]})"
     ends = digest_tensors([parts(dataset[i])[0] for i in (0, len(dataset) - 1)])
     return f"{len(dataset)} ({ends[:8]})"
 

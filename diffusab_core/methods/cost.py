@@ -1,4 +1,4 @@
-r"""What computing costs: multiply-accumulates of an autoencoder, and what scale equivariance adds to them.
+r"""What computing costs: multiply-accumulates of an autoencoder and of scale equivariance, memory of a training step.
 
 Counted are the multiply-accumulates of convolutions, matrix products and attention (queries with keys, weights with
 values), not biases, normalisations, activations, resizing and the loss. Papers that measure with ``fvcore`` print
@@ -10,14 +10,16 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.overrides import TorchFunctionMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from diffusab_core.autoencoders import Autoencoder
@@ -103,3 +105,85 @@ def reconstruction_cost(
         decoder=multiply_accumulates(autoencoder.decode, z, backward=backward),
         regularizer={s: multiply_accumulates(partial(decode_smaller, s), z, backward=backward) for s in scales},
     )
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Memory
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Bytes that a training step holds on one of ``processes`` devices, without what the allocator wastes."""
+
+    weights: int  #: In single precision, with those that are not trained
+    gradients: int
+    optimiser: int  #: AdamW's two moments
+    average: int  #: The moving average of the weights
+    activations: int  #: What the forward pass keeps for the backward pass
+    processes: int = 1  #: That share all but the activations, which are those of one process's part of the batch
+
+    @property
+    def states(self) -> int:
+        """All but the activations, of all processes together."""
+        return self.weights + self.gradients + self.optimiser + self.average
+
+    @property
+    def total(self) -> int:
+        """On one device."""
+        return -(-self.states // self.processes) + self.activations
+
+    def __str__(self) -> str:
+        parts = ("weights", "gradients", "optimiser", "average")
+        words = ", ".join(f"{name} {getattr(self, name) / 2**30:.1f}" for name in parts)
+        return (
+            f"{self.total / 2**30:.1f} GiB on each of {self.processes}: ({words}) / {self.processes} + activations "
+            f"{self.activations / 2**30:.1f}"
+        )
+
+
+def training_memory(parameters: Iterable[nn.Parameter], forward: Callable[[], Any], *, processes: int = 1) -> Memory:
+    """What a training step holds, counted on the meta device, where a model of any size takes no memory itself.
+
+    Args:
+        parameters: The module's; gradients, optimiser and average are of those with ``requires_grad``, the average of
+            the others is not kept twice.
+        forward: The forward pass of one process's part of a batch, in the precision it is trained in. Attention counts
+            as a fused kernel keeps it: its inputs and its output. What a checkpoint computes anew is not counted.
+        processes: That share weights and states (full sharding).
+    """
+    parameters = list(parameters)
+    own = {p.untyped_storage()._cdata for p in parameters}
+    kept: dict[int, Tensor] = {}  # by storage, the tensors themselves: a storage that is freed gives its number away
+
+    def keep(tensor: Tensor) -> Tensor:
+        kept.setdefault(tensor.untyped_storage()._cdata, tensor)
+        return tensor
+
+    with _FusedAttention(), torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        result = forward()  # its graph has to live while storages are counted
+    activations = sum(t.untyped_storage().nbytes() for key, t in kept.items() if key not in own)
+    del result
+    count = sum(p.numel() for p in parameters)
+    trained = sum(p.numel() for p in parameters if p.requires_grad)
+    return Memory(4 * count, 4 * trained, 8 * trained, 4 * trained, activations, processes)
+
+
+class _Attention(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        out = q.new_empty(*q.shape[:-1], v.shape[-1])
+        ctx.save_for_backward(q, k, v, out)
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, ...]:
+        return tuple(torch.empty_like(t) for t in ctx.saved_tensors[:3])
+
+
+class _FusedAttention(TorchFunctionMode):
+    """Attention as a fused kernel keeps it; on the meta device torch would keep the whole matrix."""
+
+    def __torch_function__(self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
+        if func is F.scaled_dot_product_attention:
+            return _Attention.apply(*args[:3])
+        return func(*args, **(kwargs or {}))

@@ -9,13 +9,15 @@ with m and s the latents' mean and standard deviation by channel. It does not co
 easier to predict has a smaller one, whether or not its samples are better. U-ViT predicts the noise instead, at steps
 and noise levels of its own (:mod:`diffusab_core.flow.ddpm`).
 
+Masks, filters and coloured noise are :mod:`diffusab_core.methods.reshaping`'s.
+
 Sources: Skorokhodov et al. 2025, Appendix B; Bao et al. 2023 (U-ViT).
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
@@ -29,8 +31,9 @@ from diffusab_core.flow import ddpm
 from diffusab_core.flow.path import check_guidance
 from diffusab_core.latents import Latents
 from diffusab_core.latents.encoded import check_precision
+from diffusab_core.methods.reshaping import AS_ENCODED, Reshaping, Spectrum, colour_noise, find_energies
 from diffusab_core.training.batches import ReadAhead
-from diffusab_core.training.order import stream
+from diffusab_core.training.order import draw_noise, stream
 
 
 @dataclass(frozen=True)
@@ -63,6 +66,7 @@ class Denoising:
         checkpoint_activations: Less memory for a third more computing.
         compile: Compile the denoiser's blocks.
         device: Where to compute.
+        reshaping: Another spectrum for the denoiser; not for U-ViT.
 
     Raises:
         SettingsError: A value that cannot be used, by this denoiser or at all; ``DenoiserError`` for an unknown name.
@@ -89,6 +93,7 @@ class Denoising:
     checkpoint_activations: bool = False
     compile: bool = False
     device: str = "cpu"
+    reshaping: Reshaping = AS_ENCODED
 
     def __post_init__(self) -> None:
         size, parts = self.batch_size, self.accumulation
@@ -107,6 +112,10 @@ class Denoising:
         if family.prediction == "noise" and (self.time_location, self.time_scale) != (0.0, 1.0):
             given = f"time_location {self.time_location} and time_scale {self.time_scale}"
             raise SettingsError(f"{self.denoiser} predicts the noise at evenly drawn steps and has no use for {given}")
+        if family.prediction == "noise" and self.reshaping.changes_path:
+            given = ", ".join(f"{name} {value}" for name, value in self.reshaping.identity().items())
+            raise SettingsError(f"masks, filters and coloured noise are for velocities, {self.denoiser} predicts the "
+                                f"noise: {given} cannot be used")  # fmt: skip
         check_precision(self.precision)
         _ = self.training  # refuses what the loop cannot use
 
@@ -170,13 +179,23 @@ def draw_inputs(
     return x, draws[:, 1].contiguous(), t, y, twice
 
 
-def loss_of(model: nn.Module, latents: Latents, settings: Denoising) -> training.LossFn:
+def spectrum_of(settings: Denoising, latents: Latents) -> Spectrum:
+    """Mask and filter of the settings for these latents, whose energies are measured if need be."""
+    energies = find_energies(settings.reshaping, latents)
+    return Spectrum(settings.reshaping, latents.shape, settings.steps, energies, settings.device)
+
+
+def loss_of(
+    model: nn.Module, latents: Latents, settings: Denoising, spectrum: Spectrum | None = None
+) -> training.LossFn:
     """The loss of a step as :func:`diffusab_core.training.train` takes it, on what :func:`draw_inputs` draws.
 
     For a GPU the inputs of the next steps are drawn and copied while it computes. The loop's generator is not used.
+    The model is the network itself; without ``spectrum`` that of :func:`spectrum_of` is taken.
     """
     device, each = torch.device(settings.device), settings.accumulation
     path = ddpm if settings.prediction == "noise" else flow
+    spectrum = spectrum_of(settings, latents) if spectrum is None else spectrum
 
     def following(key: tuple[int, int, int]) -> tuple[int, int, int] | None:
         step, index, parts = key
@@ -187,12 +206,14 @@ def loss_of(model: nn.Module, latents: Latents, settings: Denoising) -> training
 
     def loss(step: int, generator: torch.Generator, part: tuple[int, int] = (0, 1)) -> Tensor:
         x, noise, t, y, twice = inputs((step, *part))
-        x_t = path.interpolate(x, noise, t)
+        now = spectrum.at(step)
+        noise = now.colour(noise)
+        x_t = now.enter(path.interpolate(x, noise, t))
         with torch.autocast(device.type, torch.bfloat16, enabled=settings.precision == "bf16"):
             with torch.no_grad():
                 hint = model(x_t, t, y, with_hint=True)[1] if twice else None
             predicted = model(x_t, t, y, hint=hint)
-        return mse_loss(predicted.float(), path.target(x, noise))
+        return mse_loss(*now.compare(predicted.float(), path.target(x, noise)))
 
     return loss
 
@@ -266,11 +287,6 @@ def labels_of(settings: Sampling, num_classes: int, places: range) -> Tensor | N
     return torch.tensor([place % num_classes if settings.labels is None else settings.labels for place in places])
 
 
-def draw_noise(seed: int, places: Sequence[int], shape: tuple[int, ...], purpose: str = "sample") -> Tensor:
-    """Standard normal ``(N, *shape)`` on the CPU; each from its own stream of the seed, the purpose and its place."""
-    return torch.stack([torch.randn(shape, generator=stream(seed, purpose, place)) for place in places])
-
-
 @torch.no_grad()
 def sample_batches(
     model: nn.Module,
@@ -297,7 +313,8 @@ def sample_batches(
         places = range(first, min(first + settings.batch_size, settings.samples))
         if skip is not None and skip(places):
             continue
-        noise, y = draw_noise(settings.seed, places, shape).to(device), labels_of(settings, num_classes, places)
+        noise = colour_noise(model, draw_noise(settings.seed, places, shape).to(device))
+        y = labels_of(settings, num_classes, places)
         y = None if y is None else y.to(device)
         branches = denoisers.SelfConditioned(model), denoisers.SelfConditioned(model)
         network = flow.guided(*branches, settings.guidance, settings.guidance_interval)

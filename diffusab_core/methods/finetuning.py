@@ -3,7 +3,8 @@ r"""Fine-tuning an autoencoder: plain, scale equivariance, CHF, the soft penalty
 .. math:: L = d(x, \mathrm{Dec}(z)) + \alpha\, L_\text{SE or CHF} + \gamma\, L_\text{soft} + \beta\, L_\text{KL},
     \qquad z \sim q(z \mid x)
 
-Encoder and decoder are trained, but for the decoder's end (:meth:`.Autoencoder.frozen_for_finetuning`).
+Encoder and decoder are trained, but for the decoder's end (:meth:`.Autoencoder.frozen_for_finetuning`). One more term,
+whitening, is no remedy: it makes the autoencoder on which remedies are tried.
 
 Source: Skorokhodov et al. 2025, Sec. 3 and Table 5.
 """
@@ -12,7 +13,7 @@ from __future__ import annotations
 
 import os
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import partial
 from typing import Any, Literal, get_args
 
@@ -22,24 +23,35 @@ from torch import Tensor
 from diffusab_core import data, metrics, spectrum, training
 from diffusab_core.autoencoders import Autoencoder
 from diffusab_core.autoencoders.catalogue import Recipe
-from diffusab_core.methods import regularizers
+from diffusab_core.autoencoders.families import AutoencoderError, check_trainable
+from diffusab_core.data.open import Choosing
+from diffusab_core.methods import adversarial, regularizers
+from diffusab_core.methods.adversarial import Adversary
 
 Method = Literal["plain", "se", "chf", "eq-vae"]
 METHODS: tuple[str, ...] = get_args(Method)
-Perceptual = Literal["none", "alex", "vgg"]
+Perceptual = Literal["none", "alex", "vgg", "hed"]
 
 LossTerms = dict[str, Tensor]
+
+#: Settings of the adversarial term, which are no part of what a run without it is.
+ADVERSARIAL = ("adversarial_weight", "adversarial_start", "discriminator_layers")
+
+#: Settings that came later: a run in which they are neutral is what it was without them.
+LATER = ("perceptual_crops", "log_dct_weight", "whitening_weight", "wanted_share", "wanted_detail", "psnr_within",
+         "whole")  # fmt: skip
 
 #: The weight of each regularizer that has one, in the paper: Eq. 2 and Eq. 4.
 PAPERS_ALPHA = {"se": 0.25, "chf": 1.0}
 
 
 @dataclass(frozen=True)
-class Finetuning:
+class Finetuning(Choosing):
     r"""One fine-tuning run.
 
     Attributes:
-        model: Shipped name, diffusers folder or hub id.
+        model: Shipped name, diffusers folder, hub id (``PIPELINE:vae`` for one of its folders), single file of weights,
+            or your own ``file.py:function``.
         method: ``"plain"`` (the control), ``"se"``, ``"chf"`` or ``"eq-vae"``; soft penalty and KL combine with each.
         images: What to train on: a place of images, see ``diffusab profile --help``; ``photos`` or ``leaves``.
         resolution: Side of the training crops in pixels.
@@ -49,8 +61,10 @@ class Finetuning:
         warmup: Steps of linear warm-up.
         clip: Largest gradient norm.
         mse_weight: Weight of the mean squared error.
-        perceptual: LPIPS with this backbone, or none.
-        perceptual_weight: Weight of LPIPS.
+        perceptual: LPIPS with this backbone (``alex``, ``vgg``), ``hed``, or none.
+        perceptual_weight: Weight of the perceptual distance.
+        perceptual_crops: On how many crops of a batch it is taken, the first; 0: on all.
+        log_dct_weight: Weight of the distance of logarithmic spectra, which asks for the picture's fine detail.
         alpha: Weight :math:`\alpha` of SE or CHF; ``None``: the paper's, 0.25 for SE and 1 for CHF.
         scales: Downsampling scales of SE, one drawn each step.
         target: SE's target, the downsampled input or reconstruction.
@@ -61,8 +75,18 @@ class Finetuning:
         soft_weight: Weight :math:`\gamma` of the soft penalty.
         soft_power: Exponent :math:`p` of the soft penalty.
         kl_weight: Weight :math:`\beta` of the averaged KL.
+        whitening_weight: Weight of the whitening, which makes the autoencoder ill.
+        wanted_share: A stop rule: the latents' high-frequency share that is wanted, such as 0.4, at a PSNR within
+            ``psnr_within`` of before. The record's ``reached`` says whether it holds; ``None``: no rule.
+        wanted_detail: And the part of the pictures' energy at high ranks that the decoder has to keep, such as 0.6.
+        psnr_within: How much PSNR that may cost, in dB.
+        whole: Train the decoder's end too.
         frozen_up_blocks: Up blocks to freeze, counted from the output.
         decoder_only: Leave the encoder as it is, so that no latent can change.
+        adversarial_weight: Weight of the adversarial term, which a patch discriminator gives; usually 0.5. With it the
+            decoder's end is trained, too.
+        adversarial_start: Steps without that term; ``None``: half of the steps, at most 50000.
+        discriminator_layers: Of the discriminator; 3 see patches of 70 pixels.
         seed: Seed of order, crops and noise.
         precision: ``"fp32"``, or ``"bf16"`` for autocast.
         device: Where to train.
@@ -80,6 +104,8 @@ class Finetuning:
     mse_weight: float = 1.0
     perceptual: Perceptual = "none"
     perceptual_weight: float = 1.0
+    perceptual_crops: int = 0
+    log_dct_weight: float = 0.0
     alpha: float | None = None
     scales: tuple[int, ...] = (2, 4)
     target: regularizers.Target = "input"
@@ -90,8 +116,16 @@ class Finetuning:
     soft_weight: float = 0.0
     soft_power: float = 2.0
     kl_weight: float = 0.0
+    whitening_weight: float = 0.0
+    wanted_share: float | None = None
+    wanted_detail: float | None = None
+    psnr_within: float = 0.3
+    whole: bool = False
     frozen_up_blocks: int = 0
     decoder_only: bool = False
+    adversarial_weight: float = 0.0
+    adversarial_start: int | None = None
+    discriminator_layers: int = 3
     seed: int = 0
     precision: Literal["fp32", "bf16"] = "fp32"
     device: str = "cpu"
@@ -103,13 +137,48 @@ class Finetuning:
         for name in ("steps", "batch_size", "resolution"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        for name in ("alpha", "soft_weight", "kl_weight", "mse_weight", "perceptual_weight"):
+        if self.perceptual_crops < 0:
+            raise ValueError(f"perceptual_crops must not be negative, got {self.perceptual_crops}")
+        for name in ("alpha", "soft_weight", "kl_weight", "mse_weight", "perceptual_weight", "adversarial_weight",
+                     "log_dct_weight", "whitening_weight", "psnr_within"):  # fmt: skip
             value = getattr(self, name)
             if value is not None and not 0 <= value < float("inf"):
                 raise ValueError(f"{name} must be finite and not negative, got {value}")
-        if self.method == "eq-vae" and self.soft_weight:
-            why = "the soft penalty needs whole blocks, and EQ-VAE encodes some images at sizes that have none"
-            raise ValueError(f"{why}; leave soft_weight at 0 with eq-vae, got {self.soft_weight}")
+        for name in ("soft_weight", "whitening_weight", "log_dct_weight"):
+            if self.method == "eq-vae" and getattr(self, name):
+                why = "it needs whole blocks, and EQ-VAE encodes some images at sizes that have none"
+                raise ValueError(f"{why}; leave {name} at 0 with eq-vae, got {getattr(self, name)}")
+        for name in ("wanted_share", "wanted_detail"):
+            if (value := getattr(self, name)) is not None and not 0 < value < 1:
+                raise ValueError(f"{name} must be between 0 and 1, got {value}")
+        if self.whole and self.frozen_up_blocks:
+            raise ValueError(
+                f"whole trains the decoder's end, so frozen_up_blocks must be 0, got {self.frozen_up_blocks}"
+            )
+        if self.adversarial_weight:
+            self._check_adversary()
+
+    def _check_adversary(self) -> None:
+        if self.method == "eq-vae":
+            why = "EQ-VAE reconstructs transformed images, which a discriminator would tell by their transformation"
+            raise ValueError(f"{why}; leave adversarial_weight at 0 with eq-vae, got {self.adversarial_weight}")
+        adversarial.check(self.discriminator_layers, self.resolution, self.adversarial_start, self.steps)
+
+    @property
+    def start(self) -> int:
+        """The first step with the adversarial term."""
+        return adversarial.first_step(self.adversarial_start, self.steps)
+
+    def identify(self) -> dict[str, Any]:
+        """What the run is, in plain values: without the device, the adversary's settings if it has none, and those of
+        :data:`LATER` that are neutral."""
+        neutral = {
+            field.name for field in fields(self) if field.name in LATER and getattr(self, field.name) == field.default
+        }
+        said = {name: value for name, value in self.as_values().items() if name not in neutral | {"device"}}
+        for name in () if self.adversarial_weight else ADVERSARIAL:
+            del said[name]
+        return said
 
     @property
     def weight(self) -> float:
@@ -140,12 +209,24 @@ def from_recipe(model: str, recipe: Recipe, method: Method, **others: Any) -> Fi
 
 
 def distance_of(settings: Finetuning, perceptual_weights: str | os.PathLike | None = None) -> regularizers.Distance:
-    """MSE, with LPIPS if the settings ask for it: a ``MissingWeightsError`` where its backbone is not on the disk."""
+    """MSE and, if the settings ask for one, a perceptual distance; errors are those of :func:`.open_perceptual`."""
+    if settings.log_dct_weight:
+        pixels = distance_of(replace(settings, log_dct_weight=0.0), perceptual_weights)
+        more = {"pixels": pixels, "weight": settings.log_dct_weight, "block_size": settings.block_size}
+        network = pixels.keywords["perceptual"] if isinstance(pixels, partial) else None
+        return partial(_with_log_spectra, perceptual=network, **more)
     if settings.perceptual == "none":
         return lambda target, y: settings.mse_weight * regularizers.mse(target, y)
-    lpips = metrics.lpips_distance(settings.perceptual, perceptual_weights).to(settings.device)
+    network = metrics.open_perceptual(settings.perceptual, perceptual_weights).to(settings.device)
     weights = {"mse_weight": settings.mse_weight, "perceptual_weight": settings.perceptual_weight}
-    return partial(regularizers.mse_and_perceptual, perceptual=lpips, **weights)
+    weights["crops"] = settings.perceptual_crops
+    return partial(regularizers.mse_and_perceptual, perceptual=network, **weights)
+
+
+def _with_log_spectra(
+    target: Tensor, y: Tensor, *, pixels: regularizers.Distance, weight: float, block_size: int, perceptual: Any
+) -> Tensor:
+    return pixels(target, y) + weight * regularizers.log_spectrum_distance(target, y, block_size)
 
 
 def loss_terms(
@@ -154,12 +235,13 @@ def loss_terms(
     settings: Finetuning,
     distance: regularizers.Distance,
     generator: torch.Generator,
+    adversary: Adversary | None = None,
 ) -> LossTerms:
     """The weighted terms of the loss on images ``(N, 3, H, W)`` in [-1, 1], by name; their sum is what is minimised.
 
     The generator draws all that is random, the posterior's noise first: runs that differ in method see the same.
     """
-    decode = autoencoder.decode
+    decode, x = autoencoder.decode, autoencoder.as_seen(x)
     noise = torch.randn((len(x), *autoencoder.latent_shape(*x.shape[-2:])), generator=generator, device=x.device)
     if settings.method == "eq-vae":
         before, tau = regularizers.draw_eq_vae(generator, *noise.shape[-2:])
@@ -173,6 +255,8 @@ def loss_terms(
     else:
         y = decode(z)
         terms = {"reconstruction": distance(x, y)}
+        if settings.adversarial_weight:
+            terms |= Adversary.absent(x) if adversary is None else adversary.terms(x, y, terms["reconstruction"])
     if settings.method == "se":
         scale = regularizers.draw_scale(generator, settings.scales)
         own = y if settings.target == "reconstruction" else None
@@ -188,18 +272,35 @@ def loss_terms(
         terms["soft"] = settings.soft_weight * penalty
     if settings.kl_weight:
         terms["kl"] = settings.kl_weight * regularizers.averaged_kl(posterior.mean, 2 * posterior.std.log())
+    if settings.whitening_weight:
+        terms["whitening"] = settings.whitening_weight * regularizers.whitening(z, settings.block_size)
     return terms
 
 
 def freeze(autoencoder: Autoencoder, settings: Finetuning) -> int:
-    """Switch off the gradients of what stays as it is; returns the number of parameters left to train."""
-    module = autoencoder.module
-    frozen = set(autoencoder.frozen_for_finetuning(settings.frozen_up_blocks))
+    """Switch off the gradients of what stays as it is; returns the number of parameters left to train.
+
+    With an adversary the decoder's output layers are trained; else they stay. An ``AutoencoderError`` for a model that
+    cannot be trained so, or has nothing to train.
+    """
+    module, decoder = autoencoder.module, autoencoder.family.decoder
+    check_trainable(autoencoder.family, autoencoder.name, settings.decoder_only)
+    if not autoencoder.decodes:
+        raise AutoencoderError(f"{autoencoder.name} has no decode(z), so it has no reconstruction to be fine-tuned by")
+    frozen = set() if settings.whole else set(autoencoder.frozen_for_finetuning(settings.frozen_up_blocks))
+    if settings.adversarial_weight:
+        frozen -= {name for name in frozen if name.startswith(tuple(f"{n}." for n in autoencoder.last_layers()))}
     for name, parameter in module.named_parameters():
-        if settings.decoder_only and not name.startswith(("decoder.", "post_quant_conv.")):
+        if settings.decoder_only and not name.startswith(decoder):
             frozen.add(name)
         parameter.requires_grad_(name not in frozen)
-    return autoencoder.trainable_count(frozen)
+    if not (count := autoencoder.trainable_count(frozen)):
+        parts = " or ".join(repr(start.rstrip(".")) for start in decoder)
+        which = (
+            f"parameters in {parts}, which --decoder-only trains" if settings.decoder_only else "parameters to train"
+        )
+        raise AutoencoderError(f"{autoencoder.name} has no {which}")
+    return count
 
 
 @torch.no_grad()
@@ -208,11 +309,12 @@ def examine(autoencoder: Autoencoder, images: Tensor, block_size: int = 8, batch
 
     ``profile`` (ratio of means) and ``energy`` are ``(B²,)`` lists; the distance to RGB at latent size is in decades.
     """
-    module = autoencoder.module
-    was_training, device = module.training, next(module.parameters()).device
+    module, images = autoencoder.module, autoencoder.as_seen(images)
+    was_training = module.training
     module.eval()
-    z = torch.cat([autoencoder.encode(batch.to(device)).mean.float() for batch in images.split(batch_size)])
-    y = torch.cat([autoencoder.decode(means).float().cpu() for means in z.split(batch_size)])
+    z = torch.cat([autoencoder.encode(autoencoder.place(b)).mean.float() for b in images.split(batch_size)])
+    decode = autoencoder.decode_in_order()
+    y = torch.cat([decode(means).float().cpu() for means in z.split(batch_size)])
     module.train(was_training)
     energy = spectrum.frequency_profile(z, block_size, "energy").cpu()
     profile = spectrum.frequency_profile(z, block_size).cpu()

@@ -10,19 +10,24 @@ images it would have seen. All latents are normalised by the statistics of the w
 Radii are in cycles per pixel of the image that is encoded.
 
 Source: "Toward Diffusible High-Dimensional Latent Spaces: A Frequency Perspective" (2025), which has the hard switch
-with :math:`r_0 = 0.2` and does not print how long its first stage is; the other two schedules are this book's.
+with :math:`r_0 = 0.2` and does not print how long its first stage is; the other two schedules are this book's, and so
+are two controls that tell what of it acts: :class:`Reversed` ends with low-passed images in place of beginning with
+them, and :class:`ScaledLatents` have the energies of low-passed images' latents with nothing filtered.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from functools import cached_property
 
+import torch
 from torch import Tensor
 
+from diffusab_core.data.open import Choosing
 from diffusab_core.files import differences
-from diffusab_core.latents.base import Latents
+from diffusab_core.latents.base import STATISTICS_SAMPLES, Latents
 from diffusab_core.latents.cache import LatentCache
 from diffusab_core.latents.encoded import EncodedLatents
 from diffusab_core.latents.extraction import Extraction, extract
@@ -32,6 +37,7 @@ from diffusab_core.training.world import World
 #: Beyond this radius there are no frequencies: the corner of the spectrum, in cycles per pixel.
 EVERYTHING = math.sqrt(0.5)
 SCHEDULES = ("hard", "linear", "cosine")
+_TOGETHER = 256  # latents at a time, where energies are measured
 
 
 @dataclass(frozen=True)
@@ -69,6 +75,72 @@ class FreqWarm:
         return self.r0 + (EVERYTHING - self.r0) * share
 
 
+@dataclass(frozen=True)
+class Reversed(FreqWarm):
+    r"""The same cutoffs in the opposite order: whole images first, low-passed ones in the last W of S steps.
+
+    .. math:: r_\text{reversed}(k) = r(S - 1 - k)
+
+    From step S on, where there is nothing to train, images are whole: the space that is sampled is that of whole ones.
+
+    Attributes:
+        steps: S, how many steps the run takes.
+    """
+
+    steps: int = 0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.steps < self.warmup_steps:
+            raise LatentsError(f"{self.warmup_steps} steps on low-passed images do not fit in {self.steps} steps")
+
+    def cutoff(self, step: int) -> float:
+        """The radius at a step (from 0), in cycles per pixel; infinite before the last ``warmup_steps``."""
+        return super().cutoff(self.steps - 1 - step) if step < self.steps else math.inf
+
+
+class ScaledLatents(Latents):
+    r"""Latents of whole images, each frequency of which has the energy that it has in low-passed images' latents.
+
+    .. math:: \hat z(f) \mapsto g(f)\, \hat z(f), \qquad
+              g(f)^2 = \frac{\sum_{i,c} |\hat z^\text{low}_{i,c}(f)|^2 / s_c^2}{\sum_{i,c} |\hat z_{i,c}(f)|^2 / s_c^2}
+
+    with the discrete Fourier transform over the last two axes, and the whole images' standard deviation :math:`s_c` of
+    each channel. Posterior means over at most 2048 items, spread evenly over all, are measured. Phases stay, and so do
+    the zero frequency, frequencies without energy, and the posterior's standard deviation.
+    """
+
+    def __init__(self, whole: Latents, low: Latents) -> None:
+        super().__init__(len(whole), whole.shape, whole.class_names, low.identity, whole.flips)
+        self.whole, self.low = whole, low
+
+    @property
+    def statistics(self) -> tuple[Tensor, Tensor]:
+        return self.whole.statistics
+
+    @cached_property
+    def gains(self) -> Tensor:
+        """:math:`g` ``(h, w)``, float64, in the layout of ``torch.fft.fft2``."""
+        count = min(len(self), STATISTICS_SAMPLES)
+        places = [i * len(self) // count for i in range(count)]
+        low, whole = (self._energy(latents, places) for latents in (self.low, self.whole))
+        gains = torch.where(whole > 0, low / whole, 1.0).sqrt()
+        gains[0, 0] = 1.0
+        return gains
+
+    def _energy(self, latents: Latents, places: Sequence[int]) -> Tensor:
+        total = torch.zeros(self.shape[-2:], dtype=torch.float64)
+        for start in range(0, len(places), _TOGETHER):
+            z = self.normalise(latents.posterior(places[start : start + _TOGETHER])[0].double())
+            total += torch.fft.fft2(z).abs().square().flatten(0, -3).sum(0)
+        return total
+
+    def _read(self, indices: Sequence[int], flipped: bool) -> tuple[Tensor, Tensor, Tensor | None]:
+        mean, std, y = self.whole._read(indices, flipped)
+        scaled = torch.fft.ifft2(torch.fft.fft2(mean.double()) * self.gains).real
+        return scaled.to(mean.dtype), std, y
+
+
 class WarmedLatents(Latents):
     """Latents under a curriculum, to be trained on as any others.
 
@@ -78,15 +150,25 @@ class WarmedLatents(Latents):
         low_passed: Latents of the same images by the radius that those were cut at. A step takes those with the largest
             radius that is not beyond its cutoff, so never shows more than the schedule promises. ``None``: images are
             cut and encoded on the fly, at exactly the cutoff, by ``whole``, which must be ``EncodedLatents`` then.
+        amplitude_only: In place of low-passed images' latents show :class:`ScaledLatents`.
 
     Raises:
         LatentsError: The latents differ in more than the radius (the message names the difference), are not of the
             radius they are said to be, or none is small enough for the first step.
     """
 
-    def __init__(self, whole: Latents, curriculum: FreqWarm, low_passed: Mapping[float, Latents] | None = None) -> None:
+    def __init__(
+        self,
+        whole: Latents,
+        curriculum: FreqWarm,
+        low_passed: Mapping[float, Latents] | None = None,
+        *,
+        amplitude_only: bool = False,
+    ) -> None:
         if low_passed is None and not isinstance(whole, EncodedLatents):
             raise LatentsError("stored latents cannot be cut any more: give those of low-passed images beside them")
+        if low_passed is None and amplitude_only:
+            raise LatentsError("amplitudes are those of stored latents: give those of low-passed images beside them")
         self.whole, self.curriculum = whole, curriculum
         self.low_passed = None if low_passed is None else dict(sorted(low_passed.items()))
         about = asdict(curriculum)
@@ -99,6 +181,9 @@ class WarmedLatents(Latents):
                     f"no latents of images cut at {curriculum.r0} cycles per pixel or below, got {given}"
                 )
             about["radii"] = list(self.low_passed)
+        if amplitude_only:
+            about["amplitude_only"] = True
+            self.low_passed = {radius: ScaledLatents(whole, low) for radius, low in self.low_passed.items()}
         identity = whole.identity | {"curriculum": about}
         super().__init__(len(whole), whole.shape, whole.class_names, identity, whole.flips)
 
@@ -167,6 +252,7 @@ def low_passed_cache(
     names = ("images", "resolution", "crop", "samples", "flips", "labels", "seed", "precision", "dtype")
     if missing := [name for name in ("autoencoder", *names) if name not in found]:
         raise LatentsError(f"{cache.path} does not say its {missing[0]}: extract the low-passed latents by hand")
+    names += tuple(field.name for field in fields(Choosing) if field.name in found)
     chosen = {name: tuple(found[name]) if isinstance(found[name], list) else found[name] for name in names}
     chosen |= {"shard_size": cache.index["shard_size"], "low_pass": radius, "device": device}
     folder = cache.path.with_name(f"{cache.path.name}-low{radius:g}")

@@ -8,7 +8,6 @@ sampled channel mixes up; so the error of the reconstruction is measured beside 
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Sequence
 from dataclasses import replace
@@ -17,7 +16,6 @@ from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
-from diffusers.models.downsampling import Downsample2D
 from torch import Tensor, nn
 
 from diffusab_core.autoencoders import Autoencoder
@@ -188,35 +186,3 @@ def pixel_unshuffle(compression: int = 8) -> Autoencoder:
         last_layers=(),
     )
     return Autoencoder(f"pixel-unshuffle-f{compression}", nn.PixelUnshuffle(compression), family)
-
-
-class BlurPool(nn.Module):
-    """A strided convolution as the same convolution at stride 1, a fixed binomial filter, and sampling every second.
-
-    Source: Zhang 2019, "Making Convolutional Networks Shift-Invariant Again".
-    """
-
-    def __init__(self, convolution: nn.Conv2d, taps: Sequence[float] = (1, 4, 6, 4, 1)) -> None:
-        super().__init__()
-        self.convolution = copy.deepcopy(convolution)
-        self.convolution.stride = (1, 1)
-        row = torch.tensor(taps, dtype=torch.float64) / sum(taps)
-        self.register_buffer("kernel", torch.outer(row, row).to(convolution.weight))
-
-    def forward(self, x: Tensor) -> Tensor:
-        y = F.pad(self.convolution(x), (len(self.kernel) // 2,) * 4, mode="replicate")
-        return F.conv2d(y, self.kernel.expand(y.shape[1], 1, -1, -1), stride=2, groups=y.shape[1])
-
-
-def blur_pooled(autoencoder: Autoencoder) -> Autoencoder:
-    """A copy whose encoder blurs before it discards every second sample; the weights are as they were, not retrained.
-
-    The encoder must have diffusers' ``Downsample2D``, as ``AutoencoderKL`` has; else it is a ``ValueError``.
-    """
-    module = copy.deepcopy(autoencoder.module)
-    found = [m for m in module.encoder.modules() if isinstance(m, Downsample2D) and m.use_conv]
-    if not found:
-        raise ValueError(f"{autoencoder.name}: its encoder has no strided convolution of diffusers' Downsample2D")
-    for layer in found:
-        layer.conv = BlurPool(layer.conv)  # the layer's own forward() pads before it calls this
-    return replace(autoencoder, name=f"{autoencoder.name}, blur-pooled", module=module)

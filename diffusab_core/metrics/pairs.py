@@ -140,14 +140,15 @@ def cut_curve(
         raise ValueError(f"a cut curve needs ratios and images, got {len(ratios)} ratios and {len(images)} images")
     kept = tuple(kept_share(ratio, block_size, order) for ratio in ratios)
     latent, rgb = torch.zeros(2, len(ratios), dtype=torch.float64)
-    for x in images.split(batch_size):
-        placed = autoencoder.place(x)
-        x, z = x.to(placed.device), autoencoder.encode(placed).mean
+    for index in torch.arange(len(images)).split(batch_size):
+        placed = autoencoder.place(images[index])
+        which = {"index": index.tolist()} if getattr(autoencoder, "decoder_samples", False) else {}
+        x, z = images[index].to(placed.device), autoencoder.encode(placed).mean
         for i, (ratio, share) in enumerate(zip(ratios, kept, strict=True)):
             # A cut that keeps everything must not cost the rounding of a DCT and its inverse.
             z_cut = z if share == 1 else chop_high_frequencies(z, ratio, block_size, order).to(z.dtype)
             x_cut = x if share == 1 else chop_high_frequencies(x, ratio, block_size * autoencoder.compression, order)
-            latent[i] += metric(autoencoder.decode(z_cut), x).double().sum().cpu()
+            latent[i] += metric(autoencoder.decode(z_cut, **which), x).double().sum().cpu()
             rgb[i] += metric(x_cut, x).double().sum().cpu()
     n = len(images)
     return CutCurve(ratios, kept, tuple((latent / n).tolist()), tuple((rgb / n).tolist()))

@@ -7,6 +7,7 @@ Numbers over another network, another number of samples, or other reference imag
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import warnings
@@ -15,21 +16,38 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from diffusab_core.files import DiffusabError, differences, first_line, write_bytes
+from diffusab_core.data.arrays import list_arrays, read_array
+from diffusab_core.data.pixels import ImagesError
+from diffusab_core.files import DiffusabError, DiffusabWarning, differences, first_line, write_bytes
 from diffusab_core.metrics import sets
-from diffusab_core.metrics.networks import Features, Judge, dinov2_features, inception_features, to_levels
+from diffusab_core.metrics.networks import (
+    Features,
+    Judge,
+    dinov2_features,
+    inception_features,
+    lite0_components,
+    lite0_features,
+    to_levels,
+)
 from diffusab_core.metrics.offline import offline_features
 from diffusab_core.metrics.sets import FeatureStatistics, frechet_distance
 from diffusab_core.training.world import World, on_main
 
 #: Feature networks of images by name.
-FEATURES = {"offline": offline_features, "inception": inception_features, "dinov2": dinov2_features}
+FEATURES = {
+    "offline": offline_features,
+    "lite0": lite0_features,
+    "lite0p64": lite0_components,
+    "inception": inception_features,
+    "dinov2": dinov2_features,
+}
 
 _SCHEMA = 1
 _TENSORS = ("mean", "covariance", "neighbours")
@@ -49,7 +67,7 @@ def quantise(images: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def _pass(
+def describe(
     images: Iterable[Tensor],
     features: Callable[[Tensor], Tensor],
     quantised: bool = False,
@@ -57,7 +75,10 @@ def _pass(
     world: World | None = None,
     bar: str | None = None,
 ) -> FeatureStatistics:
-    """The statistics of all ranks' images, whose features the network's device takes, behind a bar of that name."""
+    """The statistics of all ranks' images, whose features the network's device takes, behind a bar of that name.
+
+    ``quantised`` rounds images to 8 bits first; ``keep`` is how many features to keep for precision and recall.
+    """
     device = None
     if isinstance(features, nn.Module):
         if features.training:
@@ -88,18 +109,18 @@ def reconstruction_frechet_distance(
     so; not as many reconstructions as images, or fewer than 2, are a ``ValueError``.
     """
     streams = (x.split(batch_size) if isinstance(x, Tensor) else x for x in (images, reconstructions))
-    before, after = (_pass((x.clamp(-1, 1) for x in stream), features) for stream in streams)
+    before, after = (describe((x.clamp(-1, 1) for x in stream), features) for stream in streams)
     if before.count != after.count:
         raise ValueError(f"there are {before.count} images and {after.count} reconstructions")
     if before.count <= (dimensions := len(before.mean())):
         singular = "the covariances are singular, and the Fréchet distance compares only over the same images"
-        warnings.warn(f"{before.count} images for {dimensions} features: {singular}", stacklevel=2)
+        warnings.warn(f"{before.count} images for {dimensions} features: {singular}", DiffusabWarning, stacklevel=2)
     return before.distance(after)
 
 
-def check_enough(count: int, features: Features, few: bool, what: str = "samples") -> None:
+def check_enough(count: int | None, features: Features, few: bool, what: str = "samples") -> None:
     """Refuse a covariance that cannot have full rank, unless ``few`` allows it, with a :class:`SamplesError`."""
-    if count <= features.dimensions and not few:
+    if count is not None and count <= features.dimensions and not few:
         short = f"{count} {what} are too few for the {features.dimensions} features of {features.name}"
         raise SamplesError(f"{short}: the distance compares with nothing; few=True (--few) takes it all the same")
 
@@ -111,7 +132,7 @@ class Reference:
     extractor: str  #: The network's ``name``
     digest: str  #: Of the network's weights
     quantised: bool  #: Whether images were rounded to 8 bits first; samples are treated as the reference was
-    count: int
+    count: int | None  #: ``None`` where a file of another program does not say
     mean: Tensor  #: ``(D,)`` float64
     covariance: Tensor  #: ``(D, D)`` float64
     neighbours: Tensor  #: Features of a random subset ``(M, D)``, in random order, for precision and recall
@@ -122,6 +143,10 @@ class Reference:
         about = {key: value for key, value in vars(self).items() if key not in _TENSORS} | {"schema": _SCHEMA}
         tensors = {name: getattr(self, name).contiguous() for name in _TENSORS}
         return write_bytes(path, save(tensors, {"reference": json.dumps(about, sort_keys=True)}))
+
+    def distance(self, found: FeatureStatistics) -> float:
+        """Fréchet distance of images described over the same network, and rounded to 8 bits or not as these were."""
+        return frechet_distance(self.mean, self.covariance, found.mean(), found.covariance())
 
     def check_network(self, features: Features) -> None:
         """Refuse another network than that of the statistics, or other weights, with a :class:`SamplesError`."""
@@ -144,6 +169,37 @@ def load_reference(path: str | os.PathLike) -> Reference:
         return Reference(**about, **tensors)
     except (SafetensorError, KeyError, TypeError, ValueError) as error:
         raise SamplesError(f"{path} is damaged or holds no reference statistics ({first_line(error)})") from error
+
+
+def load_moments(path: str | os.PathLike, features: Features) -> Reference:
+    """Statistics from an ``.npz`` with ``mu`` and ``sigma``, as pytorch-fid, ADM and EDM keep them.
+
+    Such a file does not say which network it is of: it is taken for this one, whose dimensions it must have. Anything
+    else is a :class:`SamplesError`.
+    """
+    try:
+        mean, covariance = (torch.from_numpy(np.array(read_array(path, key), np.float64)) for key in ("mu", "sigma"))
+        count = int(read_array(path, "count")) if "count" in list_arrays(path) else None
+    except (ImagesError, TypeError) as error:
+        raise SamplesError(f"{path} holds no statistics ({first_line(error)})") from error
+    d = features.dimensions
+    if tuple(mean.shape) != (d,) or tuple(covariance.shape) != (d, d):
+        found = f"mu {tuple(mean.shape)} and sigma {tuple(covariance.shape)}"
+        advice = "choose its network with features (--features)"
+        raise SamplesError(f"{path} holds {found}, {features.name} has {d} features: {advice}")
+    if not (mean.isfinite().all() and covariance.isfinite().all()):
+        raise SamplesError(f"{path} holds NaN or Inf")
+    about = {"statistics": Path(path).name}
+    return Reference(features.name, features.digest, True, count, mean, covariance, torch.empty(0, d), about)
+
+
+def save_moments(path: str | os.PathLike, count: int | None, mean: Tensor, covariance: Tensor) -> Path:
+    """Write ``mu`` and ``sigma`` as pytorch-fid reads them, and ``count``; an ``.npz``, whole or not at all."""
+    arrays = {"mu": mean.double().numpy(), "sigma": covariance.double().numpy()}
+    arrays |= {} if count is None else {"count": np.array(count)}
+    out = io.BytesIO()
+    np.savez(out, **arrays)
+    return write_bytes(path, out.getvalue())
 
 
 def reference(
@@ -174,7 +230,7 @@ def reference(
     wanted = {"extractor": features.name, "digest": features.digest, "quantised": quantise, "identity": identity}
     if cache is not None and (found := on_main(world, lambda: _cached(Path(cache), wanted, neighbours_up_to))):
         return found
-    statistics = _pass(images, features, quantise, neighbours_up_to, world, "reference" if progress else None)
+    statistics = describe(images, features, quantise, neighbours_up_to, world, "reference" if progress else None)
     if statistics.count < 2:
         raise SamplesError(f"a reference needs at least 2 images, got {statistics.count}")
     moments = {"count": statistics.count, "mean": statistics.mean(), "covariance": statistics.covariance()}
@@ -197,7 +253,7 @@ def _cached(path: Path, wanted: dict[str, Any], neighbours_up_to: int) -> Refere
 
 
 def evaluate_samples(
-    samples: Iterable[Tensor],
+    samples: Iterable[Tensor] | FeatureStatistics,
     reference: Reference,
     features: Features,
     *,
@@ -212,7 +268,9 @@ def evaluate_samples(
     Too few samples or reference images, or another network than the reference's, are a :class:`SamplesError`.
 
     Args:
-        samples: Batches as :func:`reference` takes them, rounded to 8 bits first if the reference was.
+        samples: Batches as :func:`reference` takes them, rounded to 8 bits first if the reference was. Or what
+            :func:`describe` made of them with the reference's ``quantised``, ``keep=precision_recall`` and the same
+            world: for a second reference without a second pass.
         few: Allow no more samples, or reference images, than features, though the distance is far too high then.
         precision_recall: How many features of each side precision and recall are over, at most; 0 leaves them out.
             Always as many of one side as of the other: of the larger one a random subset.
@@ -230,14 +288,16 @@ def evaluate_samples(
         raise SamplesError(f"precision and recall need 1 <= k < {precision_recall} samples, got k={k}")
     if precision_recall and not len(reference.neighbours):
         raise SamplesError("the reference was made without features for precision and recall (neighbours_up_to=0)")
-    found = _pass(samples, features, reference.quantised, precision_recall, world, "samples" if progress else None)
+    found = samples
+    if not isinstance(found, FeatureStatistics):
+        bar = "samples" if progress else None
+        found = describe(samples, features, reference.quantised, precision_recall, world, bar)
     check_enough(found.count, features, few)
     if found.count < 2:
         raise SamplesError(f"a Fréchet distance needs at least 2 samples, got {found.count}")
 
     def judge() -> dict[str, float]:
-        gaussians = (reference.mean, reference.covariance, found.mean(), found.covariance())
-        scores = {f"frechet_{features.name}": frechet_distance(*gaussians)}
+        scores = {f"frechet_{features.name}": reference.distance(found)}
         if precision_recall:
             n = min(len(mine := found.subset), len(reference.neighbours))
             precision, recall = sets.precision_recall(reference.neighbours[:n], mine[:n], k)
@@ -247,4 +307,5 @@ def evaluate_samples(
     scores = on_main(world, judge)
     if found.inception_score is not None:
         scores |= zip(("inception_score", "inception_score_std"), found.inception_score, strict=True)
-    return scores | {"samples": float(found.count), "reference_samples": float(reference.count)}
+    known = {} if reference.count is None else {"reference_samples": float(reference.count)}
+    return scores | {"samples": float(found.count)} | known

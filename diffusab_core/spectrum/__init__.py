@@ -7,6 +7,8 @@ from diffusab_core.spectrum.dct import (
     chop_high_frequencies,
     frequency_mask,
     kept_share,
+    whole_dct,
+    whole_idct,
     zigzag_order,
 )
 from diffusab_core.spectrum.profile import (
@@ -42,6 +44,8 @@ __all__ = [
     "radial_profile",
     "radial_split",
     "spectral_exponent",
+    "whole_dct",
+    "whole_idct",
     "windowed_radial_profile",
     "zigzag_order",
 ]

@@ -65,6 +65,24 @@ def radii(block_size: int = 8) -> Tensor:
     return (u.square() + v.square()).double().sqrt()
 
 
+def log_slope(energy: Tensor, radius: Tensor) -> float:
+    r"""Slope of :math:`\ln E` over :math:`\ln \rho` by least squares, where both are positive: −2 for energies as
+    :math:`\rho^{-2}`, 0 for white noise. NaN for fewer than two radii."""
+    there = (energy > 0) & (radius > 0)
+    x, y = radius[there].double().log(), energy[there].double().log()
+    x = x - x.mean() if len(x) else x
+    spread = x.square().sum()
+    return float((x * y).sum() / spread) if len(x) > 1 and spread > 1e-12 else math.nan
+
+
+def profile_slope(energy: Tensor, block_size: int = 8) -> float:
+    """:func:`log_slope` of a profile's energies ``(B²,)`` in zigzag order, rank 0 left out.
+
+    Unlike :func:`.spectral_exponent` it needs no more than one block, so that it compares small latents.
+    """
+    return log_slope(energy[1:], radii(block_size)[1:])
+
+
 def ranked(z: Tensor, block_size: int = 8) -> Tensor:
     """DCT coefficients of latents ``(N, C, h, w)`` by zigzag rank, ``(N · blocks, C, K)`` float64."""
     blocks = block_dct(z, block_size).double()  # (N, C, h/B, w/B, B, B)

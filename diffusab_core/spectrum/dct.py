@@ -156,6 +156,30 @@ def block_idct(d: Tensor) -> Tensor:
         return (basis.T @ columns).flatten(-3, -2)
 
 
+def whole_dct(x: Tensor, axes: int = 2) -> Tensor:
+    """Orthonormal DCT-II over the whole of the last axes, of any lengths: ``(..., H, W)`` to coefficients alike.
+
+    A tensor with fewer axes is a ``ValueError``, one that is not real floating-point a ``TypeError``.
+    """
+    return _along_axes(x, axes, inverse=False)
+
+
+def whole_idct(d: Tensor, axes: int = 2) -> Tensor:
+    """Inverse of :func:`whole_dct`."""
+    return _along_axes(d, axes, inverse=True)
+
+
+def _along_axes(x: Tensor, axes: int, inverse: bool) -> Tensor:
+    x = working(x)
+    if not 1 <= axes <= x.ndim:
+        raise ValueError(f"a transform over the last {axes} axes needs as many, got shape {tuple(x.shape)}")
+    with _full_precision(x.device):
+        for axis in range(-axes, 0):
+            basis = _basis(x.shape[axis], x.dtype, x.device, kronecker=False)
+            x = (x.movedim(axis, -1) @ (basis if inverse else basis.T)).movedim(-1, axis)
+    return x
+
+
 @lru_cache(maxsize=64)
 def _zigzag(block_size: int) -> tuple[int, ...]:
     def place(index: int) -> tuple[int, int]:

@@ -177,6 +177,7 @@ def train(
     snapshot: Callable[..., dict[str, Any]] | None = None,
     snapshot_every: int = 500,
     snapshot_average: bool = False,
+    watch: Callable[[int, dict[str, Any]], None] | None = None,
     samples: Callable[[int], str] | None = None,
     progress: bool = True,
 ) -> Trained:
@@ -204,6 +205,8 @@ def train(
         snapshot: Called before the first step, every ``snapshot_every`` steps and after the last, in every process;
             what it returns in the first is kept with the step. It must leave the module as it found it.
         snapshot_average: Whether to call ``snapshot`` with the averaged weights, whole and on the CPU.
+        watch: Called in the first process with the step and what was found, at every entry of the curves and for every
+            snapshot; a run that goes on tells it of the earlier ones first. For whoever looks on while it trains.
         samples: ``samples(step)`` says in words what the step was computed on, for the message when it fails.
 
     Raises:
@@ -223,7 +226,7 @@ def train(
     optimiser = torch.optim.AdamW(
         parameters, settings.learning_rate, settings.betas, weight_decay=settings.weight_decay, fused=late or None
     )
-    watch, average = _Watch(optimiser, late, samples), _Average(module, settings.half_life)
+    guard, average = _Watch(optimiser, late, samples), _Average(module, settings.half_life)
     run = asdict(settings) | dict(identity or {})
     del run["accumulation"]
     store = None if checkpoint is None else Store(Path(checkpoint), run, world)
@@ -231,9 +234,18 @@ def train(
     saved = saved or {"step": 0, "series": {}, "snapshots": [], "wall_time_s": 0.0}
     first, series, snapshots = saved["step"], saved["series"], saved["snapshots"]
 
+    watch = watch if watch is not None and world.is_main else lambda step, values: None
+    for row in zip(*series.values(), strict=True):
+        values = dict(zip(series, row, strict=True))
+        watch(int(values.pop("step")), values)
+    for shot in snapshots:
+        watch(shot["step"], {name: value for name, value in shot.items() if name != "step"})
+
     def take_snapshot(step: int) -> None:
         weights = [worlds.unsharded(average.state)] if snapshot_average else []
-        snapshots.append({"step": step, **snapshot(*weights)})
+        found = snapshot(*weights)
+        snapshots.append({"step": step, **found})
+        watch(step, found)
 
     started = time.perf_counter() - saved["wall_time_s"]
     if snapshot is not None and not snapshots:
@@ -243,7 +255,7 @@ def train(
     for step in bar:
         optimiser.zero_grad(set_to_none=True)
         loss, scalars = _backward(module, loss_fn, step, settings, world)
-        watch.add(step, loss, worlds.clip_gradients(parameters, settings.clip))
+        guard.add(step, loss, worlds.clip_gradients(parameters, settings.clip))
         rate = optimiser.param_groups[0]["lr"] = learning_rate(step, settings)
         optimiser.step()
         average.update(module)
@@ -251,7 +263,7 @@ def train(
         done = step + 1
         logs, shows, saves = (done % every == 0 or done == settings.steps for every in intervals)
         if logs or shows or saves:
-            watch.read()
+            guard.read()
         if logs:
             values = {"loss": loss.item(), "learning_rate": rate} | _means(scalars, world)
             for name, value in {"step": float(done), **values}.items():
@@ -259,6 +271,7 @@ def train(
             bar.set_postfix({name: f"{value:.4g}" for name, value in values.items()})
             if on_log is not None and world.is_main:
                 on_log(done, values)
+            watch(done, values)
         if snapshot is not None and shows:
             take_snapshot(done)
         if store is not None and saves:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
 
 import numpy as np
 import torch
+from torch import Tensor
 
 
 @lru_cache(maxsize=2)
@@ -27,6 +29,11 @@ def generator_at(seed: int, step: int, device: str | torch.device = "cpu") -> to
 def stream(seed: int, purpose: str, index: int) -> torch.Generator:
     """The generator of one purpose at one place, such as ``"sample"`` and a sample's number; always on the CPU."""
     return _generator([int.from_bytes(purpose.encode(), "little"), seed, index], "cpu")
+
+
+def draw_noise(seed: int, places: Sequence[int], shape: tuple[int, ...], purpose: str = "sample") -> Tensor:
+    """Standard normal ``(N, *shape)`` on the CPU; each from its own stream of the seed, the purpose and its place."""
+    return torch.stack([torch.randn(shape, generator=stream(seed, purpose, place)) for place in places])
 
 
 def _generator(entropy: list[int], device: str | torch.device) -> torch.Generator:

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from torch.optim import AdamW
 
 from diffusab_core import files
-from diffusab_core.files import DiffusabError, first_line
+from diffusab_core.files import DiffusabError, DiffusabWarning, first_line
 from diffusab_core.training.world import World, barrier, from_main, gather
 
 KEPT = 2  # the newest, and the one before in case the newest gets damaged
@@ -61,7 +61,7 @@ class Store:
                 raise CheckpointError(f"{folder} belongs to a run with other settings ({different}); {advice}")
             if broken and self.world.is_main:
                 last = f"{broken[0]}; going on from the one before it, at step {about['progress']['step']}"
-                warnings.warn(last, stacklevel=2)
+                warnings.warn(last, DiffusabWarning, stacklevel=2)
             _load_tensors(folder, module, optimiser, ema, self.world)
             return about["progress"]
         if broken:

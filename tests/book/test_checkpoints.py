@@ -1,11 +1,11 @@
 """Checkpoint cells print in the built book what is kept, and nbval notices when the package computes something else."""
 
-import importlib.util
 import json
 import shutil
 from pathlib import Path
 
 import pytest
+from script_modules import load_script
 
 from diffusab_book import chapters
 
@@ -16,10 +16,7 @@ KEPT = json.loads((ROOT / "tests" / "checkpoints.json").read_text(encoding="utf8
 
 @pytest.fixture(scope="module")
 def checkpoints():
-    spec = importlib.util.spec_from_file_location("checkpoints", ROOT / "scripts" / "checkpoints.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_script("checkpoints")
 
 
 def test_every_chapter_has_a_checkpoint():
@@ -42,7 +39,8 @@ def test_a_perturbed_constant_is_noticed(checkpoints, tmp_path, monkeypatch):
     copy = tmp_path / "perturbed"
     for package in ("diffusab_core", "diffusab_book"):
         shutil.copytree(ROOT / package, copy / package, ignore=shutil.ignore_patterns("__pycache__"))
-    (copy / "notebooks").symlink_to(ROOT / "notebooks")
+    for part in ("pyproject.toml", "notebooks", "sweeps", "book"):  # what makes a folder a checkout
+        (copy / part).symlink_to(ROOT / part)
     dct = copy / "diffusab_core" / "spectrum" / "dct.py"
     source = dct.read_text()
     assert source.count("math.sqrt(2 / block_size)") == 1

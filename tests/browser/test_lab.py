@@ -103,7 +103,7 @@ DRAWN = """handle => {
 
 @pytest.mark.lab
 @pytest.mark.parametrize("chapter", CHAPTERS, ids=lambda p: p.stem)
-def test_chapter_runs_and_its_sliders_move_the_figure(lab, browser, chapter):
+def test_a_chapter_runs_and_its_sliders_move_the_figure(lab, browser, chapter):
     page = browser.new_page(viewport={"width": 1300, "height": 1000})
     page.goto(f"{lab}/lab/tree/notebooks/{chapter.name}?token={TOKEN}&reset")
     ready = "() => window.jupyterapp?.shell?.currentWidget?.sessionContext?.session?.kernel?.status === 'idle'"
@@ -119,6 +119,9 @@ def test_chapter_runs_and_its_sliders_move_the_figure(lab, browser, chapter):
         assert time.monotonic() < deadline, f"not all cells ran: {state}"
         page.wait_for_timeout(500)
 
+    if "diffusab_book.explorers" not in chapter.read_text():  # nothing to drag
+        page.close()
+        return
     handles = page.locator(".jp-OutputArea .noUi-handle")
     wait_for(page, "() => document.querySelectorAll('.jp-OutputArea .noUi-handle').length", 30, "a slider's appearance")
     for i in range(handles.count()):

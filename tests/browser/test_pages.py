@@ -13,7 +13,9 @@ pytestmark = pytest.mark.browser
 ROOT = Path(__file__).resolve().parents[2]
 TOC = yaml.safe_load((ROOT / "book" / "_toc.yml").read_text())
 PAGES = [TOC["root"], *(chapter["file"] for part in TOC["parts"] for chapter in part["chapters"])]
-WITH_FIGURES = [TOC["root"], *(page for page in PAGES if page.startswith("notebooks/"))]
+CLAIMS = next(page for page in PAGES if page.endswith("_believe"))  # prose and a table
+LESSONS = [page for page in PAGES if page.startswith("notebooks/") and page != CLAIMS]
+WITH_FIGURES = [TOC["root"], *LESSONS]
 DESK = {"viewport": {"width": 1280, "height": 900}}
 PHONE = {"viewport": {"width": 390, "height": 844}, "is_mobile": True, "has_touch": True}
 
@@ -140,13 +142,13 @@ def test_a_page_works_offline(browser, site, name):
 
 def test_chapters_hold_math(browser, site):
     with reading(browser, site, **DESK) as page:
-        for name in (name for name in PAGES if name.startswith("notebooks/")):
+        for name in LESSONS:
             page.goto(f"{site}/{name}.html")
             wait_for_math(page)
             assert page.locator("mjx-container").count() > 10
 
 
-@pytest.mark.parametrize("name", WITH_FIGURES)
+@pytest.mark.parametrize("name", [name for name in WITH_FIGURES if not name.endswith("_cluster")])
 def test_sliders_and_menus_change_the_figure(browser, site, name):
     with reading(browser, site, **DESK) as page:
         page.goto(f"{site}/{name}.html")
@@ -241,6 +243,17 @@ def test_turning_a_phone_keeps_the_figure(browser, site):
         assert box.locator(".main-svg").first.bounding_box()["width"] > 500
 
 
+def test_turning_a_phone_back_at_once_draws_each_figure_once(browser, site):
+    with reading(browser, site, **PHONE) as page:
+        page.goto(f"{site}/{next(name for name in WITH_FIGURES if name.endswith('_dial'))}.html")
+        boxes = figures(page)
+        for width in (844, 390, 844):
+            page.set_viewport_size({"width": width, "height": 844})
+            page.wait_for_timeout(30)
+        page.wait_for_timeout(3000)
+        assert [box.locator(".book-figure-plot").count() for box in boxes] == [1] * len(boxes)
+
+
 @pytest.mark.parametrize("name", WITH_FIGURES)
 def test_figures_follow_the_theme(browser, site, name):
     with reading(browser, site, color_scheme="light", **DESK) as page:
@@ -322,3 +335,31 @@ def test_the_book_works_from_a_disk(browser, built_book):
         page.goto((built_book / f"{chapter}.html").as_uri())
         wait_for_math(page)
         assert page.evaluate(UNTYPESET) == []
+
+
+@pytest.mark.parametrize("screen", [DESK, PHONE], ids=["desk", "phone"])
+def test_the_table_of_claims_can_be_filtered(browser, site, screen):
+    rows = ".book-claims tbody tr"
+    with reading(browser, site, **screen) as page:
+        page.goto(f"{site}/{CLAIMS}.html")
+        total = page.locator(rows).count()
+        assert total >= 45
+        page.locator(".book-claims select[name=source]").select_option("dgae")
+        shown = page.locator(f"{rows}:visible")
+        assert 0 < shown.count() < total
+        assert {row.get_attribute("data-source") for row in shown.all()} == {"dgae"}
+        assert page.locator(".book-claims output").inner_text() == f"{shown.count()} of {total}"
+        page.locator(".book-claims select[name=source]").select_option("")
+        page.locator(".book-claims select[name=status]").select_option("reversed")
+        assert {row.get_attribute("data-status") for row in shown.all()} == {"reversed"}
+        link = shown.locator("a").first.get_attribute("href")
+        page.goto(f"{site}/notebooks/{link}")
+        assert page.title()
+
+
+def test_all_claims_are_printed(browser, site):
+    with reading(browser, site, **DESK) as page:
+        page.goto(f"{site}/{CLAIMS}.html")
+        page.emulate_media(media="print")
+        assert page.locator(".book-claims form").is_hidden()
+        assert page.locator(".book-claims tbody tr:visible").count() == page.locator(".book-claims tbody tr").count()

@@ -49,6 +49,8 @@ def test_page_opens_from_disk_and_draws(browser, page_file, width, scheme):
     assert page.evaluate("() => document.documentElement.scrollWidth") <= width
     assert page.evaluate(WIDE) == []
     assert (page.evaluate(LUMINANCE) < 200) == (scheme == "dark")
+    assert page.evaluate("() => document.querySelector('.opening img').naturalWidth") > 1000
+    assert page.locator("#next + ol pre").count() >= 2
     pictures = page.evaluate("() => [...document.querySelectorAll('.pictures img')].map(i => i.naturalWidth)")
     assert pictures == [64] * (2 * (1 + 3 * 3))
     page.click("#chart-cut + figcaption + details summary")

@@ -1,5 +1,9 @@
 """Chapters as text: parameters are declared, checked and injected."""
 
+import json
+import logging
+import re
+
 import jupytext
 import nbformat
 import pytest
@@ -9,9 +13,12 @@ from typer.testing import CliRunner
 from diffusab_book import chapters
 from diffusab_book.chapters import ParameterError
 from diffusab_book.cli import app
+from diffusab_book.runs import RunSpec
 from diffusab_core.experiments import records
 
 CHAPTERS = sorted(chapters.NOTEBOOKS.glob("[0-9][0-9]_*.py"))
+RUNS = sorted((chapters.NOTEBOOKS / "runs").glob("*.py"))
+TRAINING = ("finetune(", "train_denoiser(", "training.train(")  # what a chapter that trains calls
 
 CHAPTER = """# %% [markdown]
 # # A chapter
@@ -127,14 +134,14 @@ steps: int = 10
 record_path: str = ""
 
 # %%
-from diffusab_core.experiments import records
-run = records.start("07_demo", parameters={"steps": steps}, seed=seed, size=size, data="none")
+from diffusab_book import chapters
+run = chapters.start("07_demo", globals(), data="none")
 
 # %%
 run.metrics["inverse"] = 1 / steps
 
 # %%
-run.finish().write(record_path)
+chapters.finish(run)
 """
 
 
@@ -142,30 +149,31 @@ run.finish().write(record_path)
 def shell(chapter, monkeypatch, tmp_path):
     """The command line over a folder with one small chapter."""
     chapter.write_text(RECORDED)
-    monkeypatch.setattr(chapters, "NOTEBOOKS", chapter.parent)
-    monkeypatch.setattr(chapters.find, "__defaults__", (chapter.parent,))
+    monkeypatch.setenv("DIFFUSAB_NOTEBOOKS", str(chapter.parent))
     monkeypatch.chdir(tmp_path)
     return lambda *arguments: CliRunner().invoke(app, ["run", "07", "--size", "smoke", *arguments])
 
 
 def test_run_keeps_notebook_and_record(shell, tmp_path):
-    done = shell("-p", "steps", "4", "--seed", "3", "--out", "kept")
+    done = shell("-p", "steps", "4", "--seed", "3")
     assert done.exit_code == 0, done.output
-    record = records.read(tmp_path / "kept" / "record.json")
+    [folder] = (tmp_path / "runs" / "07_demo").iterdir()
+    record = records.read(folder / "record.json")
     assert (record.metrics["inverse"], record.seed, record.size) == (0.25, 3, "smoke")
-    executed = nbformat.read(tmp_path / "kept" / "07_demo.ipynb", as_version=4)
+    assert (record.identity, record.parameters) == (folder.name, {"steps": 4})
+    executed = nbformat.read(folder / "07_demo.ipynb", as_version=4)
     assert all(cell.execution_count for cell in executed.cells)
     assert "widgets" not in executed.metadata
 
 
-def test_run_keeps_the_partial_notebook_of_a_failure(shell, tmp_path):
-    done = shell("-p", "steps", "0", "--out", "kept")
-    assert done.exit_code == 1
-    assert "ZeroDivisionError" in done.stderr
-    assert "Traceback" not in done.stderr
-    partial = nbformat.read(tmp_path / "kept" / "07_demo.ipynb", as_version=4)
-    assert any(o.output_type == "error" for cell in partial.cells for o in cell.get("outputs", []))
-    assert not (tmp_path / "kept" / "record.json").exists()
+def test_the_kernel_is_this_environments_whatever_a_user_has_installed(shell, tmp_path, monkeypatch):
+    for place in ("JUPYTER_DATA_DIR", "JUPYTER_PATH"):
+        (tmp_path / place / "kernels" / "python3").mkdir(parents=True)
+        other = {"argv": ["/another/python", "-f", "{connection_file}"], "display_name": "Mine", "language": "python"}
+        (tmp_path / place / "kernels" / "python3" / "kernel.json").write_text(json.dumps(other))
+        monkeypatch.setenv(place, str(tmp_path / place))
+    done = shell()
+    assert done.exit_code == 0, done.output
 
 
 @pytest.mark.parametrize(
@@ -173,11 +181,11 @@ def test_run_keeps_the_partial_notebook_of_a_failure(shell, tmp_path):
     [("-p stepz 4", "'stepz'"), ("-p steps=many", "'many'"), ("--size huge", "'huge'"), ("--size gpu", "'gpu'")],
 )
 def test_run_refuses_before_it_starts(shell, tmp_path, bad, named):
-    done = shell(*bad.split(), "--out", "kept")
+    done = shell(*bad.split())
     assert done.exit_code == 1
     assert named in done.stderr
     assert len(done.stderr.splitlines()) == 1
-    assert not (tmp_path / "kept").exists()
+    assert not (tmp_path / "runs").exists()
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -195,6 +203,33 @@ def test_every_chapter_has_its_sizes(path):
     for file in (path.parent / "presets" / path.stem).glob("*.yaml"):
         assert yaml.safe_load(file.read_text())["size"] == file.stem
         chapters.preset(path, file.stem)
+
+
+@pytest.mark.parametrize(
+    "path", [p for p in CHAPTERS if any(call in p.read_text() for call in TRAINING)], ids=lambda p: p.stem
+)
+def test_chapters_that_train_have_larger_sizes(path):
+    small = chapters.preset(path, "laptop")
+    for size in ("gpu", "paper"):
+        large = chapters.preset(path, size)
+        assert large["device"] == "auto"
+        steps = {name for name in large if name.endswith("steps")}
+        assert steps
+        assert all(large[name] > small[name] for name in steps), "a larger size trains longer"
+
+
+@pytest.mark.parametrize("path", RUNS, ids=lambda p: p.stem)
+def test_every_full_run_has_every_size(path):
+    declared = chapters.parameters(path)
+    assert [declared[name].default for name in ("device", "workers", "folder")] == ["auto", 0, ""]
+    assert declared == chapters.parameters(jupytext.read(path)), "read without jupytext it is the same"
+    for size in records.SIZES:
+        values = chapters.preset(path, size)
+        assert values.pop("size") == size
+        assert not values.keys() & {"workers", "folder"}, "a size says what, not where"
+        RunSpec.resolve(path.stem, size)
+    files = {file.stem for file in chapters.preset_file(path, "smoke").parent.iterdir()}
+    assert files == set(records.SIZES)
 
 
 @pytest.mark.parametrize("path", CHAPTERS, ids=lambda p: p.stem)
@@ -230,3 +265,36 @@ def test_a_chapter_without_a_path_writes_nothing(chapter, tmp_path, monkeypatch,
     chapters.finish(chapters.start("07_demo", namespace, data="none"))
     assert set(tmp_path.rglob("*")) == before
     assert "smoke" in capsys.readouterr().out
+
+
+def test_a_progress_bar_is_kept_as_its_last_line():
+    def printed(text, name="stderr"):
+        return {"output_type": "stream", "name": name, "text": text}
+
+    bar = [
+        printed("\r  0%|"),
+        printed(["\r 50%|", "\r"]),
+        printed("\r100%|"),
+        printed("\n"),
+        printed("done\n", "stdout"),
+    ]
+    figure = {"output_type": "display_data", "data": {"text/plain": "a figure"}, "metadata": {}}
+    joined = chapters._join_streams([printed("before\n"), *bar, figure, printed("x\ny", "stdout")])
+    assert joined == [printed("before\n100%|\n"), printed("done\n", "stdout"), figure, printed("x\ny", "stdout")]
+    assert chapters._join_streams(joined) == joined
+
+
+def test_a_log_has_a_progress_bar_now_and_then(tmp_path):
+    from papermill.log import logger
+
+    with chapters._logging_to(tmp_path / "log.txt"):
+        for i in range(500):
+            logger.warning(f"\r {i}/500 ===")
+        logger.info("a line\nand another")
+        record = logging.LogRecord("", logging.INFO, "", 0, "\r 499/500", (), None)
+        record.created += 31
+        logger.handle(record)
+    text = (tmp_path / "log.txt").read_text()
+    times = r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d "
+    assert re.sub(times, "", text) == "0/500 ===\na line\nand another\n499/500\n"
+    assert len(re.findall(times, text)) == 3

@@ -1,9 +1,12 @@
 """Records as a frame: rows, tables, paired differences and intervals, each against numbers worked out by hand."""
 
 import math
+import re
 
 import numpy as np
+import pandas as pd
 import pytest
+from scipy import stats
 
 from diffusab_book import results
 from diffusab_core.experiments import records
@@ -147,3 +150,161 @@ def test_series_by_place_hold_one_value_for_each_run():
     other = results.frame({"a": [*runs, denoiser(2, 4.0, steps=(0.0, 10.0, 30.0))]})
     with pytest.raises(ValueError, match="at other places 'snapshot_step'"):
         results.by_place(other, "snapshot_step", "loss", "a")
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Verdicts, power, nested seeds, places chosen on other seeds
+
+
+def nested_runs(values, arm, column="autoencoder_seed"):
+    """Runs from ``{autoencoder's seed: {denoiser's seed: value}}``, as rows of a frame."""
+    return [
+        {"arm": arm, column: outer, "seed": inner, "gap": value}
+        for outer, of_one in values.items()
+        for inner, value in of_one.items()
+    ]
+
+
+def test_nested_seeds_are_averaged_within_and_counted_without():
+    ours = {0: {0: 1.0, 1: 3.0}, 1: {0: 4.0, 1: 4.0, 2: 7.0}, 2: {5: 2.0}}
+    theirs = {0: {0: 0.0, 1: 1.0}, 1: {0: 2.0, 1: 3.0, 2: 1.0}, 2: {5: 1.5}}
+    runs = pd.DataFrame(nested_runs(ours, "se") + nested_runs(theirs, "plain"))
+    found = results.paired(runs, "gap", "se", "plain", nested="autoencoder_seed")
+    by_hand = [(1 + 2) / 2, (2 + 1 + 6) / 3, 0.5]
+    assert found.values == pytest.approx(by_hand)
+    interval = stats.t.interval(0.95, 2, np.mean(by_hand), stats.sem(by_hand))
+    assert (found.low, found.high) == pytest.approx(interval)
+    share = results.paired(runs, "gap", "se", "plain", relative=True, nested="autoencoder_seed")
+    assert share.mean == pytest.approx(found.mean / np.mean([0, 1, 2, 3, 1, 1.5]))
+    # Six runs of three autoencoders are three independent ones, and a seed may stand twice only under two of them.
+    with pytest.raises(ValueError, match="0: 4"):
+        results.paired(runs, "gap", "se", "plain")
+    with pytest.raises(ValueError, match="nothing to pair"):
+        results.paired(runs.drop(0), "gap", "se", "plain", nested="autoencoder_seed")
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "expected", "verdict"),
+    [
+        (0.06, 0.20, 1, "reproduced"),
+        (0.01, 0.20, 1, "reproduced"),  # off zero; how large it is, the interval says
+        (0.06, 0.20, -1, "reversed"),
+        (-0.20, -0.06, -1, "reproduced"),
+        (-0.20, -0.06, 1, "reversed"),
+        (-0.04, 0.04, 1, "no effect"),
+        (0.01, 0.04, 1, "no effect"),  # surely there, and surely too small to matter
+        (-0.04, 0.20, 1, "undecided"),
+        (-0.20, 0.04, -1, "undecided"),
+        (-0.05, 0.04, 1, "undecided"),  # the margin itself is not within
+        (-0.04, 0.04, 0, "reproduced"),
+        (0.06, 0.20, 0, "reversed"),
+        (0.05, 0.20, 0, "reversed"),
+        (0.01, 0.20, 0, "undecided"),
+        (-0.20, 0.20, 0, "undecided"),
+        (math.nan, math.nan, 1, "undecided"),
+        (math.nan, math.nan, 0, "undecided"),
+    ],
+)
+def test_a_verdict_is_read_off_the_interval(low, high, expected, verdict):
+    found = results.Paired((low, high), (low + high) / 2, low, high)
+    assert str(results.judge(found, expected, 0.05)) == verdict
+    turned = results.Paired((-high, -low), -(low + high) / 2, -high, -low)
+    assert results.judge(turned, -expected, 0.05) == verdict
+
+
+@pytest.mark.parametrize(("expected", "margin"), [(2, 0.05), (1, 0), (1, -0.1), (1, math.nan)])
+def test_a_verdict_wants_a_sign_and_a_margin(expected, margin):
+    wrong = str(expected) if expected == 2 else str(margin)
+    with pytest.raises(ValueError, match=re.escape(wrong)):
+        results.judge(results.summarize([0.1, 0.2]), expected, margin)
+
+
+@pytest.mark.parametrize("n", [2, 3, 5, 20, 200])
+def test_the_smallest_effect_is_seen_in_four_of_five_tries(n):
+    scatter = np.random.default_rng(0).normal(size=n)
+    found = results.summarize(scatter)
+    smallest = results.smallest_effect(found)
+    # The t test's power by simulation: sample means and variances of Gaussians are independent.
+    rng = np.random.default_rng(n)
+    sd = np.std(scatter, ddof=1)
+    mean = smallest + sd / math.sqrt(n) * rng.normal(size=200_000)
+    spread = sd * np.sqrt(rng.chisquare(n - 1, size=200_000) / (n - 1))
+    shown = np.abs(mean) * math.sqrt(n) / spread > stats.t.ppf(0.975, n - 1)
+    assert shown.mean() == pytest.approx(0.8, abs=0.005)
+    if n == 200:  # the textbook's formula for large samples
+        assert smallest == pytest.approx((1.959964 + 0.841621) * sd / math.sqrt(n), rel=0.01)
+
+
+def test_differences_without_scatter_and_single_ones():
+    same = results.summarize([0.2, 0.2, 0.2])
+    assert (same.low, same.high, results.smallest_effect(same)) == (0.2, 0.2, 0)
+    one = results.summarize([0.2])
+    assert math.isnan(one.low)
+    assert math.isnan(results.smallest_effect(one))
+    with pytest.raises(ValueError, match="no difference"):
+        results.summarize([])
+
+
+def curve(seed, values, places=(1.0, 4.0, 16.0)):
+    made = records.start("denoiser", parameters={}, seed=seed, size="smoke", data="none")
+    made.series = {"shift": list(places), "gap": list(values)}
+    return made.finish()
+
+
+def test_a_shift_is_chosen_on_the_other_seeds():
+    runs = results.frame({
+        "a": [curve(0, [5, 1, 9]), curve(1, [2, 8, 9]), curve(2, [4, 7, 1])],
+        "b": [curve(3, [3, 2, 1])],
+    })  # fmt: skip
+    found = results.choose_places(runs, "gap").set_index(["arm", "seed"])
+    # Means of the other two: seed 0 of (3, 7.5, 5), seed 1 of (4.5, 4, 5), seed 2 of (3.5, 4.5, 9).
+    assert found.loc["a", "chosen_shift"].tolist() == [1, 4, 1]
+    assert found.loc["a", "chosen_gap"].tolist() == [5, 8, 4]
+    assert found.loc["b", ["chosen_shift", "chosen_gap"]].isna().all(axis=None)
+    # Never lower than the best of a run's own, which is what it guards against.
+    assert all(found.loc["a", "chosen_gap"] >= [1, 2, 1])
+    with pytest.raises(ValueError, match="other places"):
+        results.choose_places(results.frame({"a": [curve(0, [1, 2, 3]), curve(1, [1, 2], (1.0, 2.0))]}), "gap")
+
+
+def test_arms_are_compared_with_a_control_and_a_margin():
+    runs = made(
+        plain=[10.0, 12.0, 14.0], better=[8.0, 9.5, 11.5], worse=[12.0, 14.5, 16.0], same=[10.1, 11.9, 14.0],
+        noisy=[8.0, 14.0, 14.5],
+    )  # fmt: skip
+    found = results.compare(runs, "after_psnr_db", "plain", 0.05)
+    assert list(found.verdict[["plain", "better", "worse", "same"]]) == ["", "better", "worse", "no effect, ±5%"]
+    effect = results.paired(runs, "after_psnr_db", "noisy", "plain", relative=True)
+    first, second = found.verdict["noisy"].split("\n")
+    assert first == "undecided"
+    assert f"{results.smallest_effect(effect):.0%}" in second
+    assert found.loc["noisy", "against plain"] == f"{effect:.0%}"
+    turned = results.compare(runs, "after_psnr_db", "plain", 0.05, better="higher")
+    assert list(turned.verdict[["better", "worse"]]) == ["worse", "better"]
+    single = results.compare(made(plain=[1.0], se=[2.0]), "after_psnr_db", "plain", 0.05)
+    assert single.verdict["se"] == "undecided"
+    for wrong in ({"better": "smaller"}, {"control": "none"}, {"margin": 0.0}):
+        with pytest.raises(ValueError, match=str(*wrong.values())):
+            results.compare(runs, "after_psnr_db", **{"control": "plain", "margin": 0.05} | wrong)
+
+
+def test_a_metric_by_two_settings_is_compared_within_each_column():
+    numbers = {
+        (1.0, 600): [4.0, 6.0],
+        (0.5, 600): [3.0, 5.2],
+        (1.0, 2400): [2.0],
+        (0.5, 2400): [2.5],
+        (2.0, 600): [8, 9],
+    }
+    runs = pd.concat(
+        made(a=of_cell).assign(power=power, steps=steps) for (power, steps), of_cell in numbers.items()
+    )  # fmt: skip
+    found = results.cross(runs, "after_psnr_db", "power", "steps", 1.0, ".1f")
+    assert (list(found.index), list(found.columns)) == (["0.5", "1", "2"], ["600", "2,400"])
+    low, high = stats.ttest_1samp([-0.2, -0.16], 0).confidence_interval(0.95)
+    assert found.loc["0.5", "600"] == f"4.1 ± 1.6\n{-0.18:+.0%} [{low:+.0%}, {high:+.0%}]".replace("-", "−")
+    assert found.loc["0.5", "2,400"] == "2.5\n+25%"
+    assert found.loc["1", "600"] == "5.0 ± 1.4"
+    assert found.loc["2", "2,400"] == ""
+    with pytest.raises(ValueError, match=r"'3\.0'"):
+        results.cross(runs, "after_psnr_db", "power", "steps", 3.0)

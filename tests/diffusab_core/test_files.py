@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import json
 from contextlib import ExitStack
+from pathlib import Path
 
 import pytest
 import torch
@@ -117,3 +119,20 @@ def test_a_setting_that_cannot_be_used_is_a_user_s_mistake():
     with pytest.raises(ValueError, match="alike") as caught:  # a mistake of a program
         flow.target(torch.zeros(2), torch.zeros(3))
     assert not isinstance(caught.value, files.DiffusabError)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Platforms
+
+
+def test_nothing_that_only_unix_has_is_imported_at_the_top():
+    """Windows could not even show the help."""
+    unix = {"fcntl", "grp", "pwd", "resource", "syslog", "termios", "tty"}
+    home = Path(files.__file__).parents[1]
+    modules = [path for top in ("diffusab_core", "diffusab_book") for path in sorted((home / top).rglob("*.py"))]
+    assert len(modules) > 100
+    for path in modules:
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            names = {alias.name for alias in node.names} if isinstance(node, ast.Import) else set()
+            names |= {node.module} if isinstance(node, ast.ImportFrom) else set()
+            assert not names & unix, path

@@ -36,6 +36,10 @@ def make_parts(compression=4, psnr=30.0, left=25.0, rgb=40.0, apart=25.0, low=22
             "images": 3, "edges": list(EDGES), "psnr_whole": 30.0, "psnr_without": [10.0, 22.0, 25.0],
             "psnr_noised": [9.0, 21.0, 24.0], "split_radius": 0.25, "low_db": low, "high_db": 11.0,
         },
+        "stake": {
+            "images": 3, "crops": 12, "side": 64, "bands": [[0, 0], [1, 31], [32, 63]], "permuted": [0.5, 0.9, 0.7],
+            "zeroed": [8.0, 0.4, 1.2], "noise": 60.0, "floor": 0.0, "features_digest": "0badcafe",
+        },
         "gratings": {
             "images": 2, "side": 64, "frequencies": [0.05, 0.1, 0.2, 0.3], "beyond_nyquist": [0.0, 0.5, 1.0, 1.0],
             "gain": [4.0, 3.0, 2.0, 1.0], "folded_share": [0.0, 0.3, 0.8, 0.6], "spread_share": [0.1, 0.1, 0.2, 0.4],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import time
 from collections.abc import Callable
@@ -13,9 +14,10 @@ import torch
 import torch.distributed as dist
 from PIL import Image
 
-from diffusab_core.data import open_images
-from diffusab_core.latents import encoded
+from diffusab_core.data import open_images, stores
+from diffusab_core.latents import encoded, extraction
 from diffusab_core.latents.cache import LatentCache
+from diffusab_core.latents.extraction import Extraction
 from diffusab_core.methods.freqwarm import low_passed_cache
 from diffusab_core.training.world import World
 
@@ -67,3 +69,27 @@ def low_pass(world: World, folder: Path, radius: float, seconds: float) -> int:
     cache = low_passed_cache(LatentCache(folder), radius, world=world)
     assert cache.encoded == len(cache)
     return calls
+
+
+def train_reshaped(world: World, file: str, folder: str) -> dict[str, Any]:
+    """What ``reshaped_run`` of a file of tests returns."""
+    spec = importlib.util.spec_from_file_location("tests_of_reshaping", file)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.reshaped_run(world, Path(folder))
+
+
+def extract(world: World, settings: Extraction, out: Path) -> dict[str, Any]:
+    """What one of the processes that extract into one cache sees."""
+    looked = 0
+    find = stores.StoredImages.digest
+
+    def counting(images: stores.StoredImages) -> str:
+        nonlocal looked
+        looked += 1
+        return find(images)
+
+    stores.StoredImages.digest = counting
+    cache = extraction.extract(settings, out, batch_size=2, progress=False, world=world)
+    found = {"looked": looked, "count": len(cache), "skipped": list(map(list, cache.skipped))}
+    return found | {"identity": cache.identity, "encoded": cache.encoded}

@@ -149,6 +149,27 @@ def test_a_u_vit_is_trained_and_sampled_by_noise_prediction(folder: Path, tmp_pa
     )
 
 
+def test_coloured_noise_is_kept_with_the_denoiser_and_sampled(folder: Path, tmp_path: Path):
+    cache, trained, out = str(folder / "cache"), str(tmp_path / "coloured"), str(tmp_path / "out")
+    train = ("train", cache, trained, *TRAIN)
+    done = CliRunner().invoke(app, [*train, "--noise-spectrum", "0.5:1.25"])
+    assert done.exit_code == 0, done.output
+    model = experiments.open_denoiser(tmp_path / "coloured").model
+    white = torch.ones(1, 4, 4, 4)
+    assert not torch.allclose(model.colour(white), white)
+    sample = ("sample", trained, out, "--samples", "4", "--steps", "2", "--device", "cpu")
+    done = CliRunner().invoke(app, list(sample))
+    assert done.exit_code == 0, done.output
+    pairs = [(Path(where) / "images" / "000001.png").read_bytes() for where in (out, folder / "samples")]
+    assert pairs[0] != pairs[1]
+    assert "power 1.25 -> 0.75" in refused(*train, "--noise-spectrum", "0.5:0.75")
+    assert "power 1.25 -> None" in refused(*train)
+    assert "'pink'" in refused(*train, "--noise-spectrum", "pink")
+    assert "nowhere.json" in refused("train", cache, out + "2", *TRAIN, "--noise-spectrum", "nowhere.json")
+    assert "UViT-XXS/1" in refused("train", cache, out + "2", "--denoiser", "UViT-XXS/1", "--noise-spectrum", "0.5")
+    assert not Path(out + "2").exists()
+
+
 def test_bad_input_ends_in_one_line(folder: Path, tmp_path: Path):
     cache, denoiser, out = str(folder / "cache"), str(folder / "denoiser"), str(tmp_path / "out")
     assert "nowhere" in refused("train", str(tmp_path / "nowhere"), out)

@@ -51,7 +51,7 @@ def test_a_folder_becomes_a_cache_that_can_be_verified(images, tmp_path):
     ]
     done = invoke(*words)
     assert done.exit_code == 0, done.output
-    assert "skipped 1 files; the first is bee/0.png: 24 x 12 pixels, smaller than the resolution 16" in done.output
+    assert "left out 1, such as bee/0.png: 24 x 12 pixels, smaller than the resolution 16" in done.output
     size = sum(path.stat().st_size for path in (tmp_path / "c").glob("*.safetensors")) / 1e6
     assert f"9 latents of 16 x 4 x 4, 2 classes, {size:.1f} MB in {tmp_path / 'c'}" in done.output
     assert "9 images encoded, " in done.output
@@ -59,6 +59,8 @@ def test_a_folder_becomes_a_cache_that_can_be_verified(images, tmp_path):
     cache = LatentCache(tmp_path / "c")
     assert cache.posterior(range(9))[2].tolist() == [0] * 5 + [1] * 4
     assert cache.identity["autoencoder"] == "kl-f4c16"
+    train = ["train", tmp_path / "c", tmp_path / "d", "--denoiser", "DiT-XXS/2", "--steps", 1, "--batch-size", 2]
+    assert "holds mirrored latents too, which --flips trains on" in " ".join(invoke(*train).output.split())
 
     again = invoke(*words, "--verify")
     assert again.exit_code == 0, again.output

@@ -80,7 +80,11 @@ def test_command_writes_page_and_json_for_all_kinds_of_models(tmp_path, folder, 
     result = run(folder, "--model", f"{code}:Pool", "--images", photos, "--out", out, *QUICK)
     assert (result.exit_code, result.stderr) == (0, "")
     assert sorted(os.listdir(out)) == ["report.html", "report.json"]
-    for words in ("3 images were asked for, 2 are there", "skipped 1 files", "own:Pool: The encoder is deterministic"):
+    for words in (
+        "3 images were asked for, 2 are there",
+        "left out 1, all",
+        "own:Pool: The encoder is deterministic",
+    ):
         assert words in result.stdout
     found = json.loads((out / "report.json").read_text(), parse_constant=lambda text: pytest.fail(text))
     assert [model["profile"]["name"] for model in found["models"]] == ["mine", "own:Pool"]

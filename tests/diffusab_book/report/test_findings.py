@@ -1,10 +1,13 @@
 """Sentences of a report: each threshold from both sides, and no number that was not measured."""
 
+import importlib
+import shlex
 from dataclasses import replace
 
 import pytest
 from made_up import EDGES, make_model, make_noise, make_parts, make_profile, make_report
 
+from diffusab_book.cli import COMMANDS, options
 from diffusab_book.report import findings as f
 from diffusab_book.report.results import Model
 
@@ -104,6 +107,16 @@ def test_a_decoder_that_misses_no_band():
     assert "costs most" not in said
 
 
+@pytest.mark.parametrize(("fine", "worst"), [(0.91, None), (0.9, None), (0.89, "ranks 1 to 31")])
+def test_stake(fine, worst):
+    said = say("stake", permuted=[0.5, 0.9, fine])
+    for words in ("ranks 32 to 63", f"{fine:.2g} from", "1.2", "60", "12 crops of 64 pixels"):
+        assert words in said
+    assert ("No other band" in said) == (worst is None)
+    assert worst is None or f"Permuting {worst} costs most, 0.9" in said
+    assert "Permuting rank 0 costs most" in say("stake", permuted=[2.0, 0.9, fine])
+
+
 @pytest.mark.parametrize(("psnr", "poor"), [(14.99, True), (15.0, False), (None, False)])
 def test_a_model_that_does_not_reconstruct_is_said_to(psnr, poor):
     said = say("reconstruction", psnr_db=psnr)
@@ -183,13 +196,62 @@ def test_a_statistic_that_misleads_and_blocks_left_out_are_said():
 def test_every_topic_is_told_and_what_was_not_measured_says_why():
     model = make_model()
     found = f.findings(make_report(model), model)
-    assert list(found) == list(f.TITLES)
+    assert list(found) == [topic for topic in f.TITLES if topic not in f.OPTIONAL]
     assert all(found.values())
     lacking = replace(make_model(without=("scale", "gratings")), not_measured={"scale": "one size only"})
     said = f.findings(make_report(lacking), lacking)
     assert said["scale"] == "Not measured: one size only."
     assert said["gratings"].startswith("Not measured: ")
     assert list(f.findings(replace(make_report(model), plan=None), model)) == ["spectrum"]
+
+
+@pytest.mark.parametrize(
+    ("made", "said"),
+    [
+        ({"share": 0.45}, ("close to white noise", "45%", "decoder loses 5.0 dB")),
+        ({"share": 0.2}, ("flatter than that of images", "20%", "decoder loses 5.0 dB")),
+        ({"psnr": 14.0}, ("does not reconstruct these images (PSNR 14.0 dB)",)),
+        ({"without": ("cut", "reconstruction")}, ("Fine detail holds",)),
+    ],
+)
+def test_the_headline_takes_the_first_thing_to_know(made, said):
+    model = make_model(**made)
+    text = f.headline(make_report(model), model)
+    assert all(word in text for word in said)
+    assert ("decoder" in text) == ("without" not in made)
+
+
+def test_next_steps_are_for_the_models_that_need_them():
+    flat, steep = make_model("flat", share=0.2), make_model("steep", share=0.01)
+    noisy = make_model("noisy", share=0.01, noise=make_noise(by_channel=(0.6, 0.7)))
+    steps = {step["models"][0] + " " + step["text"].partition(" ")[0]: step for step in
+             f.next_steps(make_report(flat, steep, noisy))}  # fmt: skip
+    assert [(key, step["models"]) for key, step in steps.items()] == [
+        ("flat Train", ["flat", "steep", "noisy"]), ("flat Try", ["flat"]), ("noisy Some", ["noisy"]),
+    ]  # fmt: skip
+    alone = f.next_steps(make_report(steep))
+    assert [step["text"].partition(" ")[0] for step in alone] == ["Train", "Put"]
+
+
+def test_commands_of_next_steps_are_commands():
+    """Each is taken by its command's parser, with names that a shell would take apart, and an oblong resolution."""
+    model = make_model("a", share=0.2, psnr=10.0, noise=make_noise(by_channel=(0.6, 0.1)))
+    model = replace(model, profile=replace(model.profile, source="my model;x:vae"))
+    report = make_report(model)
+    report = replace(report, options=replace(report.options, images="my images", resolution="32x48"))
+    commands = [shlex.split(command) for step in f.next_steps(report) for command in step["commands"]]
+    assert {words[1] for words in commands} >= {"extract", "train", "sample", "evaluate-samples", "finetune", "report"}
+    for program, name, *words in commands:
+        importlib.import_module(f"diffusab_book.cli.{COMMANDS[name]}")
+        with options.REGISTERED[name].make_context(name, list(words)) as context:
+            given = context.params
+        assert program == "diffusab"
+        if name in ("extract", "report", "finetune"):
+            assert (given["images"], given["resolution"]) == ("my images", 32 if name == "finetune" else "32x48")
+    assert not any("--samples" in words for words in commands if words[1] == "extract")
+    built_in = [step["commands"][0] for step in f.next_steps(make_report(model)) if "denoiser" in step["text"]]
+    assert built_in[0] == "diffusab extract 'my model;x:vae' latents --images photos --resolution 32 --samples 8192"
+    assert "my model;x:vae" in next(words for words in commands if words[1] == "extract")
 
 
 def test_models_are_compared_where_the_digits_differ():

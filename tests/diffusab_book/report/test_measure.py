@@ -117,7 +117,7 @@ def test_the_identity_has_no_error_where_there_is_none(found):
 
 def test_a_decoder_of_one_size_leaves_scale_equivariance_out_and_says_why(found):
     model = found.models[2]
-    assert set(model.parts) == {"reconstruction", "noise", "cut", "dependence", "gratings", "cutoff"}
+    assert set(model.parts) == {"reconstruction", "noise", "cut", "dependence", "stake", "gratings", "cutoff"}
     for words in ("own:OneSize", "decode", "(2, 3, 4, 4)", "AssertionError: only 4"):
         assert words in model.not_measured["scale"]
 

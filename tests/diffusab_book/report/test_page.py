@@ -81,6 +81,15 @@ def test_page_holds_everything_and_fetches_nothing(two):
         )
 
 
+def test_a_report_opens_with_a_headline_a_picture_and_what_to_do(two):
+    text = without_plotly(render(two))
+    order = ['<p class="headline">', f'src="{PIXEL}"', 'id="next"', "diffusab extract", 'id="findings"', "<table>"]
+    places = [text.index(mark, text.index("<main>")) for mark in order]
+    assert places == sorted(places)
+    assert text.count('<p class="headline">') == 2
+    assert 'class="headline"' not in without_plotly(render(replace(two, plan=None)))
+
+
 def test_profile_is_the_first_section(two):
     text = without_plotly(render(replace(two, plan=None)))
     assert re.findall(r'data-key="([\w-]+)"', text) == ["profile"]
@@ -159,6 +168,8 @@ def test_charts_show_the_numbers(two):
     drawn = charts.draw_all(two)
     lines = {key: {trace.name: list(trace.y) for trace in fig.data} for key, fig in drawn.items()}
     assert lines["dependence"]["first, removed"] == [20.0, 8.0, 5.0]
+    assert lines["stake"]["first, permuted"] == [0.5, 0.9, 0.7]
+    assert charts.read_numbers(drawn["stake"])[1][2] == ["32–63", "0.7", "1.2", "0.7", "1.2"]
     assert lines["gain"]["first"] == [1.0, 0.75, 0.5, 0.25]
     assert lines["arrival"]["first, elsewhere"] == [0.1, 0.1, 0.2, 0.4]
     assert lines["cutoff"]["first"] == pytest.approx([0.5, 1.1, 1.0])
@@ -171,13 +182,15 @@ def test_charts_show_the_numbers(two):
 def test_what_was_not_measured_has_no_chart_and_a_reason():
     point = make_noise(0.0, (0.0,), (0.0,) * 64, deterministic=True, averaged_kl=None)
     report = make_report(make_model("point", noise=point, without=("scale", "gratings", "dependence")))
-    assert set(charts.draw_all(report)) == {"profile", "cut", "cutoff"}
+    assert set(charts.draw_all(report)) == {"profile", "cut", "stake", "cutoff"}
     text = without_plotly(render(report))
     for words in ("point, not measured: no scale.", "no gratings", "no dependence", "Deterministic, a point"):
         assert words in text
 
 
-@pytest.mark.parametrize("part", ["reconstruction", "noise", "cut", "scale", "dependence", "gratings", "cutoff"])
+@pytest.mark.parametrize(
+    "part", ["reconstruction", "noise", "cut", "scale", "dependence", "stake", "gratings", "cutoff"]
+)
 def test_any_part_may_be_missing(part):
     text = without_plotly(render(make_report(make_model("lacking", without=(part,)), make_model("whole"))))
     assert f"Not measured: no {part}." in text
@@ -186,7 +199,7 @@ def test_any_part_may_be_missing(part):
 def test_a_file_of_latents_in_a_report_has_a_spectrum_only():
     latents = Model(make_profile("stored", kind="latents", compression=None))
     text = without_plotly(render(make_report(latents, make_model("whole"))))
-    assert text.count("Not measured: ") == 7
+    assert text.count("Not measured: ") == 8
     assert "stored" in charts.draw_all(make_report(latents))["profile"].data[1].name
 
 
@@ -215,7 +228,7 @@ def test_summary_for_a_shell(two):
     said = page.summarise(two)
     assert said[:2] == ["measured on 3 images", "4 images were asked for, 3 are there"]
     assert "skipped 1 files" in said[2]
-    assert sum(line.startswith("first: ") for line in said) == 8
+    assert sum(line.startswith("first: ") for line in said) == 9
 
 
 def test_running_out_of_memory_is_one_line(tmp_path, monkeypatch):

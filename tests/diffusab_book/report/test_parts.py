@@ -1,5 +1,7 @@
 """The parts of a report where the answer is known, and what goes wrong."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -8,6 +10,7 @@ from diffusab_book.report.findings import relative_amplitude
 from diffusab_book.report.measurement import Subject, parts_of_subset
 from diffusab_core import data, metrics
 from diffusab_core.autoencoders import wrap
+from diffusab_core.metrics import yardsticks
 from diffusab_core.metrics.aliasing import pixel_unshuffle
 from diffusab_core.spectrum import chop_high_frequencies, radial_split
 
@@ -61,6 +64,30 @@ def test_dependence_of_the_identity_is_what_the_image_holds(identity, x):
     assert needs["high_db"] == pytest.approx(metrics.psnr(high, x).item(), rel=1e-5)
     assert len(needs["psnr_without"]) == len(needs["edges"]) - 1
     assert min(needs["psnr_without"]) == needs["psnr_without"][0]  # images are strongest at low frequencies
+
+
+def test_the_stake_of_the_identity_is_that_of_the_pictures(identity, x):
+    stake = identity["stake"]
+    assert (stake["crops"], stake["side"], stake["bands"][-1]) == (3, 32, [32, 63])
+    assert stake["floor"] == pytest.approx(0, abs=1e-4)
+    features = metrics.offline_features()
+    without = yardsticks.zero_band(x, (32, 63)).clamp(-1, 1)
+    expected = metrics.frechet_distance(*(part for y in (x, without) for part in moments(features(y))))
+    assert stake["zeroed"][-1] == pytest.approx(expected, rel=1e-3)
+    assert min(stake["permuted"]) > stake["floor"]
+    assert max(stake["permuted"]) < stake["noise"]
+
+
+def moments(features):
+    return features.double().mean(0), features.double().T.cov()
+
+
+def test_crops_of_large_images_have_their_own_place(x):
+    large = torch.nn.functional.interpolate(x, size=(192, 192), mode="bilinear")
+    options = Options(batch_size=2, resolution=192, device="cpu")
+    whole = Subject("a", "model", "a", (3, 192, 192), 3, options, wrap(Identity(), "identity", probe=32))
+    stake = parts_of_subset(whole, large, replace(PLAN, stake_crops=10))["stake"]()
+    assert (stake["crops"], stake["side"]) == (10, 64)  # of 27
 
 
 def test_no_grating_folds_in_the_identity(identity):

@@ -452,7 +452,7 @@ def test_models_of_one_name_are_told_apart(tmp_path, latents):
         (["no-such-model"], "no autoencoder 'no-such-model'"),
         (["own.py:build"], "there is no file own.py"),
         (["own.py"], "own.py:function"),
-        (["vae.safetensors"], "single file"),
+        (["vae.safetensors"], "there is no file vae.safetensors"),
         (["kl-f4c16", "--statistic", "mode"], "--statistic 'mode' is unknown; choose one of mean_ratio, median_ratio"),
         (["kl-f4c16", "--posterior", "mode"], "--posterior 'mode'"),
         (["kl-f4c16", "--dtype", "int8"], "--dtype 'int8'"),

@@ -2,8 +2,10 @@
 
 import gzip
 import io
+import json
 import pickle
 import tarfile
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -113,7 +115,7 @@ def test_what_is_skipped(tmp_path):
     header, decode = open_images(tar, 32), open_images(tar, 32, check="decode")
     reasons = {skip.name: skip.reason for skip in header.skipped}
     assert reasons == {
-        "x.tar: d": "none of its members is a jpg, jpeg, png or webp",
+        "x.tar: d": "none of its members is a jpg, jpeg, png, webp, bmp, ppm or avif",
         "x.tar: c.jpg": "the file is empty",
         "x.tar: e.png": "80 x 20 pixels, smaller than the resolution 32",
     }
@@ -128,6 +130,153 @@ def test_targets_follow_what_is_skipped(tmp_path):
     members = [("a.png", encoded(0, height=20)), ("a.cls", b"0"), ("b.png", encoded(1)), ("b.cls", b"2")]
     tar = open_images(write(tmp_path / "x.tar", members), 32, labels=True)
     assert (tar.targets, tar.classes, tar[0][1]) == ((2,), ("0", "1", "2"), 2)
+
+
+def test_names_with_dots_of_their_own(tmp_path):
+    members = [(f"img_1.{i}.{end}", content) for i in (5, 6) for end, content in (("jpg", encoded(i)), ("cls", b"1"))]
+    tar = write(tmp_path / "x.tar", members)
+    with pytest.raises(
+        ValueError, match=r"up to its first dot, so img_1\.5\.jpg is a '5\.jpg' of .*--image-key '\*\.jpg'"
+    ):
+        open_images(tar, 32)
+    images = open_images(tar, 32, labels=True, image_key="*.jpg")
+    assert [images.name(i) for i in (0, 1)] == ["x.tar: img_1.5.jpg", "x.tar: img_1.6.jpg"]
+    assert images.targets == (1, 1)
+
+
+def test_which_member_is_the_image(tmp_path):
+    tar = write(tmp_path / "x.tar", [("a.jpg", encoded(0, "jpg")), ("a.png", encoded(1)), ("a.seg.png", encoded(2))])
+    with pytest.raises(ValueError, match=r"'a' has two images, a\.jpg and a\.png; choose one with .*--image-key png"):
+        open_images(tar, 32)
+    for key, name in (("jpg", "a.jpg"), ("PNG", "a.png"), (".png", "a.png"), ("gif;seg.png", "a.seg.png")):
+        assert open_images(tar, 32, image_key=key).name(0) == f"x.tar: {name}"
+    with pytest.raises(ValueError, match=r"a: none of its members is a tiff"):
+        open_images(tar, 32, image_key="tiff")
+    for wrong in ("", "*", "*.jpg;png", "*.seg.png"):
+        with pytest.raises(ValueError, match="image_key must be endings"):
+            open_images(tar, 32, image_key=wrong)
+
+
+@pytest.mark.parametrize("suffix", ["bmp", "ppm", "avif"])
+def test_other_kinds_of_images_in_a_shard(tmp_path, suffix):
+    tar = open_images(write(tmp_path / "x.tar", [(f"a.{suffix}", encoded(0, suffix))]), 32)
+    assert tar[0].shape == (3, 32, 32)
+
+
+def test_members_of_systems_are_no_images(tmp_path):
+    members = [("./a.png", encoded(0)), ("__MACOSX/b.png", encoded(1)), ("d/@eaDir/c.png", encoded(1))]
+    tar = open_images(write(tmp_path / "x.tar", members), 32)
+    assert [tar.name(i) for i in range(len(tar))] == ["x.tar: ./a.png"]
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Zip archives and arrays
+
+
+def zipped(path, members, how=zipfile.ZIP_STORED):
+    with zipfile.ZipFile(path, "w", how) as archive:
+        for name, content in members:
+            archive.writestr(name, content)
+    return path
+
+
+@pytest.mark.parametrize("how", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
+def test_zip_gives_what_the_folder_gives(everywhere, tmp_path, how):
+    files = sorted(path for path in (everywhere / "folder").rglob("*") if path.is_file())
+    members = [(path.relative_to(everywhere / "folder").as_posix(), path.read_bytes()) for path in files]
+    members += [("__MACOSX/class0/._000000.png", b"junk"), ("class0/.DS_Store", b"junk"), ("class1/notes.txt", b"text")]
+    images = open_images(zipped(tmp_path / "x.zip", members[::-1], how), 48, "random", seed=2, labels=True)
+    folder = ImageFolder(everywhere / "folder", 48, "random", seed=2, labels=True)
+    assert (images.targets, images.classes) == (folder.targets, folder.classes)
+    assert [images.name(i) for i in range(6)] == [folder.name(i) for i in range(6)]
+    assert {skip.name for skip in images.skipped} == {
+        "__MACOSX/class0/._000000.png",
+        "class0/.DS_Store",
+        "class1/notes.txt",
+    }
+    for (image, _), (same, _) in zip(pickle.loads(pickle.dumps(images)), folder, strict=True):
+        assert torch.equal(image, same)
+    batches = DataLoader(images, batch_size=3, num_workers=2)
+    assert torch.equal(torch.cat([x for x, _ in batches]), torch.stack([x for x, _ in folder]))
+
+
+def test_labels_of_edm_in_a_zip(tmp_path):
+    members = [(f"00000/img0000000{i}.png", encoded(i)) for i in range(3)]
+    labels = [[name, label] for (name, _), label in zip(members, (6, 0, 2), strict=True)]
+    told = [("dataset.json", json.dumps({"labels": labels}))]
+    images = open_images(zipped(tmp_path / "x.zip", members + told), 32, labels=True)
+    assert (images.targets, len(images.classes), len(images)) == ((6, 0, 2), 7, 3)
+    for wrong, said in (
+        ({"labels": None}, "holds no labels"),
+        ({"labels": labels[:2]}, r"img00000002\.png has no label"),
+        ({"labels": [[members[0][0], [0.1, 0.2]]]}, r"the label of .*img00000000\.png must be the number of a class"),
+        ([], "is no JSON of labels"),
+    ):
+        archive = zipped(tmp_path / "y.zip", [*members, ("dataset.json", json.dumps(wrong))])
+        assert len(open_images(archive, 32)) == 3
+        with pytest.raises(ValueError, match=said):
+            open_images(archive, 32, labels=True)
+    with pytest.raises(ValueError, match=r"neither dataset\.json nor folders of classes"):
+        open_images(zipped(tmp_path / "z.zip", [("a.png", encoded(0))]), 32, labels=True)
+
+
+def test_damaged_zips(tmp_path):
+    whole = zipped(tmp_path / "x.zip", [("a.png", encoded(0)), ("b.png", encoded(1))]).read_bytes()
+    (tmp_path / "cut.zip").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(ValueError, match=r"cut\.zip is cut off, damaged or no zip archive"):
+        open_images(tmp_path / "cut.zip", 32)
+    images = open_images(tmp_path / "x.zip", 32)
+    damaged = bytearray(whole)
+    damaged[5000] ^= 255
+    (tmp_path / "x.zip").write_bytes(damaged)
+    with pytest.raises(UnusableImage, match=r"x\.zip: a\.png: it is damaged: its checksum"):
+        images[0]
+    (tmp_path / "x.zip").write_bytes(whole[: len(whole) // 3])
+    with pytest.raises(UnusableImage, match=r"x\.zip: b\.png: the archive is damaged"):
+        images[1]
+
+
+@pytest.mark.parametrize("kind", ["npz", "compressed", "npy"])
+def test_arrays_of_samples(tmp_path, kind):
+    rng = np.random.default_rng(0)
+    array, labels = rng.integers(0, 256, (5, 40, 40, 3), dtype=np.uint8), np.array([3, 0, 1, 1, 0])
+    file = tmp_path / ("x.npy" if kind == "npy" else "x.npz")
+    if kind == "npy":
+        np.save(file, array)
+    else:
+        (np.savez if kind == "npz" else np.savez_compressed)(file, arr_0=array, arr_1=labels)
+        images = open_images(file, 40, labels=True)
+        assert (images.targets, images[0][1]) == ((3, 0, 1, 1, 0), 3)
+    images = open_images(file, 40)
+    assert (len(images), images.name(4)) == (5, "row 4")
+    for i in range(5):
+        assert np.array_equal(images.pixels(i), array[i])
+        assert np.array_equal(pickle.loads(pickle.dumps(images)).pixels(i), array[i])
+    assert len(pickle.dumps(images)) < array.nbytes / 2
+    two = open_images([file, file], 40)
+    assert np.array_equal(two.pixels(7), array[2])
+    assert two.name(7) == f"{file.name}: row 2"
+
+
+@pytest.mark.parametrize(
+    ("held", "said"),
+    [
+        (
+            {"arr_0": np.zeros((2, 3, 8, 8), np.uint8)},
+            r"uint8 of shape \(N, H, W, 3\), this is uint8 of shape \(2, 3, 8, 8\)",
+        ),
+        ({"arr_0": np.zeros((2, 8, 8, 3), np.float32)}, "this is float32"),
+        ({"mu": np.zeros(3)}, "holds no arr_0; it holds mu"),
+        ({"arr_0": np.array([{}])}, "cut off, damaged or no array"),
+        (None, "cut off, damaged or no .npz"),
+    ],
+)
+def test_arrays_that_are_no_images(tmp_path, held, said):
+    (tmp_path / "x.npz").write_bytes(b"text")
+    if held is not None:
+        np.savez(tmp_path / "x.npz", **held)
+    with pytest.raises(ValueError, match=said):
+        open_images(tmp_path / "x.npz", 8)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -303,7 +452,7 @@ def test_a_stray_archive_among_images_is_skipped_as_ever(tmp_path):
     [
         ("photos", {"check": "none"}, "check is no option for photos"),
         ("leaves", {"split": "test"}, "split is no option for leaves"),
-        ("folder", {"length": 3}, "length is no option for .*folder.*it takes check"),
+        ("folder", {"length": 3}, "length is no option for .*folder.*it takes allow_empty, check"),
         ("train-0000.tar", {"image_column": "jpg"}, "image_column is no option"),
         ("train-0000.tar", {"check": "fast"}, "unknown check 'fast'"),
         ("train-0000.tar", {"crop": "left"}, "unknown crop 'left'"),

@@ -2,6 +2,8 @@
 
 import json
 import math
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -100,6 +102,39 @@ def test_by_arm_sorts_by_the_seed_as_a_number_and_refuses_a_wrong_name(tmp_path)
     make(seed=1).write(tmp_path / "plain-seed3.json")
     with pytest.raises(records.RecordError, match=r"plain-seed3.json.*ARM-seed1.json"):
         records.by_arm(tmp_path)
+
+
+def test_a_record_of_schema_1_is_read_as_older_code(tmp_path):
+    old = RESULTS / "finetuning" / "plain-seed0.json"
+    fields = json.loads(old.read_text())
+    assert fields["schema_version"] == 1, "an old file is what this test is about"
+    record = records.read(old)
+    assert (record.schema_version, record.upgraded_from, record.run_identity) == (2, 1, None)
+    assert record.metrics == fields["metrics"]
+    # Its identity is what it was: the folder of a run that older code finished is still known to be that run's.
+    chosen = {name: value for name, value in fields["parameters"].items() if name != "device"}
+    expected = records.digest_json([fields["experiment"], chosen, fields["seed"], fields["size"]])[:12]
+    assert record.identity == expected
+    again = records.read(record.write(tmp_path / "record.json"))
+    assert again == record, "written anew it still says so"
+    assert json.loads((tmp_path / "record.json").read_text())["schema_version"] == 2
+    with pytest.raises(ValidationError, match="run_identity"):
+        records.RunRecord.model_validate({**fields, "run_identity": "0" * 12})
+
+
+def test_the_identity_of_a_run_is_what_was_asked_for(tmp_path):
+    record = make(run_identity="0123456789ab")
+    assert (record.identity, record.upgraded_from) == ("0123456789ab", None)
+    assert make().identity != record.identity
+    for wrong in ("", "0123456789AB", "0123"):
+        with pytest.raises(ValidationError, match="run_identity"):
+            make(run_identity=wrong)
+
+
+def test_records_are_read_without_torch():
+    code = "import sys; from diffusab_core.experiments import records; print('torch' in sys.modules)"
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert told.stdout == "False\n"
 
 
 ROOT = Path(records.__file__).resolve().parents[2]

@@ -1,13 +1,21 @@
 """How a cache of latents is written: it equals encoding on the fly, is resumed, and is kept apart from other caches."""
 
+import io
+import os
 import shutil
+import tarfile
+import warnings
 import weakref
+import zipfile
 from dataclasses import replace
 from pathlib import Path
 
 import diffusers
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
+import sharing_worker
 import torch
 from PIL import Image
 from safetensors.torch import load_file
@@ -17,11 +25,14 @@ from diffusab_core import autoencoders, files
 from diffusab_core.data import Photos
 from diffusab_core.data import open as opening
 from diffusab_core.data.leaves import Leaves, leaf_clip
+from diffusab_core.files import DiffusabWarning
 from diffusab_core.latents import LatentsError, TensorLatents, encoded, extraction
 from diffusab_core.latents import cache as caches
 from diffusab_core.latents.cache import CacheError, LatentCache
 from diffusab_core.latents.encoded import EncodedLatents
-from diffusab_core.latents.extraction import extract
+from diffusab_core.latents.extraction import extract, open_extracted
+from diffusab_core.latents.identity import images_found, images_identity
+from diffusab_core.methods.freqwarm import low_passed_cache
 
 
 @pytest.fixture(scope="module")
@@ -138,14 +149,112 @@ def test_worker_processes_change_nothing_and_their_errors_stay_readable(finished
     extract(SMALL, tmp_path / "c", batch_size=4, workers=2, progress=False)
     for name, data in contents(finished).items():
         assert data == (tmp_path / "c" / name).read_bytes(), name
-    folder = folder_of_images(tmp_path / "images", {f"{i}.png": 20 for i in range(4)})
-    from diffusab_core.data import ImageFolder
-
-    images = ImageFolder(folder, 16, check="none")
-    (folder / "2.png").write_bytes(b"no image")
-    with pytest.raises(ValueError, match=r"2\.png: not an image that Pillow can read") as raised:
+    images = [torch.zeros(3, 16, 16), torch.zeros(3, 16, 20)]
+    with pytest.raises(ValueError, match=r"item 1 has shape \(3, 16, 20\), the first one") as raised:
         extract(replace(SMALL, labels=False), tmp_path / "d", dataset=images, workers=1, progress=False)
     assert "\n" not in str(raised.value)
+
+
+def tar_of(folder: Path, path: Path, broken: tuple[str, ...] = ()) -> Path:
+    """A shard of the images in class folders, some of them cut off after their header."""
+    with tarfile.open(path, "w") as tar:
+        for file in sorted(folder.rglob("*.png")):
+            data = file.read_bytes()
+            data = data[: len(data) // 2] if file.stem in broken else data
+            for name, content in ((f"{file.stem}.png", data), (f"{file.stem}.cls", b"%d" % (file.parent.name == "b"))):
+                info = tarfile.TarInfo(name)
+                info.size = len(content)
+                tar.addfile(info, io.BytesIO(content))
+    return path
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_broken_images_are_left_out_and_every_other_keeps_its_row(tmp_path, workers):
+    folder = folder_of_images(tmp_path / "images", {f"{'ab'[i > 3]}/{i}.png": 24 for i in range(10)})
+    settings = replace(SMALL, images=str(tar_of(folder, tmp_path / "x.tar")), samples=None, crop="random", shard_size=4)
+    whole = extract(settings, tmp_path / "whole", batch_size=1, progress=False)
+    tar_of(folder, tmp_path / "x.tar", broken=("0", "5", "6"))
+    cache = extract(settings, tmp_path / "c", batch_size=1, workers=workers, progress=False)
+    kept = [1, 2, 3, 4, 7, 8, 9]
+    assert (len(cache), cache.encoded, cache.skipped_count) == (7, 7, 3)
+    assert [name for name, _ in cache.skipped] == ["x.tar: 0.png", "x.tar: 5.png", "x.tar: 6.png"]
+    assert all(reason.startswith("cannot be decoded") for _, reason in cache.skipped)
+    for flipped in (None, [True] * 7):
+        for found, expected in zip(cache.posterior(range(7), flipped), whole.posterior(kept, flipped), strict=True):
+            assert torch.equal(found, expected)
+    assert torch.equal(cache.channel_mean, TensorLatents(*cache.posterior(range(7))[:2]).channel_mean)
+    # In larger batches, resumed, and asked for again it is the same.
+    (tmp_path / "c" / "shard-00001.safetensors").unlink()
+    again = extract(settings, tmp_path / "c", batch_size=3, progress=False)
+    assert (len(again), again.encoded, again.skipped_count) == (7, 2, 3)
+    torch.testing.assert_close(again.posterior(range(7))[0], cache.posterior(range(7))[0], rtol=1e-2, atol=1e-3)
+    assert again.identity["left_out"] == [0, 5, 6]
+    assert LatentCache(tmp_path / "c").identity == extract(settings, tmp_path / "c").identity
+
+
+def test_the_same_images_are_read_without_a_cache(tmp_path):
+    folder = folder_of_images(tmp_path / "images", {f"a/{i}.png": 24 for i in range(6)})
+    images = opening.open_images(str(tar_of(folder, tmp_path / "x.tar", broken=("0", "4"))), 16, labels=True)
+    found = list(extraction.read_usable(images, 2))
+    assert [len(batch) for batch in found] == [1, 2, 1]
+    assert torch.equal(torch.cat(found), torch.stack([images[i][0] for i in (1, 2, 3, 5)]))
+
+
+def test_two_processes_share_the_shards_of_one_cache(tmp_path):
+    folder = folder_of_images(tmp_path / "images", {f"a/{i}.png": 24 for i in range(9)})
+    tar = tar_of(folder, tmp_path / "x.tar", broken=("2", "5"))
+    settings = replace(SMALL, images=str(tar), samples=None, shard_size=2, flips=False)
+    alone = extract(settings, tmp_path / "alone", batch_size=2, progress=False)
+    (tmp_path / "meet").mkdir()
+    main, other = sharing_worker.run(sharing_worker.extract, tmp_path / "meet", settings, tmp_path / "two")
+    assert (main.pop("looked"), other.pop("looked")) == (1, 0)
+    assert main == other
+    assert (main["count"], main["encoded"], main["identity"]) == (7, 7, alone.identity)
+    assert [name for name, _ in main["skipped"]] == ["x.tar: 2.png", "x.tar: 5.png"]
+    assert contents(tmp_path / "two") == contents(tmp_path / "alone")
+
+
+def test_no_usable_image_at_all_is_said(tmp_path):
+    folder = folder_of_images(tmp_path / "images", {f"a/{i}.png": 24 for i in range(2)})
+    tar = tar_of(folder, tmp_path / "x.tar", broken=("0", "1"))
+    with pytest.raises(LatentsError, match=r"none of 2 images can be used; the first is .*x\.tar: 0\.png"):
+        extract(replace(SMALL, images=str(tar), samples=None), tmp_path / "c", progress=False)
+
+
+def test_a_constant_channel_is_said_early_and_what_was_encoded_is_kept(tmp_path, monkeypatch):
+    encode = encoded.encode
+
+    def dead(*args):
+        posterior = encode(*args)
+        posterior.mean[:, 3], posterior.std[:, 3] = 0.5, 0
+        return posterior
+
+    monkeypatch.setattr(encoded, "encode", dead)
+    steps, write = [], caches.write_shard
+    monkeypatch.setattr(caches, "write_shard", lambda *args: steps.append(args[1]) or write(*args))
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", DiffusabWarning)
+        warnings.showwarning = lambda message, category, *_: steps.append((category, str(message)))
+        cache = extract(replace(SMALL, flips=False), tmp_path / "c", batch_size=4, progress=False)
+    (category, said), *shards = steps
+    assert (category, shards, len(cache)) == (DiffusabWarning, [0, 1, 2], 22)
+    assert said.startswith("channel 3 of the latents is 0.5 everywhere in 8 samples: ")
+    assert cache.constants == ("channel 3 of the latents is 0.5 everywhere in 22 samples",)
+    assert cache.posterior([0])[0][0, 3].unique().tolist() == [0.5]
+    with pytest.raises(LatentsError, match=r"channel 3 of the latents is 0\.5 .*cannot be normalised"):
+        cache.normalise(cache.posterior([0])[0])
+
+
+def test_pieces_that_are_no_squares(tmp_path):
+    folder = folder_of_images(tmp_path / "images", {f"{i}.png": 40 for i in range(3)})
+    settings = replace(SMALL, images=str(folder), samples=None, labels=False, resolution="16x32")
+    cache = extract(settings, tmp_path / "c", progress=False)
+    assert (len(cache), cache.shape, cache.identity["resolution"]) == (3, (16, 4, 8), [16, 32])
+    assert extract(settings, tmp_path / "c", progress=False).encoded == 0
+    assert images_identity(open_extracted(settings, progress=False))["resolution"] == [16, 32]
+    assert low_passed_cache(cache, 0.2).shape == cache.shape
+    with pytest.raises(CacheError, match=r"\(resolution \[16, 32\] -> 16\)"):
+        extract(replace(settings, resolution=16), tmp_path / "c", progress=False)
 
 
 def test_deterministic_autoencoders_store_no_std(tmp_path):
@@ -265,6 +374,21 @@ def test_two_processes_do_not_write_one_cache(tmp_path):
         extract(SMALL, tmp_path / "c", progress=False)
 
 
+def test_where_folders_cannot_be_opened(finished, tmp_path, monkeypatch):
+    """As on Windows, which has no locks of folders either."""
+    opened = os.open
+
+    def windows(path, flags, *more, **named):
+        if os.path.isdir(path):
+            raise PermissionError(13, "Permission denied", str(path))
+        return opened(path, flags, *more, **named)
+
+    monkeypatch.setattr(os, "open", windows)
+    extract(SMALL, tmp_path / "c", batch_size=4, progress=False)
+    monkeypatch.undo()
+    assert contents(tmp_path / "c") == contents(finished)
+
+
 # ---------------------------------------------------------------------------------------------------------------------
 # Of something else
 
@@ -307,15 +431,52 @@ def test_images_that_changed_meanwhile_are_refused(tmp_path):
     folder_of_images(folder, {"9.png": 20})
     with pytest.raises(CacheError, match=r"images_found '6 \(\w{8}\)' -> '7 \(\w{8}\)'; count 6 -> 7"):
         extract(settings, tmp_path / "c", progress=False)
+    (folder / "9.png").unlink()
+    assert extract(settings, tmp_path / "c", progress=False).encoded == 2
+
+
+@pytest.mark.parametrize("kind", ["folder", "tar", "zip", "parquet"])
+def test_a_picture_replaced_by_another_of_its_size_is_noticed(tmp_path, kind):
+    rng = np.random.default_rng(0)
+
+    def write():
+        """Bitmaps, all of which are of one size, in every form."""
+        contents = {}
+        for i in range(3):
+            out = io.BytesIO()
+            Image.fromarray(rng.integers(0, 256, (20, 20, 3), dtype=np.uint8)).save(out, "bmp")
+            contents[f"{i}.bmp"] = out.getvalue()
+        if kind == "folder":
+            (tmp_path / "folder").mkdir(exist_ok=True)
+            for name, content in contents.items():
+                (tmp_path / "folder" / name).write_bytes(content)
+        elif kind == "zip":
+            with zipfile.ZipFile(tmp_path / "x.zip", "w") as archive:
+                for name, content in contents.items():
+                    archive.writestr(name, content)
+        elif kind == "tar":
+            with tarfile.open(tmp_path / "x.tar", "w") as tar:
+                for name, content in contents.items():
+                    info = tarfile.TarInfo(name)
+                    info.size = len(content)
+                    tar.addfile(info, io.BytesIO(content))
+        else:
+            pq.write_table(pa.table({"image": list(contents.values())}), tmp_path / "x.parquet")
+        where = tmp_path / ("folder" if kind == "folder" else f"x.{kind}")
+        return images_found(opening.open_images(str(where), 16))
+
+    before = write()
+    assert before.startswith("3 (")
+    assert write() != before
 
 
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"resolution": 0}, "resolution must be at least 1, got 0"),
+        ({"resolution": 0}, "resolution must be a whole number of pixels, at least 1, .* got 0"),
         ({"samples": 0}, "samples must be at least 1, got 0"),
         ({"shard_size": 0}, "shard_size must be at least 1, got 0"),
-        ({"crop": "middle"}, "crop is one of center, random, got 'middle'"),
+        ({"crop": "middle"}, "crop is one of center, random, adm, got 'middle'"),
         ({"dtype": "int8"}, "dtype is one of float16, bfloat16, float32, got 'int8'"),
         ({"precision": "fp8"}, "precision is one of fp32, bf16, got 'fp8'"),
         ({"samples": None}, "leaves are endless: say with samples how many"),

@@ -11,7 +11,7 @@ from torch import nn
 from diffusab_core import autoencoders
 from diffusab_core.autoencoders import CATALOGUE, Autoencoder
 from diffusab_core.methods import finetuning
-from diffusab_core.methods.cost import Cost, multiply_accumulates, reconstruction_cost
+from diffusab_core.methods.cost import Cost, multiply_accumulates, reconstruction_cost, training_memory
 from diffusab_core.methods.finetuning import Finetuning
 
 
@@ -155,3 +155,47 @@ def test_deterministic_and_grouped_autoencoders_are_counted():
 def test_what_cannot_be_counted_is_refused(shipped, options, message):
     with pytest.raises(ValueError, match=message):
         reconstruction_cost(shipped, **options)
+
+
+# --- memory -----------------------------------------------------------------------------------------------------------
+
+
+def test_memory_of_two_linear_layers():
+    layers = nn.Sequential(nn.Linear(10, 20), nn.ReLU(), nn.Linear(20, 3)).to("meta")
+    layers[0].requires_grad_(False)
+    x = empty(7, 10)
+    found = training_memory(layers.parameters(), lambda: layers(x), processes=2)
+    whole, trained = 10 * 20 + 20 + 20 * 3 + 3, 20 * 3 + 3
+    assert (found.weights, found.gradients, found.optimiser) == (4 * whole, 4 * trained, 8 * trained)
+    assert (found.average, found.activations) == (4 * trained, 4 * 7 * 20), "of a frozen layer nothing is kept"
+    assert found.total == found.states / 2 + found.activations
+    layers.requires_grad_(True)
+    assert training_memory(layers.parameters(), lambda: layers(x)).activations == 4 * 7 * (10 + 20)
+
+
+def test_attention_keeps_its_inputs_and_output_and_no_matrix():
+    q, k, v = (empty(2, 3, 50, 8, dtype=torch.bfloat16).requires_grad_() for _ in range(3))
+    found = training_memory([q, k, v], lambda: F.scaled_dot_product_attention(q, k, v))
+    assert found.activations == 2 * 2 * 3 * 50 * 8, "the output; the inputs are parameters here"
+
+
+def test_memory_is_what_is_kept_on_a_real_device():
+    """The same count from tensors with values: those that backward holds, by their storages."""
+
+    def model():
+        torch.manual_seed(0)
+        return nn.Sequential(nn.Conv2d(3, 8, 3), nn.GroupNorm(2, 8), nn.SiLU(), nn.Flatten(), nn.Linear(8 * 36, 4))
+
+    real, meta = model(), model().to("meta")
+    kept: dict[int, torch.Tensor] = {}
+
+    def keep(t):
+        kept.setdefault(t.untyped_storage().data_ptr(), t)
+        return t
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda t: t):
+        out = real(torch.randn(5, 3, 8, 8))
+    own = {p.untyped_storage().data_ptr() for p in real.parameters()}
+    expected = sum(t.untyped_storage().nbytes() for key, t in kept.items() if key not in own)
+    assert out.requires_grad
+    assert training_memory(meta.parameters(), lambda: meta(empty(5, 3, 8, 8))).activations == expected

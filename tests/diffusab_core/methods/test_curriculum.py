@@ -25,7 +25,15 @@ from diffusab_core.latents.encoded import EncodedLatents
 from diffusab_core.latents.extraction import Extraction, extract
 from diffusab_core.methods import denoising, freqwarm
 from diffusab_core.methods.denoising import Denoising
-from diffusab_core.methods.freqwarm import EVERYTHING, FreqWarm, WarmedLatents, low_passed_cache, warmed
+from diffusab_core.methods.freqwarm import (
+    EVERYTHING,
+    FreqWarm,
+    Reversed,
+    ScaledLatents,
+    WarmedLatents,
+    low_passed_cache,
+    warmed,
+)
 from diffusab_core.spectrum import radial_split
 
 SIDE, COUNT = 32, 12
@@ -180,6 +188,74 @@ def test_latents_that_do_not_belong_together_are_refused(cache, tmp_path):
 
 
 # ---------------------------------------------------------------------------------------------------------------------
+# Controls
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.integers(0, 80), st.integers(1, 80), st.floats(0.01, 0.7), st.sampled_from(freqwarm.SCHEDULES))
+def test_reversed_is_the_mirrored_schedule_and_ends_with_everything(warm, more, r0, name):
+    steps = warm + more
+    forwards, backwards = FreqWarm(warm, r0, name), Reversed(warm, r0, name, steps=steps)
+    assert [backwards.cutoff(k) for k in range(steps)] == [forwards.cutoff(k) for k in range(steps)][::-1]
+    assert backwards.cutoff(steps) == backwards.cutoff(steps + 7) == math.inf
+
+
+def test_reversed_latents_are_whole_ones_first_and_after_the_run(cache):
+    low = low_passed_cache(cache, 0.15)
+    latents = WarmedLatents(cache, Reversed(2, 0.15, steps=5), {0.15: low})
+    assert [latents.at(k) is low for k in range(6)] == [False, False, False, True, True, False]
+    assert latents.at(0) is latents.at(5) is cache
+    assert latents.identity["curriculum"]["steps"] == 5
+    with pytest.raises(LatentsError, match="6 steps"):
+        Reversed(6, steps=5)
+
+
+def spectra_of(latents, places):
+    return torch.fft.fft2(latents.posterior(places)[0].double())
+
+
+def test_scaled_latents_have_the_energies_of_low_passed_ones_and_their_own_phases(cache):
+    low = low_passed_cache(cache, 0.15)
+    scaled, places = ScaledLatents(cache, low), range(COUNT)
+    own, others, made = (spectra_of(latents, places) for latents in (cache, low, scaled))
+    torch.testing.assert_close(made, own * scaled.gains, rtol=1e-4, atol=1e-4)  # by real numbers, the same for all
+    assert (scaled.gains >= 0).all()
+    weights = 1 / cache.channel_std.double().square()[:, None, None]
+    energies = [(weights * spectrum.abs().square()).sum((0, 1)) for spectrum in (made, others)]
+    for energy in energies:
+        energy[0, 0] = 0
+    torch.testing.assert_close(*energies, rtol=1e-3, atol=1e-6)
+    assert scaled.gains[0, 0] == 1
+    assert (scaled.gains - 1).abs().max() > 0.05  # the cut can be seen
+    assert torch.equal(scaled.posterior(places)[1], cache.posterior(places)[1])
+
+
+def test_frequencies_without_energy_are_left_alone():
+    shape = (6, 2, 4, 4)
+    flat = torch.randn(6, 2, 1, 1, generator=torch.Generator().manual_seed(0)).expand(shape).clone()
+    flat[..., 0] += 1  # constant down each column
+    whole = TensorLatents(flat, identity={"what": "columns"})
+    scaled = ScaledLatents(whole, TensorLatents(2 * flat, identity={"what": "columns", "low_pass": 0.1}))
+    assert scaled.gains.isfinite().all()
+    torch.testing.assert_close(scaled.gains[0, 1:], torch.full((3,), 2.0).double())
+    assert (scaled.gains[1:] >= 0).all()
+
+
+def test_by_amplitude_alone_is_another_run_of_the_same_steps(cache):
+    low, plan = low_passed_cache(cache, 0.15), FreqWarm(2, 0.15)
+    filtered, amplitude = (WarmedLatents(cache, plan, {0.15: low}, amplitude_only=only) for only in (False, True))
+    assert amplitude.identity["curriculum"] == filtered.identity["curriculum"] | {"amplitude_only": True}
+    assert isinstance(amplitude.at(1), ScaledLatents)
+    assert amplitude.at(2) is cache
+    assert torch.equal(amplitude.channel_std, cache.channel_std)
+
+
+def test_amplitudes_are_those_of_stored_latents(encoded):
+    with pytest.raises(LatentsError, match="stored"):
+        WarmedLatents(encoded, FreqWarm(2, 0.15), amplitude_only=True)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
 # Training
 
 
@@ -207,8 +283,8 @@ def test_a_resumed_run_is_fed_what_an_uninterrupted_one_is(cache, tmp_path, monk
     real = denoising.loss_of
     for end in (3, 5):  # within the warm-up, and after it
 
-        def cut_short(model, latents, settings, end=end):
-            loss = real(model, latents, settings)
+        def cut_short(*arguments, end=end):
+            loss = real(*arguments)
 
             def broken(step, generator, **part):
                 if step == end:

@@ -12,6 +12,7 @@ from diffusers import AutoencoderDC, AutoencoderKL
 from PIL import Image
 
 from diffusab_core import autoencoders, data, experiments, training
+from diffusab_core.autoencoders import AutoencoderError
 from diffusab_core.experiments import finetune
 from diffusab_core.methods import finetuning
 from diffusab_core.methods.finetuning import Finetuning
@@ -121,7 +122,7 @@ def test_the_decoder_alone_cannot_move_the_spectrum():
         ({"alpha": -1.0}, "alpha must be finite and not negative, got -1"),
         ({"kl_weight": math.nan}, "kl_weight must be finite and not negative, got nan"),
         ({"method": "eq-vae", "soft_weight": 0.1}, "leave soft_weight at 0 with eq-vae, got 0.1"),
-        ({"perceptual": "vgg19"}, "perceptual must be one of none, alex, vgg, got 'vgg19'"),
+        ({"perceptual": "vgg19"}, "perceptual must be one of none, alex, vgg, hed, got 'vgg19'"),
     ],
 )
 def test_impossible_settings_are_named(wrong, message):
@@ -209,10 +210,11 @@ def test_an_evaluation_is_the_same_run_on_another_device():
     assert here == there
 
 
-def test_a_model_that_cannot_be_kept_is_refused_before_it_is_trained(tmp_path):
+def test_a_model_that_cannot_be_trained_is_refused_before_anything_is_written(tmp_path):
     (tmp_path / "own.py").write_text("class build:\n    def encode(self, x):\n        return x\n")
-    with pytest.raises(ValueError, match="own:build has no save_pretrained"):
+    with pytest.raises(ValueError, match=r"own:build has no decode\(z\)"):
         finetune(replace(SETTINGS, model=f"{tmp_path / 'own.py'}:build"), tmp_path / "out", **QUICK)
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_planted_nan_names_step_and_samples_and_leaves_the_checkpoint(tmp_path, monkeypatch):
@@ -239,12 +241,38 @@ def test_lpips_without_weights_is_an_error_before_anything_is_written(tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-def test_kl_of_a_deterministic_autoencoder_is_refused(tmp_path):
+def save_dc_ae(folder, levels=3):
+    """A small DC-AE with random weights; it compresses 2 to the power of ``levels - 1`` times."""
     torch.manual_seed(0)
-    small = {"encoder_block_out_channels": (8, 8, 8), "encoder_layers_per_block": (1, 1, 1), "latent_channels": 4}
-    small |= {"decoder_block_out_channels": (8, 8, 8), "decoder_layers_per_block": (1, 1, 1)}
+    small = {"encoder_block_out_channels": (8,) * levels, "encoder_layers_per_block": (1,) * levels}
+    small |= {"decoder_block_out_channels": (8,) * levels, "decoder_layers_per_block": (1,) * levels}
     small |= {"encoder_block_types": "ResBlock", "decoder_block_types": "ResBlock", "attention_head_dim": 4}
-    AutoencoderDC(**small).save_pretrained(tmp_path)
+    stages = {"encoder_qkv_multiscales": ((),) * levels, "decoder_qkv_multiscales": ((),) * levels}
+    AutoencoderDC(**small, **stages, latent_channels=4).save_pretrained(folder)
+
+
+@pytest.mark.parametrize("decoder_only", [False, True])
+def test_dc_ae_is_finetuned(tmp_path, decoder_only):
+    save_dc_ae(tmp_path / "dc")
+    settings = replace(SETTINGS, model=str(tmp_path / "dc"), decoder_only=decoder_only)
+    done = finetune(settings, tmp_path / "out", **QUICK)
+    assert isinstance(autoencoders.load(tmp_path / "out").module, AutoencoderDC)
+    before = autoencoders.load(tmp_path / "dc").module.state_dict()
+    moved = {name for name, value in weights(done).items() if not torch.equal(value, before[name])}
+    assert {name.partition(".")[0] for name in moved} == ({"decoder"} if decoder_only else {"encoder", "decoder"})
+
+
+def test_a_model_that_compresses_much_is_watched_on_larger_images(tmp_path):
+    save_dc_ae(tmp_path, levels=6)
+    f4, f32 = autoencoders.load("kl-f4c16"), autoencoders.load(tmp_path)
+    sides = [experiments.autoencoder.probe_side(a, b) for a, b in ((f4, 8), (f4, 4), (f32, 8), (f32, 4))]
+    assert sides == [128, 128, 256, 128]
+    with pytest.raises(AutoencoderError, match="multiple of 256 pixels, not 128: choose --resolution 256 or --block"):
+        experiments.evaluate(experiments.Evaluation(str(tmp_path), samples=1, resolution=128, features="none"))
+
+
+def test_kl_of_a_deterministic_autoencoder_is_refused(tmp_path):
+    save_dc_ae(tmp_path)
     with pytest.raises(ValueError, match="deterministic, its KL is infinite"):
         finetune(replace(SETTINGS, model=str(tmp_path), kl_weight=1e-3), **QUICK)
 

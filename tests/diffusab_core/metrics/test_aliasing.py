@@ -6,11 +6,13 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 import torch
+from diffusers.models.downsampling import Downsample2D
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from diffusab_core import autoencoders
 from diffusab_core.autoencoders import Posterior, wrap
+from diffusab_core.autoencoders.blurred import BlurPool, blur_pooled
 from diffusab_core.metrics import aliasing
 from diffusab_core.metrics.aliasing import encoder_transfer, folded_frequency, grating
 from diffusab_core.spectrum.radial import radial_split
@@ -169,7 +171,7 @@ def test_shipped_encoder_folds_and_its_low_passed_version_does_not():
 
 def test_blur_pooling_keeps_shapes_and_the_original_and_damps_what_would_fold():
     autoencoder = autoencoders.load("kl-f8c4")
-    blurred = aliasing.blur_pooled(autoencoder)
+    blurred = blur_pooled(autoencoder)
     x = torch.rand(1, 3, 64, 48, generator=torch.Generator().manual_seed(0)) * 2 - 1
     with torch.no_grad():
         before = autoencoder.encode(x).mean
@@ -186,10 +188,10 @@ def test_blur_pool_is_a_convolution_then_a_binomial_filter():
     convolution = torch.nn.Conv2d(2, 3, 3, stride=2)
     x = torch.randn(1, 2, 13, 13, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
-        y = aliasing.BlurPool(convolution, (1, 2, 1))(x)
+        y = BlurPool(convolution, (1, 2, 1))(x)
         dense = torch.nn.functional.conv2d(x, convolution.weight, convolution.bias)  # (1, 3, 11, 11)
         # With a filter of one tap nothing is blurred: the dense convolution at every second place is the strided one.
-        torch.testing.assert_close(aliasing.BlurPool(convolution, (1,))(x), convolution(x))
+        torch.testing.assert_close(BlurPool(convolution, (1,))(x), convolution(x))
     assert convolution.stride == (2, 2)
     row = np.array([1, 2, 1]) / 4
     expected = np.einsum("i,j,cij->c", row, row, dense[0, :, 3:6, 5:8].numpy())  # about (4, 6)
@@ -199,10 +201,10 @@ def test_blur_pool_is_a_convolution_then_a_binomial_filter():
 def test_blur_pooling_refuses():
     bare = autoencoders.load("kl-f8c4").module
     for layer in bare.encoder.modules():
-        if isinstance(layer, aliasing.Downsample2D):
+        if isinstance(layer, Downsample2D):
             layer.use_conv = False
     with pytest.raises(ValueError, match="has no strided convolution"):
-        aliasing.blur_pooled(autoencoders.Autoencoder("bare", bare))
+        blur_pooled(autoencoders.Autoencoder("bare", bare))
 
 
 @pytest.mark.parametrize(

@@ -69,3 +69,12 @@ def test_second_moments_are_those_of_the_channels_at_each_rank():
     torch.testing.assert_close(mean, d.mean(0))
     for k in range(4):
         torch.testing.assert_close(covariance[k], torch.cov(d[:, :, k].T, correction=0))
+
+
+@pytest.mark.parametrize("slope", [0.0, -1.5, -3.0])
+def test_a_power_law_gives_its_exponent_back(slope):
+    law = bands.radii().clamp_min(1e-3) ** slope
+    assert bands.profile_slope(law) == pytest.approx(slope, abs=1e-9)
+    assert bands.profile_slope(7 * law) == pytest.approx(slope, abs=1e-9)
+    law[5] = 0  # a rank without energy says nothing
+    assert bands.profile_slope(law) == pytest.approx(slope, abs=1e-9)

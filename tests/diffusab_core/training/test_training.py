@@ -487,3 +487,25 @@ def test_the_streams_of_fine_tuning_stay_as_they_are():
     """Recorded fine-tunings are repeatable bit for bit."""
     assert torch.randint(10**6, (3,), generator=generator_at(5, 7)).tolist() == [639455, 705168, 678088]
     assert batch_indices(3, 4, 10, seed=5) == [4, 2, 5, 0]
+
+
+def test_whoever_watches_is_told_of_everything_once_also_after_a_stop(tmp_path):
+    def watched(steps):
+        told = []
+        model = network()
+        train(
+            model, denoising(model), replace(SETTINGS, steps=12), log_every=4, snapshot_every=6, progress=False,
+            snapshot=lambda: {"words": "a snapshot"}, checkpoint=tmp_path, checkpoint_every=8,
+            on_log=lambda step, values: stop_at(step, steps), watch=lambda step, values: told.append((step, values)),
+        )  # fmt: skip
+        return told
+
+    def stop_at(step, steps):
+        if step > steps:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        watched(8)
+    told = watched(12)
+    assert [step for step, values in told if "loss" in values] == [4, 8, 12]
+    assert [step for step, values in told if "words" in values] == [0, 6, 12]
