@@ -34,7 +34,10 @@ def alone(file: Path, wait: bool, who: str) -> Iterator[int]:
         os.ftruncate(handle, 0)
         os.lseek(handle, 0, os.SEEK_SET)
         os.write(handle, f"process {os.getpid()} on {socket.gethostname()}\n".encode())
-        yield handle
+        try:
+            yield handle
+        finally:
+            os.ftruncate(handle, 0)  # before it is free: who waits next must not be told of this process
     finally:
         os.close(handle)
 

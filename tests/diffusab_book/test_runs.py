@@ -209,13 +209,15 @@ def test_what_failed_is_kept_and_goes_on(folder):
 
 
 def test_two_that_ask_for_the_same_run_do_it_once(folder):
-    words = diffusab("--size", "smoke", "-p", "wait_s", "0.3")
-    both = [subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(2)]
+    spec = RunSpec.resolve("tiny", "smoke")
+    with locks.alone(spec.folder() / ".lock", wait=False, who="the test"):  # both begin while it is taken
+        words = diffusab("--size", "smoke")
+        both = [subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(2)]
+        said = [process.stderr.readline() for process in both]
+    assert all(f"process {os.getpid()} on" in line for line in said), "the one that waits says for whom"
     told = [process.communicate(timeout=120) for process in both]
     assert [process.returncode for process in both] == [0, 0], told
-    spec = RunSpec.resolve("tiny", "smoke", parameters={"wait_s": 0.3})
     assert executions(spec) == 1
-    assert sum(f"process {both[1 - i].pid} on" in told[i][1] for i in range(2)) == 1, "the one that waits says for whom"
 
 
 def test_killed_without_warning_it_goes_on(folder):

@@ -240,7 +240,7 @@ def test_command_takes_shards(elsewhere, latents):
         out = elsewhere / "out"
         result = run("--latents", latents, "--images", elsewhere / where, "--out", out, *QUICK)
         assert (result.exit_code, result.stderr) == (0, "")
-        assert "skipped 3 files, all named in the page" in result.stdout
+        assert "left out 3, all named in the page" in result.stdout
         assert json.loads((out / "profile.json").read_text())["images"]["used"][0] == first
 
 
@@ -360,7 +360,7 @@ def test_command_writes_json_picture_and_page(tmp_path, folder, code, latents, p
     assert result.stderr == ""
     assert sorted(os.listdir(out)) == ["profile.html", "profile.json", "profile.png"]
     assert "6 images were asked for, 4 are there" in result.stdout
-    assert "skipped 3 files" in result.stdout
+    assert "left out 3, all named in the page" in result.stdout
 
     found = json.loads((out / "profile.json").read_text(), parse_constant=lambda text: pytest.fail(text))
     assert found["drawn"] == "energy"
