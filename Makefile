@@ -15,6 +15,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 # The first of these that exists and is new enough; override with PYTHON=/path/to/python.
 PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3 python; do command -v $$p >/dev/null 2>&1 && $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$p; break; }; done)
+# A process of tests for each core; PARALLEL= runs them in one.
+PARALLEL ?= --numprocesses auto --maxprocesses 8 --dist loadfile
 TORCH_CPU_INDEX := https://download.pytorch.org/whl/cpu
 
 # One thread per process: on small machines several multi-threaded processes slow each other down many times over.
@@ -51,7 +53,7 @@ lab: env
 	JUPYTER_PREFER_ENV_PATH=1 $(BIN)/jupyter lab --LabApp.default_url=/lab/tree/notebooks/02_dct.py
 
 test: env browser
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	$(BIN)/python -m pytest $(PARALLEL) $(PYTEST_ARGS)
 
 lint: env
 	$(BIN)/ruff check .
