@@ -4,6 +4,7 @@
 #   make test     run the whole test suite (builds the book when it is missing or stale: its pages are tested)
 #   make lab      open the chapters as notebooks in JupyterLab
 #   make lint     ruff
+#   make kit      build the course kit into _build: notebooks for students and with solutions
 #   make bench    measure speed against peers and print the ratios
 #   make env      only the environment;  make clean  removes build products, not the environment
 #
@@ -25,10 +26,10 @@ export OMP_NUM_THREADS ?= 1
 export MALLOC_TRIM_THRESHOLD_ ?= 4000000000
 export MALLOC_MMAP_THRESHOLD_ ?= 4000000000
 
-.PHONY: help env book lab test lint bench browser clean
+.PHONY: help env book lab test lint bench kit browser clean
 
 help:
-	@sed -n 's/^# \{0,1\}//p' Makefile | sed '/^$$/q' | head -12
+	@sed -n '/^#/!q; s/^# \{0,1\}//p' Makefile
 
 env: $(VENV)/.ready
 
@@ -61,6 +62,9 @@ lint: env
 
 bench: env
 	$(BIN)/python -m benchmarks
+
+kit: env
+	$(BIN)/python scripts/build_kit.py $(KIT_ARGS)
 
 clean:
 	rm -rf _build .pytest_cache .ruff_cache book/_static/vendor

@@ -655,7 +655,7 @@ results.show(table, ".2f", index="latent space")
 #
 # ## Exercises
 #
-# ```{exercise} Fewer steps, better placed
+# ```{exercise} Fewer steps, better placed ★★
 # :label: ex-steps
 #
 # Sample the spiral with 2, 4 and 8 Euler steps. Then spend the same number of calls of the network on Heun's method
@@ -680,7 +680,7 @@ results.show(table, ".2f", index="latent space")
 # because two or four long steps jump over the turns.
 # ````
 #
-# ```{exercise} Compression against reconstruction
+# ```{exercise} Compression against reconstruction ★
 # :label: ex-linear
 #
 # Draw the PSNR of the linear autoencoder on `held_out` against the number of channels it keeps, from 1 to 48. How many
@@ -704,7 +704,7 @@ results.show(table, ".2f", index="latent space")
 # most of them tiny and hardly predictable. Reconstruction alone is no goal: the identity has it.
 # ````
 #
-# ```{exercise} A network that cannot tell
+# ```{exercise} A network that cannot tell ★★★
 # :label: ex-blind
 #
 # Replace `Denoiser` by a perceptron on the flattened latent and repeat the comparison between latents and shuffled

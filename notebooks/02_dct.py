@@ -578,7 +578,7 @@ results.show(
 #
 # ## Exercises
 #
-# ```{exercise} White noise, four ways
+# ```{exercise} White noise, four ways ★★
 # :label: ex-noise
 #
 # Draw profiles of white noise with all four statistics from 64 and from 1024 fields of $32\times 32$. Which of the
@@ -603,7 +603,7 @@ results.show(
 # one profile all ranks share the same small $D_{00}$ and are wrong together.)
 # ````
 #
-# ```{exercise} What does the size of the picture do?
+# ```{exercise} What does the size of the picture do? ★★
 # :label: ex-size
 #
 # Draw the profile of the same photographs reduced 2, 4 and 8 times. Why does the curve rise with every reduction, and why
@@ -628,7 +628,7 @@ results.show(
 # down, and the resizing filter takes some of it away.
 # ````
 #
-# ```{exercise} Two orders of cutting
+# ```{exercise} Two orders of cutting ★
 # :label: ex-orders
 #
 # `order="axes"` cuts each axis on its own: it keeps $u$ and $v$ below a limit instead of a rank. Find the ratio at which

@@ -343,7 +343,7 @@ results.show(
 #
 # ## Exercises
 #
-# ```{exercise} Shifting time
+# ```{exercise} Shifting time ★★
 # :label: ex-shift
 #
 # The time shift $t' = \frac{s\,t}{(1-t) + s\,t}$ (Eq. 3 of {cite:t}`skorokhodov2025improving`, in the direction of this
@@ -368,7 +368,7 @@ results.show(
 # paper sweeps the shift: to show that the gain of scale equivariance is not an implicit shift.)
 # ````
 #
-# ```{exercise} Larger pictures
+# ```{exercise} Larger pictures ★★
 # :label: ex-upsampled
 #
 # Enlarge the standardised RGB pictures twofold by repeating pixels. A block of $2B$ pixels now covers what a block of $B$
@@ -392,7 +392,7 @@ results.show(
 # larger pictures are trained and sampled with noisier times.
 # ````
 #
-# ```{exercise} A latent without order
+# ```{exercise} A latent without order ★
 # :label: ex-shuffle
 #
 # Permute the spatial positions of each latent with one fixed permutation for all images. Its exact inverse is known, so

@@ -499,7 +499,7 @@ figures.over_seeds(
 #
 # ## Exercises
 #
-# ```{exercise} Where the noise wins
+# ```{exercise} Where the noise wins ★★
 # :label: ex-noise-wins
 #
 # At which rank does the posterior's noise have as much energy as the means, for each β? What does the diffusion model learn
@@ -522,7 +522,7 @@ figures.over_seeds(
 # and all.
 # ````
 #
-# ```{exercise} Sum or average
+# ```{exercise} Sum or average ★
 # :label: ex-sum
 #
 # A code base sums the KL over channels and positions and averages over the batch, with weight $10^{-6}$, on latents of
@@ -537,7 +537,7 @@ figures.over_seeds(
 # factors change.)
 # ````
 #
-# ```{exercise} Train on means?
+# ```{exercise} Train on means? ★★
 # :label: ex-means
 #
 # If the noise does harm, why not train the diffusion model on the means? Give one reason for and one against, and say what

@@ -286,7 +286,7 @@ results.show(at_equal, ".2f", index="coefficients kept")
 #
 # ## Exercises
 #
-# ```{exercise} Cut the low frequencies instead
+# ```{exercise} Cut the low frequencies instead ★
 # :label: ex-lowcut
 #
 # Keep only the *upper* part of the ranks and decode. What do you see, and which autoencoder shows most?
@@ -307,7 +307,7 @@ results.show(at_equal, ".2f", index="coefficients kept")
 # Edges and texture without the colours of surfaces: the picture is recognisable from its high latent frequencies alone.
 # ````
 #
-# ```{exercise} Small blocks, large blocks
+# ```{exercise} Small blocks, large blocks ★
 # :label: ex-blocks
 #
 # Repeat a cut curve with blocks of 4 and of 16. Does the cost at equal shares depend on the block size, and why?
@@ -328,7 +328,7 @@ results.show(at_equal, ".2f", index="coefficients kept")
 # block borders: smaller blocks have more of them, and a cut makes neighbouring blocks disagree there.
 # ````
 #
-# ```{exercise} Noise instead of nothing
+# ```{exercise} Noise instead of nothing ★★
 # :label: ex-noise-instead
 #
 # Replace the coefficients that the mask removes by Gaussian noise of the same energy, rank by rank. Is that better or worse

@@ -493,7 +493,7 @@ results.show(
 #
 # ## Exercises
 #
-# ```{exercise} Equivariance of what is not trained
+# ```{exercise} Equivariance of what is not trained ★★
 # :label: ex-not-trained
 #
 # RGB "latents" with the identity as decoder, and a latent made by `pixel_unshuffle` with `pixel_shuffle` as its decoder:
@@ -517,7 +517,7 @@ results.show(
 # pixels that lie four apart. Being lossless, or linear, has nothing to do with it.
 # ````
 #
-# ```{exercise} A gain that one scale cannot see
+# ```{exercise} A gain that one scale cannot see ★★★
 # :label: ex-log-periodic
 #
 # Find a gain $g$, not constant, for which the ideal SE loss with $s = 2$ is zero. Does drawing $s$ from $\{2, 4\}$
@@ -541,7 +541,7 @@ results.show(
 # ```
 # ````
 #
-# ```{exercise} Which arm is the control?
+# ```{exercise} Which arm is the control? ★
 # :label: ex-control
 #
 # Somebody fine-tunes with SE for 10 000 steps, compares with the untouched autoencoder and reports a gain of 0.2 dB. Name

@@ -907,7 +907,7 @@ results.table(
 #
 # ## Exercises
 #
-# ```{exercise} A penalty without the trap
+# ```{exercise} A penalty without the trap ★★★
 # :label: ex-scale-free
 #
 # Change the soft penalty so that it does not depend on the scale of the latent. Show in one line of algebra that its
@@ -939,7 +939,7 @@ results.table(
 # frequency small and smooth ones large. Dividing by the standard deviation of each channel closes both.
 # ````
 #
-# ```{exercise} One cut for all
+# ```{exercise} One cut for all ★
 # :label: ex-one-cut
 #
 # Which fixed ratio cuts on average as many coefficients as one drawn from $(0, R)$? How do the two tasks still differ?
@@ -960,7 +960,7 @@ results.table(
 # 19$, and meets latents cut anywhere.
 # ````
 #
-# ```{exercise} Chop the wrong end
+# ```{exercise} Chop the wrong end ★★
 # :label: ex-wrong-end
 #
 # Suppose one fine-tuned with the *low* frequencies cut from latent and picture, $1 - P$ and $1 - P'$ in

@@ -985,7 +985,7 @@ results.show(
 #
 # ## Exercises
 #
-# ```{exercise} Two quadratics
+# ```{exercise} Two quadratics ★★
 # :label: ex-quadratics
 #
 # Let $L_r = (\theta - 1)^2$ and $L_s = \theta^2$. Find $\theta_\alpha$ and check both parts of {eq}`eq-envelope`. What
@@ -1008,7 +1008,7 @@ results.show(
 # ```
 # ````
 #
-# ```{exercise} The window of each half
+# ```{exercise} The window of each half ★
 # :label: ex-halves
 #
 # Measure the gradients of SE with respect to the encoder alone, and to the decoder alone. Is the conflict between the two
@@ -1028,7 +1028,7 @@ results.show(
 # spectrum.
 # ````
 #
-# ```{exercise} Gain, measured directly
+# ```{exercise} Gain, measured directly ★★
 # :label: ex-gain
 #
 # {eq}`eq-gain` measures the gain by removing what is there. Add white noise above the cut instead, of a fixed small size
@@ -1056,7 +1056,7 @@ results.show(
 # CHF a little less.
 # ````
 #
-# ```{exercise} A cheaper step
+# ```{exercise} A cheaper step ★
 # :label: ex-cheaper
 #
 # By how much would SE's overhead fall if only $s = 4$ were used, and what would it be with $s = 2$ only? Why might an

@@ -920,7 +920,7 @@ results.show(
 #
 # ## Exercises
 #
-# ```{exercise} When does attention cost as much as the rest?
+# ```{exercise} When does attention cost as much as the rest? ★
 # :label: ex-attention-cost
 #
 # From {eq}`eq-dit-cost`, at how many tokens does attention cost as much as the linear maps, for DiT-S and DiT-XL? Which
@@ -942,7 +942,7 @@ results.show(
 # pass this number soon, since time is not patched.
 # ````
 #
-# ```{exercise} Who holds the parameters?
+# ```{exercise} Who holds the parameters? ★
 # :label: ex-modulation
 #
 # Which share of the parameters of DiT-XL/2 is in the modulation of {eq}`eq-adaln`, and which share of the computing?
@@ -962,7 +962,7 @@ results.show(
 # condition is one vector and the tokens are many. Parameters are a poor measure of cost.
 # ````
 #
-# ```{exercise} A transformer without positions
+# ```{exercise} A transformer without positions ★★★
 # :label: ex-permute
 #
 # Show that without rotations the trained network commutes with every permutation of positions, and that with
@@ -991,7 +991,7 @@ results.show(
 # over all of them. Such a network could not care about the shuffled latents of {numref}`chap-latent-diffusion`.
 # ````
 #
-# ```{exercise} Do the hints help?
+# ```{exercise} Do the hints help? ★★
 # :label: ex-hints
 #
 # Sample with the same noise without handing on hints and compare distances. What would you need before you could
@@ -1011,7 +1011,7 @@ results.show(
 # question about the price needs a second training without them, given 1.3 times the steps, and several seeds of both.
 # ````
 #
-# ```{exercise} The floor of white data
+# ```{exercise} The floor of white data ★★
 # :label: ex-white-floor
 #
 # Which loss is smallest on data that are white noise themselves, $\lambda_i = 1$, over logit-normal times? Which latents

@@ -829,7 +829,7 @@ results.show(
 #
 # ## Exercises
 #
-# ```{exercise} Four waves, one place
+# ```{exercise} Four waves, one place ★
 # :label: ex-four-waves
 #
 # Which four lowest frequencies of a picture, along one axis, arrive at a quarter of a cycle per latent pixel at f8? Which
@@ -849,7 +849,7 @@ results.show(
 # minority of what is there.
 # ````
 #
-# ```{exercise} A wave that becomes a brightness
+# ```{exercise} A wave that becomes a brightness ★★
 # :label: ex-brightness
 #
 # Encode gratings with $\nu = 1/8$ at f8 with plain sampling, for several phases. What is the latent? What does
@@ -870,7 +870,7 @@ results.show(
 # (a folded share of 1), without any error.
 # ````
 #
-# ```{exercise} Soft masks
+# ```{exercise} Soft masks ★★
 # :label: ex-soft-masks
 #
 # Repeat Finding 3 for one model with the Gaussian mask. Which differences do you expect at small $r$, and why?
@@ -891,7 +891,7 @@ results.show(
 # kept in full, which a blurred scene would not show. A fall that appears with one mask only would be an artefact of it.
 # ````
 #
-# ```{exercise} Finding 3 where it can be computed
+# ```{exercise} Finding 3 where it can be computed ★★★
 # :label: ex-linear-finding
 #
 # For `pixel_unshuffle`, show that the energy of every latent band can only grow with the cutoff of the pictures. Then
@@ -915,7 +915,7 @@ results.show(
 # The amplitudes printed are means of absolute values, which need not follow the energies in every digit.
 # ````
 #
-# ```{exercise} What a strong dependence is
+# ```{exercise} What a strong dependence is ★
 # :label: ex-dependence
 #
 # A decoder loses 2 dB with a band that has 3% of the latent's energy. Is that much? Compare with an orthonormal linear

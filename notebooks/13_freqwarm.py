@@ -750,7 +750,7 @@ print(
 # %% [markdown]
 # ## Exercises
 #
-# ```{exercise} What a cutoff takes away
+# ```{exercise} What a cutoff takes away ★★
 # :label: ex-warm-removed
 #
 # Let images have the isotropic power spectrum $S(\nu)\propto|\nu|^{-\beta}$ for $\nu_0\le|\nu|\le\frac12$ and nothing
@@ -779,7 +779,7 @@ print(
 # crop, which show up in the lowest ones.
 # ````
 #
-# ```{exercise} Why the whole images' statistics
+# ```{exercise} Why the whole images' statistics ★★
 # :label: ex-warm-statistics
 #
 # Suppose each stage were normalised by the mean and standard deviation of its own latents. What would the denoiser see at
@@ -802,7 +802,7 @@ print(
 # ```
 # ````
 #
-# ```{exercise} How a normalisation layer can raise what a low-pass leaves
+# ```{exercise} How a normalisation layer can raise what a low-pass leaves ★★★
 # :label: ex-warm-norm
 #
 # A layer normalises each channel $u = a + b$ by its own spread over positions, where $a$ is slow, $b$ fast, both of zero mean
@@ -834,7 +834,7 @@ print(
 # The second is larger: white noise has most of its energy beyond the cutoff, so that the layer makes up for it.
 # ````
 #
-# ```{exercise} A schedule of your own
+# ```{exercise} A schedule of your own ★★
 # :label: ex-warm-schedule
 #
 # Write a schedule that widens the cutoff by a constant factor in each step, $r(k) = r_0\,(\sqrt{1/2}/r_0)^{k/W}$, which
@@ -868,7 +868,7 @@ print(
 # levels one wants: with seven radii (and whole images), from 0.1 on, each is 1.32 times the one before.
 # ````
 #
-# ```{exercise} A control
+# ```{exercise} A control ★★★
 # :label: ex-warm-control
 #
 # An arm with FreqWarm differs from the baseline in two ways: 150 steps on other data, and 150 steps fewer on the data that

@@ -943,7 +943,7 @@ print("\n".join(commands))
 #
 # ## Exercises
 #
-# ```{exercise} A gain and the stakes
+# ```{exercise} A gain and the stakes ★★★
 # :label: ex-stakes
 #
 # Build an autoencoder from the control whose latents are multiplied by $g_k = \bigl(1+\sqrt{u^2+v^2}\bigr)^{-\gamma}$ at rank
@@ -978,7 +978,7 @@ print("\n".join(commands))
 # the high ranks rise out of the noise later, and their relative error need not stay.
 # ````
 #
-# ```{exercise} How long would a warm-up have to be?
+# ```{exercise} How long would a warm-up have to be? ★
 # :label: ex-exposure
 #
 # Suppose an encoder with $\rho_k = 1.5$ at the high ranks and a warm-up of a quarter of the steps. By how much does the
@@ -1002,7 +1002,7 @@ print("\n".join(commands))
 # is not that of whole images, and has to be unlearned after the switch.
 # ````
 #
-# ```{exercise} The price of the wrong spectrum
+# ```{exercise} The price of the wrong spectrum ★★★
 # :label: ex-mismatch
 #
 # With {eq}`eq-opposite-switch`, is it worse to have learned half of a variance or twice it? Show that $\delta$ tends to a
@@ -1026,7 +1026,7 @@ print("\n".join(commands))
 # which keep away from $t = 0$, and infinite for uniform ones.
 # ````
 #
-# ```{exercise} Which pairs?
+# ```{exercise} Which pairs? ★★
 # :label: ex-interaction
 #
 # The interaction is a difference of differences. With independent errors of standard deviation $\sigma$ in each run, what

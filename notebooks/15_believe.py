@@ -136,7 +136,7 @@ claims.Page(findings, book)
 # %% [markdown]
 # ## Exercises
 #
-# ```{exercise} No effect, or undecided?
+# ```{exercise} No effect, or undecided? ★★
 # :label: ex-believe-seeds
 #
 # That FreqWarm does nothing with few channels is undecided: the interval of three seeds reaches beyond −5%. How many seeds would
@@ -162,7 +162,7 @@ claims.Page(findings, book)
 # quantile of t alone falls from 4.3 to 2.8.
 # ````
 #
-# ```{exercise} A claim of your own
+# ```{exercise} A claim of your own ★★
 # :label: ex-believe-claim
 #
 # Scale equivariance with a factor of 2 alone, with 4 alone, with both: does one bend the spectrum more than another? Write

@@ -278,7 +278,7 @@ results.show(costs, ".1f", index="recorded")
 #
 # ## Exercises
 #
-# ```{exercise} A grid
+# ```{exercise} A grid ★
 # :label: ex-cluster-grid
 #
 # Add `grid: {alpha: [0.1, 1.0]}` to the sweep above. How many runs are there now, and how many of them are new? What does the
@@ -299,7 +299,7 @@ results.show(costs, ".1f", index="recorded")
 # run twice with the same outcome, once for each $\alpha$. Better leave the grid, and write two arms of SE.
 # ````
 #
-# ```{exercise} How many seeds?
+# ```{exercise} How many seeds? ★
 # :label: ex-cluster-seeds
 #
 # With $n$ pairs the 95% interval of a mean difference is $\pm\, t_{n-1}\, s/\sqrt n$, where $s$ is the standard deviation of
@@ -320,7 +320,7 @@ results.show(costs, ".1f", index="recorded")
 # best bargain there is: half as much again, for an interval little more than a quarter as wide.
 # ````
 #
-# ```{exercise} Checkpoints that cost more than they save
+# ```{exercise} Checkpoints that cost more than they save ★★
 # :label: ex-cluster-checkpoints
 #
 # A checkpoint takes $c$ seconds and a machine is taken away every $T$ seconds on average. Writing one every $\tau$ seconds

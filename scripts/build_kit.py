@@ -1,0 +1,129 @@
+"""Build the teaching kit into ``_build/kit`` and ``_build/diffusability-course.zip``; ``make kit`` calls this.
+
+python scripts/build_kit.py                    everything
+python scripts/build_kit.py --chapters 6 15    only these chapters
+python scripts/build_kit.py --no-wheel         without the packages that the notebooks call
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import subprocess
+import sys
+import tempfile
+import zipfile
+from pathlib import Path
+
+import nbformat
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "scripts"))
+
+from kit import notebooks  # noqa: E402
+from kit.sources import Chapter, References, collect_references, read_chapters  # noqa: E402
+
+BUILD = ROOT / "_build"
+ARCHIVE = "diffusability-course.zip"
+# What the wheel is built from, see setup.py and pyproject.toml.
+WHEEL = ("diffusab_core", "diffusab_book", "notebooks", "sweeps", "book/results", "pyproject.toml", "setup.py",
+         "MANIFEST.in", "README.md", "LICENSE")  # fmt: skip
+EPOCH = (2026, 1, 1, 0, 0, 0)  # one date for all files, so that the same sources make the same archive
+
+
+def write_notebooks(chapters: list[Chapter], known: References, out: Path) -> None:
+    """Write each chapter for students and with solutions."""
+    for folder, solved in (("students", False), ("solutions", True)):
+        (out / folder).mkdir(parents=True, exist_ok=True)
+        for chapter in chapters:
+            nbformat.write(notebooks.write_notebook(chapter, known, solved), out / folder / f"{chapter.name}.ipynb")
+
+
+def write_wheel(out: Path) -> None:
+    """Build the packages' wheel in ``out``, from a copy: building leaves folders behind.
+
+    Raises:
+        RuntimeError: pip fails; the message ends with what it said.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder) / "source"
+        copy.mkdir()
+        for name in WHEEL:
+            if (ROOT / name).is_dir():
+                shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__", "*.ipynb"))
+            else:
+                shutil.copyfile(ROOT / name, copy / name)
+        pip = [
+            sys.executable,
+            "-m",
+            "pip",
+            "wheel",
+            str(copy),
+            "--no-deps",
+            "--no-build-isolation",
+            "-q",
+            "-w",
+            str(out),
+        ]
+        done = subprocess.run(pip, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise RuntimeError(f"the wheel could not be built:\n{done.stderr[-2000:]}")
+
+
+def pack(folder: Path, archive: Path) -> None:
+    """Put everything in ``folder`` into a zip, in a fixed order and with one date."""
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as packed:
+        for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+            name = f"diffusability-course/{path.relative_to(folder).as_posix()}"
+            packed.writestr(zipfile.ZipInfo(name, EPOCH), path.read_bytes(), zipfile.ZIP_DEFLATED)
+
+
+def build(out: Path, only: list[int] | None = None, wheel: bool = True) -> Path:
+    """Build the kit in ``out / "kit"``.
+
+    Args:
+        out: Where to; an older kit there is replaced.
+        only: Numbers of the chapters, all without.
+        wheel: With the packages that the notebooks need.
+
+    Returns:
+        The archive.
+
+    Raises:
+        ValueError: A number that no chapter has.
+    """
+    everything = read_chapters()
+    known = collect_references(everything)
+    if unknown := sorted(set(only or []) - {chapter.number for chapter in everything}):
+        raise ValueError(f"no chapter {unknown[0]}; there are 1 to {everything[-1].number}")
+    chapters = [chapter for chapter in everything if not only or chapter.number in only]
+    kit = out / "kit"
+    shutil.rmtree(kit, ignore_errors=True)
+    kit.mkdir(parents=True)
+    shutil.copyfile(ROOT / "scripts" / "kit" / "README.md", kit / "README.md")
+    write_notebooks(chapters, known, kit)
+    if wheel:
+        shutil.copyfile(ROOT / "constraints.txt", kit / "constraints.txt")
+        write_wheel(kit / "package")
+    pack(kit, out / ARCHIVE)
+    return out / ARCHIVE
+
+
+def main() -> int:
+    """Run the command line."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--chapters", type=int, nargs="+", metavar="N", help="only these chapters")
+    parser.add_argument("--out", type=Path, default=BUILD, help="folder to build in (default: _build)")
+    parser.add_argument("--no-wheel", dest="wheel", action="store_false", help="leave out the packages")
+    options = parser.parse_args()
+    try:
+        archive = build(options.out, options.chapters, options.wheel)
+    except (ValueError, RuntimeError) as error:
+        print(error, file=sys.stderr)
+        return 2
+    print(f"The course kit is in {archive} ({archive.stat().st_size / 1e6:.1f} MB).")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
