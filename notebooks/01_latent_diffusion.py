@@ -11,7 +11,7 @@
 #     name: python3
 # ---
 
-# %% [markdown]
+# %% [markdown] slideshow={"slide_type": "slide"}
 # (chap-latent-diffusion)=
 # # Latent diffusion from nothing
 #
@@ -63,7 +63,7 @@ def shuffle(z, order):
     return z.flatten(2)[..., order].unflatten(2, z.shape[2:])
 
 
-# %% jupyter={"source_hidden": true} tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"] slideshow={"slide_type": "subslide"}
 photo = data.photo("china")[None, :, 40:232, 140:332]  # (1, 3, 192, 192), held out
 with torch.no_grad():
     z = autoencoder.encode(photo).mean  # (1, C, 48, 48)
@@ -89,7 +89,7 @@ figures.images(
     height=230,
 )
 
-# %% [markdown]
+# %% [markdown] slideshow={"slide_type": "slide"}
 # A photograph, and three of the sixteen channels of its latent in false colours. Beside it the same numbers with their positions
 # shuffled. Whoever knows the permutation undoes it before decoding, so both latents give back the same picture, on the right.
 # Which of the two would you rather learn to make?
@@ -201,7 +201,7 @@ results.show(
     index="autoencoder",
 )
 
-# %% [markdown]
+# %% [markdown] slideshow={"slide_type": "slide"}
 # **Measured here**: numbers in a crop of 32 × 32 pixels and in its latent, and the reconstruction of held-out crops of 64 × 64.
 #
 # **Compression** is a count, **reconstruction** a distance, here the peak signal-to-noise ratio
@@ -312,7 +312,7 @@ def spiral(n, generator):
     return curve + 0.04 * torch.randn(n, 2, generator=generator)
 
 
-# %%
+# %% slideshow={"slide_type": "subslide"}
 generator = torch.Generator().manual_seed(seed)
 points = spiral(4096, generator)
 torch.manual_seed(seed)
@@ -342,7 +342,7 @@ by_steps = {f"{k}": v for k, v in missed.items()}
 fresh = {"fresh points": miss(spiral(1000, generator)), "noise": miss(toy_noise)}
 results.show({"distance": by_steps | fresh}, ".3f", index="Euler steps")
 
-# %% [markdown]
+# %% [markdown] slideshow={"slide_type": "slide"}
 # **Measured here**: the mean distance from each of 1 000 samples to the nearest data point and from each data point to the
 # nearest sample, averaged; on the right the same for as many fresh points of the spiral, and for noise.
 #
@@ -391,7 +391,7 @@ for t in times:
     floor.append((sigma**2 / ((1 - t) ** 2 * sigma**2 + t**2)).mean().item())
 off = run.metrics["gaussian_velocity_error"] = wrong / total
 
-# %% jupyter={"source_hidden": true} tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"] slideshow={"slide_type": "subslide"}
 figures.lines(
     {"smallest possible, σ²/V": floor, "trained network": measured},
     x=times,
@@ -413,7 +413,7 @@ results.show(
     }
 )
 
-# %% [markdown]
+# %% [markdown] slideshow={"slide_type": "slide"}
 # {eq}`eq-rf-floor` carries a warning. The attainable loss of Gaussian data, per dimension, is $\frac{\pi}{2}$ times the
 # mean of the standard deviations along its principal axes: it depends on the *scale* of the data, and at a fixed total
 # variance on how the variance is shared out. It is largest when all directions have the same share, that is for white
@@ -480,7 +480,7 @@ losses = train(denoiser, to_unit(latents), latent_steps, seed=seed)
 n_parameters = sum(p.numel() for p in denoiser.parameters())
 print(f"{n_parameters} parameters, {latent_steps} steps of 64 latents")
 
-# %%
+# %% slideshow={"slide_type": "subslide"}
 generator = torch.Generator().manual_seed(seed)
 noise = torch.randn(36, C, side, side, generator=generator)
 samples = decode(from_unit(flow.sample(denoiser, noise, 32)))
@@ -502,10 +502,10 @@ figures.images(
 # layout, then detail. (Where the first estimates differ from one another, the network is not yet exact.) Why the order
 # is this one is the subject of {numref}`chap-autoregression`.
 
-# %%
+# %% slideshow={"slide_type": "subslide"}
 sampling_explorer(denoiser, lambda z: decode(from_unit(z)), noise[:16])
 
-# %% [markdown]
+# %% [markdown] slideshow={"slide_type": "slide"}
 # ## Three different things
 #
 # ```{admonition} In the paper
@@ -603,7 +603,7 @@ arms = pd.DataFrame(rows)
 back = shuffle(shuffle(latents[:32], order), order.argsort())
 same_pictures = torch.equal(decode(back), decode(latents[:32]))
 
-# %% jupyter={"source_hidden": true} tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"] slideshow={"slide_type": "subslide"}
 figures.images(
     [figures.mosaic(x, 6) for x in shown.values()],
     list(shown),
@@ -611,7 +611,7 @@ figures.images(
     "patches that do not continue into each other. From the linear latents: coarse colour clouds with blocky grain.",
 )
 
-# %% jupyter={"source_hidden": true} tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"] slideshow={"slide_type": "subslide"}
 for arm, of_arm in arms.groupby("arm", sort=False):
     key = arm.replace(", ", "_").replace(" ", "_")
     for name in ("layout", "texture"):
@@ -633,7 +633,7 @@ linear |= dict(zip(names, linear_best, strict=True))
 table = {"latents": neural, "latents, shuffled": neural, "linear latents": linear}
 results.show(table, ".2f", index="latent space")
 
-# %% [markdown]
+# %% [markdown] slideshow={"slide_type": "slide"}
 # **Measured here**: in the first table the mean ± standard deviation over the seeds of training, and below each number the
 # paired difference to the latents as they are, with its 95% interval. In the second, what the three spaces have in common, and
 # what *real* latents reach: as many training crops, encoded and decoded, against the unseen ones.

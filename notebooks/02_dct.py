@@ -11,7 +11,7 @@
 #     name: python3
 # ---
 
-# %% [markdown]
+# %% [markdown] slideshow={"slide_type": "slide"}
 # (chap-dct)=
 # # The DCT and the frequency profile
 #
@@ -77,7 +77,7 @@ signals = {
     "white noise": noise,
 }
 
-# %% jupyter={"source_hidden": true} tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"] slideshow={"slide_type": "subslide"}
 figures.profiles(
     {
         name: spectrum.frequency_profile(signal, B, "ratio_of_means")
@@ -88,7 +88,7 @@ figures.profiles(
     ylabel="mean |D| / mean |D₀₀|",
 )
 
-# %% [markdown]
+# %% [markdown] slideshow={"slide_type": "slide"}
 # A photograph is mostly smooth. Split it into frequencies and nearly all of its energy sits in the lowest ones. The latent
 # that an autoencoder makes of the same photograph need not be like that: above, its curve lies between that of photographs
 # and that of white noise. Whether a diffusion model that has to learn the latent feels the difference is what this book asks.
@@ -119,10 +119,10 @@ figures.profiles(
 # $\alpha(u)\alpha(v) f(x,u) f(y,v)$ is in the block. Here $x$ and $u$ run down the rows, $y$ and $v$ along the columns, as
 # the indices of a tensor do: $u$ counts half-oscillations from top to bottom, $v$ from left to right.
 
-# %%
+# %% slideshow={"slide_type": "subslide"}
 figures.basis_functions(B)
 
-# %% [markdown]
+# %% [markdown] slideshow={"slide_type": "slide"}
 # The factors $\alpha$ make the patterns **orthonormal**: each has length one and is at a right angle to every other.
 # Two things follow. The transform is undone by adding the patterns up again, and energy is kept exactly, which is
 # **Parseval's identity**: $\sum_{uv} D_{uv}^2 = \sum_{xy} P_{xy}^2$. Both can be checked in three lines.
@@ -139,17 +139,17 @@ print(
 )
 print(f"energy of pixels, coefficients {energy:.1f}, {energy_of_D:.1f}")
 
-# %% [markdown]
+# %% [markdown] slideshow={"slide_type": "slide"}
 # ## From a block to a line: the zigzag
 #
 # To draw 64 numbers as a curve they need an order. JPEG's zigzag {cite}`wallace1991jpeg` walks along
 # anti-diagonals, on each of which the total number of half-oscillations $u+v$ is the same: rank 0 is the mean of the block,
 # the last rank the finest checkerboard.
 
-# %%
+# %% slideshow={"slide_type": "subslide"}
 figures.zigzag_path(B)
 
-# %% [markdown]
+# %% [markdown] slideshow={"slide_type": "slide"}
 # The rank is *an* order of frequencies, not *the* frequency: $(u,v) = (0,7)$, the finest vertical stripes, has rank
 # 28, and comes before the coarser checks of $(4,4)$, rank 39. Keep this in mind for every curve below.
 #
@@ -165,7 +165,7 @@ figures.zigzag_path(B)
 # brightness, and for non-negative pixels no $|D_{uv}|$ can exceed $2 D_{00}$. We come back to what happens when pixels, or
 # latents, take both signs.
 
-# %%
+# %% slideshow={"slide_type": "subslide"}
 of_photos = spectrum.frequency_profile(data.rgb01(rgb_batch), B, "ratio_of_means")
 of_noise = spectrum.frequency_profile(noise, B, "ratio_of_means")
 figures.profiles(
@@ -215,7 +215,7 @@ RATIO, SHARE = "HF energy ratio, 10⁻⁵", "share in the upper half, %"
 both = {s: {RATIO: 1e5 * ratio[s], SHARE: 100 * share[s]} for s in signals}
 results.show(both, {RATIO: ".1f", SHARE: ".1f"}, index="signal")
 
-# %% [markdown]
+# %% [markdown] slideshow={"slide_type": "slide"}
 # **Measured here.** The *high-frequency energy ratio* is the mean energy of the upper half of the zigzag ranks over the energy
 # of $D_{00}$. For the latents it is about twenty times that of RGB. Part of this factor is brightness: RGB in $[0, 1]$ has a
 # large $D_{00}$ because all its values are positive. A number that no offset changes is the *share* of the energy outside
@@ -242,7 +242,7 @@ results.show(both, {RATIO: ".1f", SHARE: ".1f"}, index="signal")
 #
 # $$ P(f) \propto f^{-\gamma}, \qquad \gamma \approx 2 \text{ for natural scenes}. $$ (eq-power-law)
 
-# %%
+# %% slideshow={"slide_type": "subslide"}
 leaf_images = data.stack(
     leaves.Leaves(resolution, seed, labels=False), range(n_images)
 )  # (n, 3, resolution, resolution) in [-1, 1]
@@ -270,7 +270,7 @@ for i, (name, pictures) in enumerate(
     styles[name] = {"mode": "markers", "color": i, "size": 5, "symbol": i}
     styles[law] = {"color": i, "dash": figures.DASHES[i]}
 
-# %% jupyter={"source_hidden": true} tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"] slideshow={"slide_type": "subslide"}
 figures.lines(
     series,
     styles=styles,
@@ -292,7 +292,7 @@ figures.lines(
 # Three small autoencoders come with the book that differ in the number of latent channels only: f8 with 4, 16 and 64
 # channels. Beside them, on the same grid, stand RGB and leaves.
 
-# %% jupyter={"source_hidden": true} tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"] slideshow={"slide_type": "subslide"}
 family = {}
 for channels in channel_family:
     member = autoencoders.load(f"kl-f8c{channels}")
@@ -353,7 +353,7 @@ for arm, runs in recorded.groupby("arm", sort=False):
     upper.setdefault(f"{f} latents", {})[at] = runs.hf_share_mean.tolist()
     upper.setdefault(f"RGB at {f} size", {})[at] = runs.hf_share_rgb.tolist()[:1]
 
-# %% jupyter={"source_hidden": true} tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"] slideshow={"slide_type": "subslide"}
 figures.over_seeds(
     upper,
     alt="Share of the energy outside D₀₀ that lies in the upper half of the ranks, one marker for each training run, against "
@@ -400,7 +400,7 @@ results.show(
     index="paired by seed: mean and 95% interval",
 )
 
-# %% [markdown]
+# %% [markdown] slideshow={"slide_type": "slide"}
 # The means of the share rise with the channels, as in the paper, and in each of the three seeds the latent of 64 channels has
 # more of it than that of 4. But the 95% interval of every difference holds zero: at this size the second observation is
 # neither confirmed nor refuted. What stands beyond doubt is the first observation: every run of every latent has more than
@@ -414,7 +414,7 @@ results.show(
 # An image's $D_{00}$ is its brightness. A latent has no brightness: its channels are centred near zero, so their block
 # means take both signs and **pass through zero**. Where they do, the ratio in {eq}`eq-profile` explodes.
 
-# %% jupyter={"source_hidden": true} tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"] slideshow={"slide_type": "subslide"}
 thresholds = torch.logspace(-2, 3, 61)
 means, tails = {}, {}
 for name, signal in {"RGB at latent size": rgb_small, "latents": latents}.items():
@@ -439,7 +439,7 @@ figures.panels(
     "threshold, for RGB it drops to nothing.",
 )
 
-# %% [markdown]
+# %% [markdown] slideshow={"slide_type": "slide"}
 # How bad is it? Take white noise, where everything is known. $D_{uv}$ and $D_{00}$ are then independent standard
 # Gaussians, and the ratio of two such numbers follows the **Cauchy distribution**, with density
 # $\frac{1}{\pi(1+a^2)}$. Hence
@@ -466,7 +466,7 @@ figures.panels(
 #
 # To see how they behave, split the latents into eight groups of images and estimate the profile from each group on its own.
 
-# %% jupyter={"source_hidden": true} tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"] slideshow={"slide_type": "subslide"}
 groups = latents.chunk(8)
 spread, relative_spread = {}, {}
 for i, statistic in enumerate(spectrum.STATISTICS):
@@ -500,7 +500,7 @@ results.show(
     index="statistic",
 )
 
-# %% [markdown]
+# %% [markdown] slideshow={"slide_type": "slide"}
 # **Measured here**: spread between the eight groups, standard deviation over mean, averaged over all ranks but the first. The
 # groups differ in content, so no estimator can agree with itself perfectly; but the mean of ratios adds to this a scatter of
 # its own. Whoever has drawn the plot for an autoencoder of their own and found some frequencies
@@ -513,7 +513,7 @@ results.show(
 # to answer it is to remove it. `chop_high_frequencies` keeps the coefficients with $\text{zigzag}(u,v) < B^2 - n_{\text{cut}}$,
 # sets the others to zero and transforms back. Move the slider: how few coefficients does a photograph need?
 
-# %%
+# %% slideshow={"slide_type": "subslide"}
 explorer_image = data.photo("coffee")[:, 96:288, 192:384]  # (3, 192, 192)
 dct_explorer(explorer_image)
 
@@ -523,7 +523,7 @@ dct_explorer(explorer_image)
 # same share of their coefficients. That is not the same part of the scene: the photograph's grid is four times finer, so at
 # equal shares it keeps frequencies that are four times higher.
 
-# %%
+# %% slideshow={"slide_type": "subslide"}
 cut_explorer(explorer_image, autoencoder)
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"]

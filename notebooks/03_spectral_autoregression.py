@@ -11,7 +11,7 @@
 #     name: python3
 # ---
 
-# %% [markdown]
+# %% [markdown] slideshow={"slide_type": "slide"}
 # (chap-autoregression)=
 # # Is diffusion spectral autoregression?
 #
@@ -58,7 +58,7 @@ def energies(x):
     return d[ranks]
 
 
-# %% jupyter={"source_hidden": true} tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"] slideshow={"slide_type": "subslide"}
 crops = data.Photos(resolution=resolution, split="test", seed=seed)
 rgb = data.stack(
     crops, range(n_images)
@@ -85,7 +85,7 @@ figures.profiles(
     log_y=False,
 )
 
-# %% [markdown]
+# %% [markdown] slideshow={"slide_type": "slide"}
 # The picture shows for each frequency the time at which signal and noise are level. A sampler comes from above: what it meets
 # first are the low frequencies of photographs.
 #
@@ -153,7 +153,7 @@ results.show(
 #
 # Crossover times follow from the spectrum alone, {eq}`eq-crossover`; they are what the picture at the top shows.
 
-# %% jupyter={"source_hidden": true} tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"] slideshow={"slide_type": "subslide"}
 rgb_t, latent_t, white_t = crossover.values()
 span = {name: (t.max() - t.min()).item() for name, t in crossover.items()}
 rgb_span, latent_span, white_span = span.values()
@@ -176,7 +176,7 @@ results.show(
     index="signal",
 )
 
-# %% [markdown]
+# %% [markdown] slideshow={"slide_type": "slide"}
 # For photographs the crossovers are spread over most of the time axis: when a frequency is being decided, the coarser
 # ones are already cleaner, the much coarser ones nearly clean, and the finer ones still mostly noise. The model predicts the
 # next frequencies *given* the coarser ones, which is what "autoregressive" means. For white data all crossovers coincide at
@@ -218,7 +218,7 @@ for i, t in enumerate((0.2, 0.5, 0.8)):
     styles[f"t = {t}, measured"] = dots
 run.metrics["largest_deviation_from_formula"] = worst
 
-# %% jupyter={"source_hidden": true} tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"] slideshow={"slide_type": "subslide"}
 figures.profiles(
     curves,
     styles=styles,
@@ -228,7 +228,7 @@ figures.profiles(
     "curves that the formula predicts.",
 ).update_layout(margin_t=70)
 
-# %% [markdown]
+# %% [markdown] slideshow={"slide_type": "slide"}
 # The dots lie on the lines: over all ranks and times the largest difference is below one hundredth.
 #
 # ## Is the order needed?
@@ -272,7 +272,7 @@ figures.profiles(
 # model sees it; on the right the noisy *latent*, decoded; below, the signal-to-noise ratio by rank for both and for
 # white data. A frequency is above the dashed line when it carries more signal than noise.
 
-# %%
+# %% slideshow={"slide_type": "subslide"}
 explorer_image = data.photo("coffee")[:, 96:288, 192:384]  # (3, 192, 192)
 lists = {name: e.tolist() for name, e in E.items()}
 noise_explorer(explorer_image, autoencoder, lists, seed=seed)
@@ -293,7 +293,7 @@ noise_explorer(explorer_image, autoencoder, lists, seed=seed)
 # is two for natural images with the textbook $\beta\approx 2$ and one, no order at all, for white data. Where $E_k$ is not small
 # the crossovers lie closer together than that. Both can be measured.
 
-# %% jupyter={"source_hidden": true} tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"] slideshow={"slide_type": "subslide"}
 slopes, fits = {}, {}
 for name, x in signals.items():
     slopes[name] = spectrum.spectral_exponent(standardise(x))

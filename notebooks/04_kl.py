@@ -11,7 +11,7 @@
 #     name: python3
 # ---
 
-# %% [markdown]
+# %% [markdown] slideshow={"slide_type": "slide"}
 # (chap-kl)=
 # # KL is a double-edged sword
 #
@@ -89,7 +89,7 @@ def profiles_of(latents):
     return figures.profiles(curves, alt="Profiles of this family.", ylabel=label)
 
 
-# %% jupyter={"source_hidden": true} tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"] slideshow={"slide_type": "subslide"}
 figures.panels(
     [profiles_of(means), profiles_of(samples)],
     ["encoder means μ", "samples z = μ + σε"],
@@ -99,7 +99,7 @@ figures.panels(
     height=420,
 )
 
-# %% [markdown]
+# %% [markdown] slideshow={"slide_type": "slide"}
 # Five autoencoders that differ in the weight β of their KL term only: on the left the frequency profile of what their encoders
 # *say*, on the right of what a diffusion model is trained on.
 #
@@ -168,7 +168,7 @@ figures.panels(
 # that a stronger KL adds high frequencies to the latent. Both are measured below, on small models.
 # ```
 
-# %%
+# %% slideshow={"slide_type": "subslide"}
 rgb_small = data.rgb01(data.resize_to(x, resolution // 4, resolution // 4))
 generator = torch.Generator().manual_seed(seed)
 rgb_curves = {}
@@ -240,7 +240,7 @@ results.show(table, index="β")
 # are computed from the means and the average $\sigma^2$, dots are measured on samples. (The formula is exact for `energy`
 # only, so that is what is drawn.)
 
-# %% jupyter={"source_hidden": true} tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"] slideshow={"slide_type": "subslide"}
 gap, account, styles = {}, {}, {}
 for i, beta in enumerate(betas):
     d = spectrum.block_dct(means[beta], B).square().mean((0, 1, 2, 3)).flatten()
@@ -264,7 +264,7 @@ figures.profiles(
     "dots measured on samples. The dots lie on the lines.",
 )
 
-# %% [markdown]
+# %% [markdown] slideshow={"slide_type": "slide"}
 # The dots are never farther from their line than a few hundredths of its height.
 #
 # ## Channels that fall silent
@@ -272,7 +272,7 @@ figures.profiles(
 # An average over all latent numbers hides how the noise is shared out. For each of the 16 channels, the next figure shows how
 # much of its variance is noise.
 
-# %% jupyter={"source_hidden": true} tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"] slideshow={"slide_type": "subslide"}
 noise_of, live = {}, {}
 for beta in betas:
     noise_c = stds[beta].square().mean((0, 2, 3))  # (C,)
@@ -310,7 +310,7 @@ for beta in betas:
     }
 results.show(of_channels, ".1f", index="β")
 
-# %% [markdown]
+# %% [markdown] slideshow={"slide_type": "slide"}
 # **Measured here**, on samples, seed 0 of the family; *silent* means more noise than signal. In this training run, and in the
 # two others that are recorded below, strong KL does not make all channels a little noisy. It makes half of them
 # ($\beta=10^{-2}$) or 13 of 16 ($10^{-1}$) say nothing, which is known as **posterior collapse**, and their samples are white
@@ -367,7 +367,7 @@ worst = {
 }
 run.metrics |= {f"largest_relative_gap_{s}": v for s, v in worst.items()}
 
-# %% jupyter={"source_hidden": true} tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"] slideshow={"slide_type": "subslide"}
 curves, styles = {}, {}
 for i, statistic in enumerate(spectrum.STATISTICS):
     label = STATISTIC_LABELS[statistic]
@@ -408,7 +408,7 @@ results.show(
 #
 # Add noise to the latent of one photograph and decode. The profile on the right follows the formula for energy.
 
-# %%
+# %% slideshow={"slide_type": "subslide"}
 explorer_image = data.photo("coffee")[:, 96:288, 192:384]  # (3, 192, 192)
 latent_noise_explorer(explorer_image, family[betas[0]], B, seed=seed)
 
@@ -437,7 +437,7 @@ spectra_columns = {
 }
 results.table(recorded, spectra_columns, control="0")
 
-# %% jupyter={"source_hidden": true} tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"] slideshow={"slide_type": "subslide"}
 psnr_columns = {
     "held_out_psnr_db": ("PSNR from μ, dB", ".2f"),
     "held_out_psnr_db_from_samples": ("from z, dB", ".2f"),
@@ -445,7 +445,7 @@ psnr_columns = {
 results.table(recorded, psnr_columns, control="0")
 
 
-# %% jupyter={"source_hidden": true} tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"] slideshow={"slide_type": "subslide"}
 def of_runs(metric):
     return {
         arm: runs[metric].tolist()
@@ -478,7 +478,7 @@ figures.over_seeds(
     log_y=False,
 )
 
-# %% [markdown]
+# %% [markdown] slideshow={"slide_type": "slide"}
 # **What the records say.** A difference counts here when the 95% interval of the paired difference to $\beta = 0$, below each
 # number, lies off zero. Up to $10^{-4}$ nothing does. At $10^{-2}$ and $10^{-1}$ the high-frequency share rises, of the means
 # to twice and two and a half times, of samples to three and more than three and a half times; at $10^{-1}$ half of the energy

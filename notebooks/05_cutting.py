@@ -11,7 +11,7 @@
 #     name: python3
 # ---
 
-# %% [markdown]
+# %% [markdown] slideshow={"slide_type": "slide"}
 # (chap-cutting)=
 # # Cutting high frequencies
 #
@@ -76,7 +76,7 @@ titles[0] = [
     *(f"{s:.0%}<br>{t}" for s, t in zip(shares[1:], titles[0][1:], strict=True)),
 ]
 
-# %% jupyter={"source_hidden": true} tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"] slideshow={"slide_type": "subslide"}
 figures.image_grid(
     strips,
     titles,
@@ -85,7 +85,7 @@ figures.image_grid(
     "picture decoded from the cut latent, below, lose their detail together and much sooner.",
 )
 
-# %% [markdown]
+# %% [markdown] slideshow={"slide_type": "slide"}
 # Above, the photograph with the same share of low frequencies kept as in its latent, whose decoded picture is below. In the
 # middle stands the photograph again, with those frequencies of the *scene* that the cut leaves in the latent. The first and
 # the last row are the comparison of the paper; the middle row says how to read it.
@@ -141,7 +141,7 @@ figures.image_grid(
 #
 # ## Move the cut yourself
 
-# %%
+# %% slideshow={"slide_type": "subslide"}
 cut_explorer(picture[:, 32:224, 32:224], first, B, orders=spectrum.ORDERS)
 
 # %% [markdown]
@@ -171,7 +171,7 @@ for name in models:
     scene = [chop_scene(x, f, 1 - s, B) for s in grid]
     scene_curves[f] = [metrics.psnr(cut, x).item() for cut in scene]
 
-# %% jupyter={"source_hidden": true} tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"] slideshow={"slide_type": "subslide"}
 kept = [100 * s for s in grid]
 plain = {f"RGB, blocks of {f * B}": (kept[1:], c) for f, c in rgb_curves.items()}
 same_scene = {f"RGB, scene of f{f}": (kept, c) for f, c in scene_curves.items()}
@@ -193,7 +193,7 @@ plot = figures.lines(
 )
 plot.update_xaxes(autorange="reversed").update_layout(margin_t=100)
 
-# %% jupyter={"source_hidden": true} tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"] slideshow={"slide_type": "subslide"}
 at_half, at_quarter = grid.index(0.5), grid.index(0.25)
 costs = {}
 for name in models:
@@ -212,7 +212,7 @@ for name in models:
     }
 results.show(costs, ".1f", index="autoencoder")
 
-# %% [markdown]
+# %% [markdown] slideshow={"slide_type": "slide"}
 # **Measured here**: what the cut costs, in dB below the uncut reconstruction; then, with half cut, how far the decoded picture
 # lies below the photograph that is cut in one or the other way. Means over held-out crops, one training run of each
 # autoencoder.
@@ -231,7 +231,7 @@ results.show(costs, ".1f", index="autoencoder")
 # The zigzag mask keeps a triangle of the block, the mask by axes a square, $u, v < B - n_{\text{cut}}$. At the same number of
 # kept coefficients the triangle reaches to finer horizontal and vertical detail, the square to finer diagonals.
 
-# %% jupyter={"source_hidden": true} tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"] slideshow={"slide_type": "subslide"}
 by_order = {}
 for order in spectrum.ORDERS:
     ratios = [cut_ratio(s, order) for s in grid]
@@ -261,7 +261,7 @@ for s in exact:
     }
 results.show(at_equal, ".2f", index="coefficients kept")
 
-# %% [markdown]
+# %% [markdown] slideshow={"slide_type": "slide"}
 # **Measured here**, on the first autoencoder, at equal numbers of kept coefficients: the order of cutting makes next to no
 # difference.
 #

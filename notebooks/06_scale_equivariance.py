@@ -11,7 +11,7 @@
 #     name: python3
 # ---
 
-# %% [markdown]
+# %% [markdown] slideshow={"slide_type": "slide"}
 # (chap-se)=
 # # Scale equivariance
 #
@@ -55,7 +55,7 @@ B = block_size
 crops = data.Photos(resolution=resolution, split="test", seed=seed)
 x = data.stack(crops, range(n_images))  # (n, 3, resolution, resolution) in [-1, 1]
 
-# %%
+# %% slideshow={"slide_type": "subslide"}
 picture = data.photo("china")[:, 40:232, 140:332]  # (3, 192, 192), never trained on
 shown = {
     "untouched": autoencoders.load("kl-f4c16"),
@@ -64,7 +64,7 @@ shown = {
 }
 scale_explorer(picture, shown, scales=(1, 2, 3, 4))
 
-# %% [markdown]
+# %% [markdown] slideshow={"slide_type": "slide"}
 # First comes what a small picture should look like, then what three decoders make of the *latent* made smaller
 # by the same factor: `untouched` is an autoencoder that comes with this book, the other two are the same one after 400 more
 # steps of training, without and with the term that this chapter is about. The picture was never trained on. From a small
@@ -89,7 +89,7 @@ scale_explorer(picture, shown, scales=(1, 2, 3, 4))
 # - explain why training the decoder alone can lower the loss and cannot change the spectrum.
 # ```
 
-# %% [markdown]
+# %% [markdown] slideshow={"slide_type": "slide"}
 # ## Two ways to a small picture
 #
 # Write $\mathcal S_s$ for downsampling by a whole number $s$: bilinear, for pictures and for latents alike, and here with
@@ -104,7 +104,7 @@ scale_explorer(picture, shown, scales=(1, 2, 3, 4))
 # An ordinary autoencoder is not trained for this, but it is a convolutional network that can decode a latent of any size,
 # so the left side can be computed: the slider above does.
 
-# %% [markdown]
+# %% [markdown] slideshow={"slide_type": "slide"}
 # ## The loss
 #
 # The paper (Eq. 2) adds to the reconstruction a second one, at a smaller scale:
@@ -212,7 +212,7 @@ def formula(s: int, gamma: float) -> float:
     return (1 - s**-gamma) ** 2
 
 
-# %%
+# %% slideshow={"slide_type": "subslide"}
 gammas = (0.0, 0.25, 0.5, 0.75, 1.0, 1.25)
 fine = [i / 50 * gammas[-1] for i in range(51)]
 curves, styles = {}, {}
@@ -256,7 +256,7 @@ results.show(
     form=".1f",
 )
 
-# %% [markdown]
+# %% [markdown] slideshow={"slide_type": "slide"}
 # Up to γ = 1 the implemented loss is within some percent of the formula, and within one percent on the same crops mirrored
 # so that opposite edges fit: the Fourier transform joins the edges of a crop, the downsampling does not.
 #
@@ -291,7 +291,7 @@ for name, method in {"plain": "plain", "SE": "se"}.items():
     arms[name] = finetune(settings, probe=x, snapshots=4)
     arms[name].autoencoder.module.cpu()
 
-# %%
+# %% slideshow={"slide_type": "subslide"}
 latent_size = resolution // 4
 rgb = data.rgb01(data.resize_to(x, latent_size, latent_size))
 rgb_profile = spectrum.frequency_profile(rgb, B)
@@ -315,7 +315,7 @@ results.table(results.frame(live), results.FINETUNING, before="before_")
 # The losses along the way. Each point is one batch and one drawn scale, so the curves jump, and no trend can be read from
 # so few; but both arms see the same batches, on which SE's reconstruction can be compared with the control's.
 
-# %% jupyter={"source_hidden": true} tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"] slideshow={"slide_type": "subslide"}
 terms = {"reconstruction": "d(x, Dec(z))", "se": "α d(x̃, Dec(z̃))"}
 losses, styles = {}, {}
 for (name, record), color in zip(live.items(), figures.PALETTE, strict=False):
@@ -343,7 +343,7 @@ figures.lines(
 # arms are compared in pairs: below each number stands the mean difference to the control with its 95% interval (t over
 # three seeds).
 
-# %% jupyter={"source_hidden": true} tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"] slideshow={"slide_type": "subslide"}
 recorded = results.rename(
     results.frame("finetuning"),
     {
@@ -373,7 +373,7 @@ results.show(
     form=".2f",
 )
 
-# %% [markdown]
+# %% [markdown] slideshow={"slide_type": "slide"}
 # *The first table is recorded by `sweeps/finetuning.yaml`; RGB is measured here.*
 #
 # - **Spectrum.** SE divides the HF energy ratio by 1.8 and lowers the HF share from 11% to 6%; plain fine-tuning leaves
@@ -385,7 +385,7 @@ results.show(
 # - **Decoder only.** Its latents are the untouched ones; what the table has beside them is the movement of the control.
 #   Over the last quarter of the steps its SE loss is 0.023 on average, that of SE in both parts 0.018.
 
-# %% jupyter={"source_hidden": true} tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"] slideshow={"slide_type": "subslide"}
 curves = {"untouched": recorded.record.iloc[0].series["before_profile"]} | {
     arm: results.mean_series(recorded, "after_profile", arm)
     for arm in ("plain (control)", "SE", "SE, target Dec(z) downsampled")
@@ -399,7 +399,7 @@ figures.profiles(
     ylabel="mean |D| / mean |D₀₀|",
 )
 
-# %% [markdown]
+# %% [markdown] slideshow={"slide_type": "slide"}
 # *Profiles of latents: recorded by `sweeps/finetuning.yaml`.*
 #
 # ```{admonition} In the paper
@@ -471,7 +471,7 @@ results.show(
     {name: {"parameters trained": n} for name, n in counts.items()}, form=","
 )
 
-# %% [markdown]
+# %% [markdown] slideshow={"slide_type": "slide"}
 # After these steps of the decoder alone no number of any latent has changed.
 #
 # ## What this leaves open

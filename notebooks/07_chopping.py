@@ -11,7 +11,7 @@
 #     name: python3
 # ---
 
-# %% [markdown]
+# %% [markdown] slideshow={"slide_type": "slide"}
 # (chap-chopping)=
 # # Chopping and penalising
 #
@@ -91,7 +91,7 @@ psnr = {
     for name, row in rows.items()
 }
 
-# %% jupyter={"source_hidden": true} tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"] slideshow={"slide_type": "subslide"}
 titles = [[f"{db:.1f} dB" for db in row.values()] for row in psnr.values()]
 titles[0][0] = "uncut"
 titles[0] = [f"{s:.0%} kept<br>{t}" for s, t in zip(shares, titles[0], strict=True)]
@@ -104,7 +104,7 @@ figures.image_grid(
     "what four autoencoders decode from their cut latents.",
 )
 
-# %% [markdown]
+# %% [markdown] slideshow={"slide_type": "slide"}
 # A photograph that no model was trained on, with the share of low frequencies that stands above each column. In the first
 # row the photograph itself is cut by that share. In the second it keeps the same *frequencies of the scene* as a
 # latent cut by that share. The four rows below are what four autoencoders decode from their own latents, cut by it: all
@@ -132,7 +132,7 @@ figures.image_grid(
 # - test whether a decoder has learnt to do without the frequencies that were cut.
 # ```
 
-# %% [markdown]
+# %% [markdown] slideshow={"slide_type": "slide"}
 # ## Chopping
 #
 # Let $\mathcal D$ be the DCT of blocks of $B\times B$ latent positions, $\mathbf M$ the mask {eq}`eq-mask` that keeps
@@ -165,7 +165,7 @@ results.show(
     index=f"coefficients kept of {B * B}",
 )
 
-# %% [markdown]
+# %% [markdown] slideshow={"slide_type": "slide"}
 # ### A ratio drawn anew in every step
 #
 # Where the text of the paper has fixed percentages, the authors' code draws the ratio uniformly from $(0, R)$ in
@@ -181,7 +181,7 @@ results.show(
 # for a linear autoencoder it sorts the units as principal components are sorted. Here it sorts frequencies.
 
 
-# %% jupyter={"source_hidden": true} tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"] slideshow={"slide_type": "subslide"}
 def block_maps(maps: dict, top: float, label: str, alt: str):
     """Values over the B × B coefficients of a block side by side, u downwards."""
     how = {"limits": (0, top), "label": label, "xlabel": "v", "ylabel": "u"}
@@ -205,7 +205,7 @@ block_maps(
     "falls from one at low frequencies towards zero at the highest.",
 )
 
-# %% [markdown]
+# %% [markdown] slideshow={"slide_type": "slide"}
 # ### The same share is not the same frequency
 #
 # A block of $fB\times fB$ pixels covers the same piece of the picture as a block of $B\times B$ latent positions, and the
@@ -249,7 +249,7 @@ comparison |= {
     for name in ("untouched", "CHF")
 }
 
-# %% jupyter={"source_hidden": true} tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"] slideshow={"slide_type": "subslide"}
 cut_psnr = {
     name: {
         f"{s:.0%}": metrics.psnr(cut, x).item()
@@ -261,7 +261,7 @@ for name, found in cut_psnr.items():
     run.metrics |= {f"{name}, {s} kept: psnr_db": db for s, db in found.items()}
 results.show(cut_psnr, form=".1f", index="low frequencies kept; PSNR in dB")
 
-# %% [markdown]
+# %% [markdown] slideshow={"slide_type": "slide"}
 # The gulf between a photograph and a decoded latent, cut by equal shares, is for the most part the factor $f$ in
 # {eq}`eq-two-cuts`. Against the photograph cut at the same frequencies of the scene little of it is left, and the
 # error of the uncut reconstruction is part of that. With a cut, this decoder loses about the detail that the cut
@@ -305,7 +305,7 @@ def errors(ratio: float) -> dict[str, float]:
     }
 
 
-# %% jupyter={"source_hidden": true} tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"] slideshow={"slide_type": "subslide"}
 terms = {f"{r:.0%} cut": errors(r) for r in (0.0, *ratios)}
 results.show(
     {cut: {k: 1000 * v for k, v in row.items()} for cut, row in terms.items()},
@@ -313,7 +313,7 @@ results.show(
     index="mean squared errors, 10⁻³",
 )
 
-# %% [markdown]
+# %% [markdown] slideshow={"slide_type": "slide"}
 # With nothing cut, CHF's term is the reconstruction error. (The detail is not zero there: $P''$ keeps only the $B^2$
 # frequencies that one latent channel has room for, and the decoder paints more than those, since it has $C$ channels.)
 # From half cut on it is of the size of the detail and stays there: the decoder paints the frequencies that it still has,
@@ -360,7 +360,7 @@ block_maps(
     "the exponent two the highest frequencies weigh several times as much as with one.",
 )
 
-# %% [markdown]
+# %% [markdown] slideshow={"slide_type": "slide"}
 # ### Why absolute values
 #
 # Eq. 7 is printed with $D_{uv}$ and not $|D_{uv}|$. Taken literally it is no penalty: it is *linear* in $z$,
@@ -389,7 +389,7 @@ for name, latent in (("z", z), ("-z", -z), ("z + b", z + pattern)):
         f"absolute {regularizers.soft_penalty(latent, B).item():.4f}"
     )
 
-# %% [markdown]
+# %% [markdown] slideshow={"slide_type": "slide"}
 # ### A penalty that can be lowered by doing nothing
 #
 # With absolute values there is another trap. The penalty is homogeneous: for a constant $c > 0$
@@ -438,7 +438,7 @@ print(f"largest difference of a pixel      {trap['picture']:.0e}")
 print(f"distance of the profiles, decades  {trap['profile']:.0e}")
 print(f"penalty, times smaller             {trap['penalty']:.3f}")
 
-# %% [markdown]
+# %% [markdown] slideshow={"slide_type": "slide"}
 # And the denoiser would not even notice: latents are brought to unit variance before it sees them
 # ({numref}`chap-latent-diffusion`). Whether training walks into the trap is a question for measurement. Write $s$ for
 # the root mean square of a latent. Then
@@ -488,7 +488,7 @@ for name, loss in losses.items():
     pulls[name] = d.flatten()[spectrum.zigzag_order(B)].sqrt()
 beyond = pulls["CHF, 50% cut"][B * B // 2 :].max() / pulls["CHF, 50% cut"].max()
 
-# %% jupyter={"source_hidden": true} tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"] slideshow={"slide_type": "subslide"}
 figures.profiles(
     {
         name: torch.where(pull > 1e-4 * pull.max(), pull, torch.nan)
@@ -532,7 +532,7 @@ for name, arm in live.items():
     done[name] = made.record
 
 
-# %% jupyter={"source_hidden": true} tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"] slideshow={"slide_type": "subslide"}
 def energies(record, when: str) -> torch.Tensor:
     """Mean energy of each rank, absolute: relative ones brought to the latent's scale."""
     relative = torch.tensor(record.series[f"{when}_energy"], dtype=torch.float64)
@@ -599,7 +599,7 @@ results.show(
 # row for plain fine-tuning.
 # ```
 
-# %%
+# %% slideshow={"slide_type": "subslide"}
 decoders_explorer(
     picture[0], {name: tuned[name] for name in ("plain", "SE", "CHF")}, B
 )
@@ -619,7 +619,7 @@ decoders_explorer(
 # between the latent's profile and that of photographs at latent size. Runs of one seed are compared in pairs: below each
 # number stands the mean difference to plain fine-tuning with its 95% interval, t over the seeds.
 
-# %% jupyter={"source_hidden": true} tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"] slideshow={"slide_type": "subslide"}
 NAMES = {
     "plain": "plain",
     "se": "SE",
@@ -654,7 +654,7 @@ profiles_of(
 )
 
 
-# %% jupyter={"source_hidden": true} tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"] slideshow={"slide_type": "subslide"}
 def places(names: dict[str, str]) -> dict[str, list[float]]:
     """HF shares in percent of every run, by the place on the axis."""
     metric = "after_hf_share"
@@ -677,7 +677,7 @@ figures.over_seeds(
     log_y=False,
 )
 
-# %% [markdown]
+# %% [markdown] slideshow={"slide_type": "slide"}
 # *Table and figures: recorded by `sweeps/finetuning.yaml`.*
 #
 # **What the records say**, paired with plain fine-tuning. Cuts of 30% lower the HF share, by 0.2 points by zigzag and by
@@ -713,7 +713,7 @@ figures.over_seeds(
 #
 # The penalty alone, on top of plain fine-tuning, and on top of SE.
 
-# %% jupyter={"source_hidden": true} tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"] slideshow={"slide_type": "subslide"}
 results.table(
     recorded[recorded.arm.isin(penalised)],
     COLUMNS,
@@ -730,7 +730,7 @@ profiles_of(
     "profile of photographs.",
 )
 
-# %% [markdown]
+# %% [markdown] slideshow={"slide_type": "slide"}
 # **What the records say.** Every penalty, alone or on top of SE, brings the HF share and the distance to the profile of
 # photographs below those of plain fine-tuning and of SE. Every one costs PSNR against plain fine-tuning, from 0.3 dB at
 # γ = 0.01 to 2.8 dB at γ = 1, and each added to SE costs more than SE alone. The weakest deserves a second look: with
@@ -760,7 +760,7 @@ profiles_of(
 # Now the question of the trap. For every arm the change of the energy of each rank, absolute and not relative to
 # $D_{00}$, in dB. What all ranks have in common is a change of scale; only the tilt is a change of spectrum.
 
-# %% jupyter={"source_hidden": true} tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"] slideshow={"slide_type": "subslide"}
 figures.profiles(
     {
         name: torch.stack(
@@ -855,7 +855,7 @@ looks = {
     for i, (n, c) in enumerate(zip(names, colors, strict=True))
 }
 
-# %% jupyter={"source_hidden": true} tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"] slideshow={"slide_type": "subslide"}
 gain = {
     n: torch.tensor(results.mean_series(recorded, "cut_psnr_db", n)) - control
     for n in names
@@ -882,7 +882,7 @@ results.table(
     control="plain",
 )
 
-# %% [markdown]
+# %% [markdown] slideshow={"slide_type": "slide"}
 # *Curves, differences and table: recorded by `sweeps/finetuning.yaml`.*
 #
 # CHF pays up to a quarter of a decibel where nothing is cut, breaks even at about 15%, and gains as much at most beyond. By

@@ -11,7 +11,7 @@
 #     name: python3
 # ---
 
-# %% [markdown]
+# %% [markdown] slideshow={"slide_type": "slide"}
 # (chap-price)=
 # # How much, and at what price
 #
@@ -85,7 +85,7 @@ def family(arm: str) -> str:
 recorded["family"] = recorded.arm.map(family)
 recorded["run"] = recorded.arm + ", seed " + recorded.seed.astype(str)
 
-# %% jupyter={"source_hidden": true} tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"] slideshow={"slide_type": "subslide"}
 plane, styles = {}, {}
 hover = "%{text}: %{x:.2f}, %{y:.2f} dB<extra></extra>"
 for name in FAMILIES.values():
@@ -108,7 +108,7 @@ figures.points(
     "symbol. The untouched autoencoder is a star. Tables below give the numbers.",
 ).update_xaxes(type="log", tickvals=[0.1, 0.2, 0.4, 0.6, 1, 1.5, 2, 3, 5])
 
-# %% [markdown]
+# %% [markdown] slideshow={"slide_type": "slide"}
 # *Recorded by `sweeps/finetuning.yaml`.*
 #
 # Every recorded fine-tuning run of the same autoencoder, by what it did to the spectrum (less is to the left) and by what
@@ -135,7 +135,7 @@ figures.points(
 # - choose $\alpha$ from short runs, with a control and a tolerance named beforehand.
 # ```
 
-# %% [markdown]
+# %% [markdown] slideshow={"slide_type": "slide"}
 # ## One plane
 #
 # Two numbers stand for the two sides. Across: the high-frequency energy ratio $E$ of the latents, which the regularizers
@@ -171,7 +171,7 @@ def price(arm: str) -> float:
 arms = place.sort_values("after_hf_energy_ratio").index
 front = [b for b in arms if not any(dominates(a, b) for a in arms)]
 
-# %% jupyter={"source_hidden": true} tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"] slideshow={"slide_type": "subslide"}
 results.show(
     {
         arm: {
@@ -185,7 +185,7 @@ results.show(
     index="arm",
 )
 
-# %% [markdown]
+# %% [markdown] slideshow={"slide_type": "slide"}
 # *Recorded by `sweeps/finetuning.yaml`.*
 #
 # The *price* puts arms of different strength on one scale: how many decibels below the control, for each halving of the
@@ -246,7 +246,7 @@ results.show(
 # Mean ± standard deviation over the runs, on 64 held-out crops of 128²; below it the mean difference to the control, paired
 # by seed, with its 95% interval (t over three seeds).
 
-# %% jupyter={"source_hidden": true} tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"] slideshow={"slide_type": "subslide"}
 labels = {arm: f"α = {a:g}" for a, arm in SWEEP.items()}
 labels |= {"plain": "α = 0 (control)", "se": "α = 0.25 (paper)"}
 results.table(
@@ -256,7 +256,7 @@ results.table(
     before="before_",
 )
 
-# %% jupyter={"source_hidden": true} tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"] slideshow={"slide_type": "subslide"}
 alt = (
     "Three panels over the weight alpha: high-frequency energy ratio, PSNR and SSIM, "
     "one marker for each run and a line through the means, with the untouched "
@@ -319,7 +319,7 @@ results.show(
 #
 # Move through the sweep, from the control up. On the right is its path through the plane.
 
-# %%
+# %% slideshow={"slide_type": "subslide"}
 held_out = data.stack(data.Photos(128, "test", seed=0, length=64), range(64))
 rgb = data.rgb01(data.resize_to(held_out, 32, 32))
 references = {
@@ -336,7 +336,7 @@ settings = {
 }
 weight_explorer(settings, references, start=0.25)
 
-# %% [markdown]
+# %% [markdown] slideshow={"slide_type": "slide"}
 # *Recorded by `sweeps/finetuning.yaml`.*
 #
 # ## Which α, before any run
@@ -384,7 +384,7 @@ pulls = {
 }
 
 
-# %% jupyter={"source_hidden": true} tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"] slideshow={"slide_type": "subslide"}
 def describe(g) -> dict[str, str]:
     low, high = g.window
     batches = (min(g.batch_ratios), max(g.batch_ratios))
@@ -417,7 +417,7 @@ results.show({name: describe(g) for name, g in pulls.items()}, index="term")
 # Does it tell anything about 400 steps? Compare it with the recorded sweep, PSNR in dB against two models (mean difference
 # and 95% interval over three seeds):
 
-# %% jupyter={"source_hidden": true} tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"] slideshow={"slide_type": "subslide"}
 low, high = pulls["SE, scales 2 and 4"].window
 plain_runs = recorded[recorded.arm == "plain"]
 start = plain_runs.assign(arm="untouched", after_psnr_db=plain_runs.before_psnr_db)
@@ -464,7 +464,7 @@ results.show(
     index=f"SE, {n_batches * batch_size} crops",
 )
 
-# %% [markdown]
+# %% [markdown] slideshow={"slide_type": "slide"}
 # It is a coarse guide for a few seconds of computing. Trust the middle of the window more than its ends.
 #
 # ## The cut curve
@@ -517,7 +517,7 @@ removed = {
     label: (percent[1:], found["energy"][1:]) for label, found in live.items()
 }
 
-# %% jupyter={"source_hidden": true} tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"] slideshow={"slide_type": "subslide"}
 alt = (
     "Left, PSNR of the picture decoded from cut latents minus that of the control, "
     "against the share of high frequencies cut: SE lies below zero from the uncut "
@@ -551,7 +551,7 @@ results.show(
     index="PSNR, dB",
 )
 
-# %% [markdown]
+# %% [markdown] slideshow={"slide_type": "slide"}
 # The right panel is as promised: with SE the cut removes much less of the latent. The left panel is not. The picture
 # changes slightly more than before, and the curve of SE lies below the control's. **Fig. 8 does not reproduce on this
 # autoencoder.**
@@ -585,7 +585,7 @@ results.show(
 # larger has $c^2$ times the energy and $1/c^2$ of the gain, so both are taken relative to the latent's variance below.
 
 
-# %% jupyter={"source_hidden": true} tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"] slideshow={"slide_type": "subslide"}
 def factors(ours: dict, theirs: dict, ratio: float) -> dict[str, float]:
     """The two factors of the change of the picture, one autoencoder over another."""
     i = cuts.index(ratio)
@@ -653,7 +653,7 @@ cut_runs[OTHERS[0]] = cut_runs.small_psnr_db_by_averages
 cut_runs[OTHERS[1]] = cut_runs.small_psnr_db_by_truncation
 rows = [*titles[:2], AT_128, *titles[2:6], BELOW, *titles[6:], *OTHERS]
 
-# %% jupyter={"source_hidden": true} tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"] slideshow={"slide_type": "subslide"}
 JUDGED = {
     "SE": ("se", "plain"),
     "α = 1": ("se-alpha1", "plain"),
@@ -673,7 +673,7 @@ def differences(row: str) -> dict[str, str]:
 results.show({row: differences(row) for row in rows})
 
 
-# %% jupyter={"source_hidden": true} tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"] slideshow={"slide_type": "subslide"}
 def mean_curves(arm: str) -> dict[str, list[float]]:
     runs = cut_runs.record[cut_runs.arm == arm]
     relative = [
@@ -695,7 +695,7 @@ split = {
 }
 results.show(split, form=".2f", index="arm over control")
 
-# %% [markdown]
+# %% [markdown] slideshow={"slide_type": "slide"}
 # *Both tables are recorded by `sweeps/cut-curves.yaml`.*
 #
 # The second table has the two factors of {eq}`eq-gain` from the records, means over seeds. The manner of taking frequencies
@@ -735,7 +735,7 @@ results.show(split, form=".2f", index="arm over control")
 # The KL term is the older way to shape a latent ({numref}`chap-kl`). It is fine-tuned here into the same autoencoder, for
 # the same 400 steps.
 
-# %% jupyter={"source_hidden": true} tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"] slideshow={"slide_type": "subslide"}
 KL_ARMS = {
     "plain": "plain (control)",
     "kl0.01": "KL, β = 10⁻²",
@@ -782,7 +782,7 @@ results.table(
     before="before_",
 )
 
-# %% [markdown]
+# %% [markdown] slideshow={"slide_type": "slide"}
 # *Recorded by `sweeps/finetuning.yaml`.*
 #
 # At equal steps a halving of the HF energy ratio costs 0.56 dB with SE and 1.51 dB with EQ-VAE.
@@ -827,7 +827,7 @@ costs = {
     f"{models[0]}, 256²": reconstruction_cost(untouched, 256),
 }
 
-# %% jupyter={"source_hidden": true} tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"] slideshow={"slide_type": "subslide"}
 counted = {"the paper, FluxAE": (447, 136, 311, 77.6, 19.4, "10.75")}
 for name, cost in costs.items():
     numbers = (cost.total, cost.encoder, cost.decoder, *cost.regularizer.values())
@@ -863,7 +863,7 @@ budget = {
     "EQ-VAE": eq_cost / step.total,
 }
 
-# %% jupyter={"source_hidden": true} tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"] slideshow={"slide_type": "subslide"}
 run.metrics |= {f"cost_of_a_step_{name}": value for name, value in budget.items()}
 results.show(
     {
@@ -905,7 +905,7 @@ results.table(
     before="before_",
 )
 
-# %% [markdown]
+# %% [markdown] slideshow={"slide_type": "slide"}
 # *Recorded by `sweeps/finetuning.yaml`.*
 #
 # Twice the steps without SE leave the HF energy ratio where it was. With SE and as many steps it is 0.57·10⁻³, and PSNR
@@ -952,7 +952,7 @@ def chosen_alpha(tolerance_db: float, margin: float = 0.05) -> float:
     return chosen
 
 
-# %% jupyter={"source_hidden": true} tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"] slideshow={"slide_type": "subslide"}
 def bill(tolerance: float) -> dict[str, str]:
     a = chosen_alpha(tolerance)
     arm = SWEEP[a]
@@ -970,7 +970,7 @@ results.show(
     {f"{t:g} dB": bill(t) for t in (0.05, 0.1, 0.3, 0.5, 1.0)}, index="tolerance"
 )
 
-# %% [markdown]
+# %% [markdown] slideshow={"slide_type": "slide"}
 # *Recorded by `sweeps/finetuning.yaml`.*
 #
 # ## What this leaves open

@@ -11,7 +11,7 @@
 #     name: python3
 # ---
 
-# %% [markdown]
+# %% [markdown] slideshow={"slide_type": "slide"}
 # (chap-denoiser)=
 # # A diffusion transformer, piece by piece
 #
@@ -60,7 +60,7 @@ run = chapters.start(
 autoencoder = autoencoders.load(model)
 f, C = autoencoder.compression, autoencoder.latent_channels
 
-# %% jupyter={"source_hidden": true} tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"] slideshow={"slide_type": "subslide"}
 picture = data.photo("chelsea")[:, 40:168, 130:258]  # (3, 128, 128)
 with torch.no_grad():
     z = autoencoder.encode(picture[None]).mean  # (1, C, 16, 16) at f8
@@ -81,7 +81,7 @@ figures.images(
     "16 squares of 4 by 4.",
 )
 
-# %% [markdown]
+# %% [markdown] slideshow={"slide_type": "slide"}
 # What a transformer sees of a picture: its latent (three of the channels, as colours), cut into squares of $p\times p$
 # positions. Each square with all its channels is one token.
 #
@@ -105,7 +105,7 @@ figures.images(
 # - derive classifier-free guidance, and name what it buys and what it costs.
 # ```
 
-# %% [markdown]
+# %% [markdown] slideshow={"slide_type": "slide"}
 # ## Tokens
 #
 # A transformer takes a set of vectors. DiT makes them by cutting the latent, $C\times h\times w$, into patches of
@@ -120,7 +120,7 @@ figures.images(
 # patched: a clip of $T$ latent frames makes $T$ times as many tokens.) In the name DiT-XL/2, XL is width and depth, 2 is
 # the patch.
 
-# %% [markdown]
+# %% [markdown] slideshow={"slide_type": "slide"}
 # Why a transformer? A convolutional network ties what a position can know to its distance from others; in attention every
 # token sees every other in every layer, and width, depth and number of tokens can be scaled separately.
 # {cite:t}`peebles2023scalable` varied all three and found that more computing per sample, by whichever of them, went with a
@@ -167,7 +167,7 @@ def count_model(name: str, patch: int) -> tuple[int, int, int, int]:
 counted = {(name, p): count_model(name, p) for name in published for p in (2, 1)}
 
 
-# %% jupyter={"source_hidden": true} tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"] slideshow={"slide_type": "subslide"}
 def describe(name: str, patch: int) -> dict[str, str]:
     size_of, count, _, attention = counted[name, patch]
     return {
@@ -185,7 +185,7 @@ results.show(
     {f"DiT-{name}/{patch}": describe(name, patch) for name, patch in counted}
 )
 
-# %% [markdown]
+# %% [markdown] slideshow={"slide_type": "slide"}
 # (The published figures call multiply-accumulates flops.) The parameters differ by what the two models do not share: theirs
 # also predicts a variance, ours has the matrix for self-conditioning, $D^2$ parameters, which this count leaves idle. Their
 # variance explains the counts of S and B; for L and XL about $0.02\cdot10^9$ or less, under two hundredths of a percent,
@@ -293,7 +293,7 @@ results.show(
     }
 )
 
-# %% [markdown]
+# %% [markdown] slideshow={"slide_type": "slide"}
 # ## Positions that rotate
 #
 # Attention is blind to order: permute the tokens and the output is permuted alike ({ref}`ex-permute`). DiT added a fixed
@@ -337,7 +337,7 @@ by_place = products(q, k).unflatten(0, (side, side)).unflatten(2, (side, side))
 shifted = by_place[5:, 3:, 5:, 3:]  # both moved by five rows and three columns
 apart = (by_place[:-5, :-3, :-5, :-3] - shifted).abs().max().item()
 
-# %% jupyter={"source_hidden": true} tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"] slideshow={"slide_type": "subslide"}
 alt = (
     "Two maps of the product of one query with keys at all positions of a 16 by 16 grid. "
     "Each has its largest value at the query's own position and a bright cross along its row "
@@ -364,7 +364,7 @@ results.show(
     }
 )
 
-# %% [markdown]
+# %% [markdown] slideshow={"slide_type": "slide"}
 # ## Self-conditioning
 #
 # A sampler calls the network many times, and each call starts from nothing. **Self-conditioning** {cite}`jabri2023scalable`
@@ -429,7 +429,7 @@ results.show(
     index="a step, times one without self-conditioning",
 )
 
-# %% [markdown]
+# %% [markdown] slideshow={"slide_type": "slide"}
 # ## What the loss can tell
 #
 # The times of training are **logit-normal** {cite}`esser2024scaling`: $t = \operatorname{sigmoid}(u)$ with
@@ -504,7 +504,7 @@ denoiser.cpu().load_state_dict(trained.ema)
 denoiser.eval().requires_grad_(False)
 run.metrics["training_time_s"] = trained.wall_time_s
 
-# %% jupyter={"source_hidden": true} tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"] slideshow={"slide_type": "subslide"}
 window = max(1, train_steps // 30)
 ends = list(range(window, train_steps + 1, max(1, window // 2)))
 means = [sum(every_loss[end - window : end]) / window for end in ends]
@@ -550,7 +550,7 @@ times = torch.linspace(0.05, 0.95, 13)
 by_time = [loss_at(t) for t in times]
 affine = gaussian_loss(times).tolist()
 
-# %% jupyter={"source_hidden": true} tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"] slideshow={"slide_type": "subslide"}
 figures.lines(
     {
         "zero predictor": [2.0] * len(times),
@@ -604,7 +604,7 @@ results.show(
 # They all started at zero. Now each block's gates are functions of time; the figure has their mean size over channels and
 # classes.
 
-# %% jupyter={"source_hidden": true} tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"] slideshow={"slide_type": "subslide"}
 moments = torch.linspace(0, 1, 21)
 sizes = {}
 with torch.no_grad():
@@ -681,7 +681,7 @@ frechet = {
 }
 
 
-# %% jupyter={"source_hidden": true} tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"] slideshow={"slide_type": "subslide"}
 def by_class(x, y, each=6):
     """A mosaic with one row per class; of few images in whatever order they come."""
     chosen = [torch.nonzero(y == k).flatten()[:each] for k in range(len(classes))]
@@ -705,7 +705,7 @@ figures.images(
     height=280,
 )
 
-# %% jupyter={"source_hidden": true} tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"] slideshow={"slide_type": "subslide"}
 run.metrics |= {f"frechet_{k.replace(' ', '_')}": v for k, v in frechet.items()}
 results.show(
     {
@@ -720,7 +720,7 @@ results.show(
     index=f"Fréchet distance, {n_samples} images against {n_samples}",
 )
 
-# %% [markdown]
+# %% [markdown] slideshow={"slide_type": "slide"}
 # The rows of the mosaics are the classes, in the order of their names: astronaut, chelsea, flower, motorcycle, rocket. The
 # distance of true latents is what is left between two sets of this size. (The network is told the class and the Gaussian is
 # not, so these two do not compare: the table on guidance has the network without a class.)
@@ -735,7 +735,7 @@ results.show(
 #
 # where the approximation would be exact for the exact velocity. Rows are classes, columns five different noises.
 
-# %%
+# %% slideshow={"slide_type": "subslide"}
 rows_of = torch.arange(len(classes)).repeat_interleave(5)
 same_noise = torch.randn(5, *dataset.shape, generator=generator).repeat(len(classes), 1, 1, 1)  # fmt: skip
 trajectory_explorer(
@@ -771,7 +771,7 @@ trajectory_explorer(
 calls = {"Euler": {k: distance(x) for k, x in euler.items()}}
 calls["Heun"] = {2 * k: distance(draw(steps=k, method="heun")) for k in (1, 2, 4, 8)}  # fmt: skip
 
-# %% jupyter={"source_hidden": true} tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"] slideshow={"slide_type": "subslide"}
 for name, found in calls.items():
     run.metrics |= {
         f"frechet_{name.lower()}_{k}_calls": v for k, v in found.items()
@@ -802,7 +802,7 @@ results.show(
     index="calls; Fréchet distance",
 )
 
-# %% [markdown]
+# %% [markdown] slideshow={"slide_type": "slide"}
 # At equal calls Heun's method is ahead here, in one trained network and 200 samples. The orders of the two methods, errors
 # that fall as 1/steps and 1/steps², hold for a velocity that is a smooth function of state and time. With self-conditioning
 # it is not one: it depends on the calls before, and Heun's second call of a step is handed the hint of the first. And no
@@ -853,7 +853,7 @@ guided = {
     for name, how in arms.items()
 }
 
-# %% jupyter={"source_hidden": true} tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"] slideshow={"slide_type": "subslide"}
 scales = ("w = 0", "w = 1", "w = 2", "w = 4")
 figures.images(
     [by_class(guided[name], sampled_labels, 4) for name in scales],
@@ -881,7 +881,7 @@ def judged(x, y) -> dict[str, float]:
     }
 
 
-# %% jupyter={"source_hidden": true} tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"] slideshow={"slide_type": "subslide"}
 outcome = {name: judged(x, sampled_labels) for name, x in guided.items()}
 outcome["Gaussian, no class"] = judged(gaussian, sampled_labels)
 outcome["true latents"] = judged(z[:n_samples], labels[:n_samples])
@@ -893,7 +893,7 @@ results.show(
     outcome, form={"Fréchet distance": ".2f", "named": ".0%", "spread": ".2f"}
 )
 
-# %% [markdown]
+# %% [markdown] slideshow={"slide_type": "slide"}
 # *Named* is the share of samples for which the classifier of the offline features, which was trained on these photographs,
 # names the one asked for among the five (one in five by chance); *spread* is the standard deviation of the features within
 # a class. All have 16 Euler steps from the same noise. The reference has its classes as they were drawn, the samples have

@@ -11,7 +11,7 @@
 #     name: python3
 # ---
 
-# %% [markdown]
+# %% [markdown] slideshow={"slide_type": "slide"}
 # (chap-encoder-decoder)=
 # # What the encoder drops and the decoder needs
 #
@@ -113,7 +113,7 @@ def against_frequency(name: str):
     return figures.mark(fig, x=1).update_xaxes(tickvals=[0.25, 0.5, 1, 2, 4])
 
 
-# %% jupyter={"source_hidden": true} tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"] slideshow={"slide_type": "subslide"}
 figures.panels(
     [against_frequency(name) for name in ("folded_share", "reconstruction_error")],
     ["folded share of the response", "reconstruction error"],
@@ -123,7 +123,7 @@ figures.panels(
     height=420,
 )
 
-# %% [markdown]
+# %% [markdown] slideshow={"slide_type": "slide"}
 # *Gratings through encoders and decoders, recorded over three seeds (bands: smallest and largest run).* An encoder with strides
 # folds waves beyond its latent's Nyquist frequency onto slow ones. It looks like a fault, and the decoder makes use of it: at
 # 1.5 times the Nyquist frequency about half of the wave comes back. Where a blur before each stride keeps waves from folding,
@@ -145,7 +145,7 @@ figures.panels(
 # - say which of the paper's three findings these small autoencoders show, and which they do not.
 # ```
 
-# %% [markdown]
+# %% [markdown] slideshow={"slide_type": "slide"}
 # ## One radius, two units
 #
 # Take the Fourier transform $F$ of a picture or of one channel of a latent. Each coefficient belongs to a wave with $f_y$
@@ -197,7 +197,7 @@ figures.lines(
 # picture. Below, what the decoder makes of the low and of the high part of the *latent*, $r$ in cycles per pixel of the
 # latent. Percentages are shares of the energy about the mean of each channel.
 
-# %%
+# %% slideshow={"slide_type": "subslide"}
 picture = data.photo("china")[:, 20:276, 100:356]  # (3, 256, 256), never trained on
 shown = {name: near[name] for name in list(near)[-2:]}
 radius_explorer(picture, shown, (0.02, 0.05, 0.1, 0.2, 0.3, 0.4), start=0.2)
@@ -227,7 +227,7 @@ for name, model in near.items():
     whole = psnr(probes.decode(model, z), x).item()
     by_part[name] = found | {"decoded from Z": [whole] * len(latent_radii)}
 
-# %% jupyter={"source_hidden": true} tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"] slideshow={"slide_type": "subslide"}
 figures.panels(
     [
         figures.lines(
@@ -315,7 +315,7 @@ area = {
     r: spectrum.radial_mask(256, 256, r).double().mean().item() for r in edges[1:]
 }
 
-# %% jupyter={"source_hidden": true} tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"] slideshow={"slide_type": "subslide"}
 run.metrics |= {f"rgb_energy_within_{r:.4g}": v for r, v in cumulative.items()}
 energy = figures.lines(
     {
@@ -337,7 +337,7 @@ for r, label in ((0.5 / 16, "f16"), (0.5 / 8, "f8"), (0.5 / 4, "f4"), (0.2, "r�
     figures.mark(energy, x=r, text=label)
 energy
 
-# %% [markdown]
+# %% [markdown] slideshow={"slide_type": "slide"}
 # **Measured here** (dotted: Nyquist frequencies of latents, and FreqWarm's threshold): more than nine tenths of the energy lie
 # within 0.2 cycles per pixel of the picture, an eighth of the frequencies. Opposite borders of a crop do not match, which adds
 # a little energy at high frequencies, so the true shares are somewhat higher.
@@ -387,7 +387,7 @@ for name, model in opened.items():
     ]
     relative[name] = torch.stack([a / a[-1] for a in found])
 
-# %% jupyter={"source_hidden": true} tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"] slideshow={"slide_type": "subslide"}
 places = [f"{r:g}" if r < math.inf else "all" for r in cutoffs]
 fading = figures.panels(
     [
@@ -439,7 +439,7 @@ for name, values in relative.items():
     }
 results.show(rows)
 
-# %% [markdown]
+# %% [markdown] slideshow={"slide_type": "slide"}
 # **Measured here**, amplitudes over that of unfiltered pictures, means over draws of crops.
 #
 # **So Finding 3 does not hold for high latent frequencies in these models**: at no cutoff is a high band stronger than without
@@ -477,7 +477,7 @@ for name, model in shown.items():
         .item(),
     }
 
-# %% jupyter={"source_hidden": true} tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"] slideshow={"slide_type": "subslide"}
 rgb_labels = [f"{a:g}–{b:g}" for a, b in pairwise(ends)] + ["beyond 2"]
 names = {"x": labels, "y": rgb_labels, "xlabel": "latent band ρ", "limits": (0, 1)}
 names |= {"ylabel": "picture band removed, f·ν", "form": ".2f", "square": False}
@@ -495,7 +495,7 @@ heat = figures.panels(
 )
 heat.update_xaxes(tickangle=-45).update_layout(margin_l=124, margin_b=104)
 
-# %% [markdown]
+# %% [markdown] slideshow={"slide_type": "slide"}
 # **Measured here.** Rows are in $f\nu$, so that the dotted line is the latent's Nyquist frequency. The octave beyond it has a
 # place of its own only in the corners, the last column, and still changes another band by a third and more.
 #
@@ -516,7 +516,7 @@ heat.update_xaxes(tickangle=-45).update_layout(margin_l=124, margin_b=104)
 # Plain sampling folds everything. An encoder is a stack of convolutions, some of them with stride, and what it folds
 # depends on its weights. The cure is known from signal processing: low-pass *before* sampling, with nothing left to fold.
 
-# %%
+# %% slideshow={"slide_type": "subslide"}
 stride = 8
 axis = [k / 400 for k in range(201)]
 fold = figures.lines(
@@ -530,7 +530,7 @@ fold = figures.lines(
 )
 figures.mark(fold, x=0.5 / stride, text="Nyquist").update_layout(showlegend=False)
 
-# %%
+# %% slideshow={"slide_type": "subslide"}
 nu = 9 / 64  # just beyond 1/8
 wave = aliasing.grating(64, 64, 0, nu).float()
 seen = wave[::stride, ::stride]  # (8, 8)
@@ -547,7 +547,7 @@ figures.images(
     "slow wave that has the same samples.",
 )
 
-# %% [markdown]
+# %% [markdown] slideshow={"slide_type": "slide"}
 # ### Folding alone is no loss
 #
 # One sampled picture cannot tell a wave from its alias. But a latent has many channels. Take `pixel_unshuffle`: it turns
@@ -615,7 +615,7 @@ def transfer_figure(of, **options):
     return figures.mark(fig, x=1).update_xaxes(tickvals=[0.25, 0.5, 1, 2, 4])
 
 
-# %% jupyter={"source_hidden": true} tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"] slideshow={"slide_type": "subslide"}
 figures.panels(
     [
         transfer_figure(lambda t: t.gain / t.gain[0], log_y=True),
@@ -650,7 +650,7 @@ for name, t in transfers.items():
     run.metrics[f"{name}: error_at_1.5_nyquist"] = error
 results.show(rows, ".2f", index="frequencies over the latent's Nyquist frequency")
 
-# %% [markdown]
+# %% [markdown] slideshow={"slide_type": "slide"}
 # **Measured here**, gratings of amplitude 0.25 on held-out crops of 128², horizontal and vertical, two phases each.
 #
 # - **Shipped encoders fold.** At 1.5 times the Nyquist frequency three quarters and more of the response sit where
@@ -672,7 +672,7 @@ results.show(rows, ".2f", index="frequencies over the latent's Nyquist frequency
 # `sweeps/antialiasing.yaml`.
 
 
-# %% jupyter={"source_hidden": true} tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"] slideshow={"slide_type": "subslide"}
 def at_frequency(series: str, place: float) -> list[float]:
     """One value of a series for each run; none for denoisers, which have no such series."""
     found = ((r.series, r.series.get("in_nyquist", [])) for r in folding.record)
@@ -699,7 +699,7 @@ results.table(pair_of["kl-f8c4"], COLUMNS, control="kl-f8c4, strided")
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
 results.table(pair_of["kl-f8c64"], COLUMNS, control="kl-f8c64, strided")
 
-# %% [markdown]
+# %% [markdown] slideshow={"slide_type": "slide"}
 # *Recorded, mean ± standard deviation over three seeds; below, the paired difference to the strided encoder with its 95%
 # interval. Gratings on eight held-out crops of 128², gain relative to the slowest waves; the other columns on 64 crops.*
 #
@@ -768,7 +768,7 @@ results.show(
 # with 64 channels they are 17% farther (interval +12% to +22%), with 4 the sign is open. (A difference of two Fréchet distances
 # is no distance; it says where a run stands between two yardsticks.)
 
-# %% [markdown]
+# %% [markdown] slideshow={"slide_type": "slide"}
 # ## Does aliasing explain Finding 3?
 #
 # If folded waves *interfered destructively* with what the high latent frequencies hold, low-passing the picture at the
@@ -816,7 +816,7 @@ results.show(
 # already take from it, so aliasing is not the cause, or not the only one. Layers that normalise by the energy of all that
 # arrives would do this without any folding; that was not tested here.
 
-# %% [markdown]
+# %% [markdown] slideshow={"slide_type": "slide"}
 # ## What this leaves open
 #
 # - **The paper's models.** Nothing that has to be fetched from a model hub is run here. `diffusab report MODEL --images DIR`

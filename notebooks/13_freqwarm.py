@@ -11,7 +11,7 @@
 #     name: python3
 # ---
 
-# %% [markdown]
+# %% [markdown] slideshow={"slide_type": "slide"}
 # (chap-freqwarm)=
 # # FreqWarm: a curriculum in frequency
 #
@@ -82,7 +82,7 @@ recorded = results.frame("freqwarm")
 FAMILIES = {"c4": "f8, 4 channels", "c64": "f8, 64 channels"}
 BASELINE = "whole images throughout"
 
-# %% jupyter={"source_hidden": true} tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"] slideshow={"slide_type": "subslide"}
 change = {
     (c, r): results.paired(
         recorded, "frechet_offline", f"{c}-r{r:g}", c, relative=True
@@ -108,7 +108,7 @@ null = figures.bars(
 figures.mark(null, y=-22, text="the paper's models with 48 channels and more:")
 figures.mark(null, y=-32, text="from −22% to −32%")
 
-# %% [markdown]
+# %% [markdown] slideshow={"slide_type": "slide"}
 # *Recorded, three seeds, 600 steps of training: what a warm-up on low-passed images does to the distance of samples, mean and
 # 95% interval of the paired differences. The dotted lines are the paper's, for other models, data and features.*
 #
@@ -131,7 +131,7 @@ figures.mark(null, y=-32, text="from −22% to −32%")
 # - read a paired comparison over few seeds, and say what it leaves open.
 # ```
 
-# %% [markdown]
+# %% [markdown] slideshow={"slide_type": "slide"}
 # ## The prescription
 #
 # ```{admonition} In the paper
@@ -197,7 +197,7 @@ for k in (0, 75, 149, 150, 599):
 # energy that each band of the latent then has, over that of the whole photograph's latent. Bands are in cycles per pixel of
 # the *latent*, the cutoff is in cycles per pixel of the *image*.
 
-# %%
+# %% slideshow={"slide_type": "subslide"}
 picture = data.photo("chelsea")[:, 56:152, 146:242]  # (3, 96, 96)
 last_f8 = [n for n, a in opened.items() if a.compression == 8][-1]
 curriculum_explorer(
@@ -212,7 +212,7 @@ curriculum_explorer(
 # A latent position covers $f$ pixels, so that the latent's Nyquist frequency, half a cycle per latent pixel, is $1/(2f)$
 # cycles per pixel of the image. The threshold lies far beyond it:
 
-# %% jupyter={"source_hidden": true} tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"] slideshow={"slide_type": "subslide"}
 results.show(
     {
         f"f{f}": {
@@ -225,7 +225,7 @@ results.show(
     index="compression",
 )
 
-# %% [markdown]
+# %% [markdown] slideshow={"slide_type": "slide"}
 # **Nothing that the low-pass removes has a frequency that a channel of the latent could show as such.** If it changes the
 # latent at all, it does so because the encoder folds it, or because the encoder is not linear. So take the linear case
 # first. A linear encoder filters the image by $h$ and keeps every $f$-th position; a channel of the latent is
@@ -291,7 +291,7 @@ for name, autoencoder in opened.items():
             beyond[side] = shares.flip(0).cumsum(0).flip(0)[1:].tolist()
     ratio[name] = torch.stack(found)
 
-# %% jupyter={"source_hidden": true} tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"] slideshow={"slide_type": "subslide"}
 HIGH = [i for i, edge in enumerate(EDGES[:-1]) if edge >= 0.3]
 high = {
     name: {f"{r:g}": found[:, i, HIGH].mean(-1).tolist() for i, r in enumerate(R0S)}
@@ -338,7 +338,7 @@ results.show(
     index="energy of the crops themselves (mean removed)",
 )
 
-# %% [markdown]
+# %% [markdown] slideshow={"slide_type": "slide"}
 # **The premise does not hold in any of these autoencoders.** A warm-up feeds **less** high-frequency energy, not more, at every
 # cutoff, in every draw of crops, as a linear encoder would on stationary images, {eq}`eq-warm-linear`. At the paper's threshold
 # the change is small, 2% with f8 and less with f16. It says nothing about DC-AE, LTX-AE or Wan2.2-AE, which cannot be opened
@@ -396,7 +396,7 @@ live = {
     for label, latents in fed.items()
 }
 
-# %% jupyter={"source_hidden": true} tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"] slideshow={"slide_type": "subslide"}
 switch = plan.warmup_steps
 losses = figures.lines(
     live,
@@ -467,7 +467,7 @@ results.show(
 # another and with no published one; and across channels only beside their yardsticks, *decoded latents* (where a perfect
 # denoiser would end) and *decoded noise* (where it starts), because each autoencoder has its own.
 
-# %% jupyter={"source_hidden": true} tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"] slideshow={"slide_type": "subslide"}
 CURRICULA = {"": BASELINE, **{f"-r{r:g}": f"r₀ = {r:g}" for r in R0S}}
 CURRICULA |= {
     "-r0.2-steps60": "r₀ = 0.2, 60 steps",
@@ -487,7 +487,7 @@ SAMPLES = {
 }
 results.table(family["c4"], SAMPLES, control=BASELINE)
 
-# %% jupyter={"source_hidden": true} tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"] slideshow={"slide_type": "subslide"}
 results.table(family["c64"], SAMPLES, control=BASELINE)
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
@@ -503,7 +503,7 @@ for c, label in FAMILIES.items():
     }
 results.show(yardsticks, ".1f", index="Fréchet distance")
 
-# %% [markdown]
+# %% [markdown] slideshow={"slide_type": "slide"}
 # *Recorded for 4 channels, then for 64: mean ± standard deviation over three seeds; below each number the difference to the
 # baseline, paired by seed, with its 95% interval.* Runs with one seed share their first weights, their order of crops, times
 # and noise (the noise that samples start from is the same in all runs). What differs between a run with FreqWarm and the
@@ -521,7 +521,7 @@ results.show(yardsticks, ".1f", index="Fréchet distance")
 # Distances during training, of the averaged weights: 512 samples of 8 steps, so that the last marker is not the number of
 # the table. At step 300 an arm with 150 steps of warm-up has had 150 steps on whole images.
 
-# %% jupyter={"source_hidden": true} tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"] slideshow={"slide_type": "subslide"}
 SHOWN = [BASELINE, *(f"r₀ = {r:g}" for r in R0S)]
 along = {
     c: {
@@ -546,7 +546,7 @@ figures.panels(
 ).update_yaxes(tickmode="array", tickvals=[10, 15, 20, 25, 30, 40, 50])
 
 
-# %% jupyter={"source_hidden": true} tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"] slideshow={"slide_type": "subslide"}
 def loss_apart(arm: str, c: str) -> list[float]:
     """Mean over seeds of an arm's logged losses less the baseline's."""
     two = (results.mean_series(recorded, "loss", one) for one in (arm, c))
@@ -632,7 +632,7 @@ by_rank = {  # mean over seeds of q_k
     for arm, label in ((c, BASELINE), (f"{c}-r0.2", "r₀ = 0.2"))
 }
 
-# %% jupyter={"source_hidden": true} tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"] slideshow={"slide_type": "subslide"}
 shares = figures.lines(
     by_rank,
     x=list(range(1, 64)),
@@ -663,7 +663,7 @@ results.table(
     results.rename(recorded, main["c64"]), ENERGIES, control=main["c64"]["c64"]
 )
 
-# %% [markdown]
+# %% [markdown] slideshow={"slide_type": "slide"}
 # *Recorded, generated over real.* No share moves with the curriculum beyond its interval at ranks 32 to 63, where the warm-up
 # is meant to help. (Of the 24 intervals of the two tables one lies off zero, a change of 0.01; chance makes about one.)
 #
@@ -685,7 +685,7 @@ results.table(
 # premise is false. The paper's gains come from longer training of much larger models on autoencoders in which, by its account,
 # the premise is true. Longer runs are to follow.
 
-# %% [markdown]
+# %% [markdown] slideshow={"slide_type": "slide"}
 # ## What this shows and what it cannot show
 #
 # It shows what the curriculum feeds, exactly, and what up to 300 steps of it do to a small denoiser with the rest of the budget

@@ -11,7 +11,7 @@
 #     name: python3
 # ---
 
-# %% [markdown]
+# %% [markdown] slideshow={"slide_type": "slide"}
 # (chap-opposite)=
 # # Two papers, opposite advice?
 #
@@ -81,7 +81,7 @@ BANDS = {
 HIGH = BANDS["32 to 63"]
 CONTROL, SE = "control", "SE"
 
-# %% jupyter={"source_hidden": true} tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"] slideshow={"slide_type": "subslide"}
 alone = results.rename(results.frame("denoisers"), {"plain": CONTROL, "se": SE})
 warm_arms = {"plain-r0.2": f"{CONTROL}, FreqWarm", "se-r0.2": f"{SE}, FreqWarm"}
 warmed = results.rename(results.frame("freqwarm"), warm_arms)
@@ -104,7 +104,7 @@ two_by_two = figures.over_seeds(
 )
 two_by_two.update_xaxes(range=[-0.4, 1.4])
 
-# %% [markdown]
+# %% [markdown] slideshow={"slide_type": "slide"}
 # *Recorded, three seeds: one denoiser trained in four ways, with neither recipe, with one, with the other, with both.*
 #
 # One paper takes high-frequency energy out of latents and reports better samples. Another changes what the denoiser is
@@ -125,7 +125,7 @@ two_by_two.update_xaxes(range=[-0.4, 1.4])
 # - say which explanation of an outcome the measurements support, and which they rule out.
 # ```
 
-# %% [markdown]
+# %% [markdown] slideshow={"slide_type": "slide"}
 # ## The two claims
 #
 # ```{admonition} In the papers
@@ -262,7 +262,7 @@ found = {
     for label, c in fed.items()
 }
 
-# %%
+# %% slideshow={"slide_type": "subslide"}
 picture = data.photo("china")[:, 40:168, 140:268]  # (3, 128, 128)
 warmup_explorer(picture, found, start=R0, mark=HIGH.start)
 
@@ -299,7 +299,7 @@ results.show(
     index="ρ, energy of low-passed images' latents over that of whole ones",
 )
 
-# %% jupyter={"source_hidden": true} tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"] slideshow={"slide_type": "subslide"}
 energies = {
     label: by_radius[R0].energy[HIGH].mean().item()
     for label, by_radius in found.items()
@@ -352,7 +352,7 @@ for name in others:
     c = streams(a, data.stack(crops, range(n_others)), [R0])
     elsewhere[name] = exposure(c[math.inf], c[R0])
 
-# %% jupyter={"source_hidden": true} tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"] slideshow={"slide_type": "subslide"}
 for name, e in elsewhere.items():
     run.metrics[f"{name}: high-rank energy, low-passed over whole"] = in_band(
         e, HIGH
@@ -369,7 +369,7 @@ results.show(
     index="ρ at r₀ = 0.2",
 )
 
-# %% [markdown]
+# %% [markdown] slideshow={"slide_type": "slide"}
 # **Measured here.** The energy of the upper half of the ranks rises with low-passing for none of them.
 #
 # This is the premise of FreqWarm, tried where we can try it. It says nothing against Finding 3 for the autoencoders in
@@ -456,7 +456,7 @@ quotient = {  # SE over the control
 for name, of_band in quotient.items():
     run.metrics |= {f"{name}: {k}, SE over control": v for k, v in of_band.items()}
 
-# %% jupyter={"source_hidden": true} tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"] slideshow={"slide_type": "subslide"}
 results.show(
     {
         name: {
@@ -495,7 +495,7 @@ dependence = {
     for label, a in tuned.items()
 }
 
-# %% jupyter={"source_hidden": true} tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"] slideshow={"slide_type": "subslide"}
 lost = {
     f"{label}, {kind}": d.psnr_whole - values
     for label, d in dependence.items()
@@ -518,7 +518,7 @@ figures.lines(
     "for the control and with scale equivariance: the lines of the two lie close together.",
 )
 
-# %% [markdown]
+# %% [markdown] slideshow={"slide_type": "slide"}
 # **Measured here.** Without either of the two highest bands both lose about 3 dB; SE's decoder needs them no less than the
 # control's.
 #
@@ -572,7 +572,7 @@ easier = {
     for label in (CONTROL, SE)
 }
 
-# %% jupyter={"source_hidden": true} tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"] slideshow={"slide_type": "subslide"}
 rows = {}
 for (label, r), (by_itself, together) in least.items():
     what = f"{label}, " + ("whole" if r == math.inf else f"r₀ = {r:g}")
@@ -607,7 +607,7 @@ results.show(rows, ".3f")
 # per pixel. All are judged alike: 1 024 samples of 40 Euler steps against 8 192 other crops by the
 # {term}`Offline features`. So a pair with the same seed differs in one thing.
 
-# %% jupyter={"source_hidden": true} tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"] slideshow={"slide_type": "subslide"}
 JUDGED = {
     key: results.DENOISING[key]
     for key in ("frechet_offline", "decoded_latents_frechet", "precision", "recall")
@@ -645,7 +645,7 @@ run.metrics |= {
     f"recorded, {name}: Fréchet distance": p.mean for name, p in absolute.items()
 }
 
-# %% jupyter={"source_hidden": true} tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"] slideshow={"slide_type": "subslide"}
 # FreqWarm's effect on SE less that on the control, seed by seed.
 by_cell = recorded.pivot(index="seed", columns="arm", values="frechet_offline")
 effect_on = {on: by_cell[f"{on}, FreqWarm"] - by_cell[on] for on in (CONTROL, SE)}
@@ -665,7 +665,7 @@ written["interaction (FreqWarm on SE less on the control)"] = {
 }
 results.show(written, index="effect on the Fréchet distance, paired by seed")
 
-# %% [markdown]
+# %% [markdown] slideshow={"slide_type": "slide"}
 # *Recorded, 600 steps, three seeds; paired differences with 95% intervals, negative is better.* How to read them. The two rows
 # *SE* ask what the regularizer does, once under plain training and once under the curriculum; distances of decoded latents
 # differ between these autoencoders, so a part of that is not the denoiser's. The two rows *FreqWarm* compare within one
@@ -683,7 +683,7 @@ results.show(written, index="effect on the Fréchet distance, paired by seed")
 # Distances along the way, over 512 samples of 20 steps with the averaged weights. The first is that of the untrained
 # denoiser; the warm-up ends at 150 steps, before the second.
 
-# %% jupyter={"source_hidden": true} tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"] slideshow={"slide_type": "subslide"}
 CELLS = (CONTROL, f"{CONTROL}, FreqWarm", SE, f"{SE}, FreqWarm")
 along = figures.over_seeds(
     {
@@ -852,7 +852,7 @@ results.show(
     index="change of the Fréchet distance by FreqWarm",
 )
 
-# %% [markdown]
+# %% [markdown] slideshow={"slide_type": "slide"}
 # *Recorded, relative to the runs without FreqWarm; sizes of pictures, batches and samplers differ between the rows.* On f8 the
 # null is well-powered, here it is not.
 #
@@ -897,7 +897,7 @@ results.show(
 #   32 channels, at f16 and f32, where an encoder has to write many pixel frequencies into channels. LTX's autoencoder is
 #   in both papers, for video in one and for single frames in the other. Neither has both methods on one autoencoder.
 
-# %% [markdown]
+# %% [markdown] slideshow={"slide_type": "slide"}
 # ## What this cannot show
 #
 # - **The regime.** f4 with 16 channels, where a cutoff of 0.2 cycles per pixel is 1.6 times the latent's Nyquist frequency.

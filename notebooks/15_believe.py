@@ -11,7 +11,7 @@
 #     name: python3
 # ---
 
-# %% [markdown]
+# %% [markdown] slideshow={"slide_type": "slide"}
 # (chap-believe)=
 # # What we now believe
 #
@@ -27,7 +27,7 @@ size: str = "laptop"
 seed: int = 0
 record_path: str = ""  # where the run record goes; nowhere when empty
 
-# %% jupyter={"source_hidden": true} tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"] slideshow={"slide_type": "subslide"}
 from diffusab_book import chapters, claims, results
 
 run = chapters.start("15_believe", globals(), data="the records in book/results")
@@ -40,7 +40,7 @@ run.metrics |= {status: sum(of.values()) for status, of in counts.by_status.item
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
 counts
 
-# %% [markdown]
+# %% [markdown] slideshow={"slide_type": "slide"}
 # *Every claim of three papers that a run could check, and those that we add, by what the records say of it.*
 #
 # The papers of this book make statements that a run can check, and we add predictions of our own, more than a hundred in all.
@@ -59,7 +59,7 @@ counts
 # - find the command that would decide a claim, and the smallest effect that its seeds could show.
 # ```
 
-# %% [markdown]
+# %% [markdown] slideshow={"slide_type": "slide"}
 # ## A page of prose
 #
 # **What diffusability is.** Two autoencoders may reconstruct equally well, and a diffusion model may still learn one's latents
@@ -105,7 +105,7 @@ counts
 # stand behind all this. A reversed sign here is a fact about this size. It says that a statement is not universal, not that it
 # is false where it was made.
 
-# %% [markdown]
+# %% [markdown] slideshow={"slide_type": "slide"}
 # ## How to read the table
 #
 # Runs of two arms with the same seed make a pair; beside each claim stands the mean of the paired differences with its 95%

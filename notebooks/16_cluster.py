@@ -11,7 +11,7 @@
 #     name: python3
 # ---
 
-# %% [markdown]
+# %% [markdown] slideshow={"slide_type": "slide"}
 # (chap-cluster)=
 # # From a chapter to a cluster
 #
@@ -69,7 +69,7 @@ timeline = figures.lines(
     "one completed job each. Dots mark the steps, of which no run has one twice.",
 )
 
-# %% jupyter={"source_hidden": true} tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"] slideshow={"slide_type": "subslide"}
 for i, mark in enumerate(story["marks"]):
     timeline.add_vline(x=mark["at_s"], line_width=1, annotation_text=f"({i + 1})")
 timeline.update_yaxes(
@@ -78,7 +78,7 @@ timeline.update_yaxes(
     range=[-0.5, len(names) - 0.1],
 )
 
-# %% [markdown]
+# %% [markdown] slideshow={"slide_type": "slide"}
 # *Six small runs of one sweep on a real Slurm of two nodes, as its accounting tells it. (1) Somebody cancels one run. (2) A job
 # of a partition with higher priority pushes another one out. (3) Slurm's controller is killed, while that run is in its second
 # job. (4) The same command is given again. (5) Now the driver itself is killed, and the command is given a third time.*
@@ -106,7 +106,7 @@ timeline.update_yaxes(
 # parameters that differ from its defaults, the seed, and the size. Its folder in the store is named by it,
 # `runs/NOTEBOOK/IDENTITY/`.
 
-# %%
+# %% slideshow={"slide_type": "subslide"}
 variants = {
     "the notebook's defaults": {},
     "a default, spelt out": {"learning_rate": 1e-4},
@@ -121,7 +121,7 @@ specs["another seed"] = RunSpec.resolve("finetune", "laptop", 1)
 specs["another size"] = RunSpec.resolve("finetune", "smoke", 0)
 results.show({what: {"identity": spec.identity} for what, spec in specs.items()})
 
-# %% [markdown]
+# %% [markdown] slideshow={"slide_type": "slide"}
 # A default that is spelt out changes nothing; everything else does. The device, the number of processes and the folder are
 # missing on purpose: the same run asked for twice is done once, wherever the first one was computed.
 #
@@ -190,7 +190,7 @@ run.metrics["sweep_s"] = time.monotonic() - begun
 # Behind this is Snakemake. It knows which runs wait for which, on Slurm it submits them as job arrays, and it is told of
 # nothing that is done already. `diffusab status` shows how far the runs are, whoever runs them:
 
-# %%
+# %% slideshow={"slide_type": "subslide"}
 states = status.look(planned)
 results.show(
     {
@@ -209,7 +209,7 @@ results.show(
 # panel: it has the paired difference to the control, with its 95% interval, against the margin that the file named beforehand.
 # Four steps decide nothing, and with a single pair there is not even an interval.
 
-# %%
+# %% slideshow={"slide_type": "subslide"}
 found = collect.frame(planned)
 collect.figure(planned, found)
 
@@ -227,7 +227,7 @@ again_s = time.monotonic() - begun
 # Hours of one core that the recorded runs of this book took, from their records. Where a size has no record, its cost is not
 # measured; we give no figure for what we have not run.
 
-# %% jupyter={"source_hidden": true} tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"] slideshow={"slide_type": "subslide"}
 kinds = {
     "family": "autoencoders, measured",
     "cut-curves": "cut curves",
@@ -251,7 +251,7 @@ for name, what in kinds.items():
     }
 results.show(costs, ".1f", index="recorded")
 
-# %% [markdown]
+# %% [markdown] slideshow={"slide_type": "slide"}
 # All that chapters 6 to 8 show of fine-tuning cost less than four hours of one core, FreqWarm a little more. What makes a study
 # expensive is not the single run but the product of arms, seeds and lengths, so a plan comes first.
 #

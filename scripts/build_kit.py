@@ -18,12 +18,13 @@ from pathlib import Path
 import nbformat
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT / "scripts"))
+sys.path[:0] = [str(ROOT / "scripts"), str(ROOT / "book" / "_ext")]
 
-from kit import notebooks  # noqa: E402
+from kit import notebooks, slides  # noqa: E402
 from kit.sources import Chapter, References, collect_references, read_chapters  # noqa: E402
 
 BUILD = ROOT / "_build"
+EXECUTED = BUILD / "jupyter_execute" / "notebooks"  # where `make book` leaves the executed chapters
 ARCHIVE = "diffusability-course.zip"
 # What the wheel is built from, see setup.py and pyproject.toml.
 WHEEL = ("diffusab_core", "diffusab_book", "notebooks", "sweeps", "book/results", "pyproject.toml", "setup.py",
@@ -37,6 +38,18 @@ def write_notebooks(chapters: list[Chapter], known: References, out: Path) -> No
         (out / folder).mkdir(parents=True, exist_ok=True)
         for chapter in chapters:
             nbformat.write(notebooks.write_notebook(chapter, known, solved), out / folder / f"{chapter.name}.ipynb")
+
+
+def write_slides(chapters: list[Chapter], known: References, out: Path, executed: Path) -> list[str]:
+    """Write the slides of each chapter; returns the names of chapters whose pictures are missing."""
+    slides.write_shared(out)
+    bare = []
+    for chapter in chapters:
+        notebook = executed / f"{chapter.name}.ipynb"
+        page = slides.render(slides.write_slides(chapter, known, notebook))
+        (out / f"{chapter.name}.html").write_text(page, encoding="utf8")
+        bare += [] if notebook.is_file() else [chapter.name]
+    return bare
 
 
 def write_wheel(out: Path) -> None:
@@ -78,13 +91,14 @@ def pack(folder: Path, archive: Path) -> None:
             packed.writestr(zipfile.ZipInfo(name, EPOCH), path.read_bytes(), zipfile.ZIP_DEFLATED)
 
 
-def build(out: Path, only: list[int] | None = None, wheel: bool = True) -> Path:
+def build(out: Path, only: list[int] | None = None, wheel: bool = True, executed: Path = EXECUTED) -> Path:
     """Build the kit in ``out / "kit"``.
 
     Args:
         out: Where to; an older kit there is replaced.
         only: Numbers of the chapters, all without.
         wheel: With the packages that the notebooks need.
+        executed: Folder of executed chapters, for the pictures on slides.
 
     Returns:
         The archive.
@@ -102,6 +116,8 @@ def build(out: Path, only: list[int] | None = None, wheel: bool = True) -> Path:
     kit.mkdir(parents=True)
     shutil.copyfile(ROOT / "scripts" / "kit" / "README.md", kit / "README.md")
     write_notebooks(chapters, known, kit)
+    if bare := write_slides(chapters, known, kit / "slides", executed):
+        print(f"Slides without pictures, since `make book` has not executed them: {', '.join(bare)}", file=sys.stderr)
     if wheel:
         shutil.copyfile(ROOT / "constraints.txt", kit / "constraints.txt")
         write_wheel(kit / "package")

@@ -12,7 +12,7 @@ from script_modules import SCRIPTS, load_script
 
 sys.path.insert(0, str(SCRIPTS))  # `kit` is a package of scripts, no part of the installed ones
 
-from kit import notebooks, plain, sources
+from kit import notebooks, plain, slides, sources
 
 CHAPTERS = sources.read_chapters()
 KNOWN = sources.collect_references(CHAPTERS)
@@ -104,6 +104,7 @@ def test_the_kit_of_two_chapters(tmp_path):
     with zipfile.ZipFile(archive) as kit:
         names = {name.removeprefix("diffusability-course/") for name in kit.namelist()}
     chapters = ("05_cutting", "15_believe")
+    assert names >= {f"slides/{name}.html" for name in chapters} | {f"slides/{name}" for name in slides.VENDORED}
     assert names >= {f"{folder}/{name}.ipynb" for folder in ("students", "solutions") for name in chapters}
     assert not any(name.startswith("students/01") for name in names)
     assert build_kit.build(tmp_path, only=[5, 15], wheel=False).read_bytes() == first, "the same sources, the same kit"
@@ -114,3 +115,61 @@ def test_the_kit_of_two_chapters(tmp_path):
 def test_the_wheel_lists_what_there_is():
     build_kit = load_script("build_kit")
     assert [name for name in build_kit.WHEEL if not (sources.ROOT / Path(name)).exists()] == []
+
+
+@pytest.mark.parametrize("chapter", [c for c in CHAPTERS if c.name not in REWRITTEN], ids=lambda c: c.name)
+def test_slides_of_every_chapter(chapter):
+    deck = slides.write_slides(chapter, KNOWN)
+    nbformat.validate(deck)
+    assert deck.cells[0].metadata.slideshow.slide_type == "slide"
+    assert deck.cells[0].source.startswith("# ")
+    shown = [c.source for c in deck.cells if c.metadata.slideshow.slide_type in slides.KINDS]
+    text = "\n".join(shown)
+    assert len(shown) >= 6
+    assert "**In short.**" in text
+    assert "## Learning goals" in text
+    for exercise in sources.list_exercises(chapter):
+        assert f"**{exercise.number}** {exercise.title} {'★' * exercise.stars}" in text
+    assert not re.search(r"Solution of|^## (?:What this chapter claims|Check yourself)", text, flags=re.MULTILINE)
+    assert [source for source in shown if not source.strip()] == []
+    assert text.count("$$") % 2 == 0
+
+
+def test_what_a_slide_keeps_of_a_text():
+    text = """First sentence. It leads here:
+
+$$
+a
+$$
+
+Then, of Sec. 3, comes prose. It is for the notes.
+
+- **Head.** One. Two.
+- Three. Four.
+
+**Bold begins.** This stays. This goes."""
+    assert slides.condense(text) == [
+        "It leads here:\n\n$$\na\n$$\n\n- **Head.** One.\n- Three.\n\n**Bold begins.** This stays."
+    ]
+    assert slides.condense("Only prose. Two of three. The last.") == ["Only prose. Two of three."]
+    many = "\n\n".join(f"$${letter}$$" for letter in "abcde")
+    assert [part.count("$$") // 2 for part in slides.condense(many)] == [2, 2, 1]
+
+
+def test_code_and_pictures_on_slides(tmp_path):
+    """Outputs are found by the cell's source; a picture becomes what figures.js draws into."""
+    [chapter] = [c for c in CHAPTERS if c.name == "05_cutting"]
+    tagged = [c for c in chapter.notebook.cells if c.cell_type == "code" and "slideshow" in c.metadata]
+    executed = nbformat.v4.new_notebook()
+    figure = {"data": [{"y": [1, 2]}], "layout": {"meta": {"alt": "Two points."}}}
+    for cell in tagged[:2]:
+        output = nbformat.v4.new_output("display_data", {slides.PLOTLY: figure})
+        executed.cells.append(nbformat.v4.new_code_cell(cell.source, outputs=[output]))
+    nbformat.write(executed, tmp_path / "executed.ipynb")
+    page = slides.render(slides.write_slides(chapter, KNOWN, tmp_path / "executed.ipynb"))
+    assert page.count('class="book-figure"') == 2
+    assert 'aria-label="Two points."' in page
+    slides.write_shared(tmp_path)
+    wanted = re.findall(r"<(?:script|link)[^>]+(?:src|href)=\"([^\"]+)\"", page)
+    assert [name for name in wanted if not name.startswith("data:") and not (tmp_path / name).is_file()] == []
+    assert not re.search(r"(?:src|href)=[\"'](?:https?:)?//", page)

@@ -1,0 +1,257 @@
+"""Slides from the cells of a chapter that are tagged for them, as a page of reveal.js that needs no network.
+
+A cell of a chapter is for slides when its metadata says ``slideshow={"slide_type": "slide"}``, or ``"subslide"`` for a
+picture, a table or a derivation below the slide before it. A text cell gives one slide for each of its headings. A page
+of the book is not a slide, so of the text only the skeleton is shown: formulas with the sentence that leads to them,
+tables, the first sentence of each point and of each paragraph that opens in bold. The whole text stands in the notes of
+the speaker (key S). Nothing is worded anew.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import re
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+import nbformat
+from nbconvert import SlidesExporter
+from nbformat import NotebookNode
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+from pygments.formatters import HtmlFormatter
+
+from kit.plain import Block, make_plain, split_blocks
+from kit.sources import ROOT, Chapter, References, list_exercises
+
+TEMPLATE = Path(__file__).parent / "slides_template"
+PLOTLY = "application/vnd.plotly.v1+json"
+KINDS = ("slide", "subslide")
+LONGEST_CODE = 16  # lines that can be read on a slide
+FORMULAS = 2  # on one slide
+ENDS = {"Exercises", "What this chapter claims", "Check yourself", "Further reading"}  # no slide, what follows included
+
+HEADING = re.compile(r"^#{1,3} (.+)$", re.MULTILINE)
+SENTENCE = re.compile(
+    r"(?<=[.?!:])(?<!e\.g\.)(?<!i\.e\.)(?<!Eq\.)(?<!Eqs\.)(?<!Fig\.)(?<!Sec\.)(?<!al\.)\s+(?=[A-Z*`(\"$])"
+)
+POINT = re.compile(r"^(?:[-*]|\d+\.) ")
+
+# What a page of slides loads, from the packages that carry it: file here -> (package, file inside it).
+VENDORED = {
+    "vendor/reveal/reveal.css": ("sphinx_revealjs", "_static/revealjs/dist/reveal.css"),
+    "vendor/reveal/reveal.js": ("sphinx_revealjs", "_static/revealjs/dist/reveal.js"),
+    "vendor/reveal/notes.js": ("sphinx_revealjs", "_static/revealjs/plugin/notes/notes.js"),
+    "vendor/reveal/LICENSE": ("sphinx_revealjs", "_static/revealjs/LICENSE"),
+    "vendor/plotly.min.js": ("plotly", "package_data/plotly.min.js"),
+    "vendor/tex-svg.js": ("sphinx-mathjax-offline", "static/mathjax/tex-svg.js"),
+}
+
+
+def vendored_file(package: str, inside: str) -> Path:
+    """Return a file of an installed package.
+
+    Raises:
+        FileNotFoundError: The package is not there, or no longer has the file.
+    """
+    spec = importlib.util.find_spec(package)
+    folder = spec.submodule_search_locations[0] if spec and spec.submodule_search_locations else None
+    path = Path(folder or package) / inside
+    if not path.is_file():
+        raise FileNotFoundError(f"{inside} of the Python package {package!r} is missing: run `make env`")
+    return path
+
+
+def sentences(text: str) -> list[str]:
+    """The sentences of a paragraph. Formulas in it are left whole."""
+    return [part.strip() for part in SENTENCE.split(text) if part.strip()]
+
+
+def paragraphs(text: str) -> list[str]:
+    """The parts of a text that empty lines separate; a formula or a piece of code is one part, empty lines and all."""
+    parts: list[str] = []
+    open_until = None  # what ends the formula or the code that is open
+    for chunk in re.split(r"\n[ \t]*\n", text.strip("\n")):
+        if open_until:
+            parts[-1] += f"\n\n{chunk}"
+            open_until = None if chunk.rstrip().endswith(open_until) or open_until in chunk else open_until
+            continue
+        parts.append(chunk)
+        if chunk.lstrip().startswith("```") and chunk.count("```") == 1:
+            open_until = "```"
+        elif chunk.count("$$") % 2:
+            open_until = "$$"
+    return [part for part in parts if part.strip()]
+
+
+def shorten_list(text: str) -> str:
+    """A list with the first sentence of each point, or its first two where the first is a bold head."""
+    points: list[str] = []
+    for line in text.splitlines():
+        if POINT.match(line) or not points:
+            points.append(line)
+        elif line.strip():
+            points[-1] += f" {line.strip()}"
+    return "\n".join(shorten_paragraph(point) for point in points)
+
+
+def shorten_paragraph(text: str) -> str:
+    """The first sentence; two where the first is no more than a bold head."""
+    parts = sentences(" ".join(text.split()))
+    return " ".join(parts[: 2 if re.fullmatch(r"(?:(?:[-*]|\d+\.) )?\*\*[^*]+\*\*", parts[0]) else 1])
+
+
+def split_sections(text: str) -> list[tuple[str, str]]:
+    """A text as ``(heading, what follows)``; the heading is ``""`` where the text does not begin with one."""
+    marks = [*HEADING.finditer(text)]
+    sections = [("", text[: marks[0].start()] if marks else text)]
+    for mark, following in zip(marks, [*marks[1:], None], strict=False):
+        sections.append((mark[0], text[mark.end() : following.start() if following else len(text)]))
+    return [(head, body) for head, body in sections if head or body.strip()]
+
+
+def condense(body: str) -> list[str]:
+    """The skeleton of a section, as texts of one slide each (at least one, which may be empty)."""
+    kept: list[list[str]] = [[]]
+    formulas = 0
+    parts = paragraphs(body)
+    for before, part in zip(["", *parts], parts, strict=False):
+        lead = sentences(" ".join(before.split()))
+        plain_before = bool(lead) and not before.lstrip().startswith(("$$", "|", ">", "- ", "```"))
+        if part.lstrip().startswith("$$"):
+            if formulas == FORMULAS:
+                kept.append([])
+                formulas = 0
+            if plain_before and not before.lstrip().startswith("**"):
+                kept[-1].append(lead[-1])
+            kept[-1].append(part)
+            formulas += 1
+        elif POINT.match(part):
+            kept[-1].append(shorten_list(part))
+        elif part.lstrip().startswith("|") or part.lstrip().startswith("**In short.**"):
+            kept[-1].append(part)
+        elif part.lstrip().startswith("**"):
+            kept[-1].append(shorten_paragraph(part))
+    if kept == [[]] and parts:
+        first = next((part for part in parts if not part.startswith((">", "```", "*"))), "")
+        kept = [[" ".join(sentences(" ".join(first.split()))[:2])]]
+    return ["\n\n".join(texts) for texts in kept]
+
+
+def text_slides(source: str, kind: str, known: References) -> list[NotebookNode]:
+    """A text cell of a chapter as slides, each with the text that it was made from as the speaker's notes."""
+    cells: list[NotebookNode] = []
+
+    def add(text: str, notes: str, first: str) -> None:
+        cells.append(new_markdown_cell(text, metadata={"slideshow": {"slide_type": first}}))
+        if notes.strip():
+            cells.append(new_markdown_cell(notes.strip(), metadata={"slideshow": {"slide_type": "notes"}}))
+
+    for part in split_blocks(source, {"admonition", "measured-runtime", "quiz", "exercise", "solution"}):
+        if isinstance(part, Block):
+            body = make_plain(part.body, known)
+            if part.options.get("class") == "goals":
+                add(f"## {part.argument}\n\n{body}", "", "slide")
+            elif tables := [p for p in paragraphs(body) if p.lstrip().startswith("|")]:
+                add("\n\n".join([f"## {part.argument}", *tables]), body, "subslide")
+            continue
+        for head, body in split_sections(make_plain(part, known)):
+            if head.lstrip("# ") in ENDS:
+                return cells
+            deeper = "slide" if head.startswith("#") and not head.startswith("###") else "subslide"
+            for i, text in enumerate(condense(body)):
+                if head or text:
+                    title = head.replace("### ", "## ") if i == 0 else ""
+                    add(f"{title}\n\n{text}".strip(), body if i == 0 else "", deeper if i == 0 and head else "subslide")
+    if cells and kind == "slide":
+        cells[0].metadata.slideshow.slide_type = "slide"
+    return cells
+
+
+def show_figure(figure: dict) -> str:
+    """A Plotly figure as the element that ``figures.js`` draws into, the same as on the pages of the book."""
+    import book_figures
+
+    return book_figures.figure_html(figure)
+
+
+def show_outputs(outputs: list[NotebookNode]) -> list[NotebookNode]:
+    """Outputs as HTML; what went to standard error, and what has no form on a page, is left out."""
+    shown = []
+    for output in outputs:
+        data = output.get("data", {})
+        if PLOTLY in data:
+            figure = data[PLOTLY] if isinstance(data[PLOTLY], dict) else json.loads(data[PLOTLY])
+            shown.append(nbformat.v4.new_output("display_data", {"text/html": show_figure(figure)}))
+        elif "text/html" in data:
+            shown.append(nbformat.v4.new_output("display_data", {"text/html": data["text/html"]}))
+        elif output.output_type == "stream" and output.name == "stdout":
+            shown.append(nbformat.v4.new_output("stream", name="stdout", text=output.text))
+    return shown
+
+
+def code_slide(cell: NotebookNode, outputs: list[NotebookNode], kind: str) -> list[NotebookNode]:
+    """A code cell as a slide: what it shows, and its code where the book shows that and it is short enough to read."""
+    shown = show_outputs(outputs)
+    hidden = "hide-input" in cell.metadata.get("tags", []) or cell.source.count("\n") >= LONGEST_CODE
+    if hidden and not shown:
+        return []
+    metadata = {"slideshow": {"slide_type": kind}, "tags": ["hide-input"] if hidden else []}
+    return [new_code_cell(cell.source, outputs=shown, metadata=metadata)]
+
+
+def outputs_by_source(executed: Path | None) -> Mapping[str, list[NotebookNode]]:
+    """Outputs of an executed notebook by the source of their cell; none without a notebook."""
+    if executed is None or not executed.is_file():
+        return {}
+    cells = nbformat.read(executed, as_version=4).cells
+    return {cell.source.strip(): cell.outputs for cell in cells if cell.cell_type == "code"}
+
+
+def write_slides(chapter: Chapter, known: References, executed: Path | None = None) -> NotebookNode:
+    """The slides of a chapter as a notebook.
+
+    Args:
+        chapter: The chapter.
+        known: What references point at.
+        executed: The executed notebook, for pictures and tables; without it only text, formulas and short code.
+    """
+    outputs = outputs_by_source(executed)
+    cells: list[NotebookNode] = []
+    for cell in chapter.notebook.cells:
+        kind = cell.metadata.get("slideshow", {}).get("slide_type")
+        if kind not in KINDS:
+            continue
+        if cell.cell_type == "markdown":
+            cells += text_slides(cell.source, kind, known)
+        else:
+            cells += code_slide(cell, outputs.get(cell.source.strip(), []), kind)
+    if exercises := list_exercises(chapter):
+        lines = [f"- **{e.number}** {e.title} {'★' * e.stars}" for e in exercises]
+        text = "\n".join(["## Exercises", "", *lines])
+        cells.append(new_markdown_cell(text, metadata={"slideshow": {"slide_type": "slide"}}))
+    if cells:
+        cells[0].metadata.slideshow.slide_type = "slide"
+    for i, cell in enumerate(cells):
+        cell["id"] = f"slide-{i:03d}"
+    return new_notebook(cells=cells, metadata={"title": f"Chapter {chapter.number}. {chapter.title}"})
+
+
+def render(notebook: NotebookNode) -> str:
+    """A notebook of slides as a page."""
+    exporter = SlidesExporter(template_name="slides_template", extra_template_basedirs=[str(TEMPLATE.parent)])
+    page, _ = exporter.from_notebook_node(notebook)
+    return page
+
+
+def write_shared(out: Path) -> None:
+    """Write what all pages of slides share: scripts and the style sheet."""
+    for name, (package, inside) in VENDORED.items():
+        (out / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(vendored_file(package, inside), out / name)
+    for name in ("figures.js", "figures-narrow.js"):
+        shutil.copyfile(ROOT / "book" / "_static" / name, out / name)
+    shutil.copyfile(TEMPLATE / "slides.js", out / "slides.js")
+    colours = HtmlFormatter(style="friendly").get_style_defs(".highlight")
+    (out / "slides.css").write_text(f"{(TEMPLATE / 'slides.css').read_text('utf8')}\n{colours}\n", encoding="utf8")

@@ -1,0 +1,50 @@
+// Starts the slides once the formulas are set, and makes what is too tall for a slide smaller until it fits.
+(async () => {
+  "use strict";
+
+  const SMALLEST = 0.45;
+  const MARGIN = 20; // pixels below a slide, for the number of the page
+
+  // Height and width of what a slide shows. (Its own scroll height counts the formulas' hidden spoken form, too.)
+  function extent(slide) {
+    const shown = [...slide.children].filter((child) => !child.matches("aside"));
+    const tables = [...slide.querySelectorAll("table, mjx-container[display='true'] > svg")];
+    return {
+      height: Math.max(0, ...shown.map((child) => child.offsetTop + child.offsetHeight)),
+      width: Math.max(0, ...tables.map((wide) => wide.getBoundingClientRect().width)) / window.Reveal.getScale(),
+    };
+  }
+
+  function fit() {
+    const slide = window.Reveal.getCurrentSlide();
+    const { height, width } = window.Reveal.getConfig();
+    if (!slide || slide.dataset.fitted) return;
+    for (let size = 1; size > SMALLEST; size -= 0.05) {
+      slide.style.fontSize = `${size}em`;
+      const needed = extent(slide);
+      if (needed.height <= height - MARGIN && needed.width <= width) break;
+    }
+    slide.dataset.fitted = "true";
+  }
+
+  await window.MathJax.startup.promise;
+  await window.MathJax.typesetPromise();
+  await window.Reveal.initialize({
+    controls: true,
+    progress: true,
+    hash: true,
+    slideNumber: "c/t",
+    transition: "none",
+    center: false,
+    width: 1180,
+    height: 720,
+    plugins: [window.RevealNotes],
+  });
+  const show = () => {
+    fit();
+    window.dispatchEvent(new Event("resize")); // a figure that was drawn while its slide was hidden takes its width
+  };
+  window.Reveal.on("slidechanged", show);
+  show();
+  document.body.dataset.ready = "true";
+})();
