@@ -1,6 +1,6 @@
 r"""A latent space before anything is trained on it: all candidates for a score, of the latents that a denoiser gets.
 
-:class:`Scoring` names a space by the parameters of a :class:`~diffusab_core.experiments.trial.Trial`, with which it
+:class:`Scoring` names a space by the parameters of a :class:`~diffusab_core.experiments.bench.Trial`, with which it
 shares the cache of latents. :func:`score_space` measures :data:`~diffusab_core.methods.diffusability.CANDIDATES`; a
 probe denoiser, the standard arm cut short, is trained where ``probe_steps`` asks for it.
 """
@@ -20,9 +20,9 @@ from torch import Tensor
 from diffusab_core import data, metrics
 from diffusab_core.autoencoders import Autoencoder, Posterior
 from diffusab_core.denoisers import parse
-from diffusab_core.experiments import trial
+from diffusab_core.experiments import judging, trial
+from diffusab_core.experiments.bench import Bench, Trial
 from diffusab_core.experiments.probing import Found, round_series
-from diffusab_core.experiments.trial import Bench, Trial
 from diffusab_core.files import SettingsError
 from diffusab_core.latents.extraction import open_extracted
 from diffusab_core.methods import diffusability
@@ -39,7 +39,7 @@ class Scoring:
     """A latent space, and how much of it to measure.
 
     Attributes:
-        autoencoder: See :class:`~diffusab_core.experiments.trial.Trial`, as for all down to ``white_channels``.
+        autoencoder: See :class:`~diffusab_core.experiments.bench.Trial`, as for all down to ``white_channels``.
         denoiser: Its patch makes the tokens; the probe is this network.
         items: Latents to measure, spread evenly over all.
         stake_items: Of them those that bands are permuted across.
@@ -90,7 +90,7 @@ class Scoring:
 
 
 def open_bench(settings: Scoring, cache: str | os.PathLike, **how: Any) -> Bench:
-    """What the trial of these settings needs; ``how`` as :class:`~diffusab_core.experiments.trial.Bench` takes it."""
+    """What the trial of these settings needs; ``how`` as :class:`~diffusab_core.experiments.bench.Bench` takes it."""
     return Bench(settings.trial(), cache, **how)
 
 
@@ -222,7 +222,7 @@ def of_decoder(
 def probe(settings: Scoring, bench: Bench, folder: str | os.PathLike) -> Found:
     """The standard arm after a few steps: ``probe_gap``, 0 that of real latents and 1 of decoded noise."""
     trained = trial.train(bench, folder)
-    drawn = trial.draw(
+    drawn = judging.draw(
         bench, trained.denoiser, bench.trial.sampling(settings.probe_shift, settings.probe_samples,
                                                       PROBE_SAMPLING_STEPS),
     )  # fmt: skip

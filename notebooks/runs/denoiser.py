@@ -17,7 +17,7 @@
 # One run: images are encoded, a denoiser is trained on the latents, draws samples at several time shifts, and is judged.
 # Comparisons of latent spaces are made of such runs, the same but for one thing; files in `sweeps/` say which.
 #
-# The parameters below are all that is chosen. `diffusab_core.experiments.trial.Trial` explains each; `reshaping` and the
+# The parameters below are all that is chosen. `diffusab_core.experiments.bench.Trial` explains each; `reshaping` and the
 # denoiser's own settings are those of Chapters 9 and 13. The defaults are the *standard arm*: small enough for hundreds of
 # runs on a laptop, so its distances compare with one another and with nothing that is published.
 
@@ -83,14 +83,15 @@ folder: str = ""
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
 from diffusab_book import chapters, figures, live, results, runs
-from diffusab_core.experiments import trial
+from diffusab_core.experiments import judging, trial
+from diffusab_core.experiments.bench import Bench, Trial
 from diffusab_core.training.world import resolve_device
 
 device = str(resolve_device(device))
 place = runs.place(autoencoder, folder)
-settings = trial.Trial.pick(globals() | {"autoencoder": place})
+settings = Trial.pick(globals() | {"autoencoder": place})
 run = chapters.start("denoiser", globals(), data=settings.data, device=device)
-bench = trial.Bench(
+bench = Bench(
     settings,
     runs.store_of(run.folder) / "cache",
     device=device,
@@ -114,7 +115,7 @@ spectra = live.Spectra(
     "generated_energy",
     "Energy of generated latents by zigzag rank, light at the first step and dark at "
     "the last, beside that of real latents.",
-    reference={"real": trial.real_energy(bench)},
+    reference={"real": judging.real_energy(bench)},
     ylabel="energy, over that of rank 0",
 )
 grid = live.Pictures("samples", "Samples along the training, at a shift of 1.")
@@ -144,12 +145,12 @@ by_shift = live.Curves(
     "decoded real latents, and the distance to images.",
 )
 grid = live.Pictures("samples", "Samples at the best time shift.", word="shift")
-judged = trial.judge(bench, trained, watch=live.together(by_shift, grid))
+judged = judging.judge(bench, trained, watch=live.together(by_shift, grid))
 run.metrics, run.series, run.notes = judged.metrics, judged.series, judged.notes
 by_shift.finish()
 grid.images, grid.step = judged.images, judged.metrics["best_shift"]
 grid.finish()
-_ = trial.write_samples(run.folder / "samples.webp", judged.images)
+_ = judging.write_samples(run.folder / "samples.webp", judged.images)
 
 # %% [markdown]
 # ## Numbers

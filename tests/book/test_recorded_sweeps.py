@@ -7,8 +7,8 @@ import pytest
 from diffusab_book import chapters, runs
 from diffusab_book.results import RESULTS
 from diffusab_book.sweeps import files, plan
+from diffusab_core.experiments.bench import RADII
 from diffusab_core.experiments.records import RunRecord, by_arm
-from diffusab_core.experiments.trial import RADII
 
 ROOT = Path(__file__).resolve().parents[2]
 #: Arms of a sweep for which nobody has had the hours yet.

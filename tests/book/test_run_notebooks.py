@@ -20,10 +20,10 @@ from diffusab_core import autoencoders
 from diffusab_core.autoencoders import CATALOGUE
 from diffusab_core.data.open import Choosing
 from diffusab_core.experiments import finetune, records
+from diffusab_core.experiments.bench import Trial
 from diffusab_core.experiments.pretraining import Pretraining
 from diffusab_core.experiments.probing import Probing, held_out, round_series
 from diffusab_core.experiments.scoring import Scoring
-from diffusab_core.experiments.trial import Trial
 from diffusab_core.methods import finetuning
 from diffusab_core.methods.diffusability import CANDIDATES
 from diffusab_core.methods.finetuning import Finetuning

@@ -6,7 +6,7 @@ import pytest
 from diffusab_book import chapters, runs
 from diffusab_book.runs import RunSpec
 from diffusab_core.experiments import records, trial
-from diffusab_core.experiments.trial import Trial
+from diffusab_core.experiments.bench import Trial
 
 
 def without_times(values):

@@ -13,9 +13,9 @@ from diffusab_book import chapters
 from diffusab_core import denoisers
 from diffusab_core.autoencoders import CATALOGUE, Autoencoder
 from diffusab_core.experiments import pretraining
+from diffusab_core.experiments.bench import Trial
 from diffusab_core.experiments.pretraining import Pretraining
 from diffusab_core.experiments.scoring import Scoring
-from diffusab_core.experiments.trial import Trial
 from diffusab_core.methods import finetuning, regularizers
 from diffusab_core.methods.cost import Memory, training_memory
 from diffusab_core.methods.finetuning import Finetuning

@@ -10,7 +10,7 @@ from scipy import stats
 
 from diffusab_book import results
 from diffusab_book.explorers import dial
-from diffusab_core.experiments import records, trial
+from diffusab_core.experiments import judging, records
 from diffusab_core.latents import TensorLatents
 from diffusab_core.methods import reshaping
 from diffusab_core.spectrum import whole_dct, zigzag_order
@@ -30,7 +30,7 @@ def write(folder, arm, seed, number, **parameters):
     run.metrics = {"best_gap_offline": number}
     run.finish().write(folder / f"{arm}-seed{seed}.json")
     generator = torch.Generator().manual_seed(zlib.crc32(f"{arm} {seed}".encode()))
-    trial.write_samples(folder / f"{arm}-seed{seed}.webp", torch.rand(64, 3, 8, 8, generator=generator) * 2 - 1)
+    judging.write_samples(folder / f"{arm}-seed{seed}.webp", torch.rand(64, 3, 8, 8, generator=generator) * 2 - 1)
 
 
 @pytest.fixture(scope="module")

@@ -7,8 +7,8 @@ import torch
 
 from diffusab_core.autoencoders import Posterior
 from diffusab_core.experiments import scoring
+from diffusab_core.experiments.bench import Trial
 from diffusab_core.experiments.scoring import Scoring, open_bench, open_space
-from diffusab_core.experiments.trial import Trial
 from diffusab_core.files import SettingsError
 from diffusab_core.latents.base import sample_posteriors
 from diffusab_core.methods import denoising, diffusability

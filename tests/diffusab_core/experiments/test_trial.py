@@ -10,7 +10,7 @@ from PIL import Image
 
 from diffusab_core import autoencoders, data, experiments, metrics
 from diffusab_core.experiments import records, trial
-from diffusab_core.experiments.trial import Bench, Trial
+from diffusab_core.experiments.bench import Bench, Trial
 from diffusab_core.files import SettingsError
 from diffusab_core.latents.identity import LatentsError
 from diffusab_core.methods.denoising import Denoising
@@ -144,7 +144,7 @@ def test_a_second_network_has_a_floor_too(done, cache, tmp_path):
 def test_two_processes_that_want_the_same_latents_encode_them_once(tmp_path):
     code = """
 import sys
-from diffusab_core.experiments.trial import Bench, Trial
+from diffusab_core.experiments.bench import Bench, Trial
 print(Bench(Trial(crops=40), sys.argv[1], progress=False).latents.encoded)
 """
     command = [sys.executable, "-c", code, str(tmp_path)]
