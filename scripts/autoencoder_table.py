@@ -8,16 +8,16 @@ import torch
 
 from diffusab_core.autoencoders import CATALOGUE, PUBLISHED, Autoencoder
 from diffusab_core.autoencoders.catalogue import CatalogueEntry
-from diffusab_core.autoencoders.families import FAMILIES, describe_normalisation
+from diffusab_core.autoencoders.families import KNOWN, describe_normalisation
 
 PAGE = Path(__file__).resolve().parents[1] / "book" / "autoencoders.md"
-HEAD = "| model, class in diffusers | size, M | latent of 256² | normalised by | fine-tuning |"
+HEAD = "| model, class | size, M | latent of 256² | normalised by | fine-tuning |"
 KINDS = {"images": False, "clips": True}
 
 
 def describe(entry: CatalogueEntry) -> tuple[str, ...]:
     """Cells of one model. What cannot be built here is described as the catalogue says it."""
-    family = FAMILIES[entry.class_name]
+    family = KNOWN[entry.class_name]
     shape, normalised, parameters = _shape(entry), entry.normalisation, entry.parameters
     if not family.needs:
         with torch.device("meta"):
@@ -39,8 +39,8 @@ def _shape(entry: CatalogueEntry) -> tuple[int, int, int]:
 
 def table(clips: bool) -> str:
     """The models of images, or those of clips, in Markdown."""
-    entries = [e for e in chain(CATALOGUE.values(), PUBLISHED.values()) if e.class_name is not None]
-    shown = [e for e in entries if (FAMILIES[e.class_name].temporal_compression is not None) is clips]
+    entries = chain(CATALOGUE.values(), PUBLISHED.values())
+    shown = [e for e in entries if (KNOWN[e.class_name].temporal_compression is not None) is clips]
     rows = map(describe, sorted(shown, key=lambda e: (e.class_name, e.name)))
     return "\n".join([HEAD, "|---|--:|---|---|---|", *(f"| {' | '.join(row)} |" for row in rows)])
 

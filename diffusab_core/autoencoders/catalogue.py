@@ -14,11 +14,13 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+import diffusers
 from pydantic import ConfigDict, TypeAdapter
 from pydantic.dataclasses import dataclass
 from torch import nn
 
-from diffusab_core.autoencoders.families import AutoencoderError
+from diffusab_core.autoencoders.cosmos import CosmosImageTokenizer
+from diffusab_core.autoencoders.diffusion import DiffusionAutoencoder
 
 STRICT = ConfigDict(extra="forbid")
 
@@ -81,11 +83,11 @@ class CatalogueEntry:
     """A published autoencoder."""
 
     name: str  #: The paper's name for it
+    class_name: str  #: The class, diffusers' or this package's own
     compression: int  #: How many times smaller the latent's sides are than the image's
     latent_channels: int  #: Channels of the latent
     parameters: float  #: Size in millions
     normalisation: str  #: Where the latents' shift and scale come from
-    class_name: str | None = None  #: The diffusers class; ``None`` if diffusers has none
     config: dict[str, Any] = field(default_factory=dict, repr=False)  #: Arguments of that class
     temporal_compression: int = 1  #: Frames that become one; 1 for image autoencoders
     hub_id: str | None = None  #: Repository with the weights, or ``None`` where no published one is known
@@ -95,12 +97,14 @@ class CatalogueEntry:
     note: str = ""  #: What else has to be known
 
     def build(self) -> nn.Module:
-        """The architecture with fresh weights (under ``torch.device("meta")``: without any), if diffusers has it."""
-        if self.class_name is None:
-            raise AutoencoderError(f"{self.name} cannot be built: {self.note}")
-        import diffusers
+        """The architecture with fresh weights; under ``torch.device("meta")``: without any."""
+        return find_class(self.class_name)(**self.config)
 
-        return getattr(diffusers, self.class_name)(**self.config)
+
+def find_class(name: str) -> type | None:
+    """A class of models by its name in ``config.json``: this package's own, or one of diffusers'."""
+    own_classes = {kind.__name__: kind for kind in (CosmosImageTokenizer, DiffusionAutoencoder)}
+    return own_classes.get(name) or getattr(diffusers, name, None)
 
 
 def read(path: Path) -> dict[str, CatalogueEntry]:

@@ -11,9 +11,10 @@ What one has to know before training one of them:
   that injects noise is random all the same.
 - ``AutoencoderKLCogVideoX`` works in pieces of eight frames, so that only clips of :math:`8k + 1` frames get their
   length back, although it compresses time fourfold.
-- ``AutoencoderKLCosmos``, ``AutoencoderDC`` and ``VQModel`` are deterministic: their posterior is a point. That of
-  ``VQModel`` lies before quantisation; decoding quantises, with gradients passed straight through, and the codebook
-  learns from the ``commit_loss`` of ``module.decode`` only. ``AutoencoderVidTok`` with ``fsq`` is treated likewise.
+- ``AutoencoderKLCosmos``, ``AutoencoderDC``, ``VQModel`` and this package's ``CosmosImageTokenizer`` are
+  deterministic: their posterior is a point. That of ``VQModel`` lies before quantisation; decoding quantises, with
+  gradients passed straight through, and the codebook learns from the ``commit_loss`` of ``module.decode`` only.
+  ``AutoencoderVidTok`` with ``fsq`` is treated likewise.
 
 What one has to know before measuring one of them:
 
@@ -423,9 +424,17 @@ OWN_FAMILIES: Mapping[str, Family] = MappingProxyType(
             last_layers=(),
             decoder_samples=True,
             untrainable="its decoder samples instead of reconstructing; train-autoencoder trains it",
-        )
+        ),
+        "CosmosImageTokenizer": Family(
+            encode=lambda module, x: point(module.encode(x).latent),
+            compression=lambda module: module.config.spatial_compression,
+            last_layers=_CONV_NORM_OUT,
+        ),
     }
 )
+
+#: All classes by name.
+KNOWN: Mapping[str, Family] = MappingProxyType({**FAMILIES, **OWN_FAMILIES})
 
 #: Diffusers' classes with an ``encode`` or a ``decode`` that are no autoencoders of images, and what they are for.
 OF_OTHER_THINGS: Mapping[str, str] = MappingProxyType(
@@ -444,13 +453,12 @@ OF_OTHER_THINGS: Mapping[str, str] = MappingProxyType(
 
 
 def family_of(class_name: str | None, where: str) -> Family:
-    """The entry of a class in :data:`FAMILIES`; ``where`` begins the message of the error if it has none."""
+    """The entry of a class in :data:`KNOWN`; ``where`` begins the message of the error if it has none."""
     if class_name in OF_OTHER_THINGS:
         raise AutoencoderError(f"{where}: {class_name} {OF_OTHER_THINGS[class_name]}")
-    known = {**FAMILIES, **OWN_FAMILIES}
-    if class_name not in known:
-        raise AutoencoderError(f"{where}: the class {class_name!r} is not supported, only {', '.join(known)}")
-    family = known[class_name]
+    if class_name not in KNOWN:
+        raise AutoencoderError(f"{where}: the class {class_name!r} is not supported, only {', '.join(KNOWN)}")
+    family = KNOWN[class_name]
     if family.needs and importlib.util.find_spec(family.needs) is None:
         raise AutoencoderError(f"{where}: {class_name} needs the package {family.needs}: pip install {family.needs}")
     return family

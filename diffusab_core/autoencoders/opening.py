@@ -12,17 +12,16 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import diffusers
 import torch
 from huggingface_hub import errors as hub_errors
 from huggingface_hub import hf_hub_download
 from safetensors.torch import load_file
 
-from diffusab_core.autoencoders import own, single
+from diffusab_core.autoencoders import archives, own, single
 from diffusab_core.autoencoders.blurred import BLURRED, put_blurs
-from diffusab_core.autoencoders.diffusion import DiffusionAutoencoder
+from diffusab_core.autoencoders.catalogue import find_class
 from diffusab_core.autoencoders.face import Autoencoder
-from diffusab_core.autoencoders.families import FAMILIES, OWN_FAMILIES, AutoencoderError, family_of
+from diffusab_core.autoencoders.families import KNOWN, AutoencoderError, family_of
 from diffusab_core.autoencoders.gain import GAIN_CONTROL, put_gain_control
 from diffusab_core.files import DiffusabWarning, first_line
 
@@ -109,10 +108,11 @@ def load(
 
     Args:
         name_or_path: A name in :data:`SHIPPED` (a folder of that name is ``./name``); a folder in diffusers' layout, or
-            one with a fine-tuned model of your own; ``owner/repository`` on the Hugging Face hub; a single file of
-            weights, ``file.safetensors``, whose configuration is known or given; or ``path/to/file.py:function``, your
-            own model, see :mod:`diffusab_core.autoencoders.own`. The options below can be part of the name:
-            ``owner/repository:vae,variant=fp16``.
+            one with a fine-tuned model of your own, or with ``autoencoder.jit`` (or ``encoder.jit`` and
+            ``decoder.jit``); ``owner/repository`` on the Hugging Face hub; a single file of weights,
+            ``file.safetensors`` or ``file.jit``, whose configuration is known or given; or
+            ``path/to/file.py:function``, your own model, see :mod:`diffusab_core.autoencoders.own`. The options below
+            can be part of the name: ``owner/repository:vae,variant=fp16``.
         subfolder: See :class:`Opening`.
         variant: Likewise. The only one there is needs no name.
         model_config: Likewise.
@@ -134,6 +134,8 @@ def load(
         return _open_folder(WEIGHTS / place, place, device, dtype)
     if Path(place).is_dir():
         folder = Path(place) / asked.subfolder if asked.subfolder else Path(place)
+        if archives.find(folder) and not any(_WEIGHTS.fullmatch(path.name) for path in folder.iterdir()):
+            return single.open_file(folder, asked.model_config, device, dtype)
         if asked.model_config:
             raise AutoencoderError(f"{folder} has its own config.json, config={asked.model_config} is for single files")
         if own.is_kept(folder):
@@ -146,7 +148,7 @@ def load(
     if (suffix := Path(place.partition(":")[0]).suffix.lower()) in _NO_MODEL:
         name = place.partition(":")[0]
         raise AutoencoderError(f"{name} {_NO_MODEL[suffix].format(name=name)}")
-    if Path(place).suffix.lower() in (".safetensors", ".sft"):
+    if Path(place).suffix.lower() in (".safetensors", ".sft", archives.SUFFIX):
         return single.open_file(Path(place), asked.model_config, device, dtype)
     if isinstance(name_or_path, str) and _HUB_ID.fullmatch(place):
         return _open_hub(place, asked.subfolder, device, dtype, asked.variant)
@@ -156,12 +158,6 @@ def load(
         f"no autoencoder {text!r}{guess}: it is not a local folder or file, not the id of a hub repository "
         f"(owner/name), and not a shipped name ({', '.join(SHIPPED)})"
     )
-
-
-def _find_class(name: str) -> type | None:
-    """A class of models by its name in ``config.json``: this package's own, or one of diffusers'."""
-    own_classes = {kind.__name__: kind for kind in (DiffusionAutoencoder,)}
-    return own_classes.get(name) or getattr(diffusers, name, None)
 
 
 def _class_name(config: Path, where: str) -> str:
@@ -213,7 +209,7 @@ def _open_changed(
     class_name: str, folder: Path, name: str, device: str | torch.device, dtype: torch.dtype, variant: str | None
 ) -> Autoencoder:
     """A folder of :func:`~.blurred.blur_pooled` or :func:`~.gain.with_gain_control`: diffusers has no such layers."""
-    kind = _find_class(class_name)
+    kind = find_class(class_name)
     config = dict(kind.load_config(str(folder)))
     changes = {key: config.pop(key) for key in (BLURRED, GAIN_CONTROL) if key in config}
     module = kind.from_config(config)
@@ -266,7 +262,7 @@ def _is_news(record: logging.LogRecord) -> bool:
 def _from_pretrained(
     class_name: str, source: str, name: str, device: str | torch.device, dtype: torch.dtype, **options: Any
 ) -> Autoencoder:
-    kind = _find_class(class_name)
+    kind = find_class(class_name)
     options |= {"use_safetensors": True, "low_cpu_mem_usage": False, "torch_dtype": dtype}
     # Layers that a class keeps in single precision would need accelerate; here a model has one precision.
     plain = type(class_name, (kind,), {"_keep_in_fp32_modules": None})
@@ -309,4 +305,4 @@ def check_keepable(autoencoder: Autoencoder) -> None:
 
 def _is_of_diffusers(autoencoder: Autoencoder) -> bool:
     kind = type(autoencoder.module)
-    return kind.__name__ in {**FAMILIES, **OWN_FAMILIES} and _find_class(kind.__name__) is kind
+    return kind.__name__ in KNOWN and find_class(kind.__name__) is kind

@@ -1,8 +1,8 @@
-"""Single files of weights, ``ae.safetensors`` and the like, which do not say what model they belong to.
+"""Single files of weights, ``ae.safetensors`` and ``autoencoder.jit``, which do not say what model they belong to.
 
-Names and shapes of the tensors, without their values, are held against each configuration of the catalogue, after
-diffusers has renamed them; a configuration fits where nothing is missing. So nothing is looked up on the network. Where
-several fit, they mostly differ in the normalisation, which no weights say.
+Names and shapes of the tensors, without their values, are held against each configuration of the catalogue, after they
+have been renamed; a configuration fits where nothing is missing, and no larger one fits. So nothing is looked up on the
+network. Where several fit, they mostly differ in the normalisation, which no weights say.
 """
 
 from __future__ import annotations
@@ -16,13 +16,14 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-import diffusers
 import torch
 from diffusers.loaders import single_file_model as diffusers_single
 from safetensors import SafetensorError, safe_open
-from torch import Tensor
+from safetensors.torch import load_file
+from torch import Tensor, nn
 
-from diffusab_core.autoencoders.catalogue import CATALOGUE, PUBLISHED
+from diffusab_core.autoencoders import archives, cosmos
+from diffusab_core.autoencoders.catalogue import CATALOGUE, PUBLISHED, CatalogueEntry, find_class
 from diffusab_core.autoencoders.face import Autoencoder
 from diffusab_core.autoencoders.families import AutoencoderError, family_of
 from diffusab_core.files import DiffusabWarning, first_line, write_json
@@ -30,7 +31,7 @@ from diffusab_core.files import DiffusabWarning, first_line, write_json
 
 @dataclass(frozen=True)
 class Configuration:
-    """What a file may be: a diffusers class and its arguments."""
+    """What a file may be: a class and its arguments."""
 
     name: str
     class_name: str
@@ -38,37 +39,48 @@ class Configuration:
 
     @property
     def kind(self) -> type:
-        return getattr(diffusers, self.class_name)
+        return find_class(self.class_name)
 
     def missing(self, tensors: dict[str, Tensor]) -> list[str]:
         """Tensors of the model that are not in the file, or are of another shape there."""
         with torch.device("meta"):
             module = self.kind.from_config(self.arguments)
-        wanted, table = module.state_dict(), diffusers_single.SINGLE_FILE_LOADABLE_CLASSES.get(self.class_name)
-        if table is None or wanted.keys() <= tensors.keys():
-            return _lacking(wanted, tensors)
+        wanted = module.state_dict()
         try:
-            found = table["checkpoint_mapping_fn"](config=module.config, checkpoint=dict(tensors))
+            found = rename(module, tensors)
         except (KeyError, IndexError, AttributeError, RuntimeError, ValueError, TypeError):
-            return sorted(wanted)  # diffusers cannot even rename them
-        return _lacking(wanted, found)
+            return sorted(wanted)  # they cannot even be renamed
+        return sorted(name for name, w in wanted.items() if name not in found or found[name].shape != w.shape)
+
+
+def rename(module: nn.Module, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """A file's tensors under a module's names: as they are if all are there, else as their first users called them."""
+    if module.state_dict().keys() <= tensors.keys():
+        return tensors
+    if isinstance(module, cosmos.CosmosImageTokenizer):
+        return cosmos.rename(tensors, len(module.config.channel_multipliers))
+    table = diffusers_single.SINGLE_FILE_LOADABLE_CLASSES.get(type(module).__name__)
+    return tensors if table is None else table["checkpoint_mapping_fn"](config=module.config, checkpoint=dict(tensors))
 
 
 def open_file(file: Path, config: str | None, device: str | torch.device, dtype: torch.dtype) -> Autoencoder:
     """Open a single file of weights with a named configuration, its ``config.json`` beside it, or one that fits.
 
-    An ``AutoencoderError`` where the file cannot be read, the configuration does not fit it, or none does.
+    A TorchScript archive, or the folder with one or with its halves, has no configuration beside it. An
+    ``AutoencoderError`` where the file cannot be read, the configuration does not fit it, or none does.
     """
-    if not file.is_file():
+    parts = archives.find(file)
+    if not all(part.is_file() for part in parts or [file]):
         raise AutoencoderError(f"there is no file {file}")
-    tensors = _read_shapes(file)
-    if config is not None or (file.parent / "config.json").is_file():
+    held = archives.read(parts) if parts else None
+    tensors = _read_shapes(file) if held is None else {name: tensor.to("meta") for name, tensor in held.items()}
+    if config is not None or (not parts and (file.parent / "config.json").is_file()):
         chosen = _named(config) if config is not None else _from_json(file.parent / "config.json")
         if missing := chosen.missing(tensors):
             said = f"{len(missing)} of its tensors are missing or of another shape, the first is {missing[0]}"
             raise AutoencoderError(f"{file} is not {chosen.name} ({chosen.class_name}): {said}")
     else:
-        fit = list(_find_fitting(tensors))
+        fit = _find_fitting(tensors)
         if not fit:
             what = "no autoencoder of the catalogue has its tensors"
             first = f"{len(tensors)}, the first is {min(tensors)}" if tensors else "none"
@@ -82,7 +94,7 @@ def open_file(file: Path, config: str | None, device: str | torch.device, dtype:
             which = f"whose weights do not tell them apart, and is opened as {chosen.name}"
             said = f"{file.name} fits {names}, {which}; --model-config NAME chooses another"
             warnings.warn(said, DiffusabWarning, stacklevel=3)
-    return Autoencoder(file.stem, _load(file, chosen, dtype).to(device).eval())
+    return Autoencoder(file.resolve().stem, _load(file, held, chosen, dtype).to(device).eval())
 
 
 def _read_shapes(file: Path) -> dict[str, Tensor]:
@@ -97,13 +109,13 @@ def _read_shapes(file: Path) -> dict[str, Tensor]:
 def _named(config: str) -> Configuration:
     """The configuration that somebody names."""
     entry = CATALOGUE.get(config) or PUBLISHED.get(config)
-    if entry is not None and entry.class_name is not None:
+    if entry is not None:
         return Configuration(entry.name, entry.class_name, entry.config)
     path = Path(config)
     for place in (path, path / "config.json", path / "vae" / "config.json"):
         if place.is_file():
             return _from_json(place)
-    known = ", ".join(name for name, e in chain(CATALOGUE.items(), PUBLISHED.items()) if e.class_name)
+    known = ", ".join(chain(CATALOGUE, PUBLISHED))
     raise AutoencoderError(
         f"no configuration {config!r}: it is no config.json, no diffusers folder, and none of {known}"
     )
@@ -119,33 +131,43 @@ def _from_json(path: Path) -> Configuration:
     return Configuration(str(path), class_name, {k: v for k, v in found.items() if not k.startswith("_")})
 
 
-def _find_fitting(tensors: dict[str, Tensor]) -> Iterator[Configuration]:
+def _find_fitting(tensors: dict[str, Tensor]) -> list[Configuration]:
+    fit = list(_fitting_entries(tensors))
+    most = max((entry.parameters for entry, _ in fit), default=0.0)  # a part of it fits wherever the whole does
+    return [configuration for entry, configuration in fit if entry.parameters == most]
+
+
+def _fitting_entries(tensors: dict[str, Tensor]) -> Iterator[tuple[CatalogueEntry, Configuration]]:
     size = sum(t.numel() for t in tensors.values()) / 1e6
     for entry in chain(CATALOGUE.values(), PUBLISHED.values()):
-        if entry.class_name is None or entry.parameters > size * 1.01 + 0.01:  # a file holds more, never less
+        if entry.parameters > size * 1.01 + 0.01:  # a file holds more, never less
             continue
         if family_of(entry.class_name, entry.name).needs:
             continue
         configuration = Configuration(entry.name, entry.class_name, entry.config)
         if not configuration.missing(tensors):
-            yield configuration
+            yield entry, configuration
 
 
-def _lacking(wanted: dict[str, Tensor], found: dict[str, Tensor]) -> list[str]:
-    return sorted(name for name, w in wanted.items() if name not in found or found[name].shape != w.shape)
-
-
-def _load(file: Path, configuration: Configuration, dtype: torch.dtype) -> torch.nn.Module:
+def _load(file: Path, held: dict[str, Tensor] | None, configuration: Configuration, dtype: torch.dtype) -> nn.Module:
     kind = configuration.kind
     with tempfile.TemporaryDirectory() as folder:
         write_json(Path(folder) / "config.json", {"_class_name": configuration.class_name} | configuration.arguments)
         try:
             module = kind.from_config(kind.load_config(folder))
-            with safe_open(file, "pt") as stored:
-                if module.state_dict().keys() <= set(stored.keys()):  # under diffusers' names already
-                    module.load_state_dict({name: stored.get_tensor(name) for name in module.state_dict()})
-                    return module.to(dtype)
+            if held is None and (not hasattr(kind, "from_single_file") or _holds_all(file, module)):
+                held = load_file(file)
+            if held is not None:
+                found = rename(module, held)
+                module.load_state_dict({name: found[name] for name in module.state_dict()})
+                return nn.Module.to(module, dtype)  # the class's own warns of modules to be kept in float32
             options = {"config": folder, "local_files_only": True, "torch_dtype": dtype, "low_cpu_mem_usage": False}
             return kind.from_single_file(str(file), **options)
         except Exception as error:  # as for folders: diffusers raises many kinds
             raise AutoencoderError(f"{file}: the weights cannot be loaded ({first_line(error)})") from error
+
+
+def _holds_all(file: Path, module: nn.Module) -> bool:
+    """Whether the file has all tensors under the module's own names."""
+    with safe_open(file, "pt") as stored:
+        return module.state_dict().keys() <= set(stored.keys())

@@ -213,7 +213,7 @@ def test_a_hub_repository_is_opened_by_its_class(monkeypatch, folder):
 
     Stub.__name__ = "AutoencoderKL"
     monkeypatch.setattr(opening, "hf_hub_download", lambda *a, **k: str(folder / "config.json"))
-    monkeypatch.setattr(opening.diffusers, "AutoencoderKL", Stub)
+    monkeypatch.setattr("diffusers.AutoencoderKL", Stub)
     autoencoder = load("somebody/some-vae", subfolder="vae")
     assert (autoencoder.name, autoencoder.latent_channels) == ("somebody/some-vae", 5)
     assert seen["source"] == "somebody/some-vae"
