@@ -52,20 +52,27 @@ def check_sizes(in_channels: int, input_size: int | tuple[int, ...], num_classes
 def rotary_angles(tokens: tuple[int, ...], head_width: int) -> Tensor:
     r"""Angles of the rotary embedding on a grid of tokens: ``(L, head_width // 2)`` in radians.
 
-    ``tokens`` are (rows, columns) or (frames, rows, columns). The pairs of a head's channels, an even number, are
-    divided evenly between the axes. Pair j of J of an axis turns by
+    ``tokens`` are (rows, columns) or (frames, rows, columns); each axis has pairs of a head's channels of its own, in
+    this order. Pair j of the J of an axis turns by
 
     .. math:: \theta_j(p) = p \cdot 10\,000^{-j / J}
 
-    at position p along that axis; pairs that are left over (3 axes, 32 pairs) do not turn.
+    at position p along that axis. Of K pairs in all, rows and columns have :math:`J_h = J_w = \lfloor K / 2 \rfloor`;
+    where K is odd, the last pair does not turn. In a clip they have :math:`J_h = J_w = \lfloor K / 3 \rfloor`, and time
+    has the rest, :math:`J_t = K - 2 \lfloor K / 3 \rfloor`: of the 32 pairs of a head of DiT-B 12, 10 and 10.
 
-    Source: Su et al. 2024; one block of channels for each axis, as is usual for pictures.
+    Source: Su et al. 2024; one block of channels for each axis, as is usual for pictures. The split of a clip, "3-D
+    RoPE", is that of Wan et al. 2025. Skorokhodov et al. 2025 do not say which one they take; CogVideoX has a quarter
+    of the pairs for time.
     """
     pairs, axes = head_width // 2, len(tokens)
+    shares = [pairs // axes] * axes
+    if axes == 3:
+        shares[0] = pairs - sum(shares[1:])
     real = {"dtype": torch.float64, "device": "cpu"}
-    frequencies = 10_000.0 ** (-torch.arange(pairs // axes, **real) / (pairs // axes))  # (J,)
     places = torch.cartesian_prod(*(torch.arange(n, **real) for n in tokens)).reshape(-1, axes)  # (L, axes)
-    angles = (places[:, :, None] * frequencies).flatten(1)  # (L, axes * J)
+    turns = [10_000.0 ** (-torch.arange(n, **real) / n) for n in shares]  # of each axis (J,)
+    angles = torch.cat([place[:, None] * turn for place, turn in zip(places.T, turns, strict=True)], dim=1)
     return F.pad(angles, (0, pairs - angles.shape[1]))
 
 

@@ -156,22 +156,48 @@ def test_a_clip_is_its_frames_one_after_the_other():
 # Positions
 
 
-@pytest.mark.parametrize(("tokens", "width"), [((5, 7), 16), ((3, 4, 5), 24), ((2, 3, 4), 64)])
-def test_rotations_are_complex_exponentials(tokens, width):
-    pairs, axes = width // 2, len(tokens)
-    each = pairs // axes
+@pytest.mark.parametrize(
+    ("tokens", "width", "shares"),
+    [((5, 7), 16, (4, 4)), ((2, 3), 10, (2, 2)), ((3, 4, 5), 24, (4, 4, 4)), ((2, 3, 4), 64, (12, 10, 10))],
+)
+def test_rotations_are_complex_exponentials(tokens, width, shares):
+    pairs = width // 2
+    owners = [(axis, j, share) for axis, share in enumerate(shares) for j in range(share)]
     x = normal(2, 3, math.prod(tokens), width, dtype=torch.float64)
     angles = rotary_angles(tokens, width)
     turned = rotate(x, angles.cos(), angles.sin())
     for index, position in enumerate(torch.cartesian_prod(*(torch.arange(n) for n in tokens)).tolist()):
         for pair in range(pairs):
-            axis, j = divmod(pair, each)
-            angle = position[axis] * 10_000 ** (-j / each) if axis < axes else 0.0
+            angle = 0.0  # of a pair that no axis has
+            if pair < len(owners):
+                axis, j, share = owners[pair]
+                angle = position[axis] * 10_000 ** (-j / share)
             z = torch.complex(x[:, :, index, pair], x[:, :, index, pair + pairs]) * complex(
                 math.cos(angle), math.sin(angle)
             )
             torch.testing.assert_close(turned[:, :, index, pair], z.real)
             torch.testing.assert_close(turned[:, :, index, pair + pairs], z.imag)
+
+
+@pytest.mark.parametrize("width", [32, 64, 72, 128])
+def test_positions_in_a_clip_are_those_of_wan(width):
+    from diffusers.models.transformers.transformer_wan import WanRotaryPosEmbed
+
+    theirs = WanRotaryPosEmbed(width, patch_size=(1, 2, 2), max_seq_len=16)
+    cos, sin = theirs(torch.zeros(1, 16, 5, 6, 8))  # (1, L, 1, width), each pair of channels twice
+    angles = rotary_angles((5, 3, 4), width)
+    torch.testing.assert_close(angles.cos().float(), cos[0, :, 0, ::2].float())
+    torch.testing.assert_close(angles.sin().float(), sin[0, :, 0, ::2].float())
+
+
+@pytest.mark.parametrize(("tokens", "width"), [((16, 16), 64), ((5, 7), 32), ((2, 3), 10)])
+def test_positions_in_a_picture_are_what_they_were_to_the_last_bit(tokens, width):
+    """Recorded denoisers were trained with this expression."""
+    pairs, real = width // 2, {"dtype": torch.float64}
+    frequencies = 10_000.0 ** (-torch.arange(pairs // 2, **real) / (pairs // 2))
+    places = torch.cartesian_prod(*(torch.arange(n, **real) for n in tokens)).reshape(-1, 2)
+    angles = (places[:, :, None] * frequencies).flatten(1)
+    assert torch.equal(rotary_angles(tokens, width), nn.functional.pad(angles, (0, pairs - angles.shape[1])))
 
 
 @pytest.mark.parametrize(("tokens", "width"), [((6, 5), 16), ((3, 4, 5), 24)])
@@ -243,6 +269,27 @@ def test_another_resolution_runs(size):
 def test_a_clip_of_another_length_runs():
     x, t, y = batch(size=(5, 4, 8))
     assert tiny((3, SIDE, SIDE))(x, t, y).shape == x.shape
+
+
+def test_all_frames_attend_to_all_and_time_has_a_direction():
+    model = tiny((3, 4, 4))
+    x, t, y = batch(size=(3, 4, 4))
+    v = model(x, t, y)
+    for changed in range(3):
+        other = x.clone()
+        other[:, :, changed] += 1
+        assert ((model(other, t, y) - v).abs().amax((0, 1, 3, 4)) > 1e-4).all(), changed  # one sequence of all frames
+    assert (model(x.flip(2), t, y).flip(2) - v).abs().max() > 1e-3  # by the positions alone: weights know no frame
+
+
+def test_a_video_dit_has_the_parameters_of_its_picture_twin():
+    for name, channels in (("DiT-B/2", 16), ("DiT-XL/2", 16), ("DiT-B/1", 128)):
+        picture = on_paper(name, channels, 700)
+        with torch.device("meta"):
+            clip = denoisers.build(name, in_channels=channels, input_size=(5, 32, 32), num_classes=700)
+        assert {k: v.shape for k, v in clip.state_dict().items()} == {
+            k: v.shape for k, v in picture.state_dict().items()
+        }
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ from diffusab_core import denoisers, experiments, flow, training
 from diffusab_core.latents import TensorLatents
 from diffusab_core.methods import denoising
 from diffusab_core.methods.denoising import Denoising, Sampling
+from diffusab_core.methods.reshaping import Reshaping
 from diffusab_core.training.batches import ReadAhead
 
 CLASSES, SHAPE = 3, (2, 4, 4)
@@ -664,10 +665,10 @@ def test_a_small_u_vit_learns_one_latent(prediction):
     assert errors.median() < 0.5  # noise alone has 1.4
 
 
-def test_training_of_a_u_vit_goes_on_where_it_was_cut_off(tmp_path, monkeypatch):
-    data, settings = latents(std=0.1), replace(NOISE, steps=6, warmup=1)
+def cut_off_and_resumed(settings, data, folder, monkeypatch):
+    """The same training in one go, and cut off within step 5 and resumed."""
     options = {"checkpoint_every": 2, "progress": False}
-    whole = experiments.train_denoiser(settings, data, tmp_path / "whole", **options)
+    whole = experiments.train_denoiser(settings, data, folder / "whole", **options)
     loss_of = denoising.loss_of
 
     def cut(*arguments):
@@ -682,10 +683,62 @@ def test_training_of_a_u_vit_goes_on_where_it_was_cut_off(tmp_path, monkeypatch)
 
     monkeypatch.setattr(denoising, "loss_of", cut)
     with pytest.raises(KeyboardInterrupt):
-        experiments.train_denoiser(settings, data, tmp_path / "cut", **options)
+        experiments.train_denoiser(settings, data, folder / "cut", **options)
     monkeypatch.setattr(denoising, "loss_of", loss_of)
-    resumed = experiments.train_denoiser(settings, data, tmp_path / "cut", **options)
-    a, b = (found.denoiser.model.state_dict() for found in (whole, resumed))
+    return whole, experiments.train_denoiser(settings, data, folder / "cut", **options)
+
+
+def assert_same_weights(one, other):
+    a, b = (found.denoiser.model.state_dict() for found in (one, other))
     assert all(torch.equal(value, b[name]) for name, value in a.items())
+
+
+def test_training_of_a_u_vit_goes_on_where_it_was_cut_off(tmp_path, monkeypatch):
+    settings = replace(NOISE, steps=6, warmup=1)
+    whole, resumed = cut_off_and_resumed(settings, latents(std=0.1), tmp_path, monkeypatch)
+    assert_same_weights(whole, resumed)
     assert resumed.record.parameters["self_conditioning"] == 0
     assert "predicts the noise" in (tmp_path / "cut" / "README.md").read_text()
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Latents of clips, (N, C, T, h, w)
+
+
+def test_training_on_clips_goes_on_where_it_was_cut_off_and_is_sampled_from_the_disk(tmp_path, monkeypatch):
+    coloured = Reshaping(power=0.5, parts="NL")  # whose frequencies are those in time, too
+    settings = replace(SETTINGS, steps=6, warmup=1, reshaping=coloured)
+    data = TensorLatents(3 + 2 * normal(20, 2, 3, 4, 4), torch.full((20, 2, 3, 4, 4), 0.1))
+    whole, resumed = cut_off_and_resumed(settings, data, tmp_path, monkeypatch)
+    assert_same_weights(whole, resumed)
+    opened = experiments.open_denoiser(tmp_path / "cut")
+    assert opened.shape == (2, 3, 4, 4)
+    samples = Sampling(samples=5, steps=3, batch_size=2)
+    a, b = (
+        torch.cat([x for _, x, _ in denoising.sample_batches(d.model, samples, d.shape)])
+        for d in (whole.denoiser, opened)
+    )
+    assert a.shape == (5, 2, 3, 4, 4)
+    assert torch.equal(a, b)
+    assert opened.denormalise(a).mean() == pytest.approx(3, abs=1)
+
+
+def test_a_small_video_dit_learns_which_way_clips_run():
+    """Frames are four patterns in turn, from any of them on: backwards is another clip, and by positions alone."""
+    patterns = torch.eye(4)
+    frames = (torch.arange(4)[:, None] + torch.arange(4)) % 4  # (clip, T)
+    clips = patterns[frames].transpose(1, 2)[..., None, None].expand(-1, -1, -1, 2, 2)  # (4, C, T, 2, 2)
+    data = TensorLatents(4 * clips)
+    settings = replace(SETTINGS, steps=250, batch_size=32, learning_rate=1e-2, clip=1.0, self_conditioning=0.0)
+    torch.manual_seed(0)
+    model = denoisers.DiT(4, (4, 2, 2), patch=2, width=32, depth=2, heads=2)
+    trained = training.train(model, denoising.loss_of(model, data, settings), settings.training, progress=False)
+    model.load_state_dict(trained.ema)
+    model.eval()
+    samples = Sampling(samples=32, steps=12, batch_size=32)
+    x = torch.cat([x for _, x, _ in denoising.sample_batches(model, samples, data.shape)])
+    shown = x.mean((3, 4)).argmax(1)  # (N, T), which pattern a frame is
+    ahead, back = (((shown.diff(dim=1) % 4) == by).float().mean() for by in (1, 3))
+    assert len(shown[:, 0].unique()) > 1  # it has not learnt one clip
+    assert ahead > 0.5, ahead  # 0.25 by chance
+    assert ahead > 3 * back, (ahead, back)  # as often without positions in time
