@@ -27,6 +27,7 @@ from diffusab_core.data.arrays import list_arrays, read_array
 from diffusab_core.data.pixels import ImagesError
 from diffusab_core.files import DiffusabError, DiffusabWarning, differences, first_line, write_bytes
 from diffusab_core.metrics import sets
+from diffusab_core.metrics.clips import CLIP_FEATURES
 from diffusab_core.metrics.networks import (
     Features,
     Judge,
@@ -58,7 +59,8 @@ class SamplesError(DiffusabError, ValueError):
 
 
 def open_features(name: str, weights: str | os.PathLike | None = None, device: str | torch.device = "cpu") -> Judge:
-    return FEATURES[name](weights).to(device)
+    """A network of :data:`FEATURES`, or of :data:`~diffusab_core.metrics.clips.CLIP_FEATURES`."""
+    return (FEATURES | CLIP_FEATURES)[name](weights).to(device)
 
 
 def quantise(images: Tensor) -> Tensor:
