@@ -653,6 +653,12 @@ results.show(table, ".2f", index="latent space")
 #   shuffle; what they do to neighbours is more subtle, and some of it shows in the **spectrum** of the latent. That is
 #   where {numref}`chap-dct` begins.
 #
+# ## Quiz
+#
+# ```{quiz}
+# Three questions, whose answers are checked on this page of the built book and in the notebooks of the course kit.
+# ```
+#
 # ## Exercises
 #
 # ```{exercise} Fewer steps, better placed ★★

@@ -576,6 +576,12 @@ results.show(
 # the cut measures is dependence, not the damage that a particular model will do. This is the second half of the diagnosis,
 # and Fig. 5 of the paper.
 #
+# ## Quiz
+#
+# ```{quiz}
+# Three questions, whose answers are checked on this page of the built book and in the notebooks of the course kit.
+# ```
+#
 # ## Exercises
 #
 # ```{exercise} White noise, four ways ★★

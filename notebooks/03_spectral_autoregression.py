@@ -341,6 +341,12 @@ results.show(
 # smooths, fall more steeply than the textbook's exponent. For the latents the limit is never reached: even their finest
 # frequencies are not small against the noise.
 #
+# ## Quiz
+#
+# ```{quiz}
+# Three questions, whose answers are checked on this page of the built book and in the notebooks of the course kit.
+# ```
+#
 # ## Exercises
 #
 # ```{exercise} Shifting time ★★

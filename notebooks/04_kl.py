@@ -497,6 +497,12 @@ figures.over_seeds(
 # The two low values look to us like runs that diverged. What a denoiser makes of such latents is not measured in this book;
 # this chapter was about what it is given.
 #
+# ## Quiz
+#
+# ```{quiz}
+# Three questions, whose answers are checked on this page of the built book and in the notebooks of the course kit.
+# ```
+#
 # ## Exercises
 #
 # ```{exercise} Where the noise wins ★★

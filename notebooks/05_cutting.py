@@ -284,6 +284,12 @@ results.show(at_equal, ".2f", index="coefficients kept")
 # - A decoder that breaks on cut latents may simply never have seen such latents. It does not follow that the information was
 #   only there. Fine-tuning with cut latents tests exactly this, in {numref}`chap-chopping`.
 #
+# ## Quiz
+#
+# ```{quiz}
+# Three questions, whose answers are checked on this page of the built book and in the notebooks of the course kit.
+# ```
+#
 # ## Exercises
 #
 # ```{exercise} Cut the low frequencies instead ★

@@ -491,6 +491,12 @@ results.show(
 #   diffusab profile path/to/vae runs/ft runs/ft-se --images path/to/images --out runs/profile
 #   ```
 #
+# ## Quiz
+#
+# ```{quiz}
+# Three questions, whose answers are checked on this page of the built book and in the notebooks of the course kit.
+# ```
+#
 # ## Exercises
 #
 # ```{exercise} Equivariance of what is not trained ★★

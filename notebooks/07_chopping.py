@@ -905,6 +905,12 @@ results.table(
 #   decoder to paint these borders. A radial cut without blocks has no such target, and is a small change: the filter
 #   $P$ is all that differs.
 #
+# ## Quiz
+#
+# ```{quiz}
+# Three questions, whose answers are checked on this page of the built book and in the notebooks of the course kit.
+# ```
+#
 # ## Exercises
 #
 # ```{exercise} A penalty without the trap ★★★

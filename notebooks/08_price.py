@@ -983,6 +983,12 @@ results.show(
 #   how long it is trained ({numref}`chap-pays`).
 # - The front is that of the arms that were run. Of combinations only SE with the soft penalty was run.
 #
+# ## Quiz
+#
+# ```{quiz}
+# Three questions, whose answers are checked on this page of the built book and in the notebooks of the course kit.
+# ```
+#
 # ## Exercises
 #
 # ```{exercise} Two quadratics ★★

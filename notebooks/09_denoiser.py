@@ -918,6 +918,12 @@ results.show(
 # - The command line trains the named sizes on any latents: `diffusab extract`, `diffusab train`, `diffusab sample` and
 #   `diffusab evaluate-samples`.
 #
+# ## Quiz
+#
+# ```{quiz}
+# Three questions, whose answers are checked on this page of the built book and in the notebooks of the course kit.
+# ```
+#
 # ## Exercises
 #
 # ```{exercise} When does attention cost as much as the rest? ★

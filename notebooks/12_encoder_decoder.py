@@ -827,6 +827,12 @@ results.show(
 # - **Weak waves.** Gratings of amplitude 0.25 are far stronger than what photographs have at high
 #   frequencies, and the response of a nonlinear encoder depends on the amplitude.
 #
+# ## Quiz
+#
+# ```{quiz}
+# Three questions, whose answers are checked on this page of the built book and in the notebooks of the course kit.
+# ```
+#
 # ## Exercises
 #
 # ```{exercise} Four waves, one place ★

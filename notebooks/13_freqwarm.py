@@ -748,6 +748,12 @@ print(
 )
 
 # %% [markdown]
+# ## Quiz
+#
+# ```{quiz}
+# Three questions, whose answers are checked on this page of the built book and in the notebooks of the course kit.
+# ```
+#
 # ## Exercises
 #
 # ```{exercise} What a cutoff takes away ★★

@@ -941,6 +941,12 @@ print("\n".join(commands))
 # %% [markdown]
 # Steps and warm-up are placeholders for what the paper does not print.
 #
+# ## Quiz
+#
+# ```{quiz}
+# Three questions, whose answers are checked on this page of the built book and in the notebooks of the course kit.
+# ```
+#
 # ## Exercises
 #
 # ```{exercise} A gain and the stakes ★★★

@@ -134,6 +134,12 @@ counts
 claims.Page(findings, book)
 
 # %% [markdown]
+# ## Quiz
+#
+# ```{quiz}
+# Three questions, whose answers are checked on this page of the built book and in the notebooks of the course kit.
+# ```
+#
 # ## Exercises
 #
 # ```{exercise} No effect, or undecided? ★★

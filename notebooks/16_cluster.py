@@ -276,6 +276,12 @@ results.show(costs, ".1f", index="recorded")
 # every `checkpoint_every` steps (500), of the other trainings a tenth of their steps, at least 50 and at most 500. The records
 # are those that the same sweep makes on a laptop, up to when, where and how long, which the test compares.
 #
+# ## Quiz
+#
+# ```{quiz}
+# Three questions, whose answers are checked on this page of the built book and in the notebooks of the course kit.
+# ```
+#
 # ## Exercises
 #
 # ```{exercise} A grid ★

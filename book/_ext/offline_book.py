@@ -15,6 +15,7 @@ from typing import Any
 
 import book_api
 import book_figures
+import book_quiz
 import book_runtimes
 from book_fingerprint import execution_fingerprint
 from docutils import nodes
@@ -98,7 +99,9 @@ def setup(app: Sphinx) -> dict[str, Any]:
     """Register with Sphinx."""
     book_figures.install()
     book_runtimes.setup(app)
+    book_quiz.setup(app)
     app.add_css_file("book.css", priority=900)
+    app.add_css_file("quiz.css", priority=900)
     app.add_js_file("figures-narrow.js", loading_method="defer")
     app.add_js_file("figures.js", loading_method="defer")
     app.connect("config-inited", name_cache)

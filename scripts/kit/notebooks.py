@@ -8,11 +8,12 @@ from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 from kit.plain import Block, make_plain, split_blocks
+from kit.quizzes import write_quiz
 from kit.sources import Chapter, References, list_exercises
 
 PYTHON = re.compile(r"^```python\n(.*?)^```[ \t]*\n?", re.MULTILINE | re.DOTALL)
 KEPT = ("tags", "jupyter")  # metadata of cells that a notebook program understands
-QUESTIONS = {"exercise", "solution"}
+QUESTIONS = {"exercise", "solution", "quiz"}
 
 
 def plain_cell(text: str, known: References) -> list[NotebookNode]:
@@ -45,12 +46,14 @@ def solution_cells(block: Block, known: References) -> list[NotebookNode]:
     return cells
 
 
-def text_cells(source: str, known: References, solved: bool) -> list[NotebookNode]:
+def text_cells(source: str, chapter: Chapter, known: References, solved: bool) -> list[NotebookNode]:
     """A text cell of a chapter as cells: each exercise its own, then room for an answer or the solution."""
     cells = []
     for part in split_blocks(source, QUESTIONS):
         if isinstance(part, str):
             cells += plain_cell(part, known)
+        elif part.kind == "quiz":
+            cells.append(new_markdown_cell(write_quiz(known.quizzes[chapter.name], known)))
         elif part.kind == "exercise":
             label = part.options["label"]
             statement = f"**Exercise {known.exercises[label].number}. {part.argument}**\n\n{part.body}"
@@ -81,7 +84,7 @@ def write_notebook(chapter: Chapter, known: References, solved: bool) -> Noteboo
     cells = [new_markdown_cell(head)]
     for cell in chapter.notebook.cells:
         if cell.cell_type == "markdown":
-            cells += text_cells(cell.source, known, solved)
+            cells += text_cells(cell.source, chapter, known, solved)
         else:
             metadata = {key: cell.metadata[key] for key in KEPT if key in cell.metadata}
             cells.append(new_code_cell(cell.source, metadata=metadata))

@@ -30,7 +30,13 @@ PLOTLY = "application/vnd.plotly.v1+json"
 KINDS = ("slide", "subslide")
 LONGEST_CODE = 16  # lines that can be read on a slide
 FORMULAS = 2  # on one slide
-ENDS = {"Exercises", "What this chapter claims", "Check yourself", "Further reading"}  # no slide, what follows included
+ENDS = {
+    "Quiz",
+    "Exercises",
+    "What this chapter claims",
+    "Check yourself",
+    "Further reading",
+}  # no slide, what follows included
 
 HEADING = re.compile(r"^#{1,3} (.+)$", re.MULTILINE)
 SENTENCE = re.compile(
@@ -98,8 +104,10 @@ def shorten_list(text: str) -> str:
 
 def shorten_paragraph(text: str) -> str:
     """The first sentence; two where the first is no more than a bold head."""
-    parts = sentences(" ".join(text.split()))
-    return " ".join(parts[: 2 if re.fullmatch(r"(?:(?:[-*]|\d+\.) )?\*\*[^*]+\*\*", parts[0]) else 1])
+    mark = POINT.match(text)
+    head = mark[0] if mark else ""
+    parts = sentences(" ".join(text.removeprefix(head).split()))
+    return head + " ".join(parts[: 2 if re.fullmatch(r"\*\*[^*]+\*\*", parts[0]) else 1])
 
 
 def split_sections(text: str) -> list[tuple[str, str]]:
@@ -131,7 +139,7 @@ def condense(body: str) -> list[str]:
             kept[-1].append(shorten_list(part))
         elif part.lstrip().startswith("|") or part.lstrip().startswith("**In short.**"):
             kept[-1].append(part)
-        elif part.lstrip().startswith("**"):
+        elif part.lstrip().startswith("**") and not part.startswith("**Measured here"):
             kept[-1].append(shorten_paragraph(part))
     if kept == [[]] and parts:
         first = next((part for part in parts if not part.startswith((">", "```", "*"))), "")

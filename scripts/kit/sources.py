@@ -9,7 +9,9 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
+import book_quiz  # of the book's Sphinx extension
 import jupytext
 from nbformat import NotebookNode
 from pybtex.database import Person, parse_file
@@ -61,6 +63,7 @@ class References:
     equations: dict[str, str]  # label -> 6.2
     exercises: dict[str, Exercise]
     works: dict[str, tuple[str, str]]  # key -> (authors, year)
+    quizzes: dict[str, list[dict[str, Any]]]  # of each chapter, by the name of its file
 
 
 def read_chapter(path: Path) -> Chapter:
@@ -91,8 +94,8 @@ def list_exercises(chapter: Chapter) -> list[Exercise]:
     ]
 
 
-def collect_references(chapters: list[Chapter], bibliography: Path = ROOT / "book" / "references.bib") -> References:
-    """Collect what the chapters refer to."""
+def collect_references(chapters: list[Chapter], root: Path = ROOT) -> References:
+    """Collect what the chapters refer to, and their quizzes."""
     equations = {}
     for chapter in chapters:
         labels = [label for text in chapter.markdown() for label in EQUATION.findall(text)]
@@ -101,7 +104,8 @@ def collect_references(chapters: list[Chapter], bibliography: Path = ROOT / "boo
         chapters={chapter.label: chapter for chapter in chapters},
         equations=equations,
         exercises={e.label: e for chapter in chapters for e in list_exercises(chapter)},
-        works=read_works(bibliography),
+        works=read_works(root / "book" / "references.bib"),
+        quizzes=book_quiz.read_quizzes(root / book_quiz.QUIZZES),
     )
 
 

@@ -1,5 +1,6 @@
 """The book's Sphinx extension: figures, runtimes, the fingerprint, offline pages, the API page."""
 
+import io
 import json
 import re
 import sys
@@ -9,9 +10,11 @@ from types import ModuleType, SimpleNamespace
 import book_api
 import book_figures
 import book_fingerprint
+import book_quiz
 import book_runtimes
 import offline_book
 import pytest
+from sphinx.application import Sphinx
 from sphinx.errors import ExtensionError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -221,3 +224,26 @@ def test_constants_stay_and_built_in_defaults_go():
     app = SimpleNamespace(env=SimpleNamespace(temp_data={"autodoc:module": "package.inner"}))
     assert book_api.skip_member(app, "module", "NAMES", ("a", "b"), False, None) is None
     assert book_api.skip_member(app, "class", "text", str, False, None) is True
+
+
+def test_a_quiz_checks_its_answers_in_the_page(tmp_path):
+    """The directive in a page of its own: three answers that unfold, one of them right, formulas and all."""
+    (tmp_path / "book" / "teaching").mkdir(parents=True)
+    (tmp_path / book_quiz.QUIZZES).write_text(
+        "page:\n  - ask: 'What is $x$?'\n    right: 'A *letter*.'\n    because: 'See $x$.'\n    wrong:\n"
+        "      - {say: 'One.', because: 'No number.'}\n      - {say: 'Two.', because: 'No number either.'}\n"
+    )
+    (tmp_path / "conf.py").write_text("extensions = ['myst_parser']\nmyst_enable_extensions = ['dollarmath']\n")
+    (tmp_path / "page.md").write_text("# Page\n\n```{quiz}\nFor JupyterLab.\n```\n")
+    (tmp_path / "index.md").write_text("# Index\n\n```{toctree}\npage\n```\n")
+    warnings = io.StringIO()
+    app = Sphinx(tmp_path, tmp_path, tmp_path / "out", tmp_path / "trees", "html", status=None, warning=warnings)
+    book_quiz.setup(app)
+    app.build()
+    page = (tmp_path / "out" / "page.html").read_text()
+    assert warnings.getvalue() == ""
+    assert page.count("<details") == page.count("<summary>") == page.count("</details>") == 3
+    right = re.search(r'<details class="quiz-option right">\s*<summary>(.*?)</summary>\s*<p>(.*?)</p>', page, re.DOTALL)
+    assert right[1] == "A <em>letter</em>."
+    assert right[2].startswith('<strong>Right.</strong> See <span class="math')
+    assert "For JupyterLab." not in page

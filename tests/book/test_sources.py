@@ -10,7 +10,8 @@ import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
 TOC = yaml.safe_load((ROOT / "book" / "_toc.yml").read_text())
-PAGES = [TOC["root"], *(chapter["file"] for part in TOC["parts"] for chapter in part["chapters"])]
+LISTED = [entry for part in TOC["parts"] for entry in part["chapters"]]
+PAGES = [TOC["root"], *(page["file"] for entry in LISTED for page in [entry, *entry.get("sections", [])])]
 CHAPTERS = sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.py"))
 
 # What modules were called before the rooms; a reader who meets such a word looks for a module that is not there.
@@ -46,7 +47,11 @@ def test_no_page_is_listed_twice():
 
 def test_every_notebook_and_every_page_is_in_the_contents():
     notebooks = {f"notebooks/{path.stem}" for path in (ROOT / "notebooks").glob("[0-9][0-9]_*.py")}
-    pages = {f"book/{path.stem}" for path in (ROOT / "book").glob("*.md")}
+    pages = {
+        path.relative_to(ROOT).with_suffix("").as_posix()
+        for pattern in ("*.md", "teaching/*.md")
+        for path in (ROOT / "book").glob(pattern)
+    }
     assert notebooks | pages == set(PAGES)
 
 

@@ -12,7 +12,8 @@ pytestmark = pytest.mark.browser
 
 ROOT = Path(__file__).resolve().parents[2]
 TOC = yaml.safe_load((ROOT / "book" / "_toc.yml").read_text())
-PAGES = [TOC["root"], *(chapter["file"] for part in TOC["parts"] for chapter in part["chapters"])]
+LISTED = [entry for part in TOC["parts"] for entry in part["chapters"]]
+PAGES = [TOC["root"], *(page["file"] for entry in LISTED for page in [entry, *entry.get("sections", [])])]
 CLAIMS = next(page for page in PAGES if page.endswith("_believe"))  # prose and a table
 LESSONS = [page for page in PAGES if page.startswith("notebooks/") and page != CLAIMS]
 WITH_FIGURES = [TOC["root"], *LESSONS]

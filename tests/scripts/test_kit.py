@@ -6,13 +6,14 @@ import sys
 import zipfile
 from pathlib import Path
 
+import book_quiz
 import nbformat
 import pytest
 from script_modules import SCRIPTS, load_script
 
-sys.path.insert(0, str(SCRIPTS))  # `kit` is a package of scripts, no part of the installed ones
+sys.path[:0] = [str(SCRIPTS), str(SCRIPTS.parent / "book" / "_ext")]  # neither is part of the installed packages
 
-from kit import notebooks, plain, slides, sources
+from kit import notebooks, plain, slides, sources  # noqa: E402
 
 CHAPTERS = sources.read_chapters()
 KNOWN = sources.collect_references(CHAPTERS)
@@ -106,6 +107,7 @@ def test_the_kit_of_two_chapters(tmp_path):
     chapters = ("05_cutting", "15_believe")
     assert names >= {f"slides/{name}.html" for name in chapters} | {f"slides/{name}" for name in slides.VENDORED}
     assert names >= {f"{folder}/{name}.ipynb" for folder in ("students", "solutions") for name in chapters}
+    assert names >= {f"instructor/{name}.md" for name in (*chapters, "index", "quizzes")}
     assert not any(name.startswith("students/01") for name in names)
     assert build_kit.build(tmp_path, only=[5, 15], wheel=False).read_bytes() == first, "the same sources, the same kit"
     with pytest.raises(ValueError, match="no chapter 99"):
@@ -173,3 +175,37 @@ def test_code_and_pictures_on_slides(tmp_path):
     wanted = re.findall(r"<(?:script|link)[^>]+(?:src|href)=\"([^\"]+)\"", page)
     assert [name for name in wanted if not name.startswith("data:") and not (tmp_path / name).is_file()] == []
     assert not re.search(r"(?:src|href)=[\"'](?:https?:)?//", page)
+
+
+@pytest.mark.parametrize("chapter", [c for c in CHAPTERS if c.name not in REWRITTEN], ids=lambda c: c.name)
+def test_every_chapter_has_a_page_for_its_teacher(chapter):
+    page = sources.ROOT / "book" / "teaching" / f"{chapter.name}.md"
+    text = plain.make_plain(page.read_text(encoding="utf8"), KNOWN)
+    assert f"Chapter {chapter.number}, *{chapter.title}*" in text
+    heads = re.findall(r"^## (.+)$", text, flags=re.MULTILINE)
+    for wanted in ("Aim", "Board plan", "Questions to ask", "Expected outputs", "Where students stumble", "Exercises"):
+        assert any(head.startswith(wanted) for head in heads), wanted
+    minutes = [int(end) for end in re.findall(r"^\| \d+–(\d+) \|", text, flags=re.MULTILINE)]
+    assert minutes, "the board plan has minutes"
+    assert all(last <= 90 for last in minutes)
+    for exercise in sources.list_exercises(chapter):
+        assert f"Exercise {exercise.number}" in text, "every exercise is placed: in class, at home, or as a project"
+
+
+@pytest.mark.parametrize("chapter", [c for c in CHAPTERS if c.name not in REWRITTEN], ids=lambda c: c.name)
+def test_every_chapter_has_a_quiz(chapter):
+    assert "\n".join(chapter.markdown()).count("```{quiz}") == 1
+    questions = KNOWN.quizzes[chapter.name]
+    assert len(questions) >= 3
+    for question in questions:
+        options = book_quiz.order_options(question)
+        assert sum(right for *_, right in options) == 1
+        assert len({say for say, *_ in options}) == len(options) >= 3
+    text = text_of(notebooks.write_notebook(chapter, KNOWN, solved=False))
+    assert text.count("<details><summary>") == text.count("</details>") == 3 * len(questions)
+    assert text.count("**Right.**") == len(questions)
+
+
+def test_the_order_of_answers_tells_nothing():
+    first = [book_quiz.order_options(q)[0][2] for questions in KNOWN.quizzes.values() for q in questions]
+    assert 0.1 < sum(first) / len(first) < 0.6
