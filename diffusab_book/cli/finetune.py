@@ -25,7 +25,10 @@ def finetune(
     out: Annotated[Path, typer.Option(help="Folder for the result; the same command resumes what was cut off there.")],
     method: Annotated[
         str,
-        typer.Option(help="plain (the control), se (scale equivariance), chf, soft (plain + soft penalty), eq-vae."),
+        typer.Option(
+            help="plain (the control), se (scale equivariance), chf, soft (plain + soft penalty), eq-vae, sm "
+            "(Spectrum Matching), af-ldm (its shift equivariance)."
+        ),
     ] = "se",
     perceptual: Annotated[
         str,

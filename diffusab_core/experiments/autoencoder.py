@@ -376,7 +376,7 @@ def card(name: str, record: records.RunRecord, *, diffusers: bool = True) -> str
             "high-frequency energy ratio of the latents": ("hf_energy_ratio", ".5f"),
             "high-frequency share of the energy outside D00": ("hf_share", ".4f")}  # fmt: skip
     table = "\n".join(f"| {row} | {m['before_' + k]:{f}} | {m['after_' + k]:{f}} |" for row, (k, f) in rows.items())
-    if p["alpha"] is None and p["method"] in ("se", "chf"):
+    if p["alpha"] is None and p["method"] in finetuning.PAPERS_ALPHA:
         p = p | {"alpha": f"{finetuning.PAPERS_ALPHA[p['method']]:g}, the paper's"}
     chosen = "\n".join(f"- `{key}`: {value}" for key, value in p.items())
     front = f"---\nlibrary_name: diffusers\nbase_model: {p['model']}\n---\n\n" if diffusers else ""

@@ -1,4 +1,5 @@
-r"""Fine-tuning an autoencoder: plain, scale equivariance, CHF, the soft penalty, EQ-VAE, and KL with any of them.
+r"""Fine-tuning an autoencoder: plain, scale equivariance, CHF, the soft penalty, EQ-VAE, Spectrum Matching, AF-LDM's
+shift equivariance, and KL with any of them.
 
 .. math:: L = d(x, \mathrm{Dec}(z)) + \alpha\, L_\text{SE or CHF} + \gamma\, L_\text{soft} + \beta\, L_\text{KL},
     \qquad z \sim q(z \mid x)
@@ -6,7 +7,7 @@ r"""Fine-tuning an autoencoder: plain, scale equivariance, CHF, the soft penalty
 Encoder and decoder are trained, but for the decoder's end (:meth:`.Autoencoder.frozen_for_finetuning`). One more term,
 whitening, is no remedy: it makes the autoencoder on which remedies are tried.
 
-Source: Skorokhodov et al. 2025, Sec. 3 and Table 5.
+Source: Skorokhodov et al. 2025, Sec. 3 and Table 5; those of the other methods stand in their modules.
 """
 
 from __future__ import annotations
@@ -25,12 +26,13 @@ from diffusab_core.autoencoders import Autoencoder
 from diffusab_core.autoencoders.catalogue import Recipe
 from diffusab_core.autoencoders.families import AutoencoderError, check_trainable
 from diffusab_core.data.open import Choosing
-from diffusab_core.methods import adversarial, regularizers
+from diffusab_core.methods import adversarial, regularizers, shifts, spectrum_matching
 from diffusab_core.methods.adversarial import Adversary
 
-Method = Literal["plain", "se", "chf", "eq-vae"]
+Method = Literal["plain", "se", "chf", "eq-vae", "sm", "af-ldm"]
 METHODS: tuple[str, ...] = get_args(Method)
 Perceptual = Literal["none", "alex", "vgg", "hed"]
+Matching = Literal["both", "encoding", "decoding"]
 
 LossTerms = dict[str, Tensor]
 
@@ -39,10 +41,11 @@ ADVERSARIAL = ("adversarial_weight", "adversarial_start", "discriminator_layers"
 
 #: Settings that came later: a run in which they are neutral is what it was without them.
 LATER = ("perceptual_crops", "log_dct_weight", "whitening_weight", "wanted_share", "wanted_detail", "psnr_within",
-         "whole")  # fmt: skip
+         "whole", "matching", "flattening", "masked_diagonals")  # fmt: skip
 
-#: The weight of each regularizer that has one, in the paper: Eq. 2 and Eq. 4.
-PAPERS_ALPHA = {"se": 0.25, "chf": 1.0}
+#: The weight of each regularizer that has one, in its paper: Eq. 2 and Eq. 4 of Skorokhodov et al. 2025; for Spectrum
+#: Matching and AF-LDM that of their authors' code.
+PAPERS_ALPHA = {"se": 0.25, "chf": 1.0, "sm": 0.01, "af-ldm": 1.0}
 
 
 @dataclass(frozen=True)
@@ -52,7 +55,8 @@ class Finetuning(Choosing):
     Attributes:
         model: Shipped name, diffusers folder, hub id (``PIPELINE:vae`` for one of its folders), single file of weights,
             or your own ``file.py:function``.
-        method: ``"plain"`` (the control), ``"se"``, ``"chf"`` or ``"eq-vae"``; soft penalty and KL combine with each.
+        method: ``"plain"`` (the control), ``"se"``, ``"chf"``, ``"eq-vae"``, ``"sm"`` (Spectrum Matching) or
+            ``"af-ldm"`` (shift equivariance); soft penalty and KL combine with each.
         images: What to train on: a place of images, see ``diffusab profile --help``; ``photos`` or ``leaves``.
         resolution: Side of the training crops in pixels.
         steps: Optimiser steps.
@@ -65,13 +69,14 @@ class Finetuning(Choosing):
         perceptual_weight: Weight of the perceptual distance.
         perceptual_crops: On how many crops of a batch it is taken, the first; 0: on all.
         log_dct_weight: Weight of the distance of logarithmic spectra, which asks for the picture's fine detail.
-        alpha: Weight :math:`\alpha` of SE or CHF; ``None``: the paper's, 0.25 for SE and 1 for CHF.
+        alpha: Weight :math:`\alpha` of SE, CHF, Spectrum Matching's encoding loss or shift equivariance; ``None``: its
+            paper's, 0.25, 1, 0.01 and 1.
         scales: Downsampling scales of SE, one drawn each step.
         target: SE's target, the downsampled input or reconstruction.
         chf_ratio: CHF's cut ratio, or the largest where it is drawn each step.
         chf_fixed: The ratio is not drawn.
         chf_order: ``"zigzag"`` or ``"axes"``.
-        block_size: Of CHF and the soft penalty.
+        block_size: Of CHF, the soft penalty and Spectrum Matching's decoding loss.
         soft_weight: Weight :math:`\gamma` of the soft penalty.
         soft_power: Exponent :math:`p` of the soft penalty.
         kl_weight: Weight :math:`\beta` of the averaged KL.
@@ -80,6 +85,11 @@ class Finetuning(Choosing):
             ``psnr_within`` of before. The record's ``reached`` says whether it holds; ``None``: no rule.
         wanted_detail: And the part of the pictures' energy at high ranks that the decoder has to keep, such as 0.6.
         psnr_within: How much PSNR that may cost, in dB.
+        matching: Which losses of Spectrum Matching: ``"both"``, ``"encoding"`` or ``"decoding"``; its authors train an
+            autoencoder with each.
+        flattening: Of the spectrum that latents are to have, :math:`\delta`: 0 is the picture's own.
+        masked_diagonals: How many diagonals of a block Spectrum Matching's decoding loss cuts, one drawn each step;
+            0: none. Which its authors draw is not in the code that was read.
         whole: Train the decoder's end too.
         frozen_up_blocks: Up blocks to freeze, counted from the output.
         decoder_only: Leave the encoder as it is, so that no latent can change.
@@ -120,6 +130,9 @@ class Finetuning(Choosing):
     wanted_share: float | None = None
     wanted_detail: float | None = None
     psnr_within: float = 0.3
+    matching: Matching = "both"
+    flattening: float = 1.0
+    masked_diagonals: tuple[int, ...] = (0, 8, 10, 12)
     whole: bool = False
     frozen_up_blocks: int = 0
     decoder_only: bool = False
@@ -131,7 +144,9 @@ class Finetuning(Choosing):
     device: str = "cpu"
 
     def __post_init__(self) -> None:
-        for name, choices in (("method", METHODS), ("perceptual", get_args(Perceptual))):
+        for name, choices in (
+            ("method", METHODS), ("perceptual", get_args(Perceptual)), ("matching", get_args(Matching)),
+        ):  # fmt: skip
             if getattr(self, name) not in choices:
                 raise ValueError(f"{name} must be one of {', '.join(choices)}, got {getattr(self, name)!r}")
         for name in ("steps", "batch_size", "resolution"):
@@ -140,7 +155,7 @@ class Finetuning(Choosing):
         if self.perceptual_crops < 0:
             raise ValueError(f"perceptual_crops must not be negative, got {self.perceptual_crops}")
         for name in ("alpha", "soft_weight", "kl_weight", "mse_weight", "perceptual_weight", "adversarial_weight",
-                     "log_dct_weight", "whitening_weight", "psnr_within"):  # fmt: skip
+                     "log_dct_weight", "whitening_weight", "psnr_within", "flattening"):  # fmt: skip
             value = getattr(self, name)
             if value is not None and not 0 <= value < float("inf"):
                 raise ValueError(f"{name} must be finite and not negative, got {value}")
@@ -155,14 +170,24 @@ class Finetuning(Choosing):
             raise ValueError(
                 f"whole trains the decoder's end, so frozen_up_blocks must be 0, got {self.frozen_up_blocks}"
             )
+        if self.masks:
+            if not self.masked_diagonals:
+                raise ValueError("masked_diagonals must hold at least one number")
+            for count in self.masked_diagonals:
+                spectrum_matching.ratio_of_diagonals(count, self.block_size)
         if self.adversarial_weight:
             self._check_adversary()
 
     def _check_adversary(self) -> None:
-        if self.method == "eq-vae":
-            why = "EQ-VAE reconstructs transformed images, which a discriminator would tell by their transformation"
-            raise ValueError(f"{why}; leave adversarial_weight at 0 with eq-vae, got {self.adversarial_weight}")
+        if self.method == "eq-vae" or self.masks:
+            why = f"{self.method} reconstructs changed images, which a discriminator would tell by their change"
+            raise ValueError(f"{why}; leave adversarial_weight at 0 with {self.method}, got {self.adversarial_weight}")
         adversarial.check(self.discriminator_layers, self.resolution, self.adversarial_start, self.steps)
+
+    @property
+    def masks(self) -> bool:
+        """Whether the decoding loss of Spectrum Matching takes the place of the reconstruction loss."""
+        return self.method == "sm" and self.matching != "encoding"
 
     @property
     def start(self) -> int:
@@ -197,12 +222,12 @@ class Finetuning(Choosing):
 def from_recipe(model: str, recipe: Recipe, method: Method, **others: Any) -> Finetuning:
     """The run that Table 5 describes for a model of the catalogue; ``others`` replaces single settings.
 
-    With scale equivariance there is no KL term; the other methods have the recipe's. Images only.
+    With scale equivariance and Spectrum Matching there is no KL term; the other methods have the recipe's. Images only.
     """
     settings = Finetuning(
         model=model, method=method, resolution=recipe.resolution, steps=recipe.steps, batch_size=recipe.image_batch,
         learning_rate=recipe.learning_rate, clip=recipe.clip_norm, mse_weight=recipe.mse_weight, perceptual="vgg",
-        perceptual_weight=recipe.lpips_weight, kl_weight=0.0 if method == "se" else recipe.kl_beta,
+        perceptual_weight=recipe.lpips_weight, kl_weight=0.0 if method in ("se", "sm") else recipe.kl_beta,
         frozen_up_blocks=recipe.frozen_up_blocks, precision=recipe.precision,
     )  # fmt: skip
     return replace(settings, **others)
@@ -252,6 +277,10 @@ def loss_terms(
     z = posterior.mean + posterior.std * noise
     if settings.method == "eq-vae":
         terms = {"reconstruction": regularizers.eq_vae(x, z, decode, tau, distance)}
+    elif settings.masks:
+        count = regularizers.draw_one(generator, settings.masked_diagonals)
+        loss = spectrum_matching.match_decoding(x, z, decode, count, settings.block_size, distance)
+        terms = {"reconstruction": loss}
     else:
         y = decode(z)
         terms = {"reconstruction": distance(x, y)}
@@ -267,6 +296,18 @@ def loss_terms(
         ratio = ratio if settings.chf_fixed else regularizers.draw_cut_ratio(generator, ratio)
         loss = regularizers.chop(x, z, decode, ratio, settings.block_size, settings.chf_order, distance)
         terms["chf"] = settings.weight * loss
+    elif settings.method == "sm" and settings.matching != "decoding":
+        terms["matching"] = settings.weight * spectrum_matching.match_encoding(x, z, settings.flattening)
+    elif settings.method == "af-ldm":
+        by = shifts.draw_shift(generator, *x.shape[-2:])
+        another = torch.randn(noise.shape, generator=generator, device=x.device)
+
+        def encode(images: Tensor) -> Tensor:
+            with torch.no_grad() if settings.decoder_only else nullcontext():
+                of_moved = autoencoder.encode(images)
+            return of_moved.mean + of_moved.std * another
+
+        terms["shift"] = settings.weight * shifts.shift_equivariance(x, z, y, encode, decode, by)
     if settings.soft_weight:
         penalty = regularizers.soft_penalty(z, settings.block_size, settings.soft_power)
         terms["soft"] = settings.soft_weight * penalty

@@ -89,7 +89,12 @@ def _energies(x: Tensor, block_size: int) -> Tensor:
 def draw_scale(generator: torch.Generator, scales: tuple[int, ...] = (2, 4)) -> int:
     """One of the scales, each equally likely (Skorokhodov et al. 2025, Sec. 3.3; their code draws once per step)."""
     _check_scales(scales)
-    return scales[_integer(0, len(scales) - 1, generator)]
+    return draw_one(generator, scales)
+
+
+def draw_one(generator: torch.Generator, choices: tuple[int, ...]) -> int:
+    """One of the choices, each equally likely."""
+    return choices[draw_integer(0, len(choices) - 1, generator)]
 
 
 def _check_scales(scales: tuple[int, ...]) -> None:
@@ -130,9 +135,9 @@ def scale_equivariance(
     compression_of(x, z)
     small_z = downsample(z, scale)
     if target == "reconstruction":
-        x = _decode_like(decode, z, x) if reconstruction is None else reconstruction
+        x = reconstruct(decode, z, x) if reconstruction is None else reconstruction
     small_x = downsample(x, scale)
-    return distance(small_x, _decode_like(decode, small_z, small_x))
+    return distance(small_x, reconstruct(decode, small_z, small_x))
 
 
 def draw_cut_ratio(generator: torch.Generator, largest: float) -> float:
@@ -164,7 +169,7 @@ def chop(
     f = compression_of(x, z)
     cut_z = chop_high_frequencies(z, ratio, block_size, order).to(z.dtype)
     cut_x = chop_high_frequencies(x, ratio, f * block_size, order).to(x.dtype)
-    return distance(cut_x, _decode_like(decode, cut_z, cut_x))
+    return distance(cut_x, reconstruct(decode, cut_z, cut_x))
 
 
 def penalty_weights(block_size: int = 8, power: float = 2.0) -> Tensor:
@@ -238,8 +243,8 @@ def draw_transform(generator: torch.Generator, height: int, width: int) -> Spati
     steps = math.gcd(height, width)
     if steps < 2:
         raise ValueError(f"no scale in [1/4, 1) leaves latents of {height}x{width} whole; use other sizes of image")
-    scale = Fraction(_integer(-(-steps // 4), steps - 1, generator), steps)
-    return SpatialTransform(scale, _integer(1, 3, generator))
+    scale = Fraction(draw_integer(-(-steps // 4), steps - 1, generator), steps)
+    return SpatialTransform(scale, draw_integer(1, 3, generator))
 
 
 def draw_eq_vae(
@@ -283,7 +288,7 @@ def eq_vae(x: Tensor, z: Tensor, decode: Decode, tau: SpatialTransform, distance
     """
     compression_of(x, z)
     turned = transform(x, tau)
-    return distance(turned, _decode_like(decode, transform(z, tau), turned))
+    return distance(turned, reconstruct(decode, transform(z, tau), turned))
 
 
 def compression_of(x: Tensor, z: Tensor) -> int:
@@ -298,8 +303,9 @@ def compression_of(x: Tensor, z: Tensor) -> int:
     return height // h
 
 
-def _decode_like(decode: Decode, z: Tensor, target: Tensor) -> Tensor:
-    """``decode(z)``, refused unless it has the target's shape: broadcasting would turn it into another loss."""
+def reconstruct(decode: Decode, z: Tensor, target: Tensor) -> Tensor:
+    """``decode(z)``; a ``ValueError`` unless it has the target's shape, as broadcasting would turn it into another
+    loss."""
     y = decode(z)
     if y.shape != target.shape:
         decoded = f"latents {tuple(z.shape)} were decoded to {tuple(y.shape)}"
@@ -311,7 +317,7 @@ def _uniform(generator: torch.Generator) -> float:
     return torch.rand((), generator=generator, device=generator.device).item()  # in [0, 1)
 
 
-def _integer(low: int, high: int, generator: torch.Generator) -> int:
+def draw_integer(low: int, high: int, generator: torch.Generator) -> int:
     """Uniform in [low, high]."""
     return int(torch.randint(low, high + 1, (), generator=generator, device=generator.device))
 

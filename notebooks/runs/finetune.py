@@ -26,7 +26,7 @@
 size: str = "laptop"
 seed: int = 0
 model: str = "kl-f4c16"  # or run:autoencoder/IDENTITY, a folder, a hub id
-method: str = "se"  # plain, se, chf, eq-vae
+method: str = "se"  # plain, se, chf, eq-vae, sm, af-ldm
 images: str = "photos"  # leaves, mixture, or a place of images
 resolution: int = 64
 steps: int = 400
@@ -39,7 +39,7 @@ perceptual: str = "none"  # alex, vgg, hed
 perceptual_weight: float = 1.0
 perceptual_crops: int = 0  # of a batch; 0: all
 log_dct_weight: float = 0.0
-alpha: float | None = None  # the paper's: 0.25 for SE, 1 for CHF
+alpha: float | None = None  # its paper's: 0.25 for SE, 1 for CHF, 0.01 for SM, 1
 scales: list[int] = [2, 4]
 target: str = "input"  # of SE; reconstruction
 chf_ratio: float = 0.7
@@ -53,6 +53,9 @@ whitening_weight: float = 0.0  # makes the autoencoder ill
 wanted_share: float | None = None  # a stop rule: of the latents' energy
 wanted_detail: float | None = None  # and of the pictures' at high ranks
 psnr_within: float = 0.3  # of before, in dB
+matching: str = "both"  # of Spectrum Matching; encoding, decoding
+flattening: float = 1.0  # of the spectrum that it asks for
+masked_diagonals: list[int] = [0, 8, 10, 12]  # one drawn each step
 whole: bool = False  # the decoder's end too
 frozen_up_blocks: int = 0
 decoder_only: bool = False
@@ -97,6 +100,7 @@ chosen = {
     f.name: globals()[f.name] for f in fields(Finetuning) if f.name in globals()
 }
 chosen["scales"] = tuple(scales)
+chosen["masked_diagonals"] = tuple(masked_diagonals)
 settings = Finetuning(**chosen)
 start_from = autoencoders.load(runs.place(model, folder), device=device)
 shown = Pretraining(images=images, held_out=held_out, kept_side=kept_side)
@@ -122,6 +126,7 @@ print(f"{model}: compression {f} x {f}, {c} channels; {len(probe)} probe crops")
 terms = {"reconstruction": "reconstruction", "se": "SE", "chf": "CHF"}
 terms |= {"soft": "soft penalty", "kl": "KL", "loss": "all terms"}
 terms |= {"whitening": "whitening", "discriminator": "discriminator"}
+terms |= {"matching": "spectrum matching", "shift": "shift equivariance"}
 curves = live.Curves(
     terms,
     ylabel="loss",
