@@ -83,21 +83,34 @@ DERIVED: dict[str, Callable[[RunRecord], float]] = {
 EXACT: dict[str, Callable[[], float]] = {
     "multiply_accumulates_of_flux": lambda: _cost_of_flux().total,
     "overhead_of_se_on_flux": lambda: _cost_of_flux().mean_overhead,
+    "cost_of_r1_over_se_on_flux": lambda: _r1_over_se_on_flux(),
 }
 
 #: What the run notebooks record and older records do not hold, for claims that are not yet run.
 NOT_YET_RECORDED = {
     "best_frechet_offline", "shift_gap_offline", "frechet_inception",
     "stake_edge", "stake_without_db", "image_edge", "rgb_energy_share", "high_band_ratio",
+    "trajectory_state_hf", "trajectory_time",
 }  # fmt: skip
+
+
+def _flux() -> autoencoders.Autoencoder:
+    with torch.device("meta"):
+        return autoencoders.Autoencoder("FluxAE", autoencoders.CATALOGUE["FluxAE"].build())
 
 
 @functools.cache
 def _cost_of_flux() -> cost.Cost:
     """Of one picture of 256 x 256, on the meta device."""
-    with torch.device("meta"):
-        flux = autoencoders.Autoencoder("FluxAE", autoencoders.CATALOGUE["FluxAE"].build())
-    return cost.reconstruction_cost(flux, 256)
+    return cost.reconstruction_cost(_flux(), 256)
+
+
+@functools.cache
+def _r1_over_se_on_flux() -> float:
+    """What each adds to a training step, forward and backward, for one picture of 256 x 256."""
+    flux = _flux()
+    se = cost.reconstruction_cost(flux, 256, backward=True).regularizer.values()
+    return cost.gain_cost(flux, 256) / (sum(se) / len(se))
 
 
 def _at(record: RunRecord, name: str, place: str, where: float) -> float:

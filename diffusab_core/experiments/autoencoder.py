@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from diffusab_core import autoencoders, data, metrics, training
@@ -23,7 +23,7 @@ from diffusab_core.experiments import records
 from diffusab_core.experiments.cards import name_distance
 from diffusab_core.files import write_text
 from diffusab_core.latents.identity import images_found
-from diffusab_core.methods import adversarial, finetuning, regularizers
+from diffusab_core.methods import adversarial, finetuning, minildm, regularizers
 from diffusab_core.methods.adversarial import Adversary
 from diffusab_core.methods.finetuning import Finetuning, LossTerms
 from diffusab_core.metrics.perceptual import PerceptualDistance
@@ -228,22 +228,30 @@ def finetune(
         check_keepable(autoencoder)
     autoencoder.latent_shape(settings.resolution, settings.resolution)  # refuses a size before anything runs
     with torch.no_grad():
-        if settings.kl_weight and not autoencoder.encode(probe[:1].to(settings.device)).std.any():
-            raise AutoencoderError(f"{settings.model} is deterministic, its KL is infinite: kl_weight must be 0")
+        divergences = [name for name in ("kl_weight", "minildm_weight") if getattr(settings, name)]
+        if divergences and not autoencoder.encode(probe[:1].to(settings.device)).std.any():
+            raise AutoencoderError(f"{settings.model} is deterministic, its KL is infinite: {divergences[0]} must be 0")
+    if settings.fresh:
+        finetuning.redraw(autoencoder, settings.seed)
     run.metrics["trainable_parameters"] = finetuning.freeze(autoencoder, settings)
     dataset = _dataset(settings) if dataset is None else dataset
     batches = Batches(dataset, settings.batch_size, settings.seed, settings.steps, workers, settings.device)
     before = metrics.measure_material(autoencoder, probe, settings.block_size) if asks_for_detail(settings) else {}
-    module, adversary = autoencoder.module.train(), None
+    module, others, adversary = autoencoder.module.train(), {}, None
     if settings.adversarial_weight:
         discriminator = adversarial.PatchDiscriminator(settings.discriminator_layers, seed=settings.seed)
-        module = adversarial.Together(module, discriminator.to(settings.device))
+        others["discriminator"] = discriminator.to(settings.device)
         adversary = Adversary(discriminator, settings.adversarial_weight, adversarial.last_weight(autoencoder))
-        run.metrics["discriminator_parameters"] = sum(p.numel() for p in discriminator.parameters())
+    if settings.minildm_weight:
+        shape = autoencoder.latent_shape(settings.resolution, settings.resolution)
+        others["minildm"] = minildm.build(settings.minildm_denoiser, shape, settings.seed).to(settings.device)
+    for name, other in others.items():
+        run.metrics[f"{name}_parameters"] = sum(p.numel() for p in other.parameters())
+    module = adversarial.Together(module, **others) if others else module
     with records.logs(folder) as on_log:
         trained = training.train(
             module,
-            loss_of(autoencoder, settings, distance, batches, adversary),
+            loss_of(autoencoder, settings, distance, batches, adversary, others.get("minildm")),
             settings.training,
             checkpoint=folder / "training" / "checkpoints" if folder else None,
             checkpoint_every=checkpoint_every,
@@ -256,7 +264,7 @@ def finetune(
             samples=batches.describe,
             progress=progress,
         )
-    average = trained.ema if adversary is None else adversarial.Together.of_autoencoder(trained.ema)
+    average = adversarial.Together.of_autoencoder(trained.ema) if others else trained.ema
     autoencoder.module.load_state_dict(average)
     autoencoder.module.eval().requires_grad_(False)
 
@@ -354,6 +362,7 @@ def loss_of(
     distance: regularizers.Distance,
     batches: Batches,
     adversary: Adversary | None = None,
+    mini: nn.Module | None = None,
 ) -> training.LossFn:
     """:func:`diffusab_core.methods.finetuning.loss_terms` on batches, for :func:`diffusab_core.training.train`."""
     device = torch.device(settings.device)
@@ -361,8 +370,9 @@ def loss_of(
     def loss(step: int, generator: torch.Generator) -> tuple[Tensor, LossTerms]:
         x = batches(step).to(device)
         with torch.autocast(device.type, torch.bfloat16, enabled=settings.precision == "bf16"):
-            opponent = [adversary] if adversary is not None and step >= settings.start else []
-            terms = finetuning.loss_terms(autoencoder, x, settings, distance, generator, *opponent)
+            others = {"adversary": adversary} if adversary is not None and step >= settings.start else {}
+            others |= {"mini": mini} if mini is not None else {}
+            terms = finetuning.loss_terms(autoencoder, x, settings, distance, generator, **others)
         return torch.stack(list(terms.values())).sum(), {name: term.detach() for name, term in terms.items()}
 
     return loss

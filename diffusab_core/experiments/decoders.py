@@ -89,7 +89,7 @@ def join_adversary(autoencoder: Autoencoder, settings: Pretraining) -> tuple[nn.
     adversary = Adversary(
         discriminator.to(settings.device), settings.adversarial_weight, adversarial.last_weight(autoencoder)
     )
-    return adversarial.Together(autoencoder.module, discriminator), adversary
+    return adversarial.Together(autoencoder.module, discriminator=discriminator), adversary
 
 
 def adversarial_terms(

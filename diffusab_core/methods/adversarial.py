@@ -122,11 +122,13 @@ class Adversary:
 
 
 class Together(nn.Module):
-    """An autoencoder's module and a discriminator as one, for one optimiser and one checkpoint."""
+    """An autoencoder's module and others by name, such as a discriminator, for one optimiser and one checkpoint."""
 
-    def __init__(self, autoencoder: nn.Module, discriminator: PatchDiscriminator) -> None:
+    def __init__(self, autoencoder: nn.Module, **others: nn.Module) -> None:
         super().__init__()
-        self.autoencoder, self.discriminator = autoencoder, discriminator
+        self.autoencoder = autoencoder
+        for name, module in others.items():
+            self.add_module(name, module)
 
     @staticmethod
     def of_autoencoder(state: dict[str, Tensor]) -> dict[str, Tensor]:

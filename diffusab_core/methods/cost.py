@@ -88,10 +88,7 @@ def reconstruction_cost(
 
     Source: Skorokhodov et al. 2025, App. C.6.
     """
-    autoencoder = replace(autoencoder, module=copy.deepcopy(autoencoder.module).to("meta"))
-    like = {"device": "meta", "dtype": next(autoencoder.parameters()).dtype}
-    x = torch.empty(1, 3, resolution, resolution, **like)
-    z = torch.empty(1, *autoencoder.latent_shape(resolution, resolution), requires_grad=backward, **like)
+    autoencoder, x, z = _on_meta(autoencoder, resolution, requires_grad=backward)
 
     def encode(images: Tensor) -> Tensor:
         posterior = autoencoder.encode(images)
@@ -105,6 +102,31 @@ def reconstruction_cost(
         decoder=multiply_accumulates(autoencoder.decode, z, backward=backward),
         regularizer={s: multiply_accumulates(partial(decode_smaller, s), z, backward=backward) for s in scales},
     )
+
+
+def gain_cost(autoencoder: Autoencoder, resolution: int) -> int:
+    """Multiply-accumulates that :func:`.regularizers.decoder_gain` adds to a training step, for one image.
+
+    The first pass backwards to the latent, and the pass backwards through it; to be compared with what
+    :func:`reconstruction_cost` counts with ``backward``. Parameters count by their ``requires_grad``.
+    """
+    autoencoder, _, z = _on_meta(autoencoder, resolution, requires_grad=True)
+
+    def penalised(latents: Tensor) -> Tensor:
+        y = autoencoder.decode(latents)
+        return y.sum() + regularizers.decoder_gain(latents, y, torch.ones_like(y))
+
+    plain = multiply_accumulates(autoencoder.decode, z, backward=True)
+    return multiply_accumulates(penalised, z, backward=True) - plain
+
+
+def _on_meta(autoencoder: Autoencoder, resolution: int, requires_grad: bool) -> tuple[Autoencoder, Tensor, Tensor]:
+    """A copy without weights, an image and a latent."""
+    autoencoder = replace(autoencoder, module=copy.deepcopy(autoencoder.module).to("meta"))
+    like = {"device": "meta", "dtype": next(autoencoder.parameters()).dtype}
+    x = torch.empty(1, 3, resolution, resolution, **like)
+    z = torch.empty(1, *autoencoder.latent_shape(resolution, resolution), requires_grad=requires_grad, **like)
+    return autoencoder, x, z
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -4,6 +4,8 @@ shift equivariance, and KL with any of them.
 .. math:: L = d(x, \mathrm{Dec}(z)) + \alpha\, L_\text{SE or CHF} + \gamma\, L_\text{soft} + \beta\, L_\text{KL},
     \qquad z \sim q(z \mid x)
 
+and terms that combine with each method: the decoder's gain, and the divergence from a small denoiser.
+
 Encoder and decoder are trained, but for the decoder's end (:meth:`.Autoencoder.frozen_for_finetuning`). One more term,
 whitening, is no remedy: it makes the autoencoder on which remedies are tried.
 
@@ -19,14 +21,15 @@ from functools import partial
 from typing import Any, Literal, get_args
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from diffusab_core import data, metrics, spectrum, training
+from diffusab_core import data, denoisers, metrics, spectrum, training
 from diffusab_core.autoencoders import Autoencoder
 from diffusab_core.autoencoders.catalogue import Recipe
 from diffusab_core.autoencoders.families import AutoencoderError, check_trainable
 from diffusab_core.data.open import Choosing
-from diffusab_core.methods import adversarial, regularizers, shifts, spectrum_matching
+from diffusab_core.methods import adversarial, minildm, regularizers, shifts, spectrum_matching
 from diffusab_core.methods.adversarial import Adversary
 
 Method = Literal["plain", "se", "chf", "eq-vae", "sm", "af-ldm"]
@@ -41,7 +44,8 @@ ADVERSARIAL = ("adversarial_weight", "adversarial_start", "discriminator_layers"
 
 #: Settings that came later: a run in which they are neutral is what it was without them.
 LATER = ("perceptual_crops", "log_dct_weight", "whitening_weight", "wanted_share", "wanted_detail", "psnr_within",
-         "whole", "matching", "flattening", "masked_diagonals")  # fmt: skip
+         "whole", "matching", "flattening", "masked_diagonals", "r1_weight", "minildm_weight",
+         "minildm_denoiser", "fresh")  # fmt: skip
 
 #: The weight of each regularizer that has one, in its paper: Eq. 2 and Eq. 4 of Skorokhodov et al. 2025; for Spectrum
 #: Matching and AF-LDM that of their authors' code.
@@ -90,7 +94,11 @@ class Finetuning(Choosing):
         flattening: Of the spectrum that latents are to have, :math:`\delta`: 0 is the picture's own.
         masked_diagonals: How many diagonals of a block Spectrum Matching's decoding loss cuts, one drawn each step;
             0: none. Which its authors draw is not in the code that was read.
+        r1_weight: Weight of the decoder's gain, the R1 penalty on its Jacobian.
+        minildm_weight: Weight of the divergence from a small denoiser that is trained with the autoencoder.
+        minildm_denoiser: Its name, such as ``"DiT-XXS/2"``.
         whole: Train the decoder's end too.
+        fresh: Start from random weights of the same architecture, drawn by the seed; needs ``whole``.
         frozen_up_blocks: Up blocks to freeze, counted from the output.
         decoder_only: Leave the encoder as it is, so that no latent can change.
         adversarial_weight: Weight of the adversarial term, which a patch discriminator gives; usually 0.5. With it the
@@ -133,7 +141,11 @@ class Finetuning(Choosing):
     matching: Matching = "both"
     flattening: float = 1.0
     masked_diagonals: tuple[int, ...] = (0, 8, 10, 12)
+    r1_weight: float = 0.0
+    minildm_weight: float = 0.0
+    minildm_denoiser: str = "DiT-XXS/2"
     whole: bool = False
+    fresh: bool = False
     frozen_up_blocks: int = 0
     decoder_only: bool = False
     adversarial_weight: float = 0.0
@@ -155,7 +167,8 @@ class Finetuning(Choosing):
         if self.perceptual_crops < 0:
             raise ValueError(f"perceptual_crops must not be negative, got {self.perceptual_crops}")
         for name in ("alpha", "soft_weight", "kl_weight", "mse_weight", "perceptual_weight", "adversarial_weight",
-                     "log_dct_weight", "whitening_weight", "psnr_within", "flattening"):  # fmt: skip
+                     "log_dct_weight", "whitening_weight", "psnr_within", "flattening",
+                     "r1_weight", "minildm_weight"):  # fmt: skip
             value = getattr(self, name)
             if value is not None and not 0 <= value < float("inf"):
                 raise ValueError(f"{name} must be finite and not negative, got {value}")
@@ -163,9 +176,17 @@ class Finetuning(Choosing):
             if self.method == "eq-vae" and getattr(self, name):
                 why = "it needs whole blocks, and EQ-VAE encodes some images at sizes that have none"
                 raise ValueError(f"{why}; leave {name} at 0 with eq-vae, got {getattr(self, name)}")
+        if self.r1_weight and (self.method == "eq-vae" or self.masks):
+            raise ValueError(f"{self.method} does not decode the latent as it is; leave r1_weight at 0 with it")
+        if self.minildm_weight:
+            if self.method == "eq-vae":
+                raise ValueError("EQ-VAE's latents have many sizes, a denoiser one; leave minildm_weight at 0 with it")
+            denoisers.parse(self.minildm_denoiser)
         for name in ("wanted_share", "wanted_detail"):
             if (value := getattr(self, name)) is not None and not 0 < value < 1:
                 raise ValueError(f"{name} must be between 0 and 1, got {value}")
+        if self.fresh and (self.decoder_only or not self.whole):
+            raise ValueError("what is frozen stays random: fresh needs whole, and no decoder_only")
         if self.whole and self.frozen_up_blocks:
             raise ValueError(
                 f"whole trains the decoder's end, so frozen_up_blocks must be 0, got {self.frozen_up_blocks}"
@@ -261,11 +282,15 @@ def loss_terms(
     distance: regularizers.Distance,
     generator: torch.Generator,
     adversary: Adversary | None = None,
+    mini: nn.Module | None = None,
 ) -> LossTerms:
     """The weighted terms of the loss on images ``(N, 3, H, W)`` in [-1, 1], by name; their sum is what is minimised.
 
     The generator draws all that is random, the posterior's noise first: runs that differ in method see the same.
+    ``mini`` is the denoiser of :func:`.minildm.build`, without which its weight is a ``ValueError``.
     """
+    if settings.minildm_weight and mini is None:
+        raise ValueError("minildm_weight needs the denoiser that is trained with the autoencoder")
     decode, x = autoencoder.decode, autoencoder.as_seen(x)
     noise = torch.randn((len(x), *autoencoder.latent_shape(*x.shape[-2:])), generator=generator, device=x.device)
     if settings.method == "eq-vae":
@@ -275,6 +300,8 @@ def loss_terms(
     with torch.no_grad() if settings.decoder_only else nullcontext():
         posterior = autoencoder.encode(x)
     z = posterior.mean + posterior.std * noise
+    if settings.r1_weight and not z.requires_grad:
+        z.requires_grad_()
     if settings.method == "eq-vae":
         terms = {"reconstruction": regularizers.eq_vae(x, z, decode, tau, distance)}
     elif settings.masks:
@@ -282,7 +309,9 @@ def loss_terms(
         loss = spectrum_matching.match_decoding(x, z, decode, count, settings.block_size, distance)
         terms = {"reconstruction": loss}
     else:
-        y = decode(z)
+        # Fused attention cannot be derived twice.
+        with sdpa_kernel(SDPBackend.MATH) if settings.r1_weight else nullcontext():
+            y = decode(z)
         terms = {"reconstruction": distance(x, y)}
         if settings.adversarial_weight:
             terms |= Adversary.absent(x) if adversary is None else adversary.terms(x, y, terms["reconstruction"])
@@ -315,6 +344,13 @@ def loss_terms(
         terms["kl"] = settings.kl_weight * regularizers.averaged_kl(posterior.mean, 2 * posterior.std.log())
     if settings.whitening_weight:
         terms["whitening"] = settings.whitening_weight * regularizers.whitening(z, settings.block_size)
+    if settings.r1_weight:
+        probe = torch.randn(y.shape, generator=generator, device=x.device)
+        terms["r1"] = settings.r1_weight * regularizers.decoder_gain(z, y, probe)
+    if settings.minildm_weight:
+        t = minildm.draw_times(generator, len(z))
+        another = torch.randn(z.shape, generator=generator, device=x.device)
+        terms["minildm"] = settings.minildm_weight * minildm.divergence(z, posterior.std, another, t, mini)
     return terms
 
 
@@ -342,6 +378,18 @@ def freeze(autoencoder: Autoencoder, settings: Finetuning) -> int:
         )
         raise AutoencoderError(f"{autoencoder.name} has no {which}")
     return count
+
+
+def redraw(autoencoder: Autoencoder, seed: int) -> None:
+    """Random weights in place of an autoencoder's, as its class draws them; an ``AutoencoderError`` for one's own."""
+    module = autoencoder.module
+    if not hasattr(module, "register_to_config"):
+        raise AutoencoderError(
+            f"{autoencoder.name} has no configuration to be built from again: fresh is for diffusers"
+        )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        module.load_state_dict(type(module).from_config(module.config).state_dict())
 
 
 @torch.no_grad()

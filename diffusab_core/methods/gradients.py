@@ -58,15 +58,15 @@ def term_gradients(
     Args:
         autoencoder: What would be fine-tuned.
         batches: Images ``(N, 3, H, W)`` in [-1, 1] on its device.
-        settings: A loss of two terms: ``"se"`` or ``"chf"``, or ``"plain"`` with one of soft penalty and KL. The weight
-            of the term does not matter.
+        settings: A loss of two terms: ``"se"`` or ``"chf"``, or ``"plain"`` with one of soft penalty, KL and R1. The
+            weight of the term does not matter.
         part: Only parameters whose names start so, such as ``"encoder."``; by default all that are trained.
         seed: Of everything that a step draws; noise and scale differ from batch to batch.
 
     Raises:
         ValueError: No batch, not two terms, no parameter of that name, or a gradient of the term that is zero.
     """
-    weights = {name: float(getattr(settings, name) > 0) for name in ("soft_weight", "kl_weight")}
+    weights = {name: float(getattr(settings, name) > 0) for name in ("soft_weight", "kl_weight", "r1_weight")}
     settings = replace(settings, alpha=1.0, **weights)
     autoencoder = replace(autoencoder, module=copy.deepcopy(autoencoder.module))  # whose freezing nobody sees
     finetuning.freeze(autoencoder, settings)

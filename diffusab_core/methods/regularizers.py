@@ -1,6 +1,6 @@
 r"""What shapes a latent spectrum in training, top to bottom: scale equivariance (SE), chopping high frequencies (CHF),
-the soft penalty, the averaged KL, whitening (which makes an autoencoder ill), and EQ-VAE. First of all stand the
-distances of pictures.
+the soft penalty, the averaged KL, whitening (which makes an autoencoder ill), the decoder's gain, and EQ-VAE. First of
+all stand the distances of pictures.
 
 Each loss is a function of images ``x`` :math:`(N, 3, H, W)` in :math:`[-1, 1]`, their latents ``z``
 :math:`(N, C, h, w)`, not detached, so that the encoder learns, ``decode``, the decoder, and ``distance``, :math:`d`.
@@ -221,6 +221,32 @@ def whitening(z: Tensor, block_size: int = 8) -> Tensor:
     energy = _energies(z, block_size).mean(0)[1:]  # (B² - 1,), of one precision at least float32
     energy = energy + torch.finfo(energy.dtype).tiny
     return energy.mean().log() - energy.log().mean()
+
+
+def decoder_gain(z: Tensor, y: Tensor, probe: Tensor) -> Tensor:
+    r"""How much the decoder amplifies a change of its latent: an R1 penalty on its Jacobian.
+
+    .. math:: \frac1n \big\| J^\top p \big\|^2, \quad J = \partial \mathrm{Dec}(z) / \partial z, \qquad
+        \mathbb E_{p \sim \mathcal N(0, 1)} = \frac1n \| J \|_F^2
+
+    with n numbers in a picture, mean over items: the mean squared gain of one of them, 1 for nearest upsampling. Its
+    gradient takes a second pass backwards through the decoder, for which attention has to be computed without a fused
+    kernel (:func:`torch.nn.attention.sdpa_kernel` with ``MATH``), and no ``y`` may come from ``no_grad``.
+
+    The paper bounds what a denoiser's error does to a picture by the decoder's Lipschitz constant, and found this
+    penalty almost on par with scale equivariance and much slower. Latents twice as large under a decoder of half the
+    gain have a quarter of it and are as hard to learn as before, so read it beside the latents' variance.
+
+    Args:
+        z: Latents ``(N, C, h, w)`` that require a gradient.
+        y: What is decoded from them, by a graph that is still there.
+        probe: :math:`p`, standard normal, of the shape of ``y``.
+
+    Source: Skorokhodov et al. 2025, App. E (no formula, weight or code is published), after Mescheder et al. 2018; the
+    random projection is Hutchinson's, as in StyleGAN2's path length penalty (Karras et al. 2020).
+    """
+    (pulled,) = torch.autograd.grad(y, z, probe.to(y.dtype), create_graph=True)
+    return _full(pulled).square().sum() / y.numel()
 
 
 @dataclass(frozen=True)

@@ -75,6 +75,7 @@ features: list[str] = ["offline", "lite0p64"]  # lite0, inception, dinov2
 snapshots: int = 3
 snapshot_samples: int = 256
 snapshot_steps: int = 10
+trajectory: int = 0  # samples that are followed along sampling
 block_size: int = 8
 checkpoint_every: int = 500
 device: str = "auto"
@@ -83,7 +84,7 @@ folder: str = ""
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
 from diffusab_book import chapters, figures, live, results, runs
-from diffusab_core.experiments import judging, trial
+from diffusab_core.experiments import judging, trajectories, trial
 from diffusab_core.experiments.bench import Bench, Trial
 from diffusab_core.training.world import resolve_device
 
@@ -151,6 +152,27 @@ by_shift.finish()
 grid.images, grid.step = judged.images, judged.metrics["best_shift"]
 grid.finish()
 _ = judging.write_samples(run.folder / "samples.webp", judged.images)
+
+# %% [markdown]
+# With `trajectory`, so many samples are followed along the sampler's steps: how much energy decoded states have at the upper
+# half of a picture's ranks, over that of the finished samples, and so the ends that the model predicts from them.
+
+# %%
+if trajectory:
+    followed, states = trajectories.follow(bench, trained.denoiser, trajectory)
+    run.series |= followed
+    lines = {
+        what: (followed["trajectory_time"], followed[f"trajectory_{name}_hf"])
+        for what, name in {"states": "state", "predictions": "prediction"}.items()
+    }
+    figures.lines(
+        lines,
+        xlabel="time, from noise at 1",
+        ylabel="high-frequency energy",
+        log_y=True,
+        alt="High-frequency energy of decoded states and predictions along sampling, "
+        "over that of the finished samples.",
+    )
 
 # %% [markdown]
 # ## Numbers

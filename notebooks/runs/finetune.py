@@ -56,7 +56,11 @@ psnr_within: float = 0.3  # of before, in dB
 matching: str = "both"  # of Spectrum Matching; encoding, decoding
 flattening: float = 1.0  # of the spectrum that it asks for
 masked_diagonals: list[int] = [0, 8, 10, 12]  # one drawn each step
+r1_weight: float = 0.0  # of the decoder's gain
+minildm_weight: float = 0.0  # of the divergence from a denoiser trained with it
+minildm_denoiser: str = "DiT-XXS/2"
 whole: bool = False  # the decoder's end too
+fresh: bool = False  # from random weights; needs whole
 frozen_up_blocks: int = 0
 decoder_only: bool = False
 adversarial_weight: float = 0.0
@@ -126,7 +130,7 @@ print(f"{model}: compression {f} x {f}, {c} channels; {len(probe)} probe crops")
 terms = {"reconstruction": "reconstruction", "se": "SE", "chf": "CHF"}
 terms |= {"soft": "soft penalty", "kl": "KL", "loss": "all terms"}
 terms |= {"whitening": "whitening", "discriminator": "discriminator"}
-terms |= {"matching": "spectrum matching", "shift": "shift equivariance"}
+terms |= {"matching": "SM", "shift": "shift", "r1": "gain", "minildm": "MiniLDM"}
 curves = live.Curves(
     terms,
     ylabel="loss",
