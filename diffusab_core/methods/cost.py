@@ -113,6 +113,7 @@ def gain_cost(autoencoder: Autoencoder, resolution: int) -> int:
     autoencoder, _, z = _on_meta(autoencoder, resolution, requires_grad=True)
 
     def penalised(latents: Tensor) -> Tensor:
+        latents = latents + 0  # the counter's hooks do not know a gradient with respect to a leaf
         y = autoencoder.decode(latents)
         return y.sum() + regularizers.decoder_gain(latents, y, torch.ones_like(y))
 
