@@ -370,9 +370,9 @@ def loss_of(
     def loss(step: int, generator: torch.Generator) -> tuple[Tensor, LossTerms]:
         x = batches(step).to(device)
         with torch.autocast(device.type, torch.bfloat16, enabled=settings.precision == "bf16"):
-            others = {"adversary": adversary} if adversary is not None and step >= settings.start else {}
-            others |= {"mini": mini} if mini is not None else {}
-            terms = finetuning.loss_terms(autoencoder, x, settings, distance, generator, **others)
+            opponent = [adversary] if adversary is not None and step >= settings.start else []
+            small = {"mini": mini} if mini is not None else {}
+            terms = finetuning.loss_terms(autoencoder, x, settings, distance, generator, *opponent, **small)
         return torch.stack(list(terms.values())).sum(), {name: term.detach() for name, term in terms.items()}
 
     return loss

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from diffusab_core import denoisers, flow, spectrum
-from diffusab_core.experiments.denoiser import Denoiser
 from diffusab_core.experiments.bench import Bench
+from diffusab_core.experiments.denoiser import Denoiser
 from diffusab_core.methods import denoising
 from diffusab_core.methods.reshaping import colour_noise
 
