@@ -1,5 +1,7 @@
 # ---
 # jupyter:
+#   book:
+#     needs: []
 #   jupytext:
 #     text_representation:
 #       extension: .py

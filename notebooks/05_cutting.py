@@ -1,5 +1,7 @@
 # ---
 # jupyter:
+#   book:
+#     needs: [chap-latent-diffusion, chap-dct]
 #   jupytext:
 #     text_representation:
 #       extension: .py

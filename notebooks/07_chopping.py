@@ -1,5 +1,7 @@
 # ---
 # jupyter:
+#   book:
+#     needs: [chap-cutting, chap-se]
 #   jupytext:
 #     text_representation:
 #       extension: .py

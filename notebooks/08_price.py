@@ -1,5 +1,7 @@
 # ---
 # jupyter:
+#   book:
+#     needs: [chap-kl, chap-chopping]
 #   jupytext:
 #     text_representation:
 #       extension: .py

@@ -1,5 +1,7 @@
 # ---
 # jupyter:
+#   book:
+#     needs: [chap-latent-diffusion]
 #   jupytext:
 #     text_representation:
 #       extension: .py

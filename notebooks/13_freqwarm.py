@@ -1,5 +1,7 @@
 # ---
 # jupyter:
+#   book:
+#     needs: [chap-denoiser, chap-encoder-decoder]
 #   jupytext:
 #     text_representation:
 #       extension: .py

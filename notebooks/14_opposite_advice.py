@@ -1,5 +1,7 @@
 # ---
 # jupyter:
+#   book:
+#     needs: [chap-pays, chap-freqwarm]
 #   jupytext:
 #     text_representation:
 #       extension: .py

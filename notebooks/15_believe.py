@@ -1,5 +1,7 @@
 # ---
 # jupyter:
+#   book:
+#     needs: [chap-dial, chap-opposite]
 #   jupytext:
 #     text_representation:
 #       extension: .py

@@ -1,5 +1,7 @@
 # ---
 # jupyter:
+#   book:
+#     needs: [chap-denoiser]
 #   jupytext:
 #     text_representation:
 #       extension: .py

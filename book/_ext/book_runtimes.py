@@ -108,7 +108,8 @@ class RuntimeTableDirective(SphinxDirective):
         return [RuntimeTableNode()]
 
 
-def _row(cells: Sequence[nodes.Node]) -> nodes.row:
+def table_row(cells: Sequence[nodes.Node]) -> nodes.row:
+    """Return a row of a table, one cell for each node."""
     return nodes.row("", *(nodes.entry("", nodes.paragraph("", "", cell)) for cell in cells))
 
 
@@ -123,8 +124,8 @@ def runtime_table(env: BuildEnvironment) -> nodes.table:
             reftarget=f"/{docname}", refexplicit=True, refwarn=True,
         )  # fmt: skip
         day = datetime.fromtimestamp(executed[docname]["mtime"], tz=UTC).strftime("%Y-%m-%d")
-        body += _row([link, nodes.Text(f"{executed[docname]['runtime']:.1f} s"), nodes.Text(day)])
-    head = nodes.thead("", _row([nodes.Text(text) for text in ("Page", "Runtime", "Executed on")]))
+        body += table_row([link, nodes.Text(f"{executed[docname]['runtime']:.1f} s"), nodes.Text(day)])
+    head = nodes.thead("", table_row([nodes.Text(text) for text in ("Page", "Runtime", "Executed on")]))
     columns = [nodes.colspec(colwidth=width) for width in (60, 20, 20)]
     return nodes.table("", nodes.tgroup("", *columns, head, body, cols=3), classes=["colwidths-auto"])
 

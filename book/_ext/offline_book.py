@@ -1,4 +1,4 @@
-"""The book's Sphinx extension: pages that ask the network for nothing, figures, runtimes and the API reference.
+"""The book's Sphinx extension: pages that ask the network for nothing, figures, runtimes, buttons, API reference.
 
 - plotly.js comes out of the plotly wheel, MathJax out of the sphinx-mathjax-offline wheel; both are copied into the
   built book, never committed and never fetched.
@@ -13,8 +13,11 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import book_address
 import book_api
+import book_buttons
 import book_figures
+import book_map
 import book_quiz
 import book_runtimes
 from book_fingerprint import execution_fingerprint
@@ -100,6 +103,9 @@ def setup(app: Sphinx) -> dict[str, Any]:
     book_figures.install()
     book_runtimes.setup(app)
     book_quiz.setup(app)
+    book_address.setup(app)
+    book_buttons.setup(app)
+    book_map.setup(app)
     app.add_css_file("book.css", priority=900)
     app.add_css_file("quiz.css", priority=900)
     app.add_js_file("figures-narrow.js", loading_method="defer")

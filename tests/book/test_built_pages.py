@@ -97,6 +97,51 @@ def test_every_page_has_a_title(built_book, page):
     assert re.search(r"\w{3}", title.partition("—")[0])
 
 
+def meta(text):
+    return dict(re.findall(r'<meta (?:property|name)="([^"]+)" content="([^"]*)"', text))
+
+
+def test_titles_and_descriptions_tell_pages_apart(built_book):
+    texts = [(built_book / f"{page}.html").read_text() for page in PAGES]
+    titles = [Page(text).title for text in texts]
+    assert len(set(titles)) == len(titles)
+    assert all(title.count("Diffusability") == 1 for title in titles)
+    descriptions = [meta(text)["description"] for text in texts]
+    assert len(set(descriptions)) == len(descriptions)
+    assert min(map(len, descriptions)) > 40
+    assert all(meta(text)["twitter:card"] == "summary_large_image" for text in texts)
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_page_has_its_buttons(built_book, page):
+    text = (built_book / f"{page}.html").read_text()
+    links = re.findall(r'<a href="([^"]+)" target="_blank"\s+class="btn', text)
+    card = meta(text)["og:image"]
+    assert (built_book / card.partition("/_static/")[1].strip("/") / card.rpartition("/")[2]).is_file()
+    assert sum("/issues/new" in url for url in links) == 1
+    about = [
+        (built_book / page).parent / url.partition("#")[0] for url in links if "#licence" in url or "#citing" in url
+    ]
+    assert len(about) == 2
+    assert all(path.resolve() == built_book / "book" / "about.html" for path in about)
+    if page.startswith("notebooks/"):
+        assert sum(url.endswith(f"{page}.ipynb") and url.startswith("https://") for url in links) == 2
+        (download,) = [url for url in links if url.startswith("../_sources/") and url.endswith(".ipynb")]
+        notebook = json.loads((built_book / page).parent.joinpath(download).read_text())
+        assert notebook["cells"][0]["id"] == "install"
+        assert any(cell.get("outputs") for cell in notebook["cells"])
+
+
+def test_the_map_holds_every_chapter(built_book):
+    text = (built_book / "book" / "map.html").read_text()
+    drawing = re.search(r'<div class="book-map".*?</svg>', text, re.S)[0]
+    chapters = [page for page in PAGES if page.startswith("notebooks/")]
+    assert sorted(re.findall(r'<a href="\.\./(\S+)\.html"', drawing)) == sorted(chapters)
+    assert "not run" not in text
+    for page in chapters:
+        assert re.search(r"About \d+ min to read\. Builds on ", (built_book / f"{page}.html").read_text()), page
+
+
 def test_every_figure_has_alt_text_and_data(built_book):
     text = "".join((built_book / f"{page}.html").read_text() for page in PAGES)
     boxes = re.findall(
