@@ -4,7 +4,7 @@
 #   make test     run the whole test suite (builds the book when it is missing or stale: its pages are tested)
 #   make lab      open the chapters as notebooks in JupyterLab
 #   make lint     ruff
-#   make kit      build the book, and a course kit in _build: notebooks for students, solutions, slides
+#   make kit      build the book, and a course kit in _build: notebooks, solutions, slides, a PDF
 #   make bench    measure speed against peers and print the ratios
 #   make env      only the environment;  make clean  removes build products, not the environment
 #
@@ -63,7 +63,7 @@ lint: env
 bench: env
 	$(BIN)/python -m benchmarks
 
-kit: book
+kit: book browser
 	$(BIN)/python scripts/build_kit.py $(KIT_ARGS)
 
 clean:

@@ -20,11 +20,12 @@ import nbformat
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT / "scripts"), str(ROOT / "book" / "_ext")]
 
-from kit import notebooks, quizzes, slides  # noqa: E402
+from kit import notebooks, pdf, quizzes, slides  # noqa: E402
 from kit.plain import make_plain  # noqa: E402
 from kit.sources import Chapter, References, collect_references, read_chapters  # noqa: E402
 
 BUILD = ROOT / "_build"
+HTML = BUILD / "html"
 EXECUTED = BUILD / "jupyter_execute" / "notebooks"  # where `make book` leaves the executed chapters
 ARCHIVE = "diffusability-course.zip"
 # What the wheel is built from, see setup.py and pyproject.toml.
@@ -102,13 +103,20 @@ def pack(folder: Path, archive: Path) -> None:
             packed.writestr(zipfile.ZipInfo(name, EPOCH), path.read_bytes(), zipfile.ZIP_DEFLATED)
 
 
-def build(out: Path, only: list[int] | None = None, wheel: bool = True, executed: Path = EXECUTED) -> Path:
+def build(
+    out: Path,
+    only: list[int] | None = None,
+    wheel: bool = True,
+    book: Path | None = None,
+    executed: Path = EXECUTED,
+) -> Path:
     """Build the kit in ``out / "kit"``.
 
     Args:
         out: Where to; an older kit there is replaced.
         only: Numbers of the chapters, all without.
         wheel: With the packages that the notebooks need.
+        book: The built book to be printed; no PDF without it.
         executed: Folder of executed chapters, for the pictures on slides.
 
     Returns:
@@ -133,6 +141,8 @@ def build(out: Path, only: list[int] | None = None, wheel: bool = True, executed
     if wheel:
         shutil.copyfile(ROOT / "constraints.txt", kit / "constraints.txt")
         write_wheel(kit / "package")
+    if book is not None:
+        pdf.print_book(book, ROOT / "book" / "_toc.yml", kit / "diffusability.pdf")
     pack(kit, out / ARCHIVE)
     return out / ARCHIVE
 
@@ -143,9 +153,13 @@ def main() -> int:
     parser.add_argument("--chapters", type=int, nargs="+", metavar="N", help="only these chapters")
     parser.add_argument("--out", type=Path, default=BUILD, help="folder to build in (default: _build)")
     parser.add_argument("--no-wheel", dest="wheel", action="store_false", help="leave out the packages")
+    parser.add_argument("--no-pdf", dest="pdf", action="store_false", help="leave out the whole book as a PDF")
     options = parser.parse_args()
+    book = HTML if options.pdf and (HTML / "index.html").is_file() else None
+    if options.pdf and book is None:
+        print("No PDF, since no book is built: run `make book` first.", file=sys.stderr)
     try:
-        archive = build(options.out, options.chapters, options.wheel)
+        archive = build(options.out, options.chapters, options.wheel, book)
     except (ValueError, RuntimeError) as error:
         print(error, file=sys.stderr)
         return 2

@@ -3,7 +3,7 @@
 import functools
 import http.server
 import os
-import shutil
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,26 +11,9 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-FLAGS = [
-    "--disable-gpu",
-    "--disable-dev-shm-usage",  # containers have a small /dev/shm
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-default-apps",
-    "--disable-sync",
-    "--no-first-run",
-    # Whatever a page asks for elsewhere fails at once instead of reaching somebody.
-    "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1, EXCLUDE localhost",
-]
+sys.path.insert(0, str(ROOT / "scripts"))
 
-
-def find_chromium() -> str | None:
-    """Return the browser's executable: CHROMIUM, or the first of the usual names that is on the PATH."""
-    wanted = os.environ.get("CHROMIUM")
-    if wanted:
-        return shutil.which(wanted)
-    return next(filter(None, map(shutil.which, NAMES)), None)
+from kit.browser import NAMES, find_chromium, list_flags  # noqa: E402
 
 
 @pytest.fixture(scope="session")
@@ -46,9 +29,8 @@ def browser() -> Iterator:
         pytest.skip(f"no browser: {reason}")
     from playwright.sync_api import sync_playwright
 
-    flags = [*FLAGS, "--no-sandbox"] if hasattr(os, "geteuid") and os.geteuid() == 0 else FLAGS
     with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=executable, args=flags)
+        chromium = playwright.chromium.launch(executable_path=executable, args=list_flags())
         yield chromium
         chromium.close()
 

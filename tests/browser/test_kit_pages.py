@@ -1,5 +1,6 @@
-"""Slides of the course kit as a lecturer opens them: from the disk, without a network."""
+"""The course kit in a real browser: slides as a lecturer opens them, and the book on paper."""
 
+import io
 import sys
 from pathlib import Path
 
@@ -9,7 +10,8 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / "scripts"), str(ROOT / "book" / "_ext")]
 
-from kit import slides, sources  # noqa: E402
+from kit import pdf, slides, sources  # noqa: E402
+from pypdf import PdfReader  # noqa: E402
 
 pytestmark = pytest.mark.browser
 
@@ -62,3 +64,48 @@ def test_slides_open_from_the_disk(browser, deck):
     assert drawn >= 5
     assert formulas > 10
     assert trouble == []
+
+
+def page_of(title: str, body: str) -> str:
+    return f"<!DOCTYPE html><title>{title}</title><h1>{title}<a>#</a></h1>{body}"
+
+
+def test_the_book_on_paper(browser, tmp_path):
+    """Bookmarks as the contents have them, links inside the PDF, folded solutions open, a number on each page."""
+    tall = '<div style="height: 3000px"></div>'
+    folded = '<style>.toggle-hidden > p { display: none }</style><div class="toggle-hidden"><p>The solution.</p></div>'
+    links = '<a href="two.html#there">next</a> <a href="gone.html">lost</a> <a href="https://example.org/">away</a>'
+    (tmp_path / "one.html").write_text(page_of("One", f"{links}{folded}{tall}"))
+    (tmp_path / "two.html").write_text(page_of("Two", '<p id="there">Here.</p>'))
+    (tmp_path / "three.html").write_text(page_of("Three", ""))
+    contents = tmp_path / "toc.yml"
+    contents.write_text(
+        "root: one\nparts:\n  - chapters:\n      - file: two\n        sections:\n          - file: three\n"
+    )
+    pages = pdf.list_pages(contents)
+    assert pages == [("one", 0), ("two", 0), ("three", 1)]
+    out = io.BytesIO()
+    pdf.print_pages(browser, tmp_path, pages).write(out)
+    book = PdfReader(out)
+    one, two, [three] = book.outline
+    assert [item.title for item in (one, two, three)] == ["One", "Two", "Three"]
+    assert book.get_destination_page_number(one) == 0
+    place = book.get_destination_page_number(two)
+    assert place >= 2, "the first page is a tall one"
+    assert book.get_destination_page_number(three) == place + 1 == len(book.pages) - 1
+    assert "The solution." in book.pages[0].extract_text()
+    for number, page in enumerate(book.pages, 1):
+        assert page.extract_text().split()[-1] == str(number)
+    actions = [a.get_object().get("/A") for a in book.pages[0]["/Annots"]]
+    inside, lost, away = [action and action.get_object() for action in actions]
+    assert inside["/S"] == "/GoTo"
+    assert inside["/D"][0] == place
+    assert lost is None
+    assert away["/URI"] == "https://example.org/"
+
+
+def test_a_page_that_is_missing_is_named(tmp_path):
+    contents = tmp_path / "toc.yml"
+    contents.write_text("root: one\nparts: []\n")
+    with pytest.raises(pdf.PrintError, match=r"no one\.html"):
+        pdf.print_book(tmp_path, contents, tmp_path / "out.pdf")
