@@ -16,7 +16,9 @@
 #
 # One run: an autoencoder that is there already is trained a little further, with one of the terms that are meant to make
 # its latents easier to learn, or without one (`plain`, the control). Encoder and decoder are trained, but for the decoder's
-# end. Chapters 6 to 8 derive the terms and compare such runs; `sweeps/finetuning.yaml` lists those that are recorded.
+# end. Chapters 6 to 8 derive the terms and compare such runs; `sweeps/finetuning.yaml` lists those that are recorded, and
+# `sweeps/tried_autoencoders.yaml` what else was tried: Spectrum Matching, AF-LDM's shift equivariance, a penalty on the
+# decoder's gain (R1), and a small denoiser trained with the autoencoder (MiniLDM).
 #
 # The loss is $d(x, \mathrm{Dec}(z)) + \alpha L_{\mathrm{SE\ or\ CHF}} + \gamma L_{\mathrm{soft}} + \beta L_{\mathrm{KL}}$,
 # with the mean squared error, and LPIPS (if its weights are on the disk) or HED (which is shipped), as the distance $d$.
