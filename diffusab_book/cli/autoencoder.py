@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from diffusab_book.cli.options import Device, Workers, command, settle
+from diffusab_core.data.open import CLIPS
 from diffusab_core.experiments import pretraining
 from diffusab_core.training.world import resolve_device
 
@@ -15,6 +16,7 @@ from diffusab_core.training.world import resolve_device
 @command(
     pretraining.Pretraining,
     name="train-autoencoder",
+    without=CLIPS,
     interrupted="the same command goes on from the last checkpoint in {out}",
 )
 def train_autoencoder(

@@ -30,7 +30,8 @@ def profile(
 
     PLACE is a folder of images; tar shards, zip archives, Arrow or Parquet files, or arrays of images (.npz, .npy),
     one, or a quoted pattern such as 'train-{0000..0009}.tar'; a folder of save_to_disk; owner/name of a dataset on the
-    Hugging Face hub; leaves; or photos, the built-in held-out photographs. What cannot be used is left out and named.
+    Hugging Face hub; leaves; or photos, the built-in held-out photographs. With --frames it is films: a folder of files
+    of video and folders of frames, or such files. What cannot be used is left out and named.
     """
     _make(given, factory, out, device)
 

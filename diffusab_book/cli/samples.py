@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from diffusab_book.cli.options import Device, Out, UsageError, Workers, command, settle
+from diffusab_core.data.open import CLIPS
 from diffusab_core.experiments.doctor import Diagnosis, diagnose
 from diffusab_core.experiments.samples import SampleEvaluation, evaluate_sample_folder
 from diffusab_core.training import world as worlds
@@ -18,6 +19,7 @@ from diffusab_core.training import world as worlds
     SampleEvaluation,
     name="evaluate-samples",
     arguments=("samples", "reference"),
+    without=CLIPS,
     opens="decoded_by",
     flags={"count": "--samples", "reference_count": "--reference-samples"},
     interrupted="nothing was written but a finished --cache",
@@ -59,7 +61,7 @@ def evaluate_samples(
             typer.echo(record.notes)
 
 
-@command(Diagnosis, arguments=("samples", "reference"))
+@command(Diagnosis, arguments=("samples", "reference"), without=CLIPS)
 def doctor(given: dict[str, Any]) -> None:
     """Why is my FID not the paper's? Go through the known causes, and say which of them can be seen in these files.
 

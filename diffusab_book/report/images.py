@@ -19,7 +19,7 @@ class Images:
     """Which images a report looks at.
 
     Attributes:
-        dataset: Items ``(3, R, R)`` in [-1, 1].
+        dataset: Items ``(3, R, R)`` in [-1, 1], of clips ``(3, T, R, R)``.
         used: What each item is, in order: a path below the folder, a shard's member, a row, a photograph's name.
         described: All of it in words.
         skipped: Files, members or rows that could not be used, with the reason.
@@ -36,6 +36,18 @@ class Images:
 def hidden(progress: bool | None) -> bool | None:
     """tqdm's ``disable``: None lets it hide itself where nobody is watching."""
     return None if progress is None else not progress
+
+
+def _item_of(options: Options) -> str:
+    return "image" if options.frames is None else "clip"
+
+
+def _say_frames(options: Options) -> str:
+    """What is to be known of clips, nothing of images."""
+    if options.frames is None:
+        return ""
+    return (f", {options.frames} frames each; spectrum, noise, reconstruction, scales and cuts are of clips, all other "
+            "parts of their first frames")  # fmt: skip
 
 
 def choose_images(options: Options, progress: bool | None = None) -> Images:
@@ -56,9 +68,10 @@ def choose_images(options: Options, progress: bool | None = None) -> Images:
         if isinstance(r, tuple):
             raise ReportError(f"--resolution {pixels}: the built-in images are squares; give --images PLACE")
     if where == "leaves":
-        leaves = open_images("leaves", r, seed=options.seed, length=n)
-        names = tuple(f"{leaves.class_names[i % leaves.num_classes]}, image {i}" for i in range(n))
-        return Images(leaves, names, f"{n} dead-leaves images of {leaves.num_classes} classes, {pixels}")
+        leaves, item = open_images("leaves", r, seed=options.seed, length=n, **options.choices), _item_of(options)
+        names = tuple(f"{leaves.class_names[i % leaves.num_classes]}, {item} {i}" for i in range(n))
+        described = f"{n} dead-leaves {item}s of {leaves.num_classes} classes, {pixels}{_say_frames(options)}"
+        return Images(leaves, names, described)
     if where in (None, "photos"):
         if options.crop not in ("random", None):
             raise ReportError(
@@ -83,7 +96,7 @@ def choose_images(options: Options, progress: bool | None = None) -> Images:
         "adm": "ADM's centre crop",
     }
     cut = cuts[crop]
-    described = f"{len(chosen)} images from {store.where}, {cut}, {pixels}"
+    described = f"{len(chosen)} {_item_of(options)}s from {store.where}, {cut}, {pixels}{_say_frames(options)}"
     opened = len(chosen) + len(chosen.skipped) - len(store.skipped)
     names, skipped = (chosen.name(i) for i in range(len(chosen))), ((s.name, s.reason) for s in chosen.skipped)
     return Images(chosen, tuple(names), described, tuple(skipped), len(store) - opened)

@@ -91,7 +91,7 @@ class Subject:
         self.hint = "" if dtype == "float32" else f"; {dtype} can overflow, try --dtype float32"
 
     def encode(self, x: Tensor) -> Posterior:
-        """Images ``(N, 3, H, W)`` to the posterior of their latents, in float32."""
+        """Images ``(N, 3, H, W)``, or clips, to the posterior of their latents, in float32."""
         posterior = self.model.encode(x.to(self.device, DTYPES[self.options.dtype]))
         return Posterior(posterior.mean.float(), posterior.std.float())
 
@@ -171,7 +171,7 @@ def open_subjects(options: Options, device: torch.device, whole: bool) -> list[S
         elif whole and not source.decodes:
             raise ReportError(f"{name} has no decode(z), which most of the report is about; add one")
         else:
-            shape = tuple(source.latent_shape(height, width))
+            shape = tuple(source.latent_shape(height, width, options.frames))
             subjects.append(Subject(name, "model", text, shape, 0, options, source, device))
     return subjects
 
@@ -236,7 +236,7 @@ def see(subject: Subject, posterior: Posterior, x: Tensor, plan: Plan, lpips: me
     subject.noise.update(posterior)
     with subject.unless_it_fails("diffusability") as goes_on:
         if subject.crops is not None and goes_on:
-            subject.crops.update(x, subject)
+            subject.crops.update(first_frames(x), subject)
     z, x = posterior.mean, subject.as_seen(x)
     y = subject.decode(z)
     if y.shape != x.shape:
@@ -253,6 +253,11 @@ def see(subject: Subject, posterior: Posterior, x: Tensor, plan: Plan, lpips: me
             pairs = ((decoded, small_x), (decoded, small_y), (small_y, small_x))
             for target, pair in zip(SCALE_TARGETS, pairs, strict=True):
                 subject.note(f"{target} {s}", metrics.psnr_per_image(*pair))
+
+
+def first_frames(x: Tensor) -> Tensor:
+    """Of clips ``(N, 3, T, H, W)`` the first frames, as still images ``(N, 3, H, W)``; images as they are."""
+    return x[:, :, 0] if x.ndim == 5 else x
 
 
 def parts_of_stream(subject: Subject, plan: Plan, lpips: metrics.LPIPSDistance | None, why: str) -> dict[str, Any]:
@@ -277,8 +282,10 @@ def parts_of_stream(subject: Subject, plan: Plan, lpips: metrics.LPIPSDistance |
 
 
 def parts_of_subset(subject: Subject, x: Tensor, plan: Plan) -> dict[str, Callable[[], dict[str, Any]]]:
-    """What is measured on images ``(N, 3, H, W)`` that encoder and decoder see many times."""
-    options, f, size, x = subject.options, subject.compression, subject.options.batch_size, subject.as_seen(x)
+    """What is measured on images ``(N, 3, H, W)`` that encoder and decoder see many times; the curve of cuts on clips
+    as they are, all else on their first frames."""
+    options, f, size, clips = subject.options, subject.compression, subject.options.batch_size, subject.as_seen(x)
+    x = first_frames(clips)
 
     def dependence() -> dict[str, Any]:
         alone = torch.zeros(2, dtype=torch.float64)
@@ -317,7 +324,7 @@ def parts_of_subset(subject: Subject, x: Tensor, plan: Plan) -> dict[str, Callab
         return {**plain(found), "crops": len(crops), "side": side, "features_digest": network.digest}
 
     return {
-        "cut": lambda: plain(metrics.cut_curve(subject, x, plan.cut_ratios, options.block_size, batch_size=size)),
+        "cut": lambda: plain(metrics.cut_curve(subject, clips, plan.cut_ratios, options.block_size, batch_size=size)),
         "dependence": dependence,
         "stake": stake,
         "gratings": gratings,
@@ -404,9 +411,10 @@ def measure(options: Options, plan: Plan | None = None, progress: bool | None = 
             bar.set_postfix_str(subject.name)
             found.append(_measure_parts(subject, x, shown, plan, lpips, why))
             bar.update(len(subset) if subject.kind == "model" else 0)
-        energy = plain(probes.rgb_energy_by_band(x, plan.rgb_edges, size))
+        stills = first_frames(x)
+        energy = plain(probes.rgb_energy_by_band(stills, plan.rgb_edges, size))
     names = tuple(images.used[i] for i in subset)
-    pictures = tuple((names[i], picture(x[i])) for i in shown)
+    pictures = tuple((names[i], picture(stills[i])) for i in shown)
     return _finish(run, options, plan, tuple(found), rgb, images, tuple(energy), names, pictures)
 
 
@@ -424,7 +432,8 @@ def _measure_parts(
         if subject.crops is not None and goes_on:
             parts["diffusability"] = subject.crops.measure(subject)
     if "dependence" in parts:
-        decoded = probes.reconstructions_by_part(subject, subject.encode(x[shown]).mean, plan.split_radius)
+        z = subject.encode(first_frames(x[shown])).mean
+        decoded = probes.reconstructions_by_part(subject, z, plan.split_radius)
         rows = zip(decoded.whole, decoded.low, decoded.high, strict=True)
         pictures = tuple(tuple(map(picture, row)) for row in rows)
     weights = sum(p.numel() for p in subject.model.parameters()) or None

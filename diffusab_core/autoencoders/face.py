@@ -129,7 +129,7 @@ class Autoencoder:
         if frames is None:
             return self.latent_channels, *sides
         if not self.takes_clips:
-            instead = "move the frames to the batch"
+            instead = "take a video autoencoder, or move the frames to the batch"
             raise AutoencoderError(f"{self.name} encodes images, not clips of {frames} frames; {instead}")
         step, first = self.clip_step, int(self.family.first_frame_alone)
         if frames < 1 or frames % step != first % step:

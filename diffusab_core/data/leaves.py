@@ -190,29 +190,49 @@ class Leaves(Dataset):
         return (image, index % self.num_classes) if self.labels else image
 
 
-def leaf_clip(index: int, frames: int = 17, *, speed: float = 0.01, spin: float = 0.03, **image: Any) -> Tensor:
-    r"""A clip (3, T, H, W) in [-1, 1] of moving leaves; frame 0 is item ``index`` of :class:`Leaves`.
+@dataclass(frozen=True, eq=False)
+class LeafClips(Leaves):
+    r"""Clips of moving leaves, class-conditional and as endless as :class:`Leaves`, whose item is a clip's first frame.
 
     Every leaf drifts with its own constant velocity and turns at its own constant rate, both normally distributed with
-    mean 0: ``speed`` is the standard deviation of each component of the velocity, in image sides per frame, ``spin``
-    that of the rotation, in radians per frame. Depth stays. A leaf that has left the image comes back on the opposite
-    side, so every frame is a dead-leaves image. ``image`` is ``resolution``, ``seed``, ``num_classes`` and ``law``.
+    mean 0. Depth stays. A leaf that has left the image comes back on the opposite side, so every frame is a dead-leaves
+    image. Items are ``(3, T, H, W)`` in [-1, 1].
+
+    Attributes:
+        frames: Frames of a clip.
+        speed: Standard deviation of each component of the velocity, in image sides per frame.
+        spin: That of the rotation, in radians per frame.
     """
+
+    frames: int = 17
+    speed: float = 0.01
+    spin: float = 0.03
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_counts(frames=self.frames)
+        if not (0 <= self.speed < math.inf and 0 <= self.spin < math.inf):
+            raise ImagesError(f"speed and spin must be finite and not negative, got {self.speed} and {self.spin}")
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int] | Tensor:
+        index, side = check_index(index, self.length), self.resolution
+        leaves, background, kind = self._draw(index)
+        rng = np.random.default_rng([self.seed, index, 2])  # 1 draws the picture
+        vx, vy, turn = rng.standard_normal((3, len(leaves.x)), dtype=np.float32)
+        clip = []
+        for t in range(self.frames):
+            x, y = (leaves.x + t * self.speed * side * vx, leaves.y + t * self.speed * side * vy)
+            x, y = (_wrap(centre, leaves.reach, side) for centre in (x, y))
+            moved = replace(leaves, x=x, y=y, angle=leaves.angle + t * self.spin * turn)
+            clip.append(_render(moved, background, kind, side))
+        clip = torch.from_numpy(np.stack(clip, axis=1))
+        return (clip, index % self.num_classes) if self.labels else clip
+
+
+def leaf_clip(index: int, frames: int = 17, *, speed: float = 0.01, spin: float = 0.03, **image: Any) -> Tensor:
+    """One item of :class:`LeafClips`; ``image`` is ``resolution``, ``seed``, ``num_classes`` and ``law``."""
     check_counts(0, index=index)
-    check_counts(frames=frames)
-    if not (0 <= speed < math.inf and 0 <= spin < math.inf):
-        raise ImagesError(f"speed and spin must be finite and not negative, got {speed} and {spin}")
-    dataset = Leaves(**image, length=index + 1)
-    leaves, background, kind = dataset._draw(index)
-    resolution, rng = dataset.resolution, np.random.default_rng([dataset.seed, index, 2])  # 1 draws the picture
-    vx, vy, turn = rng.standard_normal((3, len(leaves.x)), dtype=np.float32)
-    clip = []
-    for t in range(frames):
-        x, y = (leaves.x + t * speed * resolution * vx, leaves.y + t * speed * resolution * vy)
-        x, y = (_wrap(centre, leaves.reach, resolution) for centre in (x, y))
-        moved = replace(leaves, x=x, y=y, angle=leaves.angle + t * spin * turn)
-        clip.append(_render(moved, background, kind, resolution))
-    return torch.from_numpy(np.stack(clip, axis=1))
+    return LeafClips(**image, length=index + 1, labels=False, frames=frames, speed=speed, spin=spin)[index]
 
 
 def _touches(centre: Array, reach: Array, resolution: int) -> Array:

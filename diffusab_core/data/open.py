@@ -1,4 +1,4 @@
-"""One way to open images of any kind: photographs, dead leaves, folders, archives, tables and arrays."""
+"""One way to open images of any kind: photographs, dead leaves, folders, archives, tables, arrays, and clips."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,12 +15,14 @@ from PIL import Image
 from torch.utils.data import Dataset
 
 from diffusab_core.data.arrays import Arrays
-from diffusab_core.data.leaves import Leaves
+from diffusab_core.data.clips import ClipFiles, Cutting, StoredClips
+from diffusab_core.data.leaves import LeafClips, Leaves
 from diffusab_core.data.photos import Photos
 from diffusab_core.data.pixels import ImagesError, Resolution, parse_resolution, say_size
 from diffusab_core.data.shards import Tars
 from diffusab_core.data.stores import Crop, ImageFolder, ImagesNotFound, StoredImages, several
 from diffusab_core.data.tables import Table, load_table
+from diffusab_core.data.video import ENDINGS
 from diffusab_core.data.zips import Zips
 
 if TYPE_CHECKING:
@@ -29,12 +32,14 @@ Where = str | os.PathLike | Sequence[str | os.PathLike]
 WORDS = ("photos", "leaves")
 UNDERSTOOD = (
     "photos, leaves, a folder of images, a folder of save_to_disk, files *.tar, *.zip, *.arrow, *.parquet, *.npz or "
-    "*.npy (one, a list, or a pattern such as train-{0000..0009}.tar or 'train-*.tar'), or owner/name of a dataset on "
-    "the Hugging Face hub"
+    "*.npy (one, a list, or a pattern such as train-{0000..0009}.tar or 'train-*.tar'), owner/name of a dataset on "
+    "the Hugging Face hub, or, with frames, a folder of clips or files such as *.mp4"
 )
 _STORED = {"check", "replace"}
 _TABLE = _STORED | {"image_column", "label_column"}
-_OPTIONS = {"photos": {"split", "length"}, "leaves": {"length"}, "folder": _STORED | {"allow_empty"}}
+CLIPS = frozenset({"frames", "stride", "fps"})  #: Choices that are of clips only
+_OPTIONS = {"photos": {"split", "length"}, "leaves": {"length", "frames"}}
+_OPTIONS |= {"folder": _STORED | CLIPS | {"allow_empty"}, "video": _STORED | CLIPS}
 _OPTIONS |= {"tar": _STORED | {"image_key"}, "zip": _STORED, "npz": _STORED, "npy": _STORED}
 _OPTIONS |= {"arrow": _TABLE, "parquet": _TABLE, "saved": _TABLE | {"split"}, "hub": _TABLE | {"split", "subset"}}
 
@@ -51,6 +56,10 @@ class Choosing:
         image_key: Of tar shards: which members are the images, such as ``jpg`` or ``"jpg;png"``; ``"*.jpg"`` where
             names have dots of their own.
         allow_empty: Of a folder with labels: let a class have no images.
+        frames: Frames of a clip, for a video autoencoder: the place then holds files of video (mp4, webm, mkv, mov,
+            avi, gif) and folders of frames, each cut into clips; ``leaves`` move.
+        stride: Of stored clips: every how many frames one is taken. ``None``: every frame.
+        fps: Of files of video: frames a second before ``stride``, by their time stamps. ``None``: the file's own.
     """
 
     split: str | None = None
@@ -59,6 +68,9 @@ class Choosing:
     label_column: str | None = None
     image_key: str | None = None
     allow_empty: bool | None = None
+    frames: int | None = None
+    stride: int | None = None
+    fps: float | None = None
 
     @property
     def choices(self) -> dict[str, Any]:
@@ -87,6 +99,8 @@ def open_images(
 
     - ``"photos"`` and ``"leaves"``: those that need no files; ``./photos`` is a folder of that name;
     - a folder: :class:`~diffusab_core.data.stores.ImageFolder`;
+    - a folder with ``frames``, or files of video: :class:`~diffusab_core.data.clips.StoredClips`; ``leaves`` with
+      ``frames``: :class:`~diffusab_core.data.leaves.LeafClips`;
     - files ``*.tar``: :class:`~diffusab_core.data.shards.Tars`; ``*.zip``: :class:`~diffusab_core.data.zips.Zips`;
     - files ``*.npz`` or ``*.npy``: :class:`~diffusab_core.data.arrays.Arrays`;
     - files ``*.arrow`` or ``*.parquet``, a folder of ``save_to_disk``, or ``owner/name`` of a dataset on the Hugging
@@ -103,7 +117,8 @@ def open_images(
         world: Processes that all make this call: only the main one looks at what is stored.
         options: ``length`` of ``photos`` or ``leaves``; ``split`` of ``photos``, a saved folder or the hub; ``subset``
             on the hub; ``check`` and ``replace`` of what is stored; ``image_column`` and ``label_column`` of tables;
-            ``image_key`` of tar shards; ``allow_empty`` of folders.
+            ``image_key`` of tar shards; ``allow_empty`` of folders; ``frames`` of clips, and of stored ones ``stride``
+            and ``fps``.
     """
     resolution, (kind, found) = parse_resolution(resolution), find_kind(where)
     options = {name: value for name, value in options.items() if value is not None}
@@ -115,9 +130,13 @@ def open_images(
             raise ImagesError("the photographs have no labels; take leaves, or labels=False")
         return Photos(resolution, seed=seed, **options)
     if kind == "leaves":
-        return Leaves(resolution, seed, labels=labels, **options)
+        return (LeafClips if "frames" in options else Leaves)(resolution, seed, labels=labels, **options)
+    cutting = _parse_cutting(where, kind, options)
     stored = {"check": options.pop("check", None), "progress": progress, "world": world}
     stored |= {name: options.pop(name) for name in ("replace", "allow_empty") if name in options}
+    if cutting is not None:
+        clips = ClipFiles(found, cutting, labels, progress, world)
+        return StoredClips(clips, resolution, crop, seed, **stored)
     if kind == "folder":
         return ImageFolder(found, resolution, crop, seed, labels=labels, **stored)
     if kind in ("tar", "zip", "npz", "npy"):
@@ -127,6 +146,26 @@ def open_images(
     rows = load_table(kind, found, options.pop("split", None), options.pop("subset", None), progress)
     table = Table(rows, labels, where=several(found) if isinstance(found, list) else found, **options)
     return StoredImages(table, resolution, crop, seed, **stored)
+
+
+def _parse_cutting(where: Where, kind: str, options: dict[str, Any]) -> Cutting | None:
+    """How clips are cut, taken out of the options; ``None`` for images."""
+    chosen = {name: options.pop(name) for name in sorted(CLIPS & options.keys())}
+    if "frames" in chosen:
+        return Cutting(**chosen)
+    if chosen:
+        raise ImagesError(f"{next(iter(chosen))} is of clips: say with frames (--frames) how many frames a clip has")
+    if kind == "video" or (kind == "folder" and _holds_only_clips(where)):
+        raise ImagesError(f"{where} holds clips: say with frames (--frames 17) how many frames of them a clip has")
+    return None
+
+
+def _holds_only_clips(folder: str | os.PathLike, limit: int = 1000) -> bool:
+    """Whether some of a folder's files are of video and, of the first ones, none could be an image; GIFs are."""
+    pictures = {ending for ending, kind in Image.registered_extensions().items() if kind != "MPEG"}
+    files = (file for _, _, files in os.walk(folder) for file in files)
+    endings = {os.path.splitext(file)[1].lower() for file in islice(files, limit)}
+    return bool(endings & {*ENDINGS}) and not endings & pictures
 
 
 def check_choices(where: Where, options: Mapping[str, Any], kind: str | None = None) -> None:
@@ -168,7 +207,7 @@ def _find_kind_of_folder(folder: Path) -> str:
     if (folder / "dataset_dict.json").is_file() or (folder / "state.json").is_file():
         return "saved"
     entries = list(os.scandir(folder))
-    shards = sorted(entry.name for entry in entries if _ending(entry.name) is not None)
+    shards = sorted(entry.name for entry in entries if _ending(entry.name) not in (None, "video"))
     pictures = Image.registered_extensions() if shards else {}
     if shards and not any(entry.is_dir() or Path(entry.name).suffix.lower() in pictures for entry in entries):
         fitting = folder / f"*{Path(shards[0]).suffix}"
@@ -177,7 +216,9 @@ def _find_kind_of_folder(folder: Path) -> str:
 
 
 def _ending(file: str) -> str | None:
-    """The kind of a shard by its ending; compressed tar files are tar files here, and are refused when opened."""
+    """The kind of a file by its ending; compressed tar files are tar files here, and are refused when opened."""
+    if os.path.splitext(file)[1].lower() in ENDINGS:
+        return "video"
     found = re.search(r"\.(?:(tar)(?:\.\w+)?|(t[gbx]z)|(arrow|parquet|zip|npz|npy))$", file, re.IGNORECASE)
     return found and ("tar" if found[1] or found[2] else found[3].lower())
 

@@ -42,8 +42,13 @@ def resize_to(x: Tensor, height: int, width: int) -> Tensor:
     return out.reshape(*x.shape[:-2], height, width).to(x.dtype)
 
 
+def unroll(x: Tensor) -> Tensor:
+    """Clips ``(N, C, T, H, W)`` as images, frame after frame, ``(N*T, C, H, W)``; images as they are."""
+    return x.transpose(1, 2).flatten(0, 1) if x.ndim == 5 else x
+
+
 def stack(dataset: Dataset, indices: Iterable[int]) -> Tensor:
-    """Items of a dataset as one batch ``(N, 3, H, W)``."""
+    """Items of a dataset as one batch ``(N, 3, H, W)``, of clips ``(N, 3, T, H, W)``."""
     items = [dataset[i] for i in indices]
     if not items:
         raise ValueError("no indices given, nothing to stack")

@@ -55,7 +55,7 @@ _PIECE = 512  # items checked at a time: a million tasks at once are gigabytes
 _SYSTEM_FOLDERS = {
     "@eadir", "#recycle", "@recycle", "__macosx", "$recycle.bin", "system volume information", "lost+found",
 }  # fmt: skip
-_THREADS = min(8, os.cpu_count() or 1)  # Pillow decodes outside the GIL
+THREADS = min(8, os.cpu_count() or 1)  # Pillow decodes outside the GIL
 
 
 class ImagesNotFound(DiffusabError, FileNotFoundError):
@@ -74,6 +74,7 @@ class Source(Protocol):
 
     where: str  # what to call it in messages
     unit = "images"  # what it consists of
+    item = "image"  # what one becomes
     decoded = 0  # up to how many files are decoded beforehand unless the check is named; of more, headers are read
     classes: tuple[str, ...] = ()  # their names; empty without labels
     targets: np.ndarray  # class number of each file, int64; -1 has none
@@ -187,45 +188,51 @@ class StoredImages(Dataset):
         try:
             return self._read(index)
         except Exception as error:  # decoders raise anything from SyntaxError to struct.error on a broken file
-            raise UnusableImage(f"{self.place(index)}: {_say_why(error)}") from error
+            raise UnusableImage(f"{self.place(index)}: {say_why(error)}") from error
 
     def why_unusable(self, index: int, check: Check = "decode") -> str | None:
         """Open an item, keep nothing of it, and say why it cannot be used, or ``None`` if it can."""
         try:
             self._read(index, check)
         except Exception as error:  # as above
-            return _say_why(error)
+            return say_why(error)
         return None
 
     def _read(self, index: int, check: Check = "decode") -> np.ndarray | None:
         file = self.source.open(int(self._kept[index]))
         pixels, oblong = read_rgb(file) if check == "decode" else None, isinstance(self.resolution, tuple)
-        height, width = read_size(file, upright=oblong) if pixels is None else pixels.shape[:2]
+        self._refuse_small(*(read_size(file, upright=oblong) if pixels is None else pixels.shape[:2]))
+        return pixels
+
+    def _refuse_small(self, height: int, width: int) -> None:
         if height < (least := sides(self.resolution))[0] or width < least[1]:
+            oblong = isinstance(self.resolution, tuple)
             wanted = f"{least[1]} x {least[0]}" if oblong else self.resolution  # as sizes of images: width first
             raise UnusableImage(f"{width} x {height} pixels, smaller than the resolution {wanted}")
-        return pixels
 
     def __getitem__(self, index: int) -> Tensor | tuple[Tensor, int]:
         index = check_index(index, len(self))
         found, pixels = self._find_usable(index) if self.replace else (index, self.pixels(index))
-        if self.crop == "random":
-            image = random_crop(pixels, self.resolution, np.random.default_rng([self.seed, index]), flip=True)
-        else:
-            image = (adm_crop if self.crop == "adm" else center_crop)(pixels, self.resolution)
+        image = self._cut(pixels, index)
         return (image, int(self.source.targets[self._kept[found]])) if self.classes else image
+
+    def _cut(self, pixels: np.ndarray, index: int) -> Tensor:
+        if self.crop == "random":
+            return random_crop(pixels, self.resolution, np.random.default_rng([self.seed, index]), flip=True)
+        return (adm_crop if self.crop == "adm" else center_crop)(pixels, self.resolution)
 
     def _find_usable(self, index: int) -> tuple[int, np.ndarray]:
         """The item or, where it is broken, the next one that is not."""
+        article = f"a{'n' * (self.source.item[0] in 'aeiou')} {self.source.item}"
         for later in range(len(self)):
             found = (index + later) % len(self)
             try:
                 return found, self.pixels(found)
             except UnusableImage as error:
                 if not later:
-                    said = f"an image is left out of the training, the next one taken for it: {error}"
+                    said = f"{article} is left out of the training, the next one taken for it: {error}"
                     warnings.warn(said, DiffusabWarning, stacklevel=3)
-        raise ImagesError(f"no image in {self.where} can be used any more")
+        raise ImagesError(f"no {self.source.item} in {self.where} can be used any more")
 
     def pick(self, indices: Sequence[int]) -> StoredImages:
         """The same store with these items only, in this order; item ``i`` of it draws its crop from ``(seed, i)``."""
@@ -247,7 +254,7 @@ class StoredImages(Dataset):
     def _take(self, order: Iterator[int], limit: int, progress: bool) -> StoredImages:
         usable, faults = [], {}
         bar = tqdm(desc=f"opening {self.where}", total=min(limit, len(self)), disable=not progress)
-        with bar, ThreadPoolExecutor(_THREADS) as pool:
+        with bar, ThreadPoolExecutor(THREADS) as pool:
             # As many at a time as are still missing, so that the choice does not depend on which thread is first.
             while some := list(islice(order, limit - len(usable))):
                 faults |= self._check(some, "decode", pool)
@@ -263,7 +270,7 @@ class StoredImages(Dataset):
         found, length = hashlib.sha256(), len(self)
         with (
             tqdm(desc="telling images apart", total=length, disable=length <= 4096 or None) as bar,
-            ThreadPoolExecutor(_THREADS) as pool,
+            ThreadPoolExecutor(THREADS) as pool,
         ):
             for start in range(0, length, _PIECE):
                 some = range(start, min(start + _PIECE, length))
@@ -276,7 +283,7 @@ class StoredImages(Dataset):
         try:
             return self.source.trace(int(self._kept[index]))
         except Exception as error:  # what cannot be opened is told when it is wanted
-            return _say_why(error).encode()
+            return say_why(error).encode()
 
     def stored_as(self, limit: int = 64) -> dict[str, int]:
         """How items are stored, and how many of ``limit`` of them, evenly chosen: ``{"JPEG 75": 60, "PNG": 4}``.
@@ -286,7 +293,7 @@ class StoredImages(Dataset):
         if self.source.stored is not None:
             return {self.source.stored: len(self)}
         step = max(1, len(self) // limit)
-        with ThreadPoolExecutor(_THREADS) as pool:
+        with ThreadPoolExecutor(THREADS) as pool:
             found = Counter(pool.map(self._find_format, range(0, len(self), step)))
         found.pop(None, None)
         return dict(found.most_common())
@@ -311,7 +318,7 @@ class StoredImages(Dataset):
         main, faults = world is None or world.is_main, {}
         hide = not (progress and main and len(self) > 200)
         bar = tqdm(desc=f"checking {self.where}", total=len(self), disable=hide)
-        with bar, ThreadPoolExecutor(_THREADS) as pool:
+        with bar, ThreadPoolExecutor(THREADS) as pool:
             for start in range(0, len(self), _PIECE):
                 some = range(start, min(start + _PIECE, len(self)))
                 found = self._check(some, check, pool) if main else {}
@@ -336,7 +343,7 @@ class StoredImages(Dataset):
             return
         reasons = [f"{skip.name}: {skip.reason}" for skip in self.skipped[:3]] or [f"it holds no {self.source.unit}"]
         reasons += [f"and {len(self.skipped) - 3} more"] if len(self.skipped) > 3 else []
-        raise ImagesError(f"no usable image in {self.where}: {'; '.join(reasons)}")
+        raise ImagesError(f"no usable {self.source.item} in {self.where}: {'; '.join(reasons)}")
 
     def _refuse_empty_classes(self) -> None:
         """Folders of classes are there because they hold something; numbers need not all occur."""
@@ -365,7 +372,8 @@ def _guess_quality(table: Sequence[int]) -> int:
     return max(1, min(100, round((200 - scale) / 2 if scale <= 100 else 5000 / scale)))
 
 
-def _say_why(error: Exception) -> str:
+def say_why(error: Exception) -> str:
+    """An error on reading a file as the reason why it is left out."""
     if isinstance(error, UnusableImage):
         return str(error)
     if isinstance(error, UnidentifiedImageError):

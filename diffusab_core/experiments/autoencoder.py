@@ -32,6 +32,7 @@ from diffusab_core.training.batches import Batches
 from diffusab_core.training.world import World, alone
 
 Watch = Callable[[int, dict[str, Any]], None]
+_PROBE_SEED = 2**40  # of clips to watch a run by; no run has it
 
 
 @dataclass(frozen=True)
@@ -113,19 +114,21 @@ def evaluate(settings: Evaluation) -> records.RunRecord:
         made["split"] = "test"
     images = open_images(settings.images, settings.resolution, seed=settings.seed, **made | settings.choices)
     check_blocks(autoencoder, settings.resolution, settings.block_size)
+    autoencoder.latent_shape(settings.resolution, settings.resolution, settings.frames)
     before = len(getattr(images, "skipped", ()))
     images = images.first(settings.samples) if isinstance(images, StoredImages) else images
     x = autoencoder.as_seen(data.stack(images, range(min(settings.samples, len(images)))))
+    kind = "images" if settings.frames is None else f"clips of {settings.frames} frames"
     judge = {"lpips_weights": lpips and lpips.weights.name}  # wherever the file lies
     judge["features_weights"] = settings.features_weights and Path(settings.features_weights).name
     run = records.start(
         "evaluate-autoencoder", parameters=records.without_device(settings) | judge, seed=settings.seed, size="laptop",
-        data=f"{len(x)} images of {settings.resolution} x {settings.resolution} of {settings.images}",
+        data=f"{len(x)} {kind} of {settings.resolution} x {settings.resolution} of {settings.images}",
         device=settings.device,
     )  # fmt: skip
     run.notes = f"perceptual distance: {_describe(lpips)}."
     if broken := getattr(images, "skipped", ())[before:]:
-        run.notes += f" {len(broken)} images are broken and left out, the first is {broken[0].name}."
+        run.notes += f" {len(broken)} {kind} are broken and left out, the first is {broken[0].name}."
     _keep(run, finetuning.examine(autoencoder, x, settings.block_size))
     curve = metrics.cut_curve(autoencoder, x, settings.cuts, settings.block_size)
     run.series |= {"cut_ratio": list(curve.ratios), "cut_psnr_db": list(curve.latent)}
@@ -140,12 +143,15 @@ def evaluate(settings: Evaluation) -> records.RunRecord:
         run.metrics["lpips_alex"] = torch.cat(each).mean().item()
     if features is not None:
         name, d = f"reconstruction_frechet_{settings.features}", features.dimensions
-        if len(x) > d:
-            run.metrics[name] = metrics.reconstruction_frechet_distance(batches, decode(), features)
+        # An image network sees the frames of clips one by one.
+        count, kind = len(x) * (settings.frames or 1), "images" if settings.frames is None else "frames"
+        if count > d:
+            frames, decoded = map(data.unroll, batches), map(data.unroll, decode())
+            run.metrics[name] = metrics.reconstruction_frechet_distance(frames, decoded, features)
             weights = f", weights {features.digest}, not Inception" if settings.features == "offline" else ""
-            run.notes += f" {name} is over {len(x)} images and {d} features{weights}."
+            run.notes += f" {name} is over {count} {kind} and {d} features{weights}."
         else:
-            run.notes += f" {name} is left out: {d} features need more than {d} images, got {len(x)}."
+            run.notes += f" {name} is left out: {d} features need more than {d} {kind}, got {count}."
     return run.finish()
 
 
@@ -202,8 +208,9 @@ def finetune(
         autoencoder: What to fine-tune instead of what ``settings.model`` opens, which then only names it; it is trained
             in place.
         dataset: What to train on instead of what ``settings.images`` opens, which then only names it.
-        probe: Images ``(N, 3, H, W)`` on which spectrum and reconstruction are watched; by default 64 crops, of
-            :func:`probe_side` pixels, of the photographs that nothing here is trained on.
+        probe: Images ``(N, 3, H, W)``, or clips, on which spectrum and reconstruction are watched; by default 64 crops,
+            of :func:`probe_side` pixels, of the photographs that nothing here is trained on, and with ``frames`` 8
+            clips of moving leaves that no run is trained on.
         perceptual_weights: See :func:`diffusab_core.metrics.open_perceptual`.
         workers: Processes that read images ahead.
         record_name: File in ``out`` for the record, which is written last, as the sign that all is there.
@@ -215,8 +222,7 @@ def finetune(
     if autoencoder is None:
         autoencoder = autoencoders.load(settings.model, settings.device, probe=settings.resolution)
     if probe is None:
-        side = probe_side(autoencoder, settings.block_size)
-        probe = data.stack(data.Photos(side, "test", seed=0, length=64), range(64))
+        probe = _draw_probe(probe_side(autoencoder, settings.block_size), settings.frames)
     parameters = settings.identify()
     chosen = {"parameters": parameters, "seed": settings.seed, "size": size, "data": settings.images}
     run = records.start("finetune-autoencoder", device=settings.device, **chosen)
@@ -226,7 +232,8 @@ def finetune(
         return Finetuned(autoencoders.load(str(folder), settings.device, probe=settings.resolution), record)
     if folder is not None:
         check_keepable(autoencoder)
-    autoencoder.latent_shape(settings.resolution, settings.resolution)  # refuses a size before anything runs
+    # Refuses a size before anything runs.
+    autoencoder.latent_shape(settings.resolution, settings.resolution, settings.frames)
     with torch.no_grad():
         divergences = [name for name in ("kl_weight", "minildm_weight") if getattr(settings, name)]
         if divergences and not autoencoder.encode(probe[:1].to(settings.device)).std.any():
@@ -305,6 +312,12 @@ def probe_side(autoencoder: Autoencoder, block_size: int) -> int:
         return autoencoder.family.side(autoencoder.module)
     step = autoencoder.compression * block_size
     return -(-128 // step) * step
+
+
+def _draw_probe(side: int, frames: int | None) -> Tensor:
+    if frames is None:
+        return data.stack(data.Photos(side, "test", seed=0, length=64), range(64))
+    return data.stack(data.LeafClips(side, _PROBE_SEED, length=8, labels=False, frames=frames), range(8))
 
 
 def add_pictures(watch: Watch | None, autoencoder: Autoencoder, probe: Tensor, count: int = 8) -> Watch | None:
@@ -395,7 +408,7 @@ def card(name: str, record: records.RunRecord, *, diffusers: bool = True) -> str
 `{p["model"]}`, fine-tuned with method `{p["method"]}` for {p["steps"]} steps, {perceptual}; seed {record.seed},
 {record.device}, {m["training_time_s"]:.0f} s. {m["trainable_parameters"]:.0f} parameters were trained.
 
-| measured on {m["probe_images"]:.0f} probe images | before | after |
+| measured on {m["probe_images"]:.0f} probe {"clips" if p.get("frames") else "images"} | before | after |
 |---|---|---|
 {table}
 

@@ -124,7 +124,7 @@ def extract(
         caches.refuse_foreign(folder)
     autoencoder = autoencoders.load(settings.model, settings.device, probe=min(sides(settings.resolution)))
     if dataset is None:
-        autoencoder.latent_shape(*sides(settings.resolution))  # before any image is looked at
+        autoencoder.latent_shape(*sides(settings.resolution), settings.frames)  # before any image is looked at
     wanted = _identify(settings, autoencoder)
     if begun:
         index = caches.read_index(folder)

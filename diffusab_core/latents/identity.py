@@ -35,10 +35,10 @@ def images_identity(dataset: Dataset, found: str | None = None) -> dict[str, Any
     ``found`` is :func:`images_found`, where that is known already.
     """
     made = next((word for word, kind in (("photos", Photos), ("leaves", Leaves)) if isinstance(dataset, kind)), None)
-    wanted = ("resolution", "crop", "seed", "split", "num_classes")
+    wanted = ("resolution", "crop", "seed", "split", "num_classes", "frames", "stride", "fps", "speed", "spin")
     values = {"images": getattr(dataset, "where", made or type(dataset).__name__)}
     known = {name: getattr(dataset, name, None) for name in wanted}
-    values |= {name: value for name, value in known.items() if isinstance(value, int | str)}
+    values |= {name: value for name, value in known.items() if isinstance(value, int | float | str)}
     if isinstance(known["resolution"], tuple):
         values["resolution"] = list(known["resolution"])  # as it comes back from a file
     law = getattr(dataset, "law", None)

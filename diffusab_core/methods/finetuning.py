@@ -284,7 +284,9 @@ def loss_terms(
     adversary: Adversary | None = None,
     mini: nn.Module | None = None,
 ) -> LossTerms:
-    """The weighted terms of the loss on images ``(N, 3, H, W)`` in [-1, 1], by name; their sum is what is minimised.
+    """The weighted terms of the loss on images ``(N, 3, H, W)`` or clips ``(N, 3, T, H, W)`` in [-1, 1], by name.
+
+    Their sum is what is minimised. A discriminator sees the frames of clips one by one.
 
     The generator draws all that is random, the posterior's noise first: runs that differ in method see the same.
     ``mini`` is the denoiser of :func:`.minildm.build`, without which its weight is a ``ValueError``.
@@ -292,7 +294,8 @@ def loss_terms(
     if settings.minildm_weight and mini is None:
         raise ValueError("minildm_weight needs the denoiser that is trained with the autoencoder")
     decode, x = autoencoder.decode, autoencoder.as_seen(x)
-    noise = torch.randn((len(x), *autoencoder.latent_shape(*x.shape[-2:])), generator=generator, device=x.device)
+    shape = autoencoder.latent_shape(*x.shape[-2:], x.shape[2] if x.ndim == 5 else None)
+    noise = torch.randn((len(x), *shape), generator=generator, device=x.device)
     if settings.method == "eq-vae":
         before, tau = regularizers.draw_eq_vae(generator, *noise.shape[-2:])
         x = regularizers.transform(x, before)
@@ -314,7 +317,8 @@ def loss_terms(
             y = decode(z)
         terms = {"reconstruction": distance(x, y)}
         if settings.adversarial_weight:
-            terms |= Adversary.absent(x) if adversary is None else adversary.terms(x, y, terms["reconstruction"])
+            pair = data.unroll(x), data.unroll(y)
+            terms |= Adversary.absent(x) if adversary is None else adversary.terms(*pair, terms["reconstruction"])
     if settings.method == "se":
         scale = regularizers.draw_scale(generator, settings.scales)
         own = y if settings.target == "reconstruction" else None
@@ -394,7 +398,7 @@ def redraw(autoencoder: Autoencoder, seed: int) -> None:
 
 @torch.no_grad()
 def examine(autoencoder: Autoencoder, images: Tensor, block_size: int = 8, batch_size: int = 32) -> dict[str, Any]:
-    """What fine-tuning is watched by: spectrum of the means and reconstruction from them, on fixed images.
+    """What fine-tuning is watched by: spectrum of the means and reconstruction from them, on fixed images or clips.
 
     ``profile`` (ratio of means) and ``energy`` are ``(B²,)`` lists; the distance to RGB at latent size is in decades.
     """

@@ -26,7 +26,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from diffusab_core.data import resize_to
+from diffusab_core.data import resize_to, unroll
 from diffusab_core.spectrum import block_dct, chop_high_frequencies
 
 Decode = Callable[[Tensor], Tensor]
@@ -57,8 +57,7 @@ def mse_and_perceptual(
     network may take longer than all else.
     """
     few = slice(crops or None)
-    a, b = (v.transpose(1, 2).flatten(0, 1) if v.ndim == 5 else v for v in (target[few], y[few]))
-    return mse_weight * mse(target, y) + perceptual_weight * perceptual(a, b).mean()
+    return mse_weight * mse(target, y) + perceptual_weight * perceptual(unroll(target[few]), unroll(y[few])).mean()
 
 
 #: Energy of an amplitude that eight bits do not show: the variance of their rounding, in a range of 2.

@@ -39,15 +39,16 @@ class PosteriorNoise:
         self.energy = torch.zeros(channels, block_size**2, dtype=torch.float64)
 
     def update(self, posterior: Posterior) -> None:
-        """Add a batch ``(N, C, h, w)``."""
+        """Add a batch ``(N, C, h, w)``, or of clips ``(N, C, t, h, w)``."""
         mu, sigma = posterior.mean.cpu().double(), posterior.std.cpu().double()
         self.kl += float((mu.square() + sigma.square() - 1 - 2 * sigma.log()).sum()) / 2
         self.numbers += mu[:, 0].numel()
-        self.mean += mu.sum((0, 2, 3))
-        self.square += mu.square().sum((0, 2, 3))
-        self.noise += sigma.square().sum((0, 2, 3))
-        d = block_dct(mu, self.block_size).flatten(-2)  # (N, C, h/B, w/B, B²)
-        self.energy += d.square().sum((0, 2, 3))
+        others = (0, *range(2, mu.ndim))
+        self.mean += mu.sum(others)
+        self.square += mu.square().sum(others)
+        self.noise += sigma.square().sum(others)
+        d = block_dct(mu, self.block_size).flatten(-2)  # (N, C, ..., h/B, w/B, B²)
+        self.energy += d.square().sum(others)
         self.blocks += d[:, 0, ..., 0].numel()
 
     def result(self) -> Noise:

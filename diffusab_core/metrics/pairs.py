@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from diffusab_core.autoencoders import Autoencoder
+from diffusab_core.data.pixels import unroll
 from diffusab_core.metrics.networks import LPIPSDistance
 from diffusab_core.spectrum.dct import chop_high_frequencies, kept_share
 
@@ -64,9 +65,7 @@ def ssim_per_image(x: Tensor, y: Tensor) -> Tensor:
     if x.ndim > 5 or min(x.shape[-2:]) < 11:
         raise ValueError(f"ssim needs images or clips with sides of at least 11 pixels, got {tuple(x.shape)}")
     n = len(x)
-    if x.ndim == 5:
-        x, y = x.transpose(1, 2).flatten(0, 1), y.transpose(1, 2).flatten(0, 1)  # (N*T, C, H, W)
-    x, y = (x + 1) / 2, (y + 1) / 2
+    x, y = ((unroll(v) + 1) / 2 for v in (x, y))  # (N*T, C, H, W)
     # torchmetrics' own mean takes in the border (from 1.9 on), where the window sees mirrored pixels.
     _, values = structural_similarity_index_measure(x, y, data_range=1.0, reduction="none", return_full_image=True)
     return values[..., 5:-5, 5:-5].reshape(n, -1).mean(1)  # from (N*T, C, H-10, W-10)
@@ -74,8 +73,9 @@ def ssim_per_image(x: Tensor, y: Tensor) -> Tensor:
 
 @torch.no_grad()
 def lpips_per_image(x: Tensor, y: Tensor, distance: LPIPSDistance) -> Tensor:
-    """LPIPS of each pair, ``(N,)``, of images ``(N, 3, H, W)`` clamped to [-1, 1]."""
-    return distance(x.float().clamp(-1, 1), y.float().clamp(-1, 1))
+    """LPIPS of each pair, ``(N,)``, of images ``(N, 3, H, W)`` clamped to [-1, 1]; of clips the mean over frames."""
+    x, y, n = unroll(x), unroll(y), len(x)
+    return distance(x.float().clamp(-1, 1), y.float().clamp(-1, 1)).reshape(n, -1).mean(1)
 
 
 def spectrum_distance(profile_a: Tensor, profile_b: Tensor) -> Tensor:
