@@ -269,8 +269,9 @@ class StoredClips(StoredImages):
         return self.source.cutting.frames
 
     @property
-    def stride(self) -> int:
-        return self.source.cutting.stride
+    def stride(self) -> int | None:
+        """``None`` for every frame, which is no part of what the clips are."""
+        return None if self.source.cutting.stride == 1 else self.source.cutting.stride
 
     @property
     def fps(self) -> float | None:

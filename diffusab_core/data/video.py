@@ -62,6 +62,8 @@ def _open(path: str) -> Iterator[tuple[av.container.InputContainer, av.VideoStre
     except av.FFmpegError as error:
         if error.errno in (1, 2, 13):  # the system's: not allowed, not there
             raise UnusableImage(f"cannot be read ({error.strerror})") from error
+        if isinstance(error, av.EOFError):
+            raise UnusableImage("it ends before its first frame") from error
         raise UnusableImage(
             f"cannot be opened as video ({error.strerror}): it is damaged, cut off or another kind of file"
         ) from error

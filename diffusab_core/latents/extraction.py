@@ -26,7 +26,7 @@ from tqdm import tqdm
 
 from diffusab_core import autoencoders
 from diffusab_core.autoencoders import Autoencoder
-from diffusab_core.data.open import WORDS, Choosing, open_images
+from diffusab_core.data.open import CLIPS, WORDS, Choosing, open_images
 from diffusab_core.data.pixels import parse_resolution, sides
 from diffusab_core.data.stores import CROPS, StoredImages
 from diffusab_core.files import DiffusabWarning
@@ -128,7 +128,7 @@ def extract(
     wanted = _identify(settings, autoencoder)
     if begun:
         index = caches.read_index(folder)
-        chosen = {"low_pass": None, **wanted, "shard_size": settings.shard_size}
+        chosen = {"low_pass": None, **dict.fromkeys(CLIPS), **wanted, "shard_size": settings.shard_size}
         caches.refuse_other(folder, index | index["identity"], chosen)
         if index["complete"] and all((folder / shard["file"]).exists() for shard in index["shards"]):
             return LatentCache(folder)
@@ -194,6 +194,7 @@ def _identify(settings: Extraction, autoencoder: Autoencoder) -> dict[str, Any]:
     if not isinstance(settings.images, str):
         found["images"] = list(map(os.fspath, settings.images))
     without = {"model", "device", "shard_size"} | ({"low_pass"} if settings.low_pass is None else set())
+    without |= {"stride"} if settings.stride == 1 else set()
     return {name: value for name, value in found.items() if name not in without}
 
 

@@ -46,6 +46,7 @@ def save_video(
             if times_ms is not None:
                 video.codec_context.time_base = Fraction(1, 1000)
         audio = out.add_stream("aac", rate=8000, layout="mono") if sound else None
+        out.start_encoding()  # or a file without a frame would not be written
         for i, pixels in enumerate(frames):
             frame = av.VideoFrame.from_ndarray(pixels, format="rgb24")
             if times_ms is not None:

@@ -56,7 +56,7 @@ def test_every_film_is_cut_into_its_clips_and_all_else_is_named(films):
     assert left_out["short.mp4"] == "it has 4 frames, a clip takes 5"
     assert left_out["small.mp4"] == "40 x 24 pixels, smaller than the resolution 32"
     assert left_out["sound.mp4"] == "it holds sound and no video"
-    assert left_out["none.mkv"] == "it holds no frames"
+    assert left_out["none.mkv"] == "it ends before its first frame"
     assert left_out["poster.jpg"] == "an image beside clips"
     assert all("\n" not in reason for reason in left_out.values())
 

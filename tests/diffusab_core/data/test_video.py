@@ -156,7 +156,10 @@ BROKEN = {
         "x.gif", lambda p: cut(save_video(p, moving(30), codec="gif", pix_fmt="rgb8"), 0.6), "mark of its end"
     ),
     "sound only": ("x.mp4", lambda p: save_video(p, moving(0), sound=True), "it holds sound and no video"),
-    "no frames": ("x.mkv", lambda p: save_video(p, moving(0)), "it holds no frames"),
+    "no frames": (
+        "x.avi", lambda p: save_video(p, moving(0), codec="mpeg4", pix_fmt="yuv420p"), "it holds no frames"
+    ),
+    "header only": ("x.mkv", lambda p: save_video(p, moving(0)), "it ends before its first frame"),
 }  # fmt: skip
 
 

@@ -1,0 +1,66 @@
+"""Fine-tuning a video autoencoder on clips: the terms of each method, and a run that is cut off."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from made_clips import moving, save_video
+from small_video import save_small_video
+
+from diffusab_core import autoencoders, data
+from diffusab_core.experiments import finetune
+from diffusab_core.methods import finetuning
+from diffusab_core.methods.finetuning import Finetuning
+
+SETTINGS = Finetuning(images="leaves", frames=5, resolution=32, block_size=4, steps=4, batch_size=2)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    return str(save_small_video(tmp_path_factory.mktemp("model")))
+
+
+@pytest.mark.parametrize(("settings", "names"), [
+    (replace(SETTINGS, method="plain", kl_weight=1e-3), {"reconstruction", "kl"}),
+    (replace(SETTINGS, method="se"), {"reconstruction", "se"}),
+    (replace(SETTINGS, method="chf"), {"reconstruction", "chf"}),
+    (replace(SETTINGS, method="eq-vae"), {"reconstruction"}),
+    (replace(SETTINGS, method="plain", soft_weight=0.1), {"reconstruction", "soft"}),
+])  # fmt: skip
+def test_each_method_has_its_terms_on_clips_and_moves_the_encoder(model, settings, names):
+    autoencoder = autoencoders.load(model)
+    finetuning.freeze(autoencoder, settings)
+    x = data.stack(data.LeafClips(32, length=2, labels=False, frames=5), range(2))
+    generator = torch.Generator().manual_seed(0)
+    terms = finetuning.loss_terms(autoencoder, x, settings, finetuning.distance_of(settings), generator)
+    assert terms.keys() == names
+    sum(terms.values()).backward()
+    module = autoencoder.module
+    assert module.encoder.conv_in.weight.grad.abs().sum() > 0
+    assert module.decoder.conv_out.weight.grad is None  # frozen, as in the paper
+
+
+def test_a_run_on_films_that_was_cut_off_ends_as_if_it_had_not_been(model, tmp_path, monkeypatch):
+    for seed in range(2):
+        save_video(tmp_path / "films" / f"{seed}.mp4", moving(12, 40, 48, seed), codec="libx264", pix_fmt="yuv420p")
+    settings = replace(SETTINGS, model=model, images=str(tmp_path / "films"))
+    probe = data.stack(data.LeafClips(32, 1, length=2, labels=False, frames=5), range(2))
+    quick = {"probe": probe, "progress": False, "snapshots": 1, "log_every": 2}
+    whole = finetune(settings, **quick)
+    calls, real = [], finetuning.loss_terms
+
+    def cut_off(*args):
+        calls.append(1)
+        if len(calls) == 4:
+            raise KeyboardInterrupt
+        return real(*args)
+
+    monkeypatch.setattr(finetuning, "loss_terms", cut_off)
+    with pytest.raises(KeyboardInterrupt):
+        finetune(settings, tmp_path / "out", checkpoint_every=2, **quick)
+    resumed = finetune(settings, tmp_path / "out", checkpoint_every=2, **quick)
+    assert len(calls) == 6, "two steps were not computed again"
+    for (name, x), y in zip(whole.autoencoder.module.state_dict().items(),
+                            resumed.autoencoder.module.state_dict().values(), strict=True):  # fmt: skip
+        assert torch.equal(x, y), name
+    assert whole.record.series["loss"] == resumed.record.series["loss"]
