@@ -242,7 +242,11 @@ def finetune(
         finetuning.redraw(autoencoder, settings.seed)
     run.metrics["trainable_parameters"] = finetuning.freeze(autoencoder, settings)
     dataset = _dataset(settings) if dataset is None else dataset
-    batches = Batches(dataset, settings.batch_size, settings.seed, settings.steps, workers, settings.device)
+    batches, stills = _batch(dataset, settings, settings.batch_size, workers), None
+    known = parameters | seen(dataset) | ({"lpips": network.digest} if network is not None else {})
+    if settings.still_batch:
+        stills = _batch(_open_stills(settings), settings, settings.still_batch, workers)
+        known |= {f"still_{name}": value for name, value in seen(stills.dataset).items()}
     before = metrics.measure_material(autoencoder, probe, settings.block_size) if asks_for_detail(settings) else {}
     module, others, adversary = autoencoder.module.train(), {}, None
     if settings.adversarial_weight:
@@ -250,7 +254,7 @@ def finetune(
         others["discriminator"] = discriminator.to(settings.device)
         adversary = Adversary(discriminator, settings.adversarial_weight, adversarial.last_weight(autoencoder))
     if settings.minildm_weight:
-        shape = autoencoder.latent_shape(settings.resolution, settings.resolution)
+        shape = autoencoder.latent_shape(settings.resolution, settings.resolution, settings.frames)
         others["minildm"] = minildm.build(settings.minildm_denoiser, shape, settings.seed).to(settings.device)
     for name, other in others.items():
         run.metrics[f"{name}_parameters"] = sum(p.numel() for p in other.parameters())
@@ -258,11 +262,11 @@ def finetune(
     with records.logs(folder) as on_log:
         trained = training.train(
             module,
-            loss_of(autoencoder, settings, distance, batches, adversary, others.get("minildm")),
+            loss_of(autoencoder, settings, distance, batches, adversary, others.get("minildm"), stills),
             settings.training,
             checkpoint=folder / "training" / "checkpoints" if folder else None,
             checkpoint_every=checkpoint_every,
-            identity=parameters | seen(dataset) | ({"lpips": network.digest} if network is not None else {}),
+            identity=known,
             log_every=log_every,
             on_log=on_log,
             watch=add_pictures(watch, autoencoder, probe),
@@ -363,6 +367,18 @@ def _dataset(settings: Finetuning) -> Dataset:
     return open_images(settings.images, settings.resolution, crop="random", seed=settings.seed, **more)
 
 
+def _batch(dataset: Dataset, settings: Finetuning, size: int, workers: int) -> Batches:
+    return Batches(dataset, size, settings.seed, settings.steps, workers, settings.device)
+
+
+def _open_stills(settings: Finetuning) -> Dataset:
+    """What is encoded beside clips: images, or clips of one frame, other ones than the clips' own first frames."""
+    own = {"frames": 1} if settings.still_images is None else {}
+    where = settings.images if settings.still_images is None else settings.still_images
+    more = {"length": settings.steps * settings.still_batch} if where in WORDS else {"replace": True}
+    return open_images(where, settings.resolution, crop="random", seed=2**32 + settings.seed, **own, **more)
+
+
 def seen(images: Dataset, world: World | None = None) -> dict[str, str]:
     """What stored images are, for a checkpoint; settings alone say what photographs and leaves are."""
     images = images.images if isinstance(images, data.Pool) else images
@@ -376,8 +392,13 @@ def loss_of(
     batches: Batches,
     adversary: Adversary | None = None,
     mini: nn.Module | None = None,
+    stills: Batches | None = None,
 ) -> training.LossFn:
-    """:func:`diffusab_core.methods.finetuning.loss_terms` on batches, for :func:`diffusab_core.training.train`."""
+    """:func:`diffusab_core.methods.finetuning.loss_terms` on batches, for :func:`diffusab_core.training.train`.
+
+    With ``stills``, images beside clips, a term is the mean of the clips' and the images': how the paper weighs its
+    batches of 32 clips and 64 images it does not say.
+    """
     device = torch.device(settings.device)
 
     def loss(step: int, generator: torch.Generator) -> tuple[Tensor, LossTerms]:
@@ -386,6 +407,10 @@ def loss_of(
             opponent = [adversary] if adversary is not None and step >= settings.start else []
             small = {"mini": mini} if mini is not None else {}
             terms = finetuning.loss_terms(autoencoder, x, settings, distance, generator, *opponent, **small)
+            if stills is not None:
+                x = data.unroll(stills(step).to(device))
+                beside = finetuning.loss_terms(autoencoder, x, settings, distance, generator, *opponent)
+                terms = {name: (term + beside[name]) / 2 for name, term in terms.items()}
         return torch.stack(list(terms.values())).sum(), {name: term.detach() for name, term in terms.items()}
 
     return loss

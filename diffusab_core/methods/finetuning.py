@@ -45,7 +45,7 @@ ADVERSARIAL = ("adversarial_weight", "adversarial_start", "discriminator_layers"
 #: Settings that came later: a run in which they are neutral is what it was without them.
 LATER = ("perceptual_crops", "log_dct_weight", "whitening_weight", "wanted_share", "wanted_detail", "psnr_within",
          "whole", "matching", "flattening", "masked_diagonals", "r1_weight", "minildm_weight",
-         "minildm_denoiser", "fresh")  # fmt: skip
+         "minildm_denoiser", "fresh", "still_batch", "still_images")  # fmt: skip
 
 #: The weight of each regularizer that has one, in its paper: Eq. 2 and Eq. 4 of Skorokhodov et al. 2025; for Spectrum
 #: Matching and AF-LDM that of their authors' code.
@@ -64,7 +64,9 @@ class Finetuning(Choosing):
         images: What to train on: a place of images, see ``diffusab profile --help``; ``photos`` or ``leaves``.
         resolution: Side of the training crops in pixels.
         steps: Optimiser steps.
-        batch_size: Crops in a batch.
+        batch_size: Crops in a batch; with ``frames``, clips.
+        still_batch: With ``frames``: images in a batch beside its clips, encoded as clips of one frame.
+        still_images: Their place; ``None``: single frames of the place of the clips.
         learning_rate: AdamW's, constant after ``warmup`` steps.
         warmup: Steps of linear warm-up.
         clip: Largest gradient norm.
@@ -116,6 +118,8 @@ class Finetuning(Choosing):
     resolution: int = 64
     steps: int = 400
     batch_size: int = 8
+    still_batch: int = 0
+    still_images: str | None = None
     learning_rate: float = 1e-4
     warmup: int = 0
     clip: float = 50.0
@@ -164,6 +168,12 @@ class Finetuning(Choosing):
         for name in ("steps", "batch_size", "resolution"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.still_batch < 0 or (self.still_batch and self.frames is None):
+            raise ValueError(f"still_batch is of images beside clips (frames), not negative, got {self.still_batch}")
+        if self.still_batch and self.minildm_weight:
+            raise ValueError(f"MiniLDM's denoiser is of clips alone: still_batch must be 0, got {self.still_batch}")
+        if self.still_images is not None and not self.still_batch:
+            raise ValueError(f"still_images {self.still_images!r} needs still_batch, how many there are in a batch")
         if self.perceptual_crops < 0:
             raise ValueError(f"perceptual_crops must not be negative, got {self.perceptual_crops}")
         for name in ("alpha", "soft_weight", "kl_weight", "mse_weight", "perceptual_weight", "adversarial_weight",
@@ -243,13 +253,18 @@ class Finetuning(Choosing):
 def from_recipe(model: str, recipe: Recipe, method: Method, **others: Any) -> Finetuning:
     """The run that Table 5 describes for a model of the catalogue; ``others`` replaces single settings.
 
-    With scale equivariance and Spectrum Matching there is no KL term; the other methods have the recipe's. Images only.
+    With scale equivariance and Spectrum Matching there is no KL term; the other methods have the recipe's. Batches of
+    a video autoencoder are of clips, with still images beside them.
     """
+    batches: dict[str, Any] = {"batch_size": recipe.image_batch}
+    if recipe.video_batch:
+        batches = {"batch_size": recipe.video_batch, "still_batch": recipe.image_batch, "frames": recipe.frames}
     settings = Finetuning(
-        model=model, method=method, resolution=recipe.resolution, steps=recipe.steps, batch_size=recipe.image_batch,
+        model=model, method=method, resolution=recipe.resolution, steps=recipe.steps,
         learning_rate=recipe.learning_rate, clip=recipe.clip_norm, mse_weight=recipe.mse_weight, perceptual="vgg",
         perceptual_weight=recipe.lpips_weight, kl_weight=0.0 if method in ("se", "sm") else recipe.kl_beta,
         frozen_up_blocks=recipe.frozen_up_blocks, precision=recipe.precision,
+        **batches,
     )  # fmt: skip
     return replace(settings, **others)
 

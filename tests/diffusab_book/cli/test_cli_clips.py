@@ -69,7 +69,9 @@ def test_profile_and_report_look_at_clips(place, tmp_path):
     (model,) = report["models"]
     assert model["profile"]["shape"] == [3, 2, 8, 8]
     assert {"noise", "reconstruction", "scale", "cut", "dependence", "gratings", "cutoff"} <= model.keys()
-    assert model["not_measured"].keys() <= {"lpips", "diffusability"}
+    assert model["not_measured"].keys() <= {"lpips", "diffusability", "stake"}, (
+        "one clip has no other one to permute with"
+    )
     assert np.isfinite(model["cut"]["latent"]).all()
     # The first cut leaves everything: the same clips, the same reconstruction.
     assert model["cut"]["latent"][0] == pytest.approx(model["reconstruction"]["psnr_db"])

@@ -7,10 +7,12 @@ import torch
 from made_clips import moving, save_video
 from small_video import save_small_video
 
-from diffusab_core import autoencoders, data
+from diffusab_core import autoencoders, data, experiments
 from diffusab_core.experiments import finetune
 from diffusab_core.methods import finetuning
 from diffusab_core.methods.finetuning import Finetuning
+from diffusab_core.training.batches import Batches
+from diffusab_core.training.state import CheckpointError
 
 SETTINGS = Finetuning(images="leaves", frames=5, resolution=32, block_size=4, steps=4, batch_size=2)
 
@@ -38,6 +40,49 @@ def test_each_method_has_its_terms_on_clips_and_moves_the_encoder(model, setting
     module = autoencoder.module
     assert module.encoder.conv_in.weight.grad.abs().sum() > 0
     assert module.decoder.conv_out.weight.grad is None  # frozen, as in the paper
+
+
+def test_images_beside_clips_count_as_much_as_they(model):
+    autoencoder = autoencoders.load(model)
+    settings = replace(SETTINGS, method="plain", still_batch=3)
+    distance = finetuning.distance_of(settings)
+    clips = Batches(data.LeafClips(32, length=8, labels=False, frames=5), 2, 0, 4)
+    images = Batches(data.LeafClips(32, 5, length=12, labels=False, frames=1), 3, 0, 4)
+
+    def loss_on(beside=None):
+        generator = torch.Generator().manual_seed(1)
+        return experiments.autoencoder.loss_of(autoencoder, settings, distance, clips, stills=beside)(2, generator)
+
+    with torch.no_grad():
+        (alone, _), (both, terms) = loss_on(), loss_on(images)
+        generator = torch.Generator().manual_seed(1)
+        finetuning.loss_terms(autoencoder, clips(2), settings, distance, generator)
+        x = images(2)[:, :, 0]
+        beside = finetuning.loss_terms(autoencoder, x, settings, distance, generator)["reconstruction"]
+    assert terms.keys() == {"reconstruction"}
+    torch.testing.assert_close(both, (alone + beside) / 2)
+
+
+def test_the_papers_batches_of_video_autoencoders():
+    entry = autoencoders.CATALOGUE["CogVideoX-AE"]
+    settings = finetuning.from_recipe("folder", entry.recipe, "se", images="films")
+    assert (settings.batch_size, settings.still_batch, settings.frames) == (32, 64, 17)
+    assert (settings.steps, settings.resolution, settings.clip) == (20_000, 256, 1)
+    with pytest.raises(ValueError, match="still_batch is of images beside clips"):
+        Finetuning(still_batch=4)
+    with pytest.raises(ValueError, match="still_images 'photos' needs still_batch"):
+        Finetuning(frames=5, still_images="photos")
+
+
+@pytest.mark.parametrize("stills", [None, "photos"])
+def test_a_run_with_images_beside_clips(model, tmp_path, stills):
+    settings = replace(SETTINGS, model=model, method="plain", steps=1, still_batch=2, still_images=stills)
+    probe = data.stack(data.LeafClips(32, 1, length=2, labels=False, frames=5), range(2))
+    quick = {"probe": probe, "progress": False, "snapshots": 1, "log_every": 1}
+    losses = finetune(settings, tmp_path / "out", **quick).record.series["loss"]
+    assert losses != finetune(replace(settings, still_batch=0, still_images=None), **quick).record.series["loss"]
+    with pytest.raises(CheckpointError, match="still_batch 2 -> None"):
+        finetune(replace(settings, still_batch=0, still_images=None), tmp_path / "out", **quick)
 
 
 def test_a_run_on_films_that_was_cut_off_ends_as_if_it_had_not_been(model, tmp_path, monkeypatch):
