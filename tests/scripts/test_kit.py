@@ -177,7 +177,7 @@ def test_code_and_pictures_on_slides(tmp_path):
     assert not re.search(r"(?:src|href)=[\"'](?:https?:)?//", page)
 
 
-@pytest.mark.parametrize("chapter", [c for c in CHAPTERS if c.name not in REWRITTEN], ids=lambda c: c.name)
+@pytest.mark.parametrize("chapter", CHAPTERS, ids=IDS)
 def test_every_chapter_has_a_page_for_its_teacher(chapter):
     page = sources.ROOT / "book" / "teaching" / f"{chapter.name}.md"
     text = plain.make_plain(page.read_text(encoding="utf8"), KNOWN)
@@ -188,7 +188,7 @@ def test_every_chapter_has_a_page_for_its_teacher(chapter):
     minutes = [int(end) for end in re.findall(r"^\| \d+–(\d+) \|", text, flags=re.MULTILINE)]
     assert minutes, "the board plan has minutes"
     assert all(last <= 90 for last in minutes)
-    for exercise in sources.list_exercises(chapter):
+    for exercise in sources.list_exercises(chapter) if chapter.name not in REWRITTEN else []:
         assert f"Exercise {exercise.number}" in text, "every exercise is placed: in class, at home, or as a project"
 
 
