@@ -27,7 +27,7 @@ def finetune(
         str,
         typer.Option(
             help="plain (the control), se (scale equivariance), chf, soft (plain + soft penalty), eq-vae, sm "
-            "(Spectrum Matching), af-ldm (its shift equivariance)."
+            "(Spectrum Matching), af-ldm (its shift equivariance), temporal-se (of clips, scale equivariance in time)."
         ),
     ] = "se",
     perceptual: Annotated[

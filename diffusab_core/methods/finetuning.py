@@ -32,7 +32,7 @@ from diffusab_core.data.open import Choosing
 from diffusab_core.methods import adversarial, minildm, regularizers, shifts, spectrum_matching
 from diffusab_core.methods.adversarial import Adversary
 
-Method = Literal["plain", "se", "chf", "eq-vae", "sm", "af-ldm"]
+Method = Literal["plain", "se", "chf", "eq-vae", "sm", "af-ldm", "temporal-se"]
 METHODS: tuple[str, ...] = get_args(Method)
 Perceptual = Literal["none", "alex", "vgg", "hed"]
 Matching = Literal["both", "encoding", "decoding"]
@@ -48,8 +48,8 @@ LATER = ("perceptual_crops", "log_dct_weight", "whitening_weight", "wanted_share
          "minildm_denoiser", "fresh", "still_batch", "still_images")  # fmt: skip
 
 #: The weight of each regularizer that has one, in its paper: Eq. 2 and Eq. 4 of Skorokhodov et al. 2025; for Spectrum
-#: Matching and AF-LDM that of their authors' code.
-PAPERS_ALPHA = {"se": 0.25, "chf": 1.0, "sm": 0.01, "af-ldm": 1.0}
+#: Matching and AF-LDM that of their authors' code. For scale equivariance in time none is printed: that in space.
+PAPERS_ALPHA = {"se": 0.25, "chf": 1.0, "sm": 0.01, "af-ldm": 1.0, "temporal-se": 0.25}
 
 
 @dataclass(frozen=True)
@@ -59,8 +59,8 @@ class Finetuning(Choosing):
     Attributes:
         model: Shipped name, diffusers folder, hub id (``PIPELINE:vae`` for one of its folders), single file of weights,
             or your own ``file.py:function``.
-        method: ``"plain"`` (the control), ``"se"``, ``"chf"``, ``"eq-vae"``, ``"sm"`` (Spectrum Matching) or
-            ``"af-ldm"`` (shift equivariance); soft penalty and KL combine with each.
+        method: ``"plain"`` (the control), ``"se"``, ``"chf"``, ``"eq-vae"``, ``"sm"`` (Spectrum Matching),
+            ``"af-ldm"`` (shift equivariance) or, for clips, ``"temporal-se"``; soft penalty and KL combine with each.
         images: What to train on: a place of images, see ``diffusab profile --help``; ``photos`` or ``leaves``.
         resolution: Side of the training crops in pixels.
         steps: Optimiser steps.
@@ -172,6 +172,8 @@ class Finetuning(Choosing):
             raise ValueError(f"still_batch is of images beside clips (frames), not negative, got {self.still_batch}")
         if self.still_batch and self.minildm_weight:
             raise ValueError(f"MiniLDM's denoiser is of clips alone: still_batch must be 0, got {self.still_batch}")
+        if self.method == "temporal-se" and (self.frames is None or self.still_batch):
+            raise ValueError("temporal-se is of clips (frames), and images beside them (still_batch) have no time")
         if self.still_images is not None and not self.still_batch:
             raise ValueError(f"still_images {self.still_images!r} needs still_batch, how many there are in a batch")
         if self.perceptual_crops < 0:
@@ -339,6 +341,8 @@ def loss_terms(
         own = y if settings.target == "reconstruction" else None
         loss = regularizers.scale_equivariance(x, z, decode, scale, distance, settings.target, own)
         terms["se"] = settings.weight * loss
+    elif settings.method == "temporal-se":
+        terms["temporal_se"] = settings.weight * regularizers.temporal_scale_equivariance(x, z, decode, distance)
     elif settings.method == "chf":
         ratio = settings.chf_ratio
         ratio = ratio if settings.chf_fixed else regularizers.draw_cut_ratio(generator, ratio)

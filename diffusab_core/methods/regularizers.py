@@ -5,9 +5,10 @@ all stand the distances of pictures.
 Each loss is a function of images ``x`` :math:`(N, 3, H, W)` in :math:`[-1, 1]`, their latents ``z``
 :math:`(N, C, h, w)`, not detached, so that the encoder learns, ``decode``, the decoder, and ``distance``, :math:`d`.
 Clips :math:`(N, 3, T, H, W)` with latents :math:`(N, C, t, h, w)` go frame by frame: time is never resized, cut or
-turned. A ``ValueError`` refuses shapes that do not belong together. What a step draws (a scale, a cut ratio, a
-transform) is drawn by a function of its own from a generator; draw after sampling the posterior, so that runs with and
-without a regulariser see the same noise. Sum and weights are the caller's: :math:`L = d(x, \mathrm{Dec}(z)) +
+turned, but by :func:`temporal_scale_equivariance`. A ``ValueError`` refuses shapes that do not belong together. What a
+step draws (a scale, a cut ratio, a transform) is drawn by a function of its own from a generator; draw after sampling
+the posterior, so that runs with and without a regulariser see the same noise. Sum and weights are the caller's:
+:math:`L = d(x, \mathrm{Dec}(z)) +
 \alpha L_\text{SE} + \gamma L_\text{soft} + \beta L_\text{KL}`.
 
 Sources: Skorokhodov et al. 2025, "Improving the Diffusability of Autoencoders"; Kouzelis et al. 2025, "EQ-VAE:
@@ -137,6 +138,34 @@ def scale_equivariance(
         x = reconstruct(decode, z, x) if reconstruction is None else reconstruction
     small_x = downsample(x, scale)
     return distance(small_x, reconstruct(decode, small_z, small_x))
+
+
+def halve_time(x: Tensor) -> Tensor:
+    r"""Every second frame of clips, averaged with its neighbours: (N, C, T, H, W) -> (N, C, (T + 1) / 2, H, W).
+
+    .. math:: \tilde x_k = (x_{2k - 1} + 2 x_{2k} + x_{2k + 1}) / 4
+
+    T is odd, so that the first frame stays the first and the last one the last; beyond the ends the last frame is
+    repeated. The averaging is in time what antialiasing is in space.
+    """
+    if x.ndim != 5 or x.shape[2] % 2 == 0:
+        raise ValueError(f"time is halved of clips (N, C, T, H, W) with odd T, got shape {tuple(x.shape)}")
+    ends = torch.cat([x[:, :, :1], x, x[:, :, -1:]], dim=2)  # from -1 to T
+    return (ends[:, :, :-2:2] + 2 * ends[:, :, 1:-1:2] + ends[:, :, 2::2]) / 4
+
+
+def temporal_scale_equivariance(x: Tensor, z: Tensor, decode: Decode, distance: Distance = mse) -> Tensor:
+    r"""Scale equivariance in time: :math:`d(\tilde x, \mathrm{Dec}(\tilde z))` with both halved by :func:`halve_time`.
+
+    A failed experiment of the paper: it did not improve results, and how it was done is not said. Here the first frame,
+    which causal autoencoders encode alone, stays where it is, so that frames and latent frames have to be odd in
+    number: 17 frames of CogVideoX are 5 latent frames, and become 9 and 3.
+
+    Source: Skorokhodov et al. 2025, App. E, in words.
+    """
+    compression_of(x, z)
+    small_x = halve_time(x)
+    return distance(small_x, reconstruct(decode, halve_time(z), small_x))
 
 
 def draw_cut_ratio(generator: torch.Generator, largest: float) -> float:

@@ -28,7 +28,7 @@
 size: str = "laptop"
 seed: int = 0
 model: str = "kl-f4c16"  # or run:autoencoder/IDENTITY, a folder, a hub id
-method: str = "se"  # plain, se, chf, eq-vae, sm, af-ldm
+method: str = "se"  # plain, se, chf, eq-vae, sm, af-ldm, temporal-se
 images: str = "photos"  # leaves, mixture, or a place of images
 resolution: int = 64
 steps: int = 400
@@ -135,6 +135,7 @@ terms = {"reconstruction": "reconstruction", "se": "SE", "chf": "CHF"}
 terms |= {"soft": "soft penalty", "kl": "KL", "loss": "all terms"}
 terms |= {"whitening": "whitening", "discriminator": "discriminator"}
 terms |= {"matching": "SM", "shift": "shift", "r1": "gain", "minildm": "MiniLDM"}
+terms |= {"temporal_se": "SE in time"}
 curves = live.Curves(
     terms,
     ylabel="loss",

@@ -9,7 +9,7 @@ from small_video import save_small_video
 
 from diffusab_core import autoencoders, data, experiments
 from diffusab_core.experiments import finetune
-from diffusab_core.methods import finetuning
+from diffusab_core.methods import finetuning, regularizers
 from diffusab_core.methods.finetuning import Finetuning
 from diffusab_core.training.batches import Batches
 from diffusab_core.training.state import CheckpointError
@@ -40,6 +40,55 @@ def test_each_method_has_its_terms_on_clips_and_moves_the_encoder(model, setting
     module = autoencoder.module
     assert module.encoder.conv_in.weight.grad.abs().sum() > 0
     assert module.decoder.conv_out.weight.grad is None  # frozen, as in the paper
+
+
+def test_halved_time_keeps_the_ends_and_what_is_even():
+    x = torch.randn(2, 3, 9, 4, 4, generator=torch.Generator().manual_seed(0))
+    small = regularizers.halve_time(x)
+    assert small.shape == (2, 3, 5, 4, 4)
+    torch.testing.assert_close(small[:, :, 2], (x[:, :, 3] + 2 * x[:, :, 4] + x[:, :, 5]) / 4)
+    torch.testing.assert_close(small[:, :, 0], (3 * x[:, :, 0] + x[:, :, 1]) / 4)
+    still = x[:, :, :1].expand(-1, -1, 9, -1, -1)
+    torch.testing.assert_close(regularizers.halve_time(still), still[:, :, :5])
+    ramp = torch.arange(9.0).reshape(1, 1, 9, 1, 1)
+    assert regularizers.halve_time(ramp).flatten()[1:4].tolist() == [2, 4, 6]
+    flicker = (-1.0) ** ramp  # the highest frequency of time is gone, but at the ends
+    assert regularizers.halve_time(flicker).flatten()[1:4].tolist() == [0, 0, 0]
+    for wrong in (x[:, :, :8], x[:, :, 0]):
+        with pytest.raises(ValueError, match="odd T"):
+            regularizers.halve_time(wrong)
+
+
+def test_equivariance_in_time_is_zero_for_decoders_of_single_frames_only():
+    x = torch.randn(2, 3, 9, 4, 4, generator=torch.Generator().manual_seed(0))
+    assert regularizers.temporal_scale_equivariance(x, 2 * x, lambda z: z / 2) < 1e-12
+    z = (2 * x).requires_grad_()
+
+    def smear(latents):  # frames see the ones before them
+        return (latents + torch.cat([latents[:, :, :1], latents[:, :, :-1]], dim=2)) / 4
+
+    loss = regularizers.temporal_scale_equivariance(x, z, smear)
+    loss.backward()
+    assert loss > 0.01
+    assert regularizers.temporal_scale_equivariance(x, (z - 0.1 * z.grad / z.grad.norm()).detach(), smear) < loss
+
+
+def test_equivariance_in_time_is_of_clips(model):
+    settings = replace(SETTINGS, method="temporal-se", frames=9)
+    autoencoder = autoencoders.load(model)
+    finetuning.freeze(autoencoder, settings)
+    x = data.stack(data.LeafClips(32, length=2, labels=False, frames=9), range(2))
+    generator = torch.Generator().manual_seed(0)
+    terms = finetuning.loss_terms(autoencoder, x, settings, finetuning.distance_of(settings), generator)
+    assert terms.keys() == {"reconstruction", "temporal_se"}
+    terms["temporal_se"].backward()
+    assert autoencoder.module.encoder.conv_in.weight.grad.abs().sum() > 0
+    x = x[:, :, :5]
+    with pytest.raises(ValueError, match=r"time is halved of clips .* odd T, got shape \(2, 3, 2, 4, 4\)"):
+        finetuning.loss_terms(autoencoder, x, settings, finetuning.distance_of(settings), generator)
+    for wrong in ({"frames": None}, {"still_batch": 2}):
+        with pytest.raises(ValueError, match="temporal-se is of clips"):
+            replace(settings, **wrong)
 
 
 def test_images_beside_clips_count_as_much_as_they(model):
