@@ -11,7 +11,7 @@
 #     name: python3
 # ---
 
-# %% [markdown]
+# %% [markdown] slideshow={"slide_type": "slide"}
 # (chap-dial)=
 # # The spectrum dial
 #
@@ -53,11 +53,11 @@ from diffusab_core.spectrum import whole_dct, whole_idct
 run = chapters.start("10_dial", globals(), data="crops of the training photographs")
 B, PATCH = 8, 2  # a latent is one block of 8 x 8; a token holds 2 x 2 of it
 
-# %% jupyter={"source_hidden": true} tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"] slideshow={"slide_type": "subslide"}
 recorded = dial.complete(dial.read("dial_patch2"))  # what has every power
 dial.dial_explorer(recorded)
 
-# %% [markdown]
+# %% [markdown] slideshow={"slide_type": "slide"}
 # *Recorded.* Above, samples of a denoiser that was trained on latents whose energies were taken to the power $a$, beside those
 # on latents as encoded after as many steps, from the same noise. Below, the {term}`gap`: how far samples lie from decoded real
 # latents, at the best sampling shift of each run. The slider is the dial.
@@ -78,7 +78,7 @@ dial.dial_explorer(recorded)
 # - read the recorded doses, and say what they do not show yet.
 # ```
 
-# %% [markdown]
+# %% [markdown] slideshow={"slide_type": "slide"}
 # ## The same latents, other signs
 #
 # Let $M$ multiply the normalised latent by signs, $+1$ or $-1$ at each position, the same for all channels. A network that is to
@@ -130,7 +130,7 @@ def describe(coordinates) -> dict[str, float]:
     }
 
 
-# %% jupyter={"source_hidden": true} tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"] slideshow={"slide_type": "subslide"}
 signs = {
     mask: Spectrum(Reshaping(mask=mask), latents.shape, 1, None).last
     for mask in reshaping.MASKS
@@ -147,10 +147,10 @@ figures.images(
     height=190,
 )
 
-# %% jupyter={"source_hidden": true} tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"] slideshow={"slide_type": "subslide"}
 results.show(by_mask, {"PSNR, dB": ".2f"} | dict.fromkeys(by_mask["none"], ".3f"))
 
-# %% [markdown]
+# %% [markdown] slideshow={"slide_type": "slide"}
 # *Measured here, on normalised posterior samples of the crops.* The first column is the summary of a profile that earlier chapters
 # used. Signs take it from a fifth to more than four fifths. The least loss that the spectrum predicts, {eq}`eq-pays-spectrum`, is
 # another one in each row. That of the best *linear* predictor, which knows the whole covariance, {eq}`eq-gaussian-loss`, is the same
@@ -208,7 +208,7 @@ apart = {
     "blocks": learn("blocks")[1] / plain - 1,
 }
 
-# %% jupyter={"source_hidden": true} tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"] slideshow={"slide_type": "subslide"}
 run.metrics |= {
     f"{k}: losses apart": v.abs().max().item() for k, v in apart.items()
 }
@@ -231,7 +231,7 @@ figures.lines(
 # just trained alike on latents with a fifth and with more than four fifths of their energy in the upper ranks. What it can notice
 # is the profile over tokens. {ref}`ex-dial-unshuffle` says it once more without any signs.
 
-# %% [markdown]
+# %% [markdown] slideshow={"slide_type": "slide"}
 # ## The dial
 #
 # Signs shuffle energy. A filter sets it. Let $\lambda_k$ be the mean energy of the normalised latents at each frequency $k$ of
@@ -247,7 +247,7 @@ figures.lines(
 # not change. Unlike signs, $G$ does change lengths: an error of the network at frequency $k$ arrives at the decoder divided by
 # $g_k$, {eq}`eq-pays-error`, and losses no longer compare.
 
-# %% jupyter={"source_hidden": true} tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"] slideshow={"slide_type": "subslide"}
 energies = reshaping.measure_energies(latents)  # (8, 8)
 filters = {
     a: Spectrum(Reshaping(power=a), latents.shape, 1, energies).last
@@ -266,7 +266,7 @@ results.show(
 # nothing about samples. Where on this axis do trained autoencoders lie? The slope of $\log \lambda_k$ of one autoencoder over that of
 # another is the power that would lead from the second to the first, if energies were all that differs:
 
-# %% jupyter={"source_hidden": true} tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"] slideshow={"slide_type": "subslide"}
 few = x[: max(64, n_images // 4)]
 
 
@@ -296,10 +296,10 @@ results.show(trained_powers, ".2f", index="from the same without")
 # besides, which the dial does not. (The protocol of `sweeps/dial_patch2.yaml`, written before, has 0.63 and 0.8 for the two KL
 # weights. Measured like this, both lie lower.) Turn the dial to see what a network is given:
 
-# %%
+# %% slideshow={"slide_type": "subslide"}
 dial.filter_explorer(latents, decode)
 
-# %% [markdown]
+# %% [markdown] slideshow={"slide_type": "slide"}
 # A signal below the blue line is drowned. With $a = 0$ all ranks drown at once; the larger $a$, the more of them are gone while
 # the coarse ones stand. The third picture shows the same in the latents' own coordinates. Undone and decoded, the
 # noise of a flat dial is as coarse and as fine as the latents are, that of a steep one is fine grain.
@@ -310,10 +310,10 @@ dial.filter_explorer(latents, decode)
 # metric were written down before the first run. The gap is judged by 1 024 samples of 20 steps at six sampling shifts. Shown here is
 # each length and seed of which all four powers are in.
 
-# %% jupyter={"source_hidden": true} tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"] slideshow={"slide_type": "subslide"}
 results.cross(recorded, "best_gap_offline", "power", "steps", 1.0)
 
-# %% [markdown]
+# %% [markdown] slideshow={"slide_type": "slide"}
 # *Gap at the best sampling shift by the power $a$ (rows) and the training steps (columns), mean ± standard deviation over seeds;
 # below it the difference to $a = 1$, paired by seed, with its 95% interval.*
 #
@@ -334,7 +334,7 @@ results.cross(recorded, "best_gap_offline", "power", "steps", 1.0)
 #
 # The distance to photographs, which is what a user gets, at the same shifts:
 
-# %% jupyter={"source_hidden": true} tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"] slideshow={"slide_type": "subslide"}
 results.cross(recorded, "best_frechet_offline", "power", "steps", 1.0)
 
 # %% [markdown]
@@ -342,10 +342,10 @@ results.cross(recorded, "best_frechet_offline", "power", "steps", 1.0)
 # −5%] nearer after 600 steps, and put them 11% [+7%, +14%] and 13% [−1%, +27%] farther off after 2 400 and 9 600. All arms have the
 # same decoder and its blur, so late in training they differ by less.
 
-# %% jupyter={"source_hidden": true} tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"] slideshow={"slide_type": "subslide"}
 dial.crossing(recorded)
 
-# %% jupyter={"source_hidden": true} tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"] slideshow={"slide_type": "subslide"}
 dial.optimum_map({"patch 2": recorded}, marks={"as encoded": 1.0})
 
 # %% [markdown]
@@ -353,7 +353,7 @@ dial.optimum_map({"patch 2": recorded}, marks={"as encoded": 1.0})
 # the power with the smallest gap, by a parabola through the best one and its neighbours; open symbols mean that the best of the
 # powers tried was the first or the last, so that the optimum may lie beyond.
 
-# %% jupyter={"source_hidden": true} tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"] slideshow={"slide_type": "subslide"}
 late = recorded.query("seed == 0 and steps == 9600").set_index("power").record
 over_shift = {
     f"a = {a:g}": (of.series["shift"], of.series["shift_gap_offline"])
@@ -369,7 +369,7 @@ figures.lines(
     "0 after 9 600 steps. All are lowest in the middle of the range.",
 )
 
-# %% [markdown]
+# %% [markdown] slideshow={"slide_type": "slide"}
 # *Recorded, seed 0, after 9 600 steps.* A filter moves the signal of each rank against the noise, so arms may want other
 # shifts of the sampler. At a shift of 1 flattened latents look second best, at the best shift of each they are last: a comparison at
 # one shift compares samplers, too. After 600 steps every run is best at 16 or 32, the two largest that were tried.
@@ -421,7 +421,7 @@ def both_sides():
     return filtered.item(), in_place.item(), package.item()
 
 
-# %%
+# %% slideshow={"slide_type": "subslide"}
 sides = both_sides()
 turned = Reshaped(network, filters[A]).eval()
 sampling = denoising.Sampling(16, steps=8, seed=seed)
@@ -450,7 +450,7 @@ results.show(dict(zip(names, sides, strict=True)), ".6f", index="loss")
 # the third knows the noise from the checkpoint. Whether it helps is what `sweeps/dial_noise.yaml` asks; {numref}`chap-believe` has
 # the verdict as soon as its runs are in.
 
-# %% [markdown]
+# %% [markdown] slideshow={"slide_type": "slide"}
 # ## For Gaussian latents white is easiest
 #
 # What would a theory predict? For Gaussian latents {numref}`chap-autoregression` has the answer: the best velocity multiplies each
@@ -464,7 +464,7 @@ results.show(dict(zip(names, sides, strict=True)), ".6f", index="loss")
 #
 # where $a_t(\lambda)$ is the factor of {eq}`eq-gain-of-rank` for the variance $\lambda$.
 
-# %% jupyter={"source_hidden": true} tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"] slideshow={"slide_type": "subslide"}
 powers = [i / 20 for i in range(31)]
 bent = [reshaping.filter_gains(energies, a).square() * energies for a in powers]
 one = torch.ones(B * B, dtype=torch.float64)
@@ -493,7 +493,7 @@ figures.lines(
 # exchanging ranks 32 to 63 of real latents between images costs a gap of 0.83, as much as all that the denoiser on latents as
 # encoded misses after 9 600 steps (0.74 in the mean over seeds). A picture does not lie in its coarse ranks alone.
 
-# %% [markdown]
+# %% [markdown] slideshow={"slide_type": "slide"}
 # ## What others found
 #
 # ```{admonition} In other papers
@@ -522,7 +522,7 @@ figures.lines(
 # Flatter and steeper are both recommended, each with samples to show for it. The papers differ in data, autoencoder, patch and length
 # of training, and in what else their regularizer does to the latent. The dial holds all of that fixed but one.
 
-# %% [markdown]
+# %% [markdown] slideshow={"slide_type": "slide"}
 # ## What is open
 #
 # - **Length.** The papers train for 400 000 steps, we for 9 600 at most. Whether steeper latents pass those as encoded is open.
@@ -535,9 +535,15 @@ figures.lines(
 # ```
 
 # %% [markdown]
+# ## Quiz
+#
+# ```{quiz}
+# Three questions, whose answers are checked on this page of the built book and in the notebooks of the course kit.
+# ```
+#
 # ## Exercises
 #
-# ```{exercise} Who is blind to what
+# ```{exercise} Who is blind to what ★★
 # :label: ex-dial-blind
 #
 # For patches of 1, 2 and 4: which of the masks can be put into the weights of the first and the last layer? Decide first, then let
@@ -565,7 +571,7 @@ figures.lines(
 # ```
 # ````
 #
-# ```{exercise} One problem, two profiles
+# ```{exercise} One problem, two profiles ★★
 # :label: ex-dial-unshuffle
 #
 # Turn the f4c16 latents into f8c64 ones without training anything: the four pixels of each 2 × 2 patch become channels. Show that
