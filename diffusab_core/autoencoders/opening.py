@@ -23,6 +23,7 @@ from diffusab_core.autoencoders.catalogue import find_class
 from diffusab_core.autoencoders.face import Autoencoder
 from diffusab_core.autoencoders.families import KNOWN, AutoencoderError, family_of
 from diffusab_core.autoencoders.gain import GAIN_CONTROL, put_gain_control
+from diffusab_core.autoencoders.quantizers import FSQ_LEVELS, put_fsq
 from diffusab_core.files import DiffusabWarning, first_line
 
 WEIGHTS = Path(__file__).parent / "weights"
@@ -35,6 +36,9 @@ SHIPPED = (
     # kl-f4c16, fine-tuned 400 steps: plain, with scale equivariance, with chopped high frequencies.
     *(f"kl-f4c16-{method}" for method in ("ft", "se", "chf")),
 )
+
+#: Entries of a folder's ``config.json`` by which this package's layers take the place of diffusers'.
+CHANGES = (BLURRED, GAIN_CONTROL, FSQ_LEVELS)
 
 #: Suffixes of files that hold pickles. Opening one can run any code its author put there, so none is ever loaded.
 PICKLES = frozenset({".pt", ".pth", ".bin", ".ckpt", ".pkl", ".pickle"})
@@ -180,7 +184,7 @@ def _open_folder(
     class_name = _class_name(folder / "config.json", str(folder))
     variant = _choose_variant(folder, variant)
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    if config.get(BLURRED) or config.get(GAIN_CONTROL):
+    if any(config.get(change) for change in CHANGES):
         return _open_changed(class_name, folder, name, device, dtype, variant)
     return _from_pretrained(class_name, str(folder), name, device, dtype, local_files_only=True, variant=variant)
 
@@ -208,15 +212,18 @@ def _choose_variant(folder: Path, wanted: str | None) -> str | None:
 def _open_changed(
     class_name: str, folder: Path, name: str, device: str | torch.device, dtype: torch.dtype, variant: str | None
 ) -> Autoencoder:
-    """A folder of :func:`~.blurred.blur_pooled` or :func:`~.gain.with_gain_control`: diffusers has no such layers."""
+    """A folder of :func:`~.blurred.blur_pooled`, :func:`~.gain.with_gain_control` or :func:`~.quantizers.with_fsq`:
+    diffusers has no such layers."""
     kind = find_class(class_name)
     config = dict(kind.load_config(str(folder)))
-    changes = {key: config.pop(key) for key in (BLURRED, GAIN_CONTROL) if key in config}
+    changes = {key: config.pop(key) for key in CHANGES if key in config}
     module = kind.from_config(config)
     if changes.get(BLURRED):
         put_blurs(module, name)
     if changes.get(GAIN_CONTROL):
         put_gain_control(module, changes[GAIN_CONTROL], name)
+    if changes.get(FSQ_LEVELS):
+        put_fsq(module, changes[FSQ_LEVELS], name)
     module.register_to_config(**changes)
     try:
         module.load_state_dict(

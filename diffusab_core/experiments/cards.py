@@ -97,7 +97,9 @@ MATERIAL_ROWS = {
 def _describe_loss(p: dict[str, Any]) -> str:
     terms = [f"{p.get('mse_weight', 1.0):g} x MSE" if p.get("mse_weight", 1.0) != 1 else "MSE"]
     terms += [f"{p['l1_weight']:g} x L1, both in [-1, 1],"]
-    if p.get("family", "kl") == "kl":
+    if p.get("quantizer") == "vq":
+        terms += ["the codebook's loss (both of its terms are averages, the commitment's 1 and the codes' 0.25)"]
+    elif p.get("quantizer") != "fsq" and p.get("family", "kl") == "kl":
         terms += [f"{p['kl_weight']:g} x KL, the KL averaged over channels and positions"]
     if (network := p.get("perceptual", "none")) != "none":
         few = f", the latter on {crops} crops of a batch" if (crops := p.get("perceptual_crops")) else ""
@@ -125,7 +127,9 @@ def card(
         "the same of RGB in [0, 1] at latent size": ("rgb_high_frequency_energy_ratio", ".5f"),
         "mean posterior standard deviation": ("posterior_std", ".4f"),
     }
-    if family == "dc":
+    quantizer = p.get("quantizer", "none")
+    point = family == "dc" or quantizer != "none"
+    if point:
         del rows["mean posterior standard deviation"]
     table = ["| | training photographs | held-out photographs |", "|---|---|---|"]
     table += [f"| {row} | {m['train_' + key]:{f}} | {m['held_out_' + key]:{f}} |" for row, (key, f) in rows.items()]
@@ -139,8 +143,9 @@ def card(
             "so they hold less than as many channels of a wide model would."
         )
     opens = f'It opens with `diffusab_core.autoencoders.load("{name}")`'
-    kind = "AutoencoderDC" if family == "dc" else "AutoencoderKL"
-    of_diffusers = p.get("decoder") != "diffusion" and not p["blurred"] and not p.get("gain_control")
+    kind = {"dc": "AutoencoderDC"}.get(family, "AutoencoderKL" if quantizer == "none" else "VQModel")
+    changed = p["blurred"] or p.get("gain_control") or quantizer == "fsq"
+    of_diffusers = p.get("decoder") != "diffusion" and not changed
     opens += f" and with `diffusers.{kind}.from_pretrained(folder)`." if of_diffusers else "."
     if p["blurred"]:
         opens += " Its encoder blurs before it samples, which diffusers alone does not know how to open."
@@ -148,6 +153,14 @@ def card(
         opens += (
             f" Local contrast gain control over {sigma:g} pixels stands in front of its encoder, which diffusers alone "
             "does not know how to open."
+        )
+    if quantizer == "vq":
+        opens += f" Each latent pixel is decoded as the nearest of {p.get('codebook', 1024)} codes."
+    elif quantizer == "fsq":
+        levels = " x ".join(map(str, p.get("levels", (8, 5, 5, 5))))
+        opens += (
+            f" Each latent pixel is decoded as one of {levels} codes (FSQ), which diffusers alone does not know how to "
+            "open."
         )
     if p["images"] in ("photos", "leaves", MIXTURE):  # leaves have textures and colours of the photographs
         about_data = (
@@ -170,11 +183,11 @@ def card(
     if p.get("perceptual", "none") == "none" and p.get("decoder") is None:
         needs = "their networks need a download" if family == "kl" else "see `--perceptual hed`"
         without = f"There is no perceptual and no adversarial term ({needs}), so fine texture is smoothed."
-    a_kind = "A small deep-compression autoencoder" if family == "dc" else "A small KL autoencoder"
-    normalised_by = "latents" if family == "dc" else "posterior samples"
-    decoding = "" if family == "dc" else ", decoding the posterior's mean"
+    a_kind = {"dc": "deep-compression"}.get(family, "KL" if quantizer == "none" else "quantised")
+    normalised_by = "latents" if point else "posterior samples"
+    decoding = "" if point else ", decoding the posterior's mean"
     paragraphs = textwrap.dedent(f"""\
-        {a_kind} for teaching and for fast experiments with latent spectra: compression {f} x {f},
+        A small {a_kind} autoencoder for teaching and for fast experiments with latent spectra: compression {f} x {f},
         {p["latent_channels"]} latent channels, {m["parameters"]:.0f} parameters, stored in
         {"half" if p["half"] else "single"} precision. {opens}{_describe_decoder(record)}
 

@@ -4,8 +4,9 @@ r"""Training an autoencoder from random weights; what its card says of it is in 
     + \pi\, d(x, \hat x) + \delta\, L_\text{log DCT}, \qquad \hat x = \mathrm{Dec}(z), \quad z \sim q(z \mid x)
 
 Two families: ``AutoencoderKL`` without quant convolutions, and ``AutoencoderDC``, whose posterior is a point and whose
-pixel shuffles have shortcuts around them, so that a picture's colours need not be learned. :math:`d` is a perceptual
-distance, such as HED, which is shipped. That is the loss of a Gaussian decoder; those of the two others are in
+pixel shuffles have shortcuts around them, so that a picture's colours need not be learned. With a quantizer the first
+is ``VQModel``, whose posterior is a point, too; a codebook adds its own loss. :math:`d` is a perceptual distance, such
+as HED, which is shipped. That is the loss of a Gaussian decoder; those of the two others are in
 :mod:`diffusab_core.methods.diffusion_decoder`.
 """
 
@@ -28,6 +29,7 @@ from diffusab_core import autoencoders, data, metrics, spectrum, training
 from diffusab_core.autoencoders import Autoencoder
 from diffusab_core.autoencoders.blurred import blur_pooled
 from diffusab_core.autoencoders.gain import with_gain_control
+from diffusab_core.autoencoders.quantizers import with_fsq
 from diffusab_core.data.open import WORDS, Choosing, open_images
 from diffusab_core.data.stores import StoredImages
 from diffusab_core.experiments import decoders, records
@@ -41,10 +43,11 @@ from diffusab_core.training.batches import Batches
 from diffusab_core.training.world import alone
 
 FAMILIES = ("kl", "dc")
+QUANTIZERS = ("none", "vq", "fsq")
 
 #: Settings that came later: a run in which they are neutral is what it was without them.
 LATER = ("family", "gain_control", "mse_weight", "perceptual", "perceptual_weight", "perceptual_crops",
-         "log_dct_weight", "held_out", "kept_side")  # fmt: skip
+         "log_dct_weight", "held_out", "kept_side", "quantizer", "codebook", "levels")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -63,6 +66,9 @@ class Pretraining(Choosing, DecoderTraining):
         blurred: Blur before each sampling of the encoder, so that nothing folds.
         gain_control: Local contrast gain control in front of the encoder, over a neighbourhood of so many pixels (the
             standard deviation of a Gaussian); 0: none.
+        quantizer: Of the latent, in family ``kl``: ``vq``, a codebook; ``fsq``, rounding to levels; or none.
+        codebook: How many codes a codebook has.
+        levels: Of FSQ, one number for each channel of the latent.
         kl_weight: Weight :math:`\beta` of the averaged KL.
         mse_weight: Weight :math:`\mu` of the mean squared error.
         l1_weight: Weight :math:`\lambda` of the mean absolute error beside the squared one.
@@ -101,6 +107,9 @@ class Pretraining(Choosing, DecoderTraining):
     attention: bool = False
     blurred: bool = False
     gain_control: float = 0.0
+    quantizer: Literal["none", "vq", "fsq"] = "none"
+    codebook: int = 1024
+    levels: tuple[int, ...] = (8, 5, 5, 5)
     kl_weight: float = 1e-6
     mse_weight: float = 1.0
     l1_weight: float = 1.0
@@ -128,10 +137,11 @@ class Pretraining(Choosing, DecoderTraining):
 
     def __post_init__(self) -> None:
         for name in ("latent_channels", "layers", "norm_groups", "leaves", "resolution", "batch_size", "steps",
-                     "evaluation_resolution", "evaluation_crops", "statistics_crops"):  # fmt: skip
+                     "evaluation_resolution", "evaluation_crops", "statistics_crops", "codebook"):  # fmt: skip
             if getattr(self, name) < 1:
                 raise SettingsError(f"{name} must be at least 1, got {getattr(self, name)}")
-        for name, choices in (("family", FAMILIES), ("perceptual", ("none", *metrics.PERCEPTUAL))):
+        for name, choices in (("family", FAMILIES), ("perceptual", ("none", *metrics.PERCEPTUAL)),
+                              ("quantizer", QUANTIZERS)):  # fmt: skip
             if getattr(self, name) not in choices:
                 raise SettingsError(f"{name} must be one of {', '.join(choices)}, got {getattr(self, name)!r}")
         for name in ("kept_side", "perceptual_crops"):
@@ -147,6 +157,8 @@ class Pretraining(Choosing, DecoderTraining):
         elif not self.channels or any(width < 1 or width % self.norm_groups for width in self.channels):
             wanted = f"widths that norm_groups = {self.norm_groups} divides"
             raise SettingsError(f"channels must be {wanted}, got {list(self.channels)}")
+        if self.quantizer != "none":
+            self._check_quantizer()
         for name in ("resolution", "evaluation_resolution"):
             if getattr(self, name) % self.compression:
                 wanted = f"a multiple of the compression, {self.compression}"
@@ -177,6 +189,23 @@ class Pretraining(Choosing, DecoderTraining):
             if getattr(self, name):
                 raise SettingsError(f"{name} is for family kl, not dc")
 
+    def _check_quantizer(self) -> None:
+        if self.family != "kl" or self.decoder == "diffusion":
+            raise SettingsError(
+                f"quantizer {self.quantizer} is for family kl with a decoder of one pass, "
+                f"got family {self.family} with decoder {self.decoder}"
+            )
+        if self.kl_weight:
+            raise SettingsError(f"with a quantizer the posterior is a point: kl_weight must be 0, got {self.kl_weight}")
+        if self.quantizer == "fsq" and (len(self.levels) != self.latent_channels or min(self.levels) < 2):
+            wanted = f"{self.latent_channels} numbers of at least 2, one for each channel of the latent"
+            raise SettingsError(f"levels must be {wanted}, got {list(self.levels)}")
+
+    @property
+    def has_kl(self) -> bool:
+        """Whether the posterior is a Gaussian, so that there is a KL."""
+        return self.family == "kl" and self.quantizer == "none"
+
     @property
     def compression(self) -> int:
         return 2 ** (len(self.channels) - 1)
@@ -206,7 +235,7 @@ class Pretrained:
 
 def build(settings: Pretraining, name: str = "autoencoder") -> Autoencoder:
     """The architecture with random weights, drawn from torch's global generator."""
-    from diffusers import AutoencoderDC, AutoencoderKL
+    from diffusers import AutoencoderDC, AutoencoderKL, VQModel
 
     if settings.decoder == "diffusion":
         return _change_encoder(decoders.build(settings, name), settings)
@@ -222,19 +251,22 @@ def build(settings: Pretraining, name: str = "autoencoder") -> Autoencoder:
             }.items()
         }
         return Autoencoder(name, AutoencoderDC(latent_channels=settings.latent_channels, **of_each))
-    module = AutoencoderKL(
-        down_block_types=("DownEncoderBlock2D",) * levels,
-        up_block_types=("UpDecoderBlock2D",) * levels,
-        block_out_channels=settings.channels,
-        layers_per_block=settings.layers,
-        latent_channels=settings.latent_channels,
-        norm_num_groups=settings.norm_groups,
-        sample_size=settings.resolution,
-        mid_block_add_attention=settings.attention,
-        use_quant_conv=False,
-        use_post_quant_conv=False,
-    )
-    return _change_encoder(Autoencoder(name, module), settings)
+    shape = {
+        "down_block_types": ("DownEncoderBlock2D",) * levels,
+        "up_block_types": ("UpDecoderBlock2D",) * levels,
+        "block_out_channels": settings.channels,
+        "layers_per_block": settings.layers,
+        "latent_channels": settings.latent_channels,
+        "norm_num_groups": settings.norm_groups,
+        "sample_size": settings.resolution,
+        "mid_block_add_attention": settings.attention,
+    }
+    if settings.quantizer == "none":
+        module = AutoencoderKL(**shape, use_quant_conv=False, use_post_quant_conv=False)
+        return _change_encoder(Autoencoder(name, module), settings)
+    found = Autoencoder(name, VQModel(**shape, num_vq_embeddings=settings.codebook))
+    found = with_fsq(found, settings.levels) if settings.quantizer == "fsq" else found
+    return _change_encoder(found, settings)
 
 
 def _change_encoder(found: Autoencoder, settings: Pretraining) -> Autoencoder:
@@ -321,19 +353,24 @@ def loss_of(
         x = batches(step).to(device)
         seen = {}
         with torch.autocast(device.type, torch.bfloat16, enabled=settings.precision == "bf16"):
-            if settings.family == "kl":
+            if settings.has_kl:
                 posterior = module.encode(x).latent_dist
                 y = module.decode(posterior.sample(generator)).sample
                 kl = regularizers.averaged_kl(posterior.mean, posterior.logvar)
                 seen["kl"] = kl.detach()
+            elif settings.quantizer != "none":
+                quantised = module.decode(autoencoder.encode(x).mean)
+                y, seen["codebook"] = quantised.sample, quantised.commit_loss
             else:
                 y = autoencoder.decode(autoencoder.encode(x).mean)
             error = y - x
             square = error.square().mean()
             total = square if settings.mse_weight == 1 else settings.mse_weight * square
             total = total + settings.l1_weight * error.abs().mean()
-            if settings.family == "kl":
+            if settings.has_kl:
                 total = total + settings.kl_weight * kl
+            if settings.quantizer == "vq":
+                total = total + seen["codebook"]
             if network is not None:
                 few = slice(settings.perceptual_crops or None)
                 seen["perceptual"] = network(x[few], y[few]).mean()

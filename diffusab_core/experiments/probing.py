@@ -18,11 +18,13 @@ from torch.nn.functional import avg_pool2d, interpolate
 
 from diffusab_core import autoencoders, data, metrics, spectrum
 from diffusab_core.autoencoders import Autoencoder
+from diffusab_core.autoencoders.quantizers import Codes, decode_without, quantize
 from diffusab_core.files import SettingsError
 from diffusab_core.methods import finetuning
 from diffusab_core.methods.regularizers import downsample
 from diffusab_core.metrics import aliasing, probes, yardsticks
 from diffusab_core.metrics.offline import offline_features
+from diffusab_core.metrics.quantisation import measure_quantisation
 from diffusab_core.spectrum import block_dct, block_idct, chop_high_frequencies
 
 #: Shares of the frequencies of a latent that are cut.
@@ -38,7 +40,8 @@ class Probing:
     Attributes:
         model: Shipped name, diffusers folder, hub id (``PIPELINE:vae`` for one of its folders), single file of weights,
             or your own ``file.py:function``.
-        parts: Of ``examine``, ``spectra``, ``cuts``, ``folding``, ``bands`` and ``ruler``.
+        parts: Of ``examine``, ``spectra``, ``cuts``, ``folding``, ``bands``, ``ruler`` and, of latents that are
+            quantised, ``codes``.
         block_size: Side of a DCT block in latent pixels.
         examine_crops: Crops of :func:`diffusab_core.methods.finetuning.examine`, and those that are low-passed.
         examine_resolution: Their side in pixels, and that of the gratings.
@@ -331,10 +334,34 @@ def _cuts(autoencoder: Autoencoder, x: Tensor, settings: Probing) -> Found:
     return cut_curves(autoencoder, small, large, settings.cuts, block_size=settings.block_size)
 
 
+@torch.no_grad()
+def codes(autoencoder: Autoencoder, images: Tensor, block_size: int = 8) -> Found:
+    """Latents before and after quantisation, see :class:`~diffusab_core.metrics.quantisation.Quantisation`.
+
+    ``codes_psnr_db_without`` is what the decoder, which has only seen codes, makes of the latents before. An
+    ``AutoencoderError`` where nothing is quantised.
+    """
+    made, decoded = [], []
+    for x in images.split(32):
+        made.append(quantize(autoencoder, autoencoder.encode(autoencoder.place(x)).mean))
+        decoded.append(decode_without(autoencoder, made[-1].before).float().cpu())
+    whole = Codes(
+        *(torch.cat([getattr(part, name).cpu() for part in made]) for name in ("before", "after", "index")),
+        made[0].count,
+    )
+    found = measure_quantisation(whole, block_size)
+    numbers = found.numbers() | {"codes_psnr_db_without": metrics.psnr(images, torch.cat(decoded)).item()}
+    return Found(numbers, round_series(found.curves()))
+
+
+def _codes(autoencoder: Autoencoder, x: Tensor, settings: Probing) -> Found:
+    return codes(autoencoder, x, settings.block_size)
+
+
 #: What can be measured, by name; each is given the crops of ``examine``.
 PARTS: dict[str, Callable[[Autoencoder, Tensor, Probing], Found]] = {
     "examine": _examine, "spectra": _spectra, "cuts": _cuts, "folding": folding, "bands": bands,
-    "ruler": _ruler,
+    "ruler": _ruler, "codes": _codes,
 }  # fmt: skip
 
 

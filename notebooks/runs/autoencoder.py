@@ -22,7 +22,9 @@
 # The loss is $\mu\,\overline{(\hat x - x)^2} + \lambda\,\overline{|\hat x - x|} + \beta L_{\mathrm{KL}} + \pi\,d(x, \hat x)
 # + \delta L_{\log \mathrm{DCT}}$ with $\hat x = \mathrm{Dec}(z)$, $z \sim q(z \mid x)$. Without the last two terms fine texture is
 # smoothed. With `decoder="gan"` a patch discriminator adds its own term; with `"diffusion"` the decoder is a flow model of the
-# picture given z, and $\overline{(v_\theta(x_t, t, z) - (\varepsilon - x))^2}$ stands in place of the first two.
+# picture given z, and $\overline{(v_\theta(x_t, t, z) - (\varepsilon - x))^2}$ stands in place of the first two. With
+# `quantizer="vq"` the latent is looked up in a codebook, with `"fsq"` it is rounded; then there is no KL, and a codebook adds
+# its own loss.
 
 # %% tags=["parameters"]
 size: str = "laptop"
@@ -35,6 +37,9 @@ norm_groups: int = 8
 attention: bool = False
 blurred: bool = False  # a blur before each sampling of the encoder
 gain_control: float = 0.0  # local contrast gain control, over so many pixels
+quantizer: str = "none"  # vq, fsq; without KL
+codebook: int = 1024  # codes of vq
+levels: list[int] = [8, 5, 5, 5]  # of fsq, one number for each latent channel
 decoder: str = "gaussian"  # gan, diffusion
 decoder_network: str = "UNet-XXS/2"  # of the diffusion decoder, as what follows
 decoder_steps: int = 8
@@ -110,7 +115,7 @@ run = chapters.start(
 chosen = {
     f.name: globals()[f.name] for f in fields(Pretraining) if f.name in globals()
 }
-chosen["channels"] = tuple(channels)
+chosen |= {"channels": tuple(channels), "levels": tuple(levels)}
 settings = Pretraining(**chosen)
 side = resolution // settings.compression
 print(f"{resolution} x {resolution} x 3 to {side} x {side} x {latent_channels}")
@@ -195,6 +200,37 @@ units |= {
 }
 units |= {"silent_channels": "channels that are mostly noise"}
 results.show({name: found.metrics[key] for key, name in units.items()}, ".4g")
+
+# %% [markdown]
+# ## Its codes
+#
+# With a quantizer: the profile of the latents before and after it, and its error's energy over theirs by rank. A denoiser
+# can be trained on either side; the spectra above are of the latents before.
+
+# %%
+coded = (
+    probing.codes(done.autoencoder, crops, block_size)
+    if quantizer != "none"
+    else probing.Found()
+)
+run.metrics |= coded.metrics
+run.series |= coded.series
+results.show(coded.metrics, ".4g") if coded.metrics else None
+
+# %%
+drawn = {
+    "before": "codes_before",
+    "after": "codes_after",
+    "error's share of the energy": "codes_error_share",
+}
+figures.lines(
+    {name: coded.series[key] for name, key in drawn.items()},
+    xlabel="zigzag rank",
+    ylabel="amplitude over that of rank 0; share of energy",
+    log_y=True,
+    alt="Profiles of latents before and after quantisation, and the error's share of "
+    "the energy, by zigzag rank.",
+) if coded.series else None
 
 # %% [markdown]
 # ## Its decoder
