@@ -6,13 +6,13 @@ import sys
 import zipfile
 from pathlib import Path
 
-import book_quiz
 import nbformat
 import pytest
 from script_modules import SCRIPTS, load_script
 
 sys.path[:0] = [str(SCRIPTS), str(SCRIPTS.parent / "book" / "_ext")]  # neither is part of the installed packages
 
+import book_quiz  # noqa: E402
 from kit import notebooks, plain, slides, sources  # noqa: E402
 
 CHAPTERS = sources.read_chapters()
@@ -175,6 +175,14 @@ def test_code_and_pictures_on_slides(tmp_path):
     wanted = re.findall(r"<(?:script|link)[^>]+(?:src|href)=\"([^\"]+)\"", page)
     assert [name for name in wanted if not name.startswith("data:") and not (tmp_path / name).is_file()] == []
     assert not re.search(r"(?:src|href)=[\"'](?:https?:)?//", page)
+
+
+def test_pages_for_teachers_are_plain_markdown():
+    pages = sorted((sources.ROOT / "book" / "teaching").glob("*.md"))
+    assert len(pages) == len(CHAPTERS) + 1
+    for page in pages:
+        text = plain.make_plain(page.read_text(encoding="utf8"), KNOWN)
+        assert not re.search(r"\{[\w:-]+\}`[^`]+`", text), page.name
 
 
 @pytest.mark.parametrize("chapter", CHAPTERS, ids=IDS)
