@@ -1,7 +1,7 @@
 r"""What quantisation does to latents: their spectra before and after, its error by frequency, and the codes in use.
 
-Rounding to codes is noise that hardly depends on the neighbours, so its spectrum is nearly flat, while that of latents
-falls. It is a small part of what is low, and may be all of what is high.
+If the error of a latent pixel did not depend on its neighbours, its spectrum would be flat, while that of latents
+falls: a small part of what is low, and perhaps all of what is high. The error's flatness says how far that holds.
 """
 
 from __future__ import annotations
