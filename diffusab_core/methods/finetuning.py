@@ -420,6 +420,8 @@ def examine(autoencoder: Autoencoder, images: Tensor, block_size: int = 8, batch
     """What fine-tuning is watched by: spectrum of the means and reconstruction from them, on fixed images or clips.
 
     ``profile`` (ratio of means) and ``energy`` are ``(B²,)`` lists; the distance to RGB at latent size is in decades.
+    Of clips ``time_shares`` are :func:`.temporal_shares` of the latents, and ``time_hf_share`` is that of the upper
+    half of ranks; those ``of_rgb`` are of the frames at which the latent's frames end, as many as these.
     """
     module, images = autoencoder.module, autoencoder.as_seen(images)
     was_training = module.training
@@ -431,7 +433,8 @@ def examine(autoencoder: Autoencoder, images: Tensor, block_size: int = 8, batch
     energy = spectrum.frequency_profile(z, block_size, "energy").cpu()
     profile = spectrum.frequency_profile(z, block_size).cpu()
     of_rgb = spectrum.frequency_profile(data.rgb01(data.resize_to(images, *z.shape[-2:])), block_size).cpu()
-    return {
+    in_time = _examine_time(z, images[:, :, :: autoencoder.temporal_compression]) if z.ndim == 5 else {}
+    return in_time | {
         "profile": profile.tolist(),
         "energy": energy.tolist(),
         "psnr_db": metrics.psnr(images, y).item(),
@@ -442,3 +445,13 @@ def examine(autoencoder: Autoencoder, images: Tensor, block_size: int = 8, batch
         "latent_mean": z.mean().item(),
         "latent_std": z.std().item(),
     }
+
+
+def _examine_time(z: Tensor, frames: Tensor) -> dict[str, Any]:
+    """Spectra over time of latents, and of as many frames; nothing where there are too few to have an upper half."""
+    found: dict[str, Any] = {}
+    for name, x in (("", z), ("_of_rgb", frames)) if z.shape[2] > 2 else ():
+        shares = spectrum.temporal_shares(x)
+        found[f"time_shares{name}"] = shares.tolist()
+        found[f"time_hf_share{name}"] = shares[(x.shape[2] - 1) // 2 :].sum().item()  # ranks from T / 2 on
+    return found

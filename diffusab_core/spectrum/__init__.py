@@ -17,6 +17,7 @@ from diffusab_core.spectrum.profile import (
     frequency_profile,
     high_frequency_energy_ratio,
     high_frequency_share,
+    temporal_shares,
 )
 from diffusab_core.spectrum.radial import (
     MASKS,
@@ -44,6 +45,7 @@ __all__ = [
     "radial_profile",
     "radial_split",
     "spectral_exponent",
+    "temporal_shares",
     "whole_dct",
     "whole_idct",
     "windowed_radial_profile",

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from diffusab_core.spectrum.dct import block_dct, check_block_size, check_choice, check_finite, zigzag_order
+from diffusab_core.spectrum.dct import block_dct, check_block_size, check_choice, check_finite, whole_dct, zigzag_order
 
 STATISTICS = ("mean_ratio", "median_ratio", "ratio_of_means", "energy")
 
@@ -181,3 +181,22 @@ def high_frequency_share(energy: Tensor | Sequence[float]) -> float:
         raise ValueError(f"expected one profile (B²,) with B at least 2, got shape {tuple(energy.shape)}")
     varying = energy[1:].sum()
     return float(energy[(len(energy) + 1) // 2 :].sum() / varying) if varying > 0 else 0.0
+
+
+def temporal_shares(x: Tensor) -> Tensor:
+    r"""Of the energy of clips that changes in time, the share at each rank of a DCT over frames: ``(T - 1,)``, float64.
+
+    .. math:: \frac{\langle D_k^2 \rangle}{\sum_{j = 1}^{T - 1} \langle D_j^2 \rangle}, \qquad k = 1, \dots, T - 1
+
+    with means over items, channels and positions; rank :math:`k` is a frequency of :math:`k / 2T` cycles per frame.
+    White noise has :math:`1 / (T - 1)` at each, still clips 0. The papers look at spectra of single frames only.
+
+    Args:
+        x: Clips or latents of clips ``(N, C, T, H, W)`` of at least two frames.
+    """
+    if x.ndim != 5 or x.shape[2] < 2:
+        raise ValueError(f"expected clips (N, C, T, H, W) of at least two frames, got shape {tuple(x.shape)}")
+    energy = whole_dct(x.movedim(2, -1), axes=1).cpu().double().square().flatten(0, -2).mean(0)  # (T,)
+    constant, energy = energy[0], energy[1:]
+    # What is left of still clips is rounding.
+    return energy / energy.sum() if energy.sum() > 1e-12 * constant else torch.zeros_like(energy)

@@ -11,6 +11,7 @@ from diffusab_core import autoencoders, data, experiments
 from diffusab_core.experiments import finetune
 from diffusab_core.methods import finetuning, regularizers
 from diffusab_core.methods.finetuning import Finetuning
+from diffusab_core.spectrum import temporal_shares
 from diffusab_core.training.batches import Batches
 from diffusab_core.training.state import CheckpointError
 
@@ -158,3 +159,16 @@ def test_a_run_on_films_that_was_cut_off_ends_as_if_it_had_not_been(model, tmp_p
                             resumed.autoencoder.module.state_dict().values(), strict=True):  # fmt: skip
         assert torch.equal(x, y), name
     assert whole.record.series["loss"] == resumed.record.series["loss"]
+
+
+def test_what_is_watched_of_clips_has_their_spectrum_in_time(model):
+    autoencoder = autoencoders.load(model)
+    clips = data.stack(data.LeafClips(32, length=2, labels=False, frames=9), range(2))
+    found = finetuning.examine(autoencoder, clips, block_size=4)
+    shares, of_rgb = found["time_shares"], found["time_shares_of_rgb"]
+    assert (len(shares), len(of_rgb)) == (2, 2)
+    assert sum(shares) == pytest.approx(1)
+    assert found["time_hf_share_of_rgb"] == pytest.approx(of_rgb[1])
+    assert of_rgb == pytest.approx(temporal_shares(clips[:, :, [0, 4, 8]]).tolist())
+    still = finetuning.examine(autoencoder, clips[:, :, 0], block_size=4)
+    assert not [name for name in still if name.startswith("time")]

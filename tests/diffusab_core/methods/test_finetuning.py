@@ -117,7 +117,7 @@ def test_the_decoder_alone_cannot_move_the_spectrum():
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"method": "sse"}, "method must be one of plain, se, chf, eq-vae, sm, af-ldm, got 'sse'"),
+        ({"method": "sse"}, "method must be one of plain, se, chf, eq-vae, sm, af-ldm, temporal-se, got 'sse'"),
         ({"steps": 0}, "steps must be at least 1, got 0"),
         ({"alpha": -1.0}, "alpha must be finite and not negative, got -1"),
         ({"kl_weight": math.nan}, "kl_weight must be finite and not negative, got nan"),
