@@ -131,11 +131,10 @@ print(f"{model}: compression {f} x {f}, {c} channels; {len(probe)} probe crops")
 # spectrum of the posterior means of held-out crops, and what the decoder makes of some of them.
 
 # %% tags=["remove-stderr"]
-terms = {"reconstruction": "reconstruction", "se": "SE", "chf": "CHF"}
-terms |= {"soft": "soft penalty", "kl": "KL", "loss": "all terms"}
+terms = {"reconstruction": "reconstruction", "se": "SE", "chf": "CHF", "kl": "KL"}
+terms |= {"soft": "soft penalty", "temporal_se": "SE in time", "loss": "all terms"}
 terms |= {"whitening": "whitening", "discriminator": "discriminator"}
 terms |= {"matching": "SM", "shift": "shift", "r1": "gain", "minildm": "MiniLDM"}
-terms |= {"temporal_se": "SE in time"}
 curves = live.Curves(
     terms,
     ylabel="loss",
