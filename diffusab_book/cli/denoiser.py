@@ -18,8 +18,9 @@ from diffusab_core import autoencoders, experiments
 from diffusab_core.autoencoders.opening import split_options
 from diffusab_core.data.open import WORDS, Choosing, open_images
 from diffusab_core.data.pixels import parse_resolution, sides
+from diffusab_core.data.video import write_clip
 from diffusab_core.denoisers import DenoiserError, prediction_of
-from diffusab_core.experiments.samples import claim_folder, pack_samples
+from diffusab_core.experiments.samples import CLIPS, PICTURES, claim_folder, pack_samples
 from diffusab_core.files import DiffusabWarning, writing
 from diffusab_core.latents.encoded import EncodedLatents
 from diffusab_core.latents.identity import images_found, images_identity, weights_digest
@@ -139,7 +140,7 @@ def _curriculum(name: str | None, r0: float | None, warmup_steps: int | None, sc
 def sample(
     given: dict[str, Any],
     denoiser: Annotated[Path, typer.Argument(help="Folder that `diffusab train` wrote.")],
-    out: Annotated[Path, typer.Argument(help="Folder for images/*.png, grid.png and samples.json.")],
+    out: Annotated[Path, typer.Argument(help="Folder for images/*.png or clips/*.mp4, grid.png and samples.json.")],
     autoencoder: Annotated[
         str | None, typer.Option(help="The autoencoder of its latents. [default: what the denoiser names]")
     ] = None,
@@ -149,9 +150,12 @@ def sample(
     npz: Annotated[
         Path | None, typer.Option(help="Also all images in one file (.npz, arr_0), as ADM's evaluation reads it.")
     ] = None,
+    fps: Annotated[float, typer.Option(help="Of clips: frames a second.")] = 8.0,
     device: Device = "auto",
 ) -> None:
-    """Draw images from a denoiser: a PNG each, one grid to look at, and what they are in samples.json.
+    """Draw images or clips from a denoiser, one grid to look at, and what they are in samples.json.
+
+    Images are a PNG each in images/; clips an MP4 without a loss, and a strip of their frames as PNG, in clips/.
 
     The same command goes on where an earlier one was cut off; torchrun shares the samples among its processes.
     """
@@ -169,24 +173,31 @@ def sample(
         about = denoising.describe_sampling(sampling, model.num_classes, prediction_of(model.model)) | {
             "model": str(denoiser), "autoencoder": name, "denoiser_digest": weights_digest(model.model),
         }  # fmt: skip
-        pictures = claim_folder(out, about, world)
+        clips = len(model.shape) == 4
+        about |= {"fps": fps} if clips else {}
+        if clips and npz is not None:
+            raise UsageError("--npz packs images, this denoiser makes clips")
+        pictures = claim_folder(out, about, world, CLIPS if clips else PICTURES)
 
         def there(places: range) -> bool:
-            return all((pictures / f"{place:06d}.png").is_file() for place in places)
+            return all((pictures / f"{place:06d}.{'mp4' if clips else 'png'}").is_file() for place in places)
 
         drawn = experiments.generate(model, decoder, sampling, world=world, skip=there)
         count = -(-sampling.samples // sampling.batch_size) * sampling.batch_size // world.size
-        with tqdm(total=min(sampling.samples, count), unit="image", disable=not world.is_main) as bar:
+        unit, hide = "clip" if clips else "image", not world.is_main
+        with tqdm(total=min(sampling.samples, count), unit=unit, disable=hide) as bar:
             for places, images, _ in drawn:
-                _write_pictures(pictures, places, images)
+                _write_pictures(pictures, places, images, fps)
                 bar.update(len(places))
         worlds.barrier(world)
         if world.is_main:
-            _write_grid(pictures, out / "grid.png", min(sampling.samples, 64))
+            # Of clips the strips, one below the other.
+            count, columns = (8, 1) if clips else (64, 8)
+            _write_grid(pictures, out / "grid.png", min(sampling.samples, count), columns)
             if npz is not None:
                 pack_samples([pictures / f"{place:06d}.png" for place in range(sampling.samples)], npz)
             others = f", {npz}" if npz is not None else ""
-            typer.echo(f"wrote {sampling.samples} images to {pictures}{others} and {out / 'grid.png'}")
+            typer.echo(f"wrote {sampling.samples} {pictures.name} to {pictures}{others} and {out / 'grid.png'}")
 
 
 def _class(label: str | None, names: tuple[str, ...]) -> int | None:
@@ -198,15 +209,16 @@ def _class(label: str | None, names: tuple[str, ...]) -> int | None:
     raise UsageError(f"no class {label!r}: this denoiser has {', '.join(names[:20]) or 'no classes'}")
 
 
-def _write_pictures(folder: Path, places: range, images: Any) -> None:
-    if images.ndim != 4:
-        raise UsageError(f"samples of shape {tuple(images.shape)} are no images; clips are not written yet")
+def _write_pictures(folder: Path, places: range, images: Any, fps: float) -> None:
     for place, image in zip(places, images, strict=True):
         # Whole files under their final names only: a picture that is there is not drawn again.
+        if image.ndim == 4:
+            write_clip(folder / f"{place:06d}.mp4", image, fps)
+            continue
         with writing(folder / f"{place:06d}.png", alone=True) as partial:
             Image.fromarray(figures.to_uint8(image)).save(partial, format="PNG")
 
 
-def _write_grid(folder: Path, file: Path, count: int) -> None:
+def _write_grid(folder: Path, file: Path, count: int, columns: int) -> None:
     pictures = torch.stack([decode_image(str(folder / f"{place:06d}.png")) for place in range(count)])  # uint8
-    Image.fromarray(figures.to_uint8(figures.mosaic(pictures / 127.5 - 1, columns=8))).save(file)
+    Image.fromarray(figures.to_uint8(figures.mosaic(pictures / 127.5 - 1, columns=columns))).save(file)

@@ -19,7 +19,6 @@ from diffusab_core.training import world as worlds
     SampleEvaluation,
     name="evaluate-samples",
     arguments=("samples", "reference"),
-    without=CLIPS,
     opens="decoded_by",
     flags={"count": "--samples", "reference_count": "--reference-samples"},
     interrupted="nothing was written but a finished --cache",

@@ -22,10 +22,12 @@ from diffusab_core.data.arrays import list_arrays
 from diffusab_core.data.open import WORDS, Choosing, open_images
 from diffusab_core.data.pixels import UnusableImage, center_crop, read_rgb
 from diffusab_core.data.stores import StoredImages
+from diffusab_core.data.video import ENDINGS
 from diffusab_core.experiments import records
 from diffusab_core.experiments.autoencoder import seen
 from diffusab_core.files import DiffusabWarning, differences, first_line, write_json, writing
 from diffusab_core.latents.identity import weights_digest
+from diffusab_core.metrics.clips import CLIP_FEATURES
 from diffusab_core.metrics.samples import (
     FEATURES,
     Reference,
@@ -41,12 +43,12 @@ from diffusab_core.training.order import stream
 from diffusab_core.training.world import World, gather, on_main
 
 #: What `diffusab sample` says about the samples that it writes, and where it puts them.
-SAMPLES_FILE, PICTURES = "samples.json", "images"
+SAMPLES_FILE, PICTURES, CLIPS = "samples.json", "images", "clips"
 _PICTURE_ENDINGS = {".png", ".jpg", ".jpeg", ".webp"}
 
 
-def claim_folder(out: Path, about: Mapping[str, Any], world: World) -> Path:
-    """The folder for pictures below ``out``, which :data:`SAMPLES_FILE` says are drawn as ``about`` has it.
+def claim_folder(out: Path, about: Mapping[str, Any], world: World, inside: str = PICTURES) -> Path:
+    """The folder for pictures or clips ``inside`` ``out``, where :data:`SAMPLES_FILE` says how they are drawn.
 
     Every process calls this, the main one looks and writes. The description is written first and whole, so that the
     same samples can go on wherever they were cut off. Other samples, or something else, are a :class:`SamplesError`.
@@ -61,8 +63,8 @@ def claim_folder(out: Path, about: Mapping[str, Any], world: World) -> Path:
             write_json(out / SAMPLES_FILE, dict(about), alone=True)
         elif different := differences(found, about, about):
             raise SamplesError(f"{out} holds other samples ({different}); name another folder")
-        (out / PICTURES).mkdir(exist_ok=True)
-        return out / PICTURES
+        (out / inside).mkdir(exist_ok=True)
+        return out / inside
 
     unnamed = out / f"{SAMPLES_FILE}.tmp"  # as files.writing leaves it when it is killed
     return on_main(world, claim)
@@ -104,11 +106,12 @@ def pack_samples(pictures: Sequence[Path], out: Path) -> Path:
 
 @dataclass(frozen=True)
 class SampleEvaluation(Choosing):
-    """Which samples to compare with what; choices are of the reference.
+    """Which samples to compare with what; choices are of the reference, but for ``frames``, which are of both.
 
     Attributes:
-        samples: A folder that ``diffusab sample`` wrote, ``.npz`` of ``arr_0``, or another place of images. Of
-            ``photos`` and ``leaves`` others are drawn than for the reference: the score of perfect samples.
+        samples: A folder that ``diffusab sample`` wrote, ``.npz`` of ``arr_0``, or another place of images, or with
+            ``frames`` of clips. Of ``photos`` and ``leaves`` others are drawn than for the reference: the score of
+            perfect samples.
         reference: A place of real images; a file of statistics that ``cache`` once wrote; or ``.npz`` of ``mu`` and
             ``sigma``, taken to be of the same features, or of ``arr_0``, images.
         crop: Of reference images: ``center``, the largest centred square, antialiased; or ``adm``, the crop of ADM's
@@ -117,7 +120,9 @@ class SampleEvaluation(Choosing):
             then compared twice, also with the reference images encoded and decoded by it. That distance, the gap, is
             what the denoiser failed to learn, the decoder left out.
         features: Feature network: ``offline``, our own small one, which is not Inception; ``lite0``, which is
-            EfficientNet-Lite0, or ``lite0p64``, 64 components of it for small images; ``inception`` or ``dinov2``.
+            EfficientNet-Lite0, or ``lite0p64``, 64 components of it for small images; ``inception`` or ``dinov2``. Of
+            clips: ``i3d``, which makes FVD, or ``clip_offline`` or ``clip_lite0p64``, which are image networks on
+            frames, their differences and fringes, and not FVD.
         features_weights: File or folder of another network's weights than ``offline``'s; ``None``: the caches, and of
             ``lite0`` its package.
         resolution: Side in pixels. ``None``: the first sample's, and all have to be of that size. A number resizes
@@ -162,14 +167,23 @@ class SampleEvaluation(Choosing):
             raise SamplesError(
                 f"precision and recall over {self.precision_recall} features have no k={self.k} neighbours"
             )
-        if self.features not in FEATURES:
-            raise SamplesError(f"features must be one of {', '.join(FEATURES)}, got {self.features!r}")
-        if self.features_weights is not None and self.features == "offline":
-            raise SamplesError("features_weights are for another network, not for features='offline'")
+        check_features(self.features, self.frames)
+        if self.features_weights is not None and self.features in ("offline", "clip_offline"):
+            raise SamplesError(f"features_weights are for another network, not for features={self.features!r}")
         if self.decoded_by is not None and self.reference.endswith(".safetensors"):
             raise SamplesError(
                 f"decoded_by needs the reference images themselves, {self.reference} is a file of statistics"
             )
+
+
+def check_features(features: str, frames: int | None) -> None:
+    """Refuse a network that is not known, or one of images for clips, or the other way round."""
+    if features not in FEATURES | CLIP_FEATURES:
+        raise SamplesError(f"features must be one of {', '.join(FEATURES | CLIP_FEATURES)}, got {features!r}")
+    if frames is None and features in CLIP_FEATURES:
+        raise SamplesError(f"features {features} are of clips: say with frames (--frames) how many frames they have")
+    if frames is not None and features in FEATURES:
+        raise SamplesError(f"features {features} are of images; of clips are {', '.join(CLIP_FEATURES)}")
 
 
 def evaluate_sample_folder(
@@ -206,7 +220,7 @@ def evaluate_sample_folder(
     autoencoder = None
     if settings.decoded_by is not None:
         autoencoder = autoencoders.load(settings.decoded_by, settings.device, probe=resolution)
-        autoencoder.latent_shape(resolution, resolution)  # refuses a size that it cannot take
+        autoencoder.latent_shape(resolution, resolution, settings.frames)  # refuses a size that it cannot take
     if (has_statistics := is_statistics(settings.reference)) and settings.decoded_by is not None:
         raise SamplesError(f"decoded_by needs the reference images themselves, {settings.reference} has statistics")
     if has_statistics and cache is not None:
@@ -221,9 +235,10 @@ def evaluate_sample_folder(
         "decoded_by": autoencoder and autoencoder.name,
         "decoded_by_digest": autoencoder and weights_digest(autoencoder),
     }  # fmt: skip
+    size = f"{settings.frames} frames of " * (settings.frames is not None) + f"{resolution} x {resolution}"
     run = records.start(
         "evaluate-samples", parameters=settings.as_values() | judge, seed=settings.seed, size="laptop",
-        data=f"{len(chosen)} samples of {resolution} x {resolution} of {settings.samples} against {settings.reference}",
+        data=f"{len(chosen)} samples of {size} of {settings.samples} against {settings.reference}",
         device=settings.device,
     )  # fmt: skip
 
@@ -291,6 +306,8 @@ def evaluate_sample_folder(
         warnings.warn(said, DiffusabWarning, stacklevel=2)
     if autoencoder is not None:
         run.notes += f" The gap is to these reference images encoded and decoded by {autoencoder.name}."
+    if settings.features == "clip_offline":
+        run.notes += " The network is one of images on frames, their differences and fringes, and the distance not FVD."
     if settings.features == "offline":
         run.notes += " The offline network is not Inception: compare with numbers over the same network only."
     if min(len(chosen), known.count or len(chosen)) <= features.dimensions:
@@ -400,21 +417,23 @@ def _choose(length: int, count: int | None, seed: int) -> list[int]:
 
 
 class _Samples(Dataset):
-    """Stored samples: all of the first one's size, or cropped and resized where a resolution was asked for."""
+    """Stored samples, images or clips: all of the first one's size, or cropped and resized to a given resolution."""
 
     def __init__(self, images: StoredImages, resolution: int | None) -> None:
         self.images, self.exact = images, resolution is None
-        self.resolution = resolution or min(images.pixels(0).shape[:2])
+        self.resolution = resolution or min(images.pixels(0).shape[-3:-1])
 
     def __len__(self) -> int:
         return len(self.images)
 
     def __getitem__(self, index: int) -> Tensor:
         pixels, side = self.images.pixels(index), self.resolution
-        height, width = pixels.shape[:2]
+        height, width = pixels.shape[-3:-1]
         if self.exact and (height, width) != (side, side):
             sizes = f"{width} x {height} pixels and not {side} x {side}, the square in the first sample"
             raise SamplesError(f"{self.images.place(index)}: {sizes}; --resolution resizes all samples to one size")
+        if pixels.ndim == 4:
+            return torch.stack([center_crop(frame, side) for frame in pixels], dim=1)  # (3, T, side, side)
         return center_crop(pixels, side)
 
 
@@ -424,14 +443,16 @@ def open_samples(settings: SampleEvaluation, progress: bool) -> tuple[Any, dict[
         if settings.resolution is None or settings.count is None:
             raise SamplesError(f"{settings.samples} have neither size nor end: give --resolution and --samples")
         # Another seed than the reference's, or they would be the same images.
-        return open_images(settings.samples, settings.resolution, seed=settings.seed + 1, length=settings.count), None
+        how = {"length": settings.count, "frames": settings.frames}
+        return open_images(settings.samples, settings.resolution, seed=settings.seed + 1, **how), None
     place, sampling = settings.samples, _read_about(Path(settings.samples))
-    if sampling is not None and (Path(place) / PICTURES).is_dir():
-        place = str(Path(place) / PICTURES)
-    images = open_images(place, settings.resolution or 1, check="header", progress=progress)
+    inside, endings = (PICTURES, _PICTURE_ENDINGS) if settings.frames is None else (CLIPS, ENDINGS)
+    if sampling is not None and (Path(place) / inside).is_dir():
+        place = str(Path(place) / inside)
+    images = open_images(place, settings.resolution or 1, check="header", progress=progress, frames=settings.frames)
     # A hidden file is a picture that was still being written when somebody stopped it.
     shown = [skip for skip in images.skipped if not Path(skip.name).name.startswith(".")]
-    if broken := [skip for skip in shown if Path(skip.name).suffix.lower() in _PICTURE_ENDINGS]:
+    if broken := [skip for skip in shown if Path(skip.name).suffix.lower() in endings]:
         first = f"{Path(place) / broken[0].name}: {broken[0].reason}"
         raise SamplesError(f"{len(broken)} samples cannot be used, the first is {first}")
     expected = len(images) if sampling is None or settings.count is not None else sampling.get("count", len(images))
