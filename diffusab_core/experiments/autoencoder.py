@@ -32,7 +32,7 @@ from diffusab_core.training.batches import Batches
 from diffusab_core.training.world import World, alone
 
 Watch = Callable[[int, dict[str, Any]], None]
-_PROBE_SEED = 2**40  # of clips to watch a run by; no run has it
+PROBE_SEED = 2**40  # of clips to watch a run by; no run has it
 
 
 @dataclass(frozen=True)
@@ -321,7 +321,7 @@ def probe_side(autoencoder: Autoencoder, block_size: int) -> int:
 def _draw_probe(side: int, frames: int | None) -> Tensor:
     if frames is None:
         return data.stack(data.Photos(side, "test", seed=0, length=64), range(64))
-    return data.stack(data.LeafClips(side, _PROBE_SEED, length=8, labels=False, frames=frames), range(8))
+    return data.stack(data.LeafClips(side, PROBE_SEED, length=8, labels=False, frames=frames), range(8))
 
 
 def add_pictures(watch: Watch | None, autoencoder: Autoencoder, probe: Tensor, count: int = 8) -> Watch | None:
@@ -339,6 +339,7 @@ def add_pictures(watch: Watch | None, autoencoder: Autoencoder, probe: Tensor, c
             was_training = module.training
             module.eval()
             decoded = autoencoder.decode(autoencoder.encode(autoencoder.place(probe[:count])).mean)
+            decoded = decoded[:, :, decoded.shape[2] // 2] if decoded.ndim == 5 else decoded  # of clips the middle
             module.train(was_training)
             values = values | {"reconstructions": decoded.float().cpu()}
         watch(step, values)

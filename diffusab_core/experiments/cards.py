@@ -14,8 +14,11 @@ EVALUATION_SEED = 1  #: Of the fixed crops that every number in a card is measur
 MIXTURE = "mixture"  #: Of dead leaves and photographs, see :class:`~.pretraining.Pretraining`
 
 
-def describe_images(images: str, resolution: int) -> str:
+def describe_images(images: str, resolution: int, frames: int | None = None) -> str:
     """The training images in words, for a record."""
+    if frames is not None:
+        what = "moving dead leaves" if images == "leaves" else images
+        return f"clips of {frames} frames of {what}, {resolution} x {resolution}"
     if images == "photos":
         of = f"the photographs {', '.join(data.photo_names('train'))} from scikit-image and scikit-learn"
         return f"random {resolution} x {resolution} crops, at random scale and flipped at random, of {of}"
@@ -99,7 +102,7 @@ def _describe_loss(p: dict[str, Any]) -> str:
     terms += [f"{p['l1_weight']:g} x L1, both in [-1, 1],"]
     if p.get("quantizer") == "vq":
         terms += ["the codebook's loss (both of its terms are averages, the commitment's 1 and the codes' 0.25)"]
-    elif p.get("quantizer") != "fsq" and p.get("family", "kl") == "kl":
+    elif p.get("quantizer") != "fsq" and p.get("family", "kl") != "dc":
         terms += [f"{p['kl_weight']:g} x KL, the KL averaged over channels and positions"]
     if (network := p.get("perceptual", "none")) != "none":
         few = f", the latter on {crops} crops of a batch" if (crops := p.get("perceptual_crops")) else ""
@@ -131,10 +134,14 @@ def card(
     point = family == "dc" or quantizer != "none"
     if point:
         del rows["mean posterior standard deviation"]
-    table = ["| | training photographs | held-out photographs |", "|---|---|---|"]
+    seen = "clips" if p.get("frames") else "photographs"
+    table = [f"| | training {seen} | held-out {seen} |", "|---|---|---|"]
     table += [f"| {row} | {m['train_' + key]:{f}} | {m['held_out_' + key]:{f}} |" for row, (key, f) in rows.items()]
     table += [f"| {row} | | {m[k]:{f}} |" for key, (row, f) in MATERIAL_ROWS.items() if (k := f"held_out_{key}") in m]
     f, narrow = 2 ** (len(p["channels"]) - 1), p["latent_channels"] > p["channels"][-1]
+    folds, pieces = f"{f} x {f}", "crops"
+    if p.get("frames"):
+        folds, pieces = f"4 x {folds}", "clips"  # in time after the first frame
     limits = f"Trained on {len(data.photo_names('train'))} photographs: good enough to study spectra with, not to "
     limits = f"{limits}compress pictures with." if p["images"] == "photos" else "A small model: for studying spectra."
     if narrow:
@@ -143,7 +150,8 @@ def card(
             "so they hold less than as many channels of a wide model would."
         )
     opens = f'It opens with `diffusab_core.autoencoders.load("{name}")`'
-    kind = {"dc": "AutoencoderDC"}.get(family, "AutoencoderKL" if quantizer == "none" else "VQModel")
+    kinds = {"dc": "AutoencoderDC", "cogvideox": "AutoencoderKLCogVideoX"}
+    kind = kinds.get(family, "AutoencoderKL" if quantizer == "none" else "VQModel")
     changed = p["blurred"] or p.get("gain_control") or quantizer == "fsq"
     of_diffusers = p.get("decoder") != "diffusion" and not changed
     opens += f" and with `diffusers.{kind}.from_pretrained(folder)`." if of_diffusers else "."
@@ -181,13 +189,14 @@ def card(
         crops = f"{p['evaluation_resolution']} x {p['evaluation_resolution']}, at random scale"
     without = _describe_rest(p)
     if p.get("perceptual", "none") == "none" and p.get("decoder") is None:
-        needs = "their networks need a download" if family == "kl" else "see `--perceptual hed`"
+        needs = "see `--perceptual hed`" if family == "dc" else "their networks need a download"
         without = f"There is no perceptual and no adversarial term ({needs}), so fine texture is smoothed."
-    a_kind = {"dc": "deep-compression"}.get(family, "KL" if quantizer == "none" else "quantised")
+    kinds = {"dc": "deep-compression", "cogvideox": "causal KL"}
+    a_kind = kinds.get(family, "KL" if quantizer == "none" else "quantised")
     normalised_by = "latents" if point else "posterior samples"
     decoding = "" if point else ", decoding the posterior's mean"
     paragraphs = textwrap.dedent(f"""\
-        A small {a_kind} autoencoder for teaching and for fast experiments with latent spectra: compression {f} x {f},
+        A small {a_kind} autoencoder for teaching and for fast experiments with latent spectra: compression {folds},
         {p["latent_channels"]} latent channels, {m["parameters"]:.0f} parameters, stored in
         {"half" if p["half"] else "single"} precision. {opens}{_describe_decoder(record)}
 
@@ -203,7 +212,7 @@ def card(
 
         Loss: {_describe_flow(p) or _describe_loss(p)}. {without}
 
-        AdamW, betas (0.9, 0.99), weight decay 0.01; {p["steps"]} steps of {p["batch_size"]} crops of
+        AdamW, betas (0.9, 0.99), weight decay 0.01; {p["steps"]} steps of {p["batch_size"]} {pieces} of
         {p["resolution"]} x {p["resolution"]}; learning rate {p["learning_rate"]:g} after {p["warmup"]} steps of
         warm-up, then a cosine to 0; gradient clip {p["clip"]:g}. The weights are the exponential moving average with a
         half-life of {p["ema_half_life"]:g} steps.

@@ -3,17 +3,18 @@ r"""Training an autoencoder from random weights; what its card says of it is in 
 .. math:: L = \mu\, \overline{(\hat x - x)^2} + \lambda\, \overline{|\hat x - x|} + \beta\, L_\text{KL}
     + \pi\, d(x, \hat x) + \delta\, L_\text{log DCT}, \qquad \hat x = \mathrm{Dec}(z), \quad z \sim q(z \mid x)
 
-Two families: ``AutoencoderKL`` without quant convolutions, and ``AutoencoderDC``, whose posterior is a point and whose
-pixel shuffles have shortcuts around them, so that a picture's colours need not be learned. With a quantizer the first
-is ``VQModel``, whose posterior is a point, too; a codebook adds its own loss. :math:`d` is a perceptual distance, such
-as HED, which is shipped. That is the loss of a Gaussian decoder; those of the two others are in
+Three families: ``AutoencoderKL`` without quant convolutions; ``AutoencoderDC``, whose posterior is a point and whose
+pixel shuffles have shortcuts around them, so that a picture's colours need not be learned; and, for clips,
+``AutoencoderKLCogVideoX``, which shortens time fourfold after the first frame. Its convolutions are causal; its group
+norms are over all frames of a piece, nine and then eight at a time, which so see one another. With a quantizer the
+first is ``VQModel``, whose posterior is a point, too; a codebook adds its own loss. :math:`d` is a perceptual distance,
+such as HED, which is shipped. That is the loss of a Gaussian decoder; those of the two others are in
 :mod:`diffusab_core.methods.diffusion_decoder`.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from functools import partial
 from itertools import pairwise
@@ -22,27 +23,25 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
-from tqdm import tqdm
 
 from diffusab_core import autoencoders, data, metrics, spectrum, training
 from diffusab_core.autoencoders import Autoencoder
 from diffusab_core.autoencoders.blurred import blur_pooled
 from diffusab_core.autoencoders.gain import with_gain_control
 from diffusab_core.autoencoders.quantizers import with_fsq
-from diffusab_core.data.open import WORDS, Choosing, open_images
-from diffusab_core.data.stores import StoredImages
+from diffusab_core.data.open import CLIPS, Choosing
 from diffusab_core.experiments import decoders, records
-from diffusab_core.experiments.autoencoder import Watch, add_pictures, seen
-from diffusab_core.experiments.cards import EVALUATION_SEED, MIXTURE, card, describe_images
-from diffusab_core.files import SettingsError, write_text, writing
+from diffusab_core.experiments.autoencoder import PROBE_SEED, Watch, add_pictures, seen
+from diffusab_core.experiments.cards import EVALUATION_SEED, card, describe_images
+from diffusab_core.experiments.drawing import Again, draw_leaves, open_training_images
+from diffusab_core.files import SettingsError, write_text
 from diffusab_core.methods import finetuning, regularizers
 from diffusab_core.methods.adversarial import Adversary
 from diffusab_core.methods.diffusion_decoder import DecoderTraining
 from diffusab_core.training.batches import Batches
 from diffusab_core.training.world import alone
 
-FAMILIES = ("kl", "dc")
+FAMILIES = ("kl", "dc", "cogvideox")
 QUANTIZERS = ("none", "vq", "fsq")
 
 #: Settings that came later: a run in which they are neutral is what it was without them.
@@ -55,9 +54,10 @@ class Pretraining(Choosing, DecoderTraining):
     r"""One autoencoder, trained from random weights.
 
     Attributes:
-        family: ``kl`` or ``dc``; in ``dc`` the last width is a multiple of the latent's channels, and a level has
-            ``layers`` residual blocks in encoder and decoder each. Norm groups, attention, blur and gain control belong
-            to ``kl``.
+        family: ``kl``, ``dc`` or ``cogvideox``. In ``dc`` the last width is a multiple of the latent's channels, and a
+            level has ``layers`` residual blocks in encoder and decoder each. Attention, blur and gain control belong to
+            ``kl``, norm groups to ``cogvideox``, too. ``cogvideox`` is trained on clips of ``frames`` = 8k + 1 frames,
+            and is measured on others; moving leaves are drawn once, as many as ``leaves``, and seen again.
         latent_channels: Channels of the latent.
         channels: Widths of the levels from the image inwards; each level but the first halves both sides.
         layers: Residual blocks in a level of the encoder.
@@ -83,7 +83,7 @@ class Pretraining(Choosing, DecoderTraining):
             ``coffee`` and ``china``.
         kept_side: Stored images are read once, shrunk to a short side of so many pixels where they are larger, and
             crops of them are endless; 0: they are read from the disk for every crop.
-        leaves: How many leaves the mixture has.
+        leaves: How many leaves the mixture has, or clips of moving leaves.
         resolution: Side of the training crops in pixels.
         batch_size: Crops in a batch.
         steps: Optimiser steps.
@@ -99,7 +99,7 @@ class Pretraining(Choosing, DecoderTraining):
         device: Where to train.
     """
 
-    family: Literal["kl", "dc"] = "kl"
+    family: Literal["kl", "dc", "cogvideox"] = "kl"
     latent_channels: int = 16
     channels: tuple[int, ...] = (16, 32, 48)
     layers: int = 1
@@ -152,6 +152,10 @@ class Pretraining(Choosing, DecoderTraining):
                 raise SettingsError(f"{name} must be finite and not negative, got {getattr(self, name)}")
         if self.precision not in ("fp32", "bf16"):
             raise SettingsError(f"precision must be fp32 or bf16, got {self.precision!r}")
+        if self.frames is not None and self.family != "cogvideox":
+            raise SettingsError(f"frames are of clips, which family cogvideox takes, not {self.family}")
+        if self.family == "cogvideox":
+            self._check_cogvideox()
         if self.family == "dc":
             self._check_dc()
         elif not self.channels or any(width < 1 or width % self.norm_groups for width in self.channels):
@@ -189,6 +193,20 @@ class Pretraining(Choosing, DecoderTraining):
             if getattr(self, name):
                 raise SettingsError(f"{name} is for family kl, not dc")
 
+    def _check_cogvideox(self) -> None:
+        if self.frames is None or self.frames % 8 != 1:
+            raise SettingsError(f"family cogvideox is trained on clips: frames must be 8k + 1, got {self.frames}")
+        if len(self.channels) < 3:
+            given = list(self.channels)
+            raise SettingsError(f"channels must be three or more, as the first two levels halve time, got {given}")
+        if self.held_out == "photos":
+            raise SettingsError("held_out must be clips, such as leaves, as those that are trained on, got photos")
+        if self.decoder != "gaussian":
+            raise SettingsError(f"family cogvideox has a Gaussian decoder, got {self.decoder!r}")
+        for name in ("blurred", "attention", "gain_control"):
+            if getattr(self, name):
+                raise SettingsError(f"{name} is for family kl, not cogvideox")
+
     def _check_quantizer(self) -> None:
         if self.family != "kl" or self.decoder == "diffusion":
             raise SettingsError(
@@ -204,7 +222,7 @@ class Pretraining(Choosing, DecoderTraining):
     @property
     def has_kl(self) -> bool:
         """Whether the posterior is a Gaussian, so that there is a KL."""
-        return self.family == "kl" and self.quantizer == "none"
+        return self.family != "dc" and self.quantizer == "none"
 
     @property
     def compression(self) -> int:
@@ -235,7 +253,7 @@ class Pretrained:
 
 def build(settings: Pretraining, name: str = "autoencoder") -> Autoencoder:
     """The architecture with random weights, drawn from torch's global generator."""
-    from diffusers import AutoencoderDC, AutoencoderKL, VQModel
+    from diffusers import AutoencoderDC, AutoencoderKL, AutoencoderKLCogVideoX, VQModel
 
     if settings.decoder == "diffusion":
         return _change_encoder(decoders.build(settings, name), settings)
@@ -251,6 +269,18 @@ def build(settings: Pretraining, name: str = "autoencoder") -> Autoencoder:
             }.items()
         }
         return Autoencoder(name, AutoencoderDC(latent_channels=settings.latent_channels, **of_each))
+    if settings.family == "cogvideox":
+        module = AutoencoderKLCogVideoX(
+            down_block_types=("CogVideoXDownBlock3D",) * levels,
+            up_block_types=("CogVideoXUpBlock3D",) * levels,
+            block_out_channels=settings.channels,
+            layers_per_block=settings.layers,
+            latent_channels=settings.latent_channels,
+            norm_num_groups=settings.norm_groups,
+            sample_height=settings.resolution,
+            sample_width=settings.resolution,
+        )
+        return Autoencoder(name, module)
     shape = {
         "down_block_types": ("DownEncoderBlock2D",) * levels,
         "up_block_types": ("UpDecoderBlock2D",) * levels,
@@ -273,67 +303,6 @@ def _change_encoder(found: Autoencoder, settings: Pretraining) -> Autoencoder:
     """With what diffusers does not have; all other weights are drawn before, as they are for its twin without."""
     found = blur_pooled(found) if settings.blurred else found
     return with_gain_control(found, settings.gain_control) if settings.gain_control else found
-
-
-class Mixture(Dataset):
-    """Stored leaves at even places, over and over, and ever new crops of the training photographs at odd ones.
-
-    Drawing a leaf takes longer than a step of training, so leaves are drawn once and seen again.
-    """
-
-    def __init__(self, leaves: Tensor, length: int, seed: int) -> None:
-        self.leaves, self.length = leaves, length  # uint8 (L, 3, R, R)
-        self.crops = data.Photos(leaves.shape[-1], "train", seed=seed, length=max(1, length // 2))
-
-    def __len__(self) -> int:
-        return self.length
-
-    def __getitem__(self, index: int) -> Tensor:
-        half, odd = divmod(index, 2)
-        return self.crops[half] if odd else self.leaves[half % len(self.leaves)].float() / 127.5 - 1
-
-    def name(self, index: int) -> str:
-        return self.crops.source(index // 2) if index % 2 else f"leaves {index // 2 % len(self.leaves)}"
-
-
-def draw_leaves(resolution: int, count: int, cache: Path | None, workers: int = 0, progress: bool = True) -> Tensor:
-    """The dead leaves of seed 0 with 8 bits, ``(count, 3, R, R)``: from ``cache``, or drawn and put there."""
-    file = None if cache is None else cache / f"leaves-{count}-{resolution}.pt"
-    if file is not None and file.is_file():
-        return torch.load(file, weights_only=True)
-    leaves = data.Leaves(resolution, seed=0, length=count, labels=False)
-    loader = DataLoader(leaves, batch_size=16, num_workers=workers)
-    bar = tqdm(loader, desc="drawing leaves", unit="batch", disable=not progress)
-    drawn = torch.cat([((batch + 1) * 127.5).round().byte() for batch in bar])
-    if file is not None:
-        with writing(file) as partial:
-            torch.save(drawn, partial)
-    return drawn
-
-
-def open_training_images(
-    images: str, resolution: int, length: int, seed: int, *, leaves: int = 4096, kept_side: int = 0,
-    cache: Path | None = None, workers: int = 0, progress: bool = True, choices: Mapping[str, Any] = {},
-) -> Dataset:  # fmt: skip
-    """What an autoencoder is trained on: :data:`MIXTURE`, or what :func:`~diffusab_core.data.open_images` opens.
-
-    Args:
-        length: How many images the run takes; of what is made on demand none is seen twice.
-        kept_side: Of stored images, see :class:`Pretraining`.
-        cache: Folder for leaves that are drawn once.
-        choices: See :class:`~diffusab_core.data.open.Choosing`.
-    """
-    if images == MIXTURE and choices:
-        raise SettingsError(f"{next(iter(choices))} is no option for {MIXTURE}")
-    if images == MIXTURE:
-        return Mixture(draw_leaves(resolution, leaves, cache, workers, progress), length, seed)
-    more: dict[str, Any] = {"length": length} if images in WORDS else {"replace": True}
-    if kept_side and images not in WORDS:
-        more = {"check": "header"}  # the pool decodes them all, and says which one it cannot
-    opened = open_images(images, resolution, crop="random", seed=seed, progress=progress, **more | dict(choices))
-    if kept_side and isinstance(opened, StoredImages):
-        return data.Pool(opened, length, kept_side, seed, progress)
-    return opened
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -373,7 +342,7 @@ def loss_of(
                 total = total + seen["codebook"]
             if network is not None:
                 few = slice(settings.perceptual_crops or None)
-                seen["perceptual"] = network(x[few], y[few]).mean()
+                seen["perceptual"] = network(data.unroll(x[few]), data.unroll(y[few])).mean()
                 total = total + settings.perceptual_weight * seen["perceptual"]
             if settings.log_dct_weight:
                 seen["log_dct"] = regularizers.log_spectrum_distance(x, y)
@@ -428,7 +397,7 @@ def train_autoencoder(
     parameters = records.without_device(settings)
     run = records.start(
         "train-autoencoder", parameters=parameters | {"ema_half_life": settings.training.half_life},
-        seed=settings.seed, size=size, data=describe_images(settings.images, settings.resolution),
+        seed=settings.seed, size=size, data=describe_images(settings.images, settings.resolution, settings.frames),
         device=settings.device,
     )  # fmt: skip
     if record := records.read_back(folder, run, record_name):
@@ -501,14 +470,22 @@ def train_autoencoder(
 def crops_of(split: data.Split, settings: Pretraining) -> Tensor:
     """The fixed crops of a split that cards speak of: of the photographs, or of the places that the settings name."""
     side, count = settings.evaluation_resolution, settings.evaluation_crops
+    if settings.frames is not None and (split, settings.held_out) == ("test", "leaves"):
+        drawn = draw_leaves(side, count, None, progress=False, frames=settings.frames, seed=PROBE_SEED)
+        return data.stack(Again(drawn, count), range(count))
     if settings.held_out != "photos":
         where = settings.held_out if split == "test" else settings.images
         images = open_training_images(
             where, side, count, EVALUATION_SEED, leaves=min(settings.leaves, count),
-            kept_side=settings.kept_side, progress=False,
+            kept_side=settings.kept_side, progress=False, choices=clips_of(settings),
         )  # fmt: skip
         return data.stack(images, range(min(count, len(images))))
     return data.stack(data.Photos(side, split, seed=EVALUATION_SEED, length=count), range(count))
+
+
+def clips_of(settings: Pretraining) -> dict[str, Any]:
+    """How clips are cut, where there are such; other choices are of the training images alone."""
+    return {name: value for name, value in settings.choices.items() if name in CLIPS}
 
 
 def crops_for_spectra(settings: Pretraining, resolution: int, count: int) -> Tensor:
@@ -521,7 +498,8 @@ def crops_for_spectra(settings: Pretraining, resolution: int, count: int) -> Ten
 def first_images(settings: Pretraining, opening: dict[str, Any]) -> Tensor:
     """Images of the kind that it is trained on, of the size that it is measured at, for the normalisation."""
     count = settings.statistics_crops
-    opening = opening | {"leaves": min(settings.leaves, count)}
+    if settings.frames is None:
+        opening = opening | {"leaves": min(settings.leaves, count)}
     images = open_training_images(settings.images, settings.evaluation_resolution, count, EVALUATION_SEED, **opening)
     return data.stack(images, range(min(count, len(images))))
 

@@ -148,11 +148,11 @@ def spectra(autoencoder: Autoencoder, images: Tensor, seed: int = 0, block_size:
         seen["rgb"].update(data.resize_to(data.rgb01(x), *mean.shape[-2:]))
         decoded.append(decode(posterior.mean).float().cpu())
         decoded_sample.append(decode_sample(autoencoder.place(sample)).float().cpu())
-        share = len(x) / len(images)
+        share, places = len(x) / len(images), (0, *range(2, mean.ndim))
         variance += mean.var().item() * share
         noise_variance += std.square().mean().item() * share
-        channel_variance = channel_variance + mean.var((0, 2, 3)) * share
-        channel_noise = channel_noise + std.square().mean((0, 2, 3)) * share
+        channel_variance = channel_variance + mean.var(places) * share
+        channel_noise = channel_noise + std.square().mean(places) * share
     noise_share = channel_noise / (channel_noise + channel_variance)  # of each channel's variance
     found = Found()
     found.metrics = {

@@ -14,8 +14,8 @@
 # %% [markdown]
 # # An autoencoder from random weights
 #
-# One run: a small `AutoencoderKL` or `AutoencoderDC` is trained from nothing, then its spectra are measured on held-out
-# crops. Its widths and channels, the loss, and what it sees are parameters. `sweeps/family.yaml` lists the KL family that
+# One run: a small `AutoencoderKL` or `AutoencoderDC`, or of clips `AutoencoderKLCogVideoX`, is trained from nothing, then
+# its spectra are measured on held-out crops. Its widths and channels, the loss, and what it sees are parameters. `sweeps/family.yaml` lists the KL family that
 # chapters 2, 4 and 12 compare, `sweeps/material.yaml` the deep-compression one, trained on the photograph pool of
 # `scripts/photographs.py`; autoencoders of the first are shipped with the package.
 #
@@ -29,7 +29,7 @@
 # %% tags=["parameters"]
 size: str = "laptop"
 seed: int = 0
-family: str = "kl"  # dc
+family: str = "kl"  # dc, cogvideox
 latent_channels: int = 16
 channels: list[int] = [16, 32, 48]  # each level but the first halves both sides
 layers: int = 1
@@ -60,7 +60,8 @@ log_dct_weight: float = 0.0
 images: str = "photos"  # leaves, mixture, or a place of images
 held_out: str = "photos"  # to measure on: coffee and china, or a place of images
 kept_side: int = 0  # in memory, of stored images; 0: read them for every crop
-leaves: int = 4096  # of the mixture
+leaves: int = 4096  # of the mixture, or clips of moving leaves
+frames: int | None = None  # of clips, which cogvideox takes: 8k + 1
 resolution: int = 64
 batch_size: int = 16
 steps: int = 6000
@@ -95,7 +96,7 @@ from diffusab_core.experiments.pretraining import Pretraining
 from diffusab_core.training.world import resolve_device
 
 device = str(resolve_device(device))
-trained_on = cards.describe_images(images, resolution)
+trained_on = cards.describe_images(images, resolution, frames)
 run = chapters.start(
     "autoencoder",
     globals(),

@@ -71,7 +71,8 @@ adversarial_weight: float = 0.0
 adversarial_start: int | None = None  # half of the steps, at most 50000
 discriminator_layers: int = 3
 precision: str = "fp32"  # bf16
-leaves: int = 4096  # of the mixture
+frames: int | None = None  # of clips, for a video autoencoder
+leaves: int = 4096  # of the mixture, or clips of moving leaves
 kept_side: int = 0  # in memory, of stored images; 0: read them for every crop
 held_out: str = "photos"  # to measure on: coffee and china, or a place of images
 probe_crops: int = 64  # of the held-out photographs, to measure on
@@ -111,7 +112,8 @@ chosen["scales"] = tuple(scales)
 chosen["masked_diagonals"] = tuple(masked_diagonals)
 settings = Finetuning(**chosen)
 start_from = autoencoders.load(runs.place(model, folder), device=device)
-shown = Pretraining(images=images, held_out=held_out, kept_side=kept_side)
+clips = {} if frames is None else {"family": "cogvideox", "frames": frames}
+shown = Pretraining(images=images, held_out=held_out, kept_side=kept_side, **clips)
 probe = pretraining.crops_for_spectra(shown, probe_resolution, probe_crops)
 dataset = open_training_images(
     images,
@@ -122,6 +124,7 @@ dataset = open_training_images(
     kept_side=kept_side,
     cache=runs.store_of(folder) / "cache" / "leaves" if folder else None,
     workers=workers,
+    choices={} if frames is None else {"frames": frames},
 )
 f, c = start_from.compression, start_from.latent_channels
 print(f"{model}: compression {f} x {f}, {c} channels; {len(probe)} probe crops")
@@ -147,6 +150,8 @@ profiles = live.Spectra(
     "step and dark at the last.",
 )
 pictures = live.Pictures("reconstructions", "Held-out crops as they are decoded.")
+
+# %% tags=["remove-stderr"]
 done = experiments.finetune(
     settings, run.folder, size=size, autoencoder=start_from, dataset=dataset,
     probe=probe, workers=workers, snapshots=snapshots, record_name="training.json",

@@ -11,7 +11,8 @@ from safetensors.torch import load_file
 from diffusab_core import autoencoders, data, metrics
 from diffusab_core.autoencoders import AutoencoderError
 from diffusab_core.experiments import cards, pretraining
-from diffusab_core.experiments.pretraining import Mixture, Pretraining, train_autoencoder
+from diffusab_core.experiments.drawing import Mixture
+from diffusab_core.experiments.pretraining import Pretraining, train_autoencoder
 from diffusab_core.files import SettingsError
 from diffusab_core.training.state import CheckpointError
 
