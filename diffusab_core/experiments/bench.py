@@ -29,6 +29,7 @@ from diffusab_core.methods.denoising import Denoising, Sampling
 from diffusab_core.methods.freqwarm import FreqWarm, Reversed, WarmedLatents
 from diffusab_core.methods.reshaping import Reshaping, make_up
 from diffusab_core.metrics import yardsticks
+from diffusab_core.metrics.clips import CLIP_FEATURES
 from diffusab_core.metrics.networks import Judge
 from diffusab_core.metrics.samples import FEATURES, Reference, open_features
 from diffusab_core.training.world import World, alone, on_main
@@ -50,6 +51,7 @@ class Trial:
         reference_images: The same for the reference; empty: other crops, or other images, of the same.
         resolution: Side in pixels.
         crop: ``"center"`` or ``"random"``, of stored images.
+        frames: Of clips, for a video autoencoder; ``None``: images.
         labels: Whether the denoiser is told classes.
         flips: Whether to mirror half of the images.
         crops: Images to train on, at most.
@@ -70,8 +72,8 @@ class Trial:
         guidance: Scale of classifier-free guidance.
         sampling_seed: Of the noise; ``None``: the run's.
         sampling_batch: Samples at a time.
-        features: Networks to judge with, of :data:`~diffusab_core.metrics.samples.FEATURES`; the first chooses the best
-            shift.
+        features: Networks to judge with, of :data:`~diffusab_core.metrics.samples.FEATURES`, or for clips of
+            :data:`~diffusab_core.metrics.clips.CLIP_FEATURES`; the first chooses the best shift.
         snapshots: How often to look at samples along the way, besides before the first step.
         snapshot_samples: How many samples that takes.
         snapshot_steps: And of how many steps.
@@ -88,6 +90,7 @@ class Trial:
     reference_images: str = ""
     resolution: int = 32
     crop: str = "center"
+    frames: int | None = None
     labels: bool = False
     flips: bool = False
     crops: int = 8192
@@ -146,8 +149,10 @@ class Trial:
                 raise SettingsError(f"{name} must be at least {least}, got {getattr(self, name)}")
         if not self.shifts or len(set(self.shifts)) < len(self.shifts):
             raise SettingsError(f"shifts must be different numbers, at least one, got {list(self.shifts)}")
-        if unknown := [name for name in self.features if name not in FEATURES] or ([""] if not self.features else []):
-            raise SettingsError(f"features are some of {', '.join(FEATURES)}, got {unknown[0]!r}")
+        known = FEATURES if self.frames is None else CLIP_FEATURES
+        if unknown := [name for name in self.features if name not in known] or ([""] if not self.features else []):
+            kind = "images" if self.frames is None else "clips"
+            raise SettingsError(f"features of {kind} are some of {', '.join(known)}, got {unknown[0]!r}")
         if self.warmup_kind not in WARMUPS:
             raise SettingsError(f"warmup_kind must be one of {', '.join(WARMUPS)}, got {self.warmup_kind!r}")
         if self.warmup_kind != "filtered" and not self.r0:
@@ -170,6 +175,9 @@ class Trial:
         """What it sees, in words."""
         what = {"photos": "crops of the training photographs", "leaves": "images of dead leaves"}
         of = f"at most {self.crops} images of {self.images}"
+        if self.frames is not None:
+            what = {"leaves": f"clips of {self.frames} frames of moving dead leaves"}
+            of = f"at most {self.crops} clips of {self.frames} frames of {self.images}"
         if self.images in what:
             of = f"{self.crops} {what[self.images]}"
         return f"{of}, {self.resolution} x {self.resolution}"
@@ -214,7 +222,7 @@ class Trial:
             chosen = {"images": where, "samples": self.reference, "seed": self.data_seed + 1, "flips": False}
         return Extraction(
             self.autoencoder, resolution=self.resolution, crop=self.crop, labels=self.labels, dtype="float32",
-            low_pass=low_pass, **chosen,
+            low_pass=low_pass, frames=self.frames, **chosen,
         )  # fmt: skip
 
 
@@ -286,12 +294,17 @@ class Bench:
         """The same as :attr:`shown` are: a surrogate where the denoiser learns one."""
         return make_up(self.held_out, replace(self.trial.reshaping, white_channels=0), like=self.latents)
 
+    @property
+    def _at_once(self) -> int:
+        """Images or clips that are encoded or decoded together."""
+        return max(8, _PIXELS // (self.trial.resolution**2 * (self.trial.frames or 1)))
+
     def _extracted(self, settings: Extraction) -> Latents:
         about = settings.as_values() | {"model": self.weights}
         del about["device"]
         folder = self.cache / "latents" / digest_json(about)[:12]
         settings = replace(settings, device=str(self.device))
-        batch = max(8, _PIXELS // settings.resolution**2)
+        batch = self._at_once
         how = {"batch_size": batch, "workers": self.workers, "progress": self.progress, "world": self.world}
         with ExitStack() as stack:
             # Another run may be making them: its turn ends with the whole cache.
@@ -306,7 +319,7 @@ class Bench:
 
     def decode(self, z: Tensor, start: int = 0) -> Tensor:
         """Images of raw latents, clamped to [-1, 1]; ``start`` is the place of the first."""
-        at_once = max(8, _PIXELS // self.trial.resolution**2)
+        at_once = self._at_once
         decode = self.autoencoder.decode_in_order(start)
         return torch.cat([decode(some.to(self.device)).clamp(-1, 1) for some in z.split(at_once)])
 

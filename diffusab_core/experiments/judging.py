@@ -47,7 +47,7 @@ _DIGITS = 5  # of the numbers in curves
 class Drawn:
     """Samples of one sampling, and how far they are."""
 
-    images: Tensor  #: The first :data:`GRID` of them, ``(N, 3, H, W)`` in [-1, 1]
+    images: Tensor  #: The first :data:`GRID` of them, ``(N, 3, H, W)`` in [-1, 1]; of clips see :func:`to_pictures`
     latents: Tensor  #: Of all, raw, on the CPU
     distances: dict[str, float]  #: ``gap_NETWORK`` and ``frechet_NETWORK``
     statistics: dict[str, FeatureStatistics]
@@ -72,7 +72,15 @@ def draw(bench: Bench, denoiser: Denoiser, sampling: Sampling, features: Sequenc
     for name, found in statistics.items():
         for what in ("gap", "frechet"):
             distances[f"{what}_{name}"] = bench.reference(name, what).distance(found)
-    return Drawn(torch.cat(images), torch.cat(latents), distances, statistics)
+    return Drawn(to_pictures(torch.cat(images)), torch.cat(latents), distances, statistics)
+
+
+def to_pictures(images: Tensor, columns: int = 8) -> Tensor:
+    """Images as they are; of clips ``(N, 3, T, H, W)`` the first eight, each a row of as many frames, evenly chosen."""
+    if images.ndim == 4:
+        return images
+    chosen = torch.linspace(0, images.shape[2] - 1, columns).round().long()
+    return images[: GRID // columns, :, chosen].transpose(1, 2).flatten(0, 1)  # (rows * columns, 3, H, W)
 
 
 @dataclass(frozen=True)
@@ -261,6 +269,7 @@ def _notes(bench: Bench) -> str:
     trial = bench.trial
     where = trial.reference_images or trial.images
     what = {"photos": "other crops of the same photographs", "leaves": "other dead leaves"}.get(where, where)
+    what = f"other clips of {where}" if trial.frames is not None else what
     words = " and ".join(f"{name} (weights {bench.networks[name].digest})" for name in trial.features)
     return (
         f"Fréchet distances over {words}, images rounded to 8 bits: gap_ to {len(bench.real)} decoded real latents of "

@@ -75,14 +75,19 @@ def permute_band(z: Tensor, band: tuple[int, int], block_size: int = 8, seed: in
 
 def zero_band(z: Tensor, band: tuple[int, int], block_size: int = 8) -> Tensor:
     """Latents whose coefficients in a band are their means over all latents and blocks: nothing but the average."""
-    return _with_band(z, band, block_size, lambda d: d.mean((0, 2, 3), keepdim=True).expand_as(d))
+    return _with_band(z, band, block_size, lambda d: _mean_of_channels(d, 1).expand_as(d))
+
+
+def _mean_of_channels(z: Tensor, last: int = 0) -> Tensor:
+    """Over items and positions, and frames of clips; the last axes, so many, are kept too."""
+    return z.mean((0, *range(2, z.ndim - last)), keepdim=True)
 
 
 def _with_band(z: Tensor, band: tuple[int, int], block_size: int, change: Callable[[Tensor], Tensor]) -> Tensor:
     first, last = band
     if not 0 <= first <= last < block_size**2:
         raise ValueError(f"a band is two ranks from 0 to {block_size**2 - 1}, the first not above the last, got {band}")
-    d = block_dct(z, block_size).flatten(-2)  # (N, C, h/B, w/B, B²)
+    d = block_dct(z, block_size).flatten(-2)  # (N, C, h/B, w/B, B²), of clips frame by frame
     places = zigzag_order(block_size)[first : last + 1].to(d.device)
     d[..., places] = change(d[..., places])
     return block_idct(d.unflatten(-1, (block_size, block_size))).to(z.dtype)
@@ -119,7 +124,7 @@ def measure_ruler(
     def distance(changed: Tensor) -> float:
         return reference.distance(describe(decoded(decode, changed, batch_size), features, reference.quantised))
 
-    mean, std = z.mean((0, 2, 3), keepdim=True), z.std((0, 2, 3), correction=0, keepdim=True)
+    mean, std = _mean_of_channels(z), z.std((0, *range(2, z.ndim)), correction=0, keepdim=True)
     white = torch.stack([torch.randn(z.shape[1:], generator=stream(seed, "ruler", i)) for i in range(len(z))])
     return Ruler(
         tuple(tuple(band) for band in bands),

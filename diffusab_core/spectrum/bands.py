@@ -84,10 +84,10 @@ def profile_slope(energy: Tensor, block_size: int = 8) -> float:
 
 
 def ranked(z: Tensor, block_size: int = 8) -> Tensor:
-    """DCT coefficients of latents ``(N, C, h, w)`` by zigzag rank, ``(N · blocks, C, K)`` float64."""
+    """DCT coefficients of latents ``(N, C, h, w)`` by zigzag rank, ``(N · blocks, C, K)`` float64; also of clips."""
     blocks = block_dct(z, block_size).double()  # (N, C, h/B, w/B, B, B)
     flat = blocks.flatten(-2)[..., zigzag_order(block_size)]  # (N, C, h/B, w/B, K)
-    return flat.permute(0, 2, 3, 1, 4).flatten(0, 2)
+    return flat.movedim(1, -2).flatten(0, -3)
 
 
 def second_moments(coefficients: Tensor) -> tuple[Tensor, Tensor]:

@@ -29,6 +29,7 @@ images: str = "photos"  # leaves, or a place of images
 reference_images: str = ""  # empty: other crops, or other images, of the same
 resolution: int = 32
 crop: str = "center"  # random
+frames: int | None = None  # of clips, for a video autoencoder
 labels: bool = False
 flips: bool = False
 crops: int = 8192  # to train on
