@@ -129,6 +129,7 @@ def put_together(sheets: list[Sheet], browser: Browser) -> PdfWriter:
     for sheet, number in zip(writer.pages, numbers.pages, strict=True):
         lead_inside(sheet, first)
         sheet.merge_page(number)
+        sheet.compress_content_streams()  # what was merged is plain text
     writer.add_metadata({"/Title": "Diffusability"})
     return writer
 
