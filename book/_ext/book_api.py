@@ -5,15 +5,19 @@ from __future__ import annotations
 import importlib
 import re
 import sys
+from collections.abc import Mapping
 from fnmatch import fnmatch
 from pathlib import Path
+from typing import Any
 
 from docutils.nodes import Element
 from sphinx.addnodes import pending_xref
 from sphinx.application import Sphinx
+from sphinx.domains.python import ObjectEntry
 from sphinx.environment import BuildEnvironment
 from sphinx.util.nodes import make_refnode
 
+BACK = re.compile(r'<a class="viewcode-back" href="[^"#]*#([^"]+)">\[docs\]</a>')
 MARKER = re.compile(r"^% modules of (\w+)(?: (only|without) (.+))?$", re.MULTILINE)
 
 
@@ -34,7 +38,7 @@ def public_modules(package: Path) -> list[str]:
 
 def module_section(name: str) -> str:
     """Return the MyST section that documents what one module offers, from the docstrings."""
-    return f"## `{name.partition('.')[2]}`\n\n```{{eval-rst}}\n.. automodule:: {name}\n   :members:\n```\n"
+    return f"### `{name.partition('.')[2]}`\n\n```{{eval-rst}}\n.. automodule:: {name}\n   :members:\n```\n"
 
 
 def home(name: str, member: object) -> str | None:
@@ -89,6 +93,42 @@ def resolve(app: Sphinx, env: BuildEnvironment, node: pending_xref, contnode: El
     if entry is None:
         return None
     return make_refnode(app.builder, node["refdoc"], entry.docname, entry.node_id, contnode, f"{place}.{name}")
+
+
+def documented(name: str, entries: Mapping[str, ObjectEntry]) -> str | None:
+    """Return the name under which something is documented, given where it is defined; None where it is not.
+
+    ``package.inner.Class.method`` may be documented as ``package.Class.method``.
+    """
+    if name in entries:
+        return name
+    parts = name.split(".")
+    for cut in range(len(parts) - 1, 0, -1):
+        module = sys.modules.get(".".join(parts[:cut]))
+        if module is None:
+            continue
+        place = home(parts[cut], getattr(module, parts[cut], None))
+        found = ".".join([place or "", *parts[cut:]])
+        return found if found in entries else None
+    return None
+
+
+def mend_source_links(
+    app: Sphinx, pagename: str, templatename: str, context: dict[str, Any], doctree: Element | None
+) -> None:
+    """Lead the *[docs]* links of a module's source to where things are documented; drop those of what is nowhere."""
+    if not pagename.startswith("_modules/"):
+        return
+    entries = app.env.get_domain("py").objects
+
+    def mend(match: re.Match) -> str:
+        name = documented(match[1], entries)
+        if name is None:
+            return ""
+        uri = app.builder.get_relative_uri(pagename, entries[name].docname)
+        return f'<a class="viewcode-back" href="{uri}#{entries[name].node_id}">[docs]</a>'
+
+    context["body"] = BACK.sub(mend, context["body"])
 
 
 def expand(text: str, root: Path) -> str:

@@ -108,6 +108,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
     book_map.setup(app)
     app.add_css_file("book.css", priority=900)
     app.add_css_file("quiz.css", priority=900)
+    app.add_js_file("equations.js", loading_method="defer")
     app.add_js_file("figures-narrow.js", loading_method="defer")
     app.add_js_file("figures.js", loading_method="defer")
     app.connect("config-inited", name_cache)
@@ -116,4 +117,5 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.connect("autodoc-skip-member", book_api.skip_member)
     app.connect("missing-reference", book_api.resolve)
     app.connect("html-page-context", keep_local, priority=1000)
+    app.connect("html-page-context", book_api.mend_source_links)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

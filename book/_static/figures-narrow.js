@@ -79,12 +79,19 @@
   const broken = (text, panel) =>
     panel?.nx[1] - panel?.nx[0] < 0.6 && text?.length > 18 ? text.replace(/([,:]) /, "$1<br>") : text;
 
+  // A panel that left its numbers to the one beside it needs them when it has a row of its own.
+  function scaleOf(panel, part) {
+    const axis = part[panel.y];
+    if (axis.showticklabels !== false || !axis.matches || panel.nx[0] > 0) return {};
+    return { showticklabels: true, title: part[`yaxis${axis.matches.slice(1)}`]?.title };
+  }
+
   // Rewrites a piece of layout: the figure's own, a frame's, or what a menu entry sets.
   function rewrite(part, all) {
     const out = { ...part };
     for (const panel of all) {
       if (out[panel.x]) out[panel.x] = { ...out[panel.x], domain: panel.nx };
-      if (out[panel.y]) out[panel.y] = { ...out[panel.y], domain: panel.ny };
+      if (out[panel.y]) out[panel.y] = { ...out[panel.y], domain: panel.ny, ...scaleOf(panel, part) };
     }
     if (out.annotations) {
       out.annotations = out.annotations.map((note) => {

@@ -10,7 +10,9 @@
   const NARROW = window.matchMedia("(max-width: 600px)");
   const COARSE = window.matchMedia("(pointer: coarse)");
   const CONFIG = { responsive: true, displaylogo: false, displayModeBar: false, showTips: false };
-  const drawn = new Map(); // box -> {plot: element, figure: its JSON}
+  const drawn = new Map(); // box -> {plot: element, figure: its JSON, narrow: whether it was drawn for a narrow screen}
+  const queues = new Map(); // box -> what happens to it, one after another
+  const QUIET = 150; // milliseconds that a width has to last before figures are drawn for it
 
   let plotly;
   const loadPlotly = () =>
@@ -104,16 +106,22 @@
     box.append(plot);
     if (window.MathJax?.startup?.promise) await window.MathJax.startup.promise; // labels may hold formulas
     const Plotly = await loadPlotly();
+    const narrow = NARROW.matches;
     const { data, layout, frames } = prepare(figure);
     await Plotly.newPlot(plot, data, layout, CONFIG);
     if (frames.length) await Plotly.addFrames(plot, frames);
     // A menu that changes what is drawn brings its own slider, at its default: put it back to where the reader had it.
     plot.on("plotly_sliderchange", ({ slider }) => (plot.bookPosition = slider.active));
-    plot.on("plotly_buttonclicked", ({ button }) => {
-      if (button.method === "update" && plot.bookPosition !== undefined) goTo(plot, plot.bookPosition);
+    plot.on("plotly_buttonclicked", ({ button, menu, active }) => {
+      keepPosition(plot, button);
+      const select = menuKeys(box)[menu._index];
+      if (select) select.value = active;
     });
+    plot.on("plotly_afterplot", () => scalable(plot));
+    scalable(plot);
     box.style.minHeight = `${plot.offsetHeight}px`;
-    drawn.set(box, { plot, figure });
+    drawn.set(box, { plot, figure, narrow });
+    offerMenus(box, plot);
     box.dataset.drawn = "true";
   }
 
@@ -122,16 +130,70 @@
     for (const { plot, figure } of drawn.values()) window.Plotly.relayout(plot, { template: template(figure) });
   }
 
-  // Crossing between narrow and wide draws anew, at the slider position that was reached.
-  async function redraw() {
-    for (const [box, { plot }] of [...drawn]) {
-      const active = plot.layout?.sliders?.[0]?.active;
-      window.Plotly.purge(plot);
-      plot.remove();
-      drawn.delete(box);
-      await draw(box);
-      if (active !== undefined) goTo(drawn.get(box).plot, active);
+  // Draws a figure unless it is there as this screen wants it. One that was drawn for the other width is drawn anew, with
+  // the entries of its menus and the position of its slider that were reached.
+  async function update(box) {
+    const before = drawn.get(box);
+    if (before?.narrow === NARROW.matches) return;
+    if (!before) return draw(box);
+    const active = before.plot.layout?.sliders?.[0]?.active;
+    const chosen = (before.plot._fullLayout?.updatemenus ?? []).map((menu) => menu.active);
+    window.Plotly.purge(before.plot);
+    before.plot.remove();
+    drawn.delete(box);
+    await draw(box);
+    const { plot } = drawn.get(box);
+    for (const [i, entry] of chosen.entries()) {
+      if (plot._fullLayout.updatemenus?.[i]?.active !== entry) await choose(plot, i, entry);
     }
+    if (active !== undefined) goTo(plot, active);
+  }
+
+  // One thing after another for each figure, or a figure is drawn twice.
+  function enqueue(box) {
+    const next = (queues.get(box) ?? Promise.resolve()).then(() => update(box));
+    queues.set(box, next.catch(() => {}));
+    return next;
+  }
+
+  // Lets style sheets scale the drawing, as they do on paper: Plotly's own SVG would be cut off.
+  function scalable(plot) {
+    const svgs = [...plot.querySelectorAll(".main-svg")];
+    for (const svg of svgs) svg.setAttribute("viewBox", `0 0 ${svg.getAttribute("width")} ${svg.getAttribute("height")}`);
+    if (svgs[0]) plot.style.setProperty("--shape", `${svgs[0].getAttribute("width")} / ${svgs[0].getAttribute("height")}`);
+  }
+
+  // What a click on an entry of a menu does.
+  async function choose(plot, index, entry) {
+    const button = plot._fullLayout.updatemenus[index].buttons[entry];
+    await window.Plotly.relayout(plot, { [`updatemenus[${index}].active`]: entry });
+    if (button.method !== "skip") await window.Plotly[button.method](plot, ...button.args);
+    keepPosition(plot, button);
+  }
+
+  function keepPosition(plot, button) {
+    if (button.method === "update" && plot.bookPosition !== undefined) goTo(plot, plot.bookPosition);
+  }
+
+  const menuKeys = (box) => [...(box.previousElementSibling?.matches(".book-figure-menus")
+    ? box.previousElementSibling.querySelectorAll("select") : [])];
+
+  // Plotly's menus are for pointers. For the keyboard the same entries stand in lists before the figure, seen on focus.
+  function offerMenus(box, plot) {
+    const menus = plot._fullLayout.updatemenus ?? [];
+    if (!menus.length || menuKeys(box).length) return;
+    const group = document.createElement("div");
+    group.className = "book-figure-menus";
+    for (const [index, menu] of menus.entries()) {
+      const select = document.createElement("select");
+      select.setAttribute("aria-label", `What the next figure shows, menu ${index + 1} of ${menus.length}`);
+      for (const [entry, button] of menu.buttons.entries()) {
+        select.add(new Option(button.label.replace(/<[^>]*>/g, " "), entry, false, entry === menu.active));
+      }
+      select.addEventListener("change", () => choose(drawn.get(box).plot, index, Number(select.value)));
+      group.append(select);
+    }
+    box.before(group);
   }
 
   function goTo(plot, position) {
@@ -161,7 +223,7 @@
         for (const { isIntersecting, target } of entries) {
           if (!isIntersecting) continue;
           near.unobserve(target);
-          draw(target);
+          enqueue(target);
         }
       },
       { rootMargin: "300px" },
@@ -178,16 +240,17 @@
     async function drawNext() {
       const box = waiting.shift();
       if (!box) return;
-      if (!box.querySelector(".book-figure-plot")) {
-        near.unobserve(box);
-        await draw(box);
-      }
+      near.unobserve(box);
+      await enqueue(box);
       whenIdle(drawNext);
     }
     window.addEventListener("load", () => setTimeout(() => whenIdle(drawNext), 1500));
     new MutationObserver(recolour).observe(document.documentElement, { attributeFilter: ["data-theme"] });
-    let redrawing = Promise.resolve(); // one crossing after another, or a figure is drawn twice
-    NARROW.addEventListener("change", () => (redrawing = redrawing.then(redraw, redraw)));
+    let quiet;
+    NARROW.addEventListener("change", () => {
+      clearTimeout(quiet);
+      quiet = setTimeout(() => [...queues.keys()].forEach(enqueue), QUIET);
+    });
   }
 
   if (document.readyState === "loading") document.addEventListener("DOMContentLoaded", start);

@@ -1,0 +1,156 @@
+"""Pages that everybody can read: whole formulas and code on any screen, the keyboard, paper, and axe's rules."""
+
+from pathlib import Path
+
+import axe_playwright_python
+import pytest
+from test_pages import CONTENT, DESK, LESSONS, PAGES, PHONE, figures, reading, wait_for_math
+
+pytestmark = pytest.mark.browser
+
+AXE = Path(axe_playwright_python.__file__).with_name("axe.min.js")
+SMALLEST = 0.62  # of the size of the text: a formula that is shrunk further cannot be read on a phone
+WIDE = {"viewport": {"width": 1400, "height": 900}}
+PAPER = {"viewport": {"width": 718, "height": 1000}}  # A4 without its margins, in CSS pixels
+
+# Formulas that stick out of their paragraph, or that the style sheet had to make too small.
+FORMULAS = """smallest => [...document.querySelectorAll('.bd-article mjx-container')].flatMap(formula => {
+  const svg = formula.querySelector('svg');
+  if (!svg || !svg.getBoundingClientRect().width) return [];
+  let place = formula.parentElement;
+  while (getComputedStyle(place).display.startsWith('inline')) place = place.parentElement;
+  const box = place.getBoundingClientRect(), shown = svg.getBoundingClientRect();
+  svg.style.maxWidth = 'none';
+  const natural = svg.getBoundingClientRect().width;
+  svg.style.maxWidth = '';
+  const scale = shown.width / natural, name = formula.closest('[id]')?.id ?? '';
+  const clipped = shown.right > box.right + 1.5 || shown.left < box.left - 1.5;
+  return clipped || scale < smallest ? [`${name}: ${scale.toFixed(2)}${clipped ? ' clipped' : ''}`] : [];
+})"""
+OVERFLOWING_CODE = """() => [...document.querySelectorAll('.bd-article pre')]
+  .filter(e => e.clientWidth && e.scrollWidth > e.clientWidth + 1).map(e => e.textContent.slice(0, 60))"""
+SERIOUS = """async () => (await axe.run(document, {resultTypes: ['violations']})).violations
+  .filter(v => ['serious', 'critical'].includes(v.impact))
+  .map(({id, nodes: [first, ...more]}) =>
+    `${id}: ${1 + more.length} × ${first.html.slice(0, 120)} ${first.failureSummary.slice(0, 200)}`)"""
+COUNT_DRAWINGS = """() => {
+  const drawings = new Map(), draw = window.Plotly.newPlot;
+  window.drawings = () => [...document.querySelectorAll('.book-figure')].map(box => drawings.get(box) ?? 0);
+  window.Plotly.newPlot = (plot, ...rest) => {
+    const box = plot.closest('.book-figure');
+    drawings.set(box, (drawings.get(box) ?? 0) + 1);
+    return draw(plot, ...rest);
+  };
+}"""
+PAST_THE_EDGE = """() => [...document.querySelectorAll('.book-figure')].flatMap((box, i) => {
+  const edge = box.parentElement.getBoundingClientRect(), svg = box.querySelector('.main-svg');
+  const shown = svg.getBoundingClientRect(), frame = box.querySelector('.svg-container').getBoundingClientRect();
+  const whole = svg.viewBox.baseVal.width >= 300 && Math.abs(shown.height - frame.height) < 2;
+  const inside = shown.width >= 300 && shown.right <= edge.right + 1;
+  return inside && whole ? [] : [`figure ${i}: ${shown.right} > ${edge.right}`];
+})"""
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_formulas_and_code_are_whole_and_axe_finds_nothing_serious(browser, site, name):
+    with reading(browser, site, **WIDE) as page:
+        page.goto(f"{site}/{name}.html")
+        page.wait_for_function("() => document.documentElement.dataset.formulas === 'fit'")
+        assert page.evaluate(FORMULAS, SMALLEST) == []
+        assert page.evaluate(OVERFLOWING_CODE) == []
+        page.add_script_tag(path=str(AXE))
+        assert page.evaluate(SERIOUS) == []
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_formulas_are_whole_on_a_phone(browser, site, name):
+    with reading(browser, site, **PHONE) as page:
+        page.goto(f"{site}/{name}.html")
+        page.wait_for_function("() => document.documentElement.dataset.formulas === 'fit'")
+        assert page.evaluate(FORMULAS, SMALLEST) == []
+        assert page.evaluate(OVERFLOWING_CODE) == []
+
+
+@pytest.mark.parametrize("name", [PAGES[0], LESSONS[3]])
+def test_axe_finds_nothing_serious_in_the_dark(browser, site, name):
+    with reading(browser, site, color_scheme="dark", **DESK) as page:
+        page.goto(f"{site}/{name}.html")
+        wait_for_math(page)
+        assert page.evaluate("document.documentElement.dataset.theme") == "dark"
+        page.add_script_tag(path=str(AXE))
+        assert page.evaluate(SERIOUS) == []
+
+
+def test_a_formula_set_in_lines_is_put_back_on_a_wide_screen(browser, site):
+    lines = "document.querySelectorAll('.bd-article div.math mjx-container [data-mml-node=mtable]').length"
+    with reading(browser, site, **PHONE) as page:
+        page.goto(f"{site}/notebooks/06_scale_equivariance.html")
+        page.wait_for_function("() => document.documentElement.dataset.formulas === 'fit'")
+        broken = page.evaluate(lines)
+        page.set_viewport_size({"width": 1280, "height": 900})
+        page.wait_for_function(f"() => {lines} < {broken}")
+        assert page.evaluate(FORMULAS, SMALLEST) == []
+
+
+def test_a_width_that_does_not_last_draws_nothing_anew(browser, site):
+    with reading(browser, site, viewport={"width": 700, "height": 900}) as page:
+        page.goto(f"{site}/notebooks/02_dct.html")
+        boxes = figures(page)
+        page.evaluate(COUNT_DRAWINGS)
+        for width in (500, 700):
+            page.set_viewport_size({"width": width, "height": 900})
+            page.wait_for_timeout(60)
+        page.wait_for_timeout(700)
+        assert page.evaluate("window.drawings()") == [0] * len(boxes)
+        page.set_viewport_size({"width": 500, "height": 900})
+        page.wait_for_function("() => window.drawings().every(Boolean)", timeout=60_000)
+        page.wait_for_timeout(300)
+        assert page.evaluate("window.drawings()") == [1] * len(boxes)
+
+
+def test_menus_are_reached_by_the_keyboard(browser, site):
+    with reading(browser, site, **DESK) as page:
+        page.goto(f"{site}/notebooks/02_dct.html")
+        box = next(b for b in figures(page) if b.locator(".updatemenu-header").count() == 2)
+        lists = box.locator("xpath=preceding-sibling::*[1]").locator("select")
+        assert lists.count() == 2
+        lists.first.evaluate("e => { const a = document.createElement('a'); a.href = '#'; e.before(a); a.focus(); }")
+        page.keyboard.press("Tab")
+        assert lists.first.evaluate("e => e === document.activeElement")
+        assert lists.first.bounding_box()["height"] > 15, "a list that has the focus is seen"
+        entry, before = lists.first.input_value(), box.evaluate(CONTENT)
+        page.keyboard.press("ArrowDown")
+        page.keyboard.press("Enter")
+        page.wait_for_timeout(500)
+        assert lists.first.input_value() != entry
+        assert box.evaluate(CONTENT) != before
+        box.locator(".updatemenu-header").first.click(force=True)
+        box.locator(".updatemenu-dropdown-button").first.click(force=True)
+        page.wait_for_timeout(300)
+        assert lists.first.input_value() == "0", "the list follows the pointer"
+
+
+def test_a_page_on_paper_is_whole(browser, site):
+    with reading(browser, site, **DESK) as page:
+        page.goto(f"{site}/notebooks/02_dct.html")
+        figures(page)
+        page.emulate_media(media="print")
+        page.set_viewport_size(PAPER["viewport"])
+        assert page.evaluate(PAST_THE_EDGE) == []
+        assert page.evaluate(OVERFLOWING_CODE) == []
+        shown = page.evaluate("document.querySelector('.bd-article').innerText")
+        assert "Show code" not in shown
+        assert page.locator("summary:visible, .copybtn:visible, .updatemenu-container:visible").count() == 0
+        kept = page.locator(".book-figure").evaluate_all("boxes => boxes.map(b => getComputedStyle(b).breakInside)")
+        assert set(kept) == {"avoid"}
+
+
+def test_panels_under_one_another_have_numbers_of_their_own(browser, site):
+    bare = """() => [...document.querySelectorAll('.book-figure-plot')].flatMap((plot, i) =>
+      Object.entries(plot._fullLayout).filter(([name, axis]) => /^yaxis\\d*$/.test(name) && axis.matches
+        && axis.showticklabels === false && plot._fullLayout[`x${name.slice(1)}`]?.domain?.[0] === 0)
+      .map(([name]) => `figure ${i}: ${name}`))"""
+    with reading(browser, site, **PHONE) as page:
+        page.goto(f"{site}/notebooks/12_encoder_decoder.html")
+        figures(page)
+        assert page.evaluate(bare) == []
