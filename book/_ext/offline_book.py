@@ -108,7 +108,8 @@ def setup(app: Sphinx) -> dict[str, Any]:
     book_map.setup(app)
     app.add_css_file("book.css", priority=900)
     app.add_css_file("quiz.css", priority=900)
-    app.add_js_file("equations.js", loading_method="defer")
+    for script in ("equations.js", "names.js"):
+        app.add_js_file(script, loading_method="defer")
     app.add_js_file("figures-narrow.js", loading_method="defer")
     app.add_js_file("figures.js", loading_method="defer")
     app.connect("config-inited", name_cache)

@@ -23,8 +23,8 @@ class Block(nn.Module):
 
     .. math::
         x &\leftarrow x + g_1 \,\mathrm{Attn}\bigl(\mathrm{LN}(x)(1 + s_1) + b_1\bigr) \\
-        x &\leftarrow x + g_2 \,\mathrm{MLP}\bigl(\mathrm{LN}(x)(1 + s_2) + b_2\bigr), \qquad
-        (b_1, s_1, g_1, b_2, s_2, g_2) = W\,\mathrm{SiLU}(c) + w
+        x &\leftarrow x + g_2 \,\mathrm{MLP}\bigl(\mathrm{LN}(x)(1 + s_2) + b_2\bigr) \\
+        (b_1, s_1, g_1, b_2, s_2, g_2) &= W\,\mathrm{SiLU}(c) + w
 
     W and w start at zero, so that every block starts as the identity.
     """

@@ -29,7 +29,10 @@ FORMULAS = """smallest => [...document.querySelectorAll('.bd-article mjx-contain
 })"""
 OVERFLOWING_CODE = """() => [...document.querySelectorAll('.bd-article pre')]
   .filter(e => e.clientWidth && e.scrollWidth > e.clientWidth + 1).map(e => e.textContent.slice(0, 60))"""
-SERIOUS = """async () => (await axe.run(document, {resultTypes: ['violations']})).violations
+# Thousands of signatures look alike, and axe needs minutes for them: of reference pages it sees everything else.
+SERIOUS = """async reference => (await axe.run(
+    {include: [['html']], exclude: reference ? [['dl.py']] : []},
+    {resultTypes: ['violations'], preload: false})).violations
   .filter(v => ['serious', 'critical'].includes(v.impact))
   .map(({id, nodes: [first, ...more]}) =>
     `${id}: ${1 + more.length} × ${first.html.slice(0, 120)} ${first.failureSummary.slice(0, 200)}`)"""
@@ -59,7 +62,7 @@ def test_formulas_and_code_are_whole_and_axe_finds_nothing_serious(browser, site
         assert page.evaluate(FORMULAS, SMALLEST) == []
         assert page.evaluate(OVERFLOWING_CODE) == []
         page.add_script_tag(path=str(AXE))
-        assert page.evaluate(SERIOUS) == []
+        assert page.evaluate(SERIOUS, name.startswith("book/api")) == []
 
 
 @pytest.mark.parametrize("name", PAGES)
