@@ -1,5 +1,7 @@
 # ---
 # jupyter:
+#   book:
+#     needs: [chap-autoregression, chap-denoiser]
 #   jupytext:
 #     text_representation:
 #       extension: .py
