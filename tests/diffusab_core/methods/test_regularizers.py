@@ -533,6 +533,7 @@ def test_regularizers_import_only_spectra_and_resizing():
     }
     assert ours == {
         "diffusab_core.data.resize_to",
+        "diffusab_core.data.unroll",
         "diffusab_core.spectrum.block_dct",
         "diffusab_core.spectrum.chop_high_frequencies",
     }
