@@ -76,6 +76,8 @@ DERIVED: dict[str, Callable[[RunRecord], float]] = {
     # A denoiser's samples: above their own decoded latents, at the best shift tried, energy at the upper half of ranks.
     "above_decoded_latents": lambda r: r.metrics["frechet_offline"] - r.metrics["decoded_latents_frechet"],
     "frechet_at_best_shift": lambda r: min(r.series.get("shift_frechet") or r.series["shift_frechet_offline"]),
+    # The paper's distance of images, the FID, or of clips, the FVD: effects of it are shares.
+    "frechet_of_the_paper": lambda r: r.metrics["frechet_i3d" if "frechet_i3d" in r.metrics else "frechet_inception"],
     "hf_generated_miss": lambda r: abs(_upper(r.series["generated_energy"]) / _upper(r.series["real_energy"]) - 1),
 }  # fmt: skip
 
