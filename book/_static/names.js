@@ -1,8 +1,24 @@
-// Gives a name to what the theme draws as a bare sign: the arrows that unfold parts of the contents.
-document.addEventListener("DOMContentLoaded", () => {
-  for (const summary of document.querySelectorAll("summary:not([aria-label])")) {
-    if (summary.textContent.trim()) continue;
-    const part = summary.closest("li")?.querySelector("a")?.textContent.trim();
-    summary.setAttribute("aria-label", part ? `Pages under ${part}` : "More");
+// What the theme leaves to pointers and eyes: a name for the arrows that unfold parts of the contents, which are bare signs,
+// and a way to scroll wide tables from the keyboard.
+(() => {
+  "use strict";
+
+  function nameArrows() {
+    for (const summary of document.querySelectorAll("summary:not([aria-label])")) {
+      if (summary.textContent.trim()) continue;
+      const part = summary.closest("li")?.querySelector("a")?.textContent.trim();
+      summary.setAttribute("aria-label", part ? `Pages under ${part}` : "More");
+    }
   }
-});
+
+  function reachTables() {
+    for (const box of document.querySelectorAll(".book-table, .pst-scrollable-table-container")) {
+      if (box.scrollWidth > box.clientWidth) box.tabIndex = 0;
+      else box.removeAttribute("tabindex");
+    }
+  }
+
+  document.addEventListener("DOMContentLoaded", nameArrows);
+  window.addEventListener("load", reachTables);
+  window.addEventListener("resize", reachTables);
+})();
