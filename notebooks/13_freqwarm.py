@@ -179,9 +179,11 @@ figures.mark(null, y=-32, text="from −22% to −32%")
 # with the cutoff
 #
 # $$
-# r(k) = \begin{cases} r_0 + \bigl(\sqrt{1/2} - r_0\bigr)\,s(k/W) & k < W \\ \infty & k \ge W , \end{cases}
-# \qquad s(u) = \begin{cases} 0 & \text{hard (the paper's)} \\ u & \text{linear} \\ \tfrac12(1-\cos\pi u) & \text{cosine,}
+# \begin{aligned}
+# r(k) &= \begin{cases} r_0 + \bigl(\sqrt{1/2} - r_0\bigr)\,s(k/W) & k < W \\ \infty & k \ge W , \end{cases} \\
+# s(u) &= \begin{cases} 0 & \text{hard (the paper's)} \\ u & \text{linear} \\ \tfrac12(1-\cos\pi u) & \text{cosine.}
 # \end{cases}
+# \end{aligned}
 # $$ (eq-warm-cutoff)
 #
 # $W$ steps of warm-up, and $\sqrt{1/2}$ the corner of the image's spectrum, beyond which there is nothing. The last two

@@ -18,7 +18,15 @@
     }
   }
 
-  document.addEventListener("DOMContentLoaded", nameArrows);
+  // Entries of the bibliography hold links back beside their text, which a list in ARIA's sense must not.
+  function plainReferences() {
+    for (const list of document.querySelectorAll(".citation-list[role=list]")) list.removeAttribute("role");
+  }
+
+  document.addEventListener("DOMContentLoaded", () => {
+    nameArrows();
+    plainReferences();
+  });
   window.addEventListener("load", reachTables);
   window.addEventListener("resize", reachTables);
 })();

@@ -4,11 +4,11 @@ On the same encoder and latent, :math:`z \sim q(z \mid x)`, the three decoders d
 :math:`-\log p(x \mid z)`:
 
 .. math::
-    \text{Gaussian:}\quad & \overline{(\hat x - x)^2} + \lambda\, \overline{|\hat x - x|} + w\, d(x, \hat x),
-        \qquad \hat x = \mathrm{Dec}(z) \\
-    \text{GAN:}\quad & \text{the same} + L_G(\hat x) \quad\text{(:mod:`diffusab_core.methods.adversarial`)} \\
-    \text{diffusion:}\quad & \overline{\bigl(v_\theta(x_t, t, z) - (\varepsilon - x)\bigr)^2} + w\, d(x, \hat x_0),
-        \qquad \hat x_0 = x_t - t\, v_\theta(x_t, t, z)
+    \text{Gaussian:}\quad & \overline{(\hat x - x)^2} + \lambda\, \overline{|\hat x - x|} + w\, d(x, \hat x), \\
+        & \quad \hat x = \mathrm{Dec}(z) \\
+    \text{GAN:}\quad & \text{the same} + L_G(\hat x) \quad\text{(methods.adversarial)} \\
+    \text{diffusion:}\quad & \overline{\bigl(v_\theta(x_t, t, z) - (\varepsilon - x)\bigr)^2} + w\, d(x, \hat x_0), \\
+        & \quad \hat x_0 = x_t - t\, v_\theta(x_t, t, z)
 
 each with the averaged KL, :math:`+ \beta L_\text{KL}`. Here :math:`x_t = (1 - t)\, x + t\, \varepsilon`, d is a
 perceptual distance, and :math:`\hat x_0` the one-step estimate, where the straight line along the velocity ends. The

@@ -6,9 +6,9 @@ the latents' own coordinates three separate things have happened, and each can b
 
 .. math::
     x_t &= (1 - t)\, x + t\, \varepsilon', \quad \varepsilon' = G^{-1} \varepsilon
-        && \text{(N) the noise has covariance } G^{-2} \\
-    \ell &= \bigl\| G\, (v - (\varepsilon' - x)) \bigr\|^2 && \text{(L) the loss is measured in its metric} \\
-    v(x, t) &= G^{-1} f(G\, x, t) && \text{(C) the network f sees and answers in other coordinates}
+        \\ & \text{(N) the noise has covariance } G^{-2} \\
+    \ell &= \bigl\| G\, (v - (\varepsilon' - x)) \bigr\|^2 \\ & \text{(L) the loss is measured in its metric} \\
+    v(x, t) &= G^{-1} f(G\, x, t) \\ & \text{(C) f sees and answers in other coordinates}
 
 N, L and C together are the filter with white noise; N and L are coloured noise with its metric, on latents and a
 network as they are. What is left out of the three is the identity in its place. A mask, whose M is orthogonal, changes

@@ -26,9 +26,9 @@ class ClipFeatures(Judge):
     r"""Clips ``(N, 3, T, H, W)`` in [-1, 1] to three times the D features F of a network for images,
 
     .. math::
-        \Bigl[\; \frac1T \sum_t F(x_t), \quad
-        \frac1{T-1} \sum_t F\bigl(\mathrm{clamp}(x_{t+1} - x_t)\bigr), \quad
-        \frac1{T-2} \sum_t F\bigl(y_t, y_{t+1}, y_{t+2}\bigr) \;\Bigr]
+        \Bigl[\; &\frac1T \sum_t F(x_t), \quad
+        \frac1{T-1} \sum_t F\bigl(\mathrm{clamp}(x_{t+1} - x_t)\bigr), \\
+        &\frac1{T-2} \sum_t F\bigl(y_t, y_{t+1}, y_{t+2}\bigr) \;\Bigr]
 
     - the *frames*: what is to be seen, at any time;
     - their *differences*, which are grey where nothing moves: how much moves, and how evenly;
