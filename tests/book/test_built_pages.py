@@ -119,12 +119,10 @@ def test_every_page_has_its_buttons(built_book, page):
     card = meta(text)["og:image"]
     assert (built_book / card.partition("/_static/")[1].strip("/") / card.rpartition("/")[2]).is_file()
     assert sum("/issues/new" in url for url in links) == 1
-    about = [
-        (built_book / page).parent / url.partition("#")[0] for url in links if "#licence" in url or "#citing" in url
-    ]
+    here = built_book / f"{page}.html"
+    about = [url.partition("#")[0] or here.name for url in links if "#licence" in url or "#citing" in url]
     assert len(about) == 2
-    here = (built_book / page).parent
-    assert {(here / url).resolve() for url in about} == {(built_book / "book" / "about.html").resolve()}
+    assert {(here.parent / url).resolve() for url in about} == {(built_book / "book" / "about.html").resolve()}
     if page.startswith("notebooks/"):
         assert sum(url.endswith(f"{page}.ipynb") and url.startswith("https://") for url in links) == 2
         (download,) = [url for url in links if url.startswith("../_sources/") and url.endswith(".ipynb")]
