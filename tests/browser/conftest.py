@@ -12,6 +12,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "scripts"))
+sys.path.insert(0, str(Path(__file__).parent))  # test_pages.py holds what other tests of pages share
 
 from kit.browser import NAMES, find_chromium, list_flags  # noqa: E402
 
