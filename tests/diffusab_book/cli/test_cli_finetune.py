@@ -99,7 +99,7 @@ def test_evaluate_reports_a_frechet_distance_over_enough_images(tmp_path):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--method", "sse"], "method must be one of plain, se, chf, eq-vae, sm, af-ldm, soft, got 'sse'"),
+        (["--method", "sse"], "method must be one of plain, se, chf, eq-vae, sm, af-ldm, temporal-se, soft, got 'sse'"),
         (["--perceptual", "vgg"], "--perceptual is lpips, hed or none, got 'vgg'"),
         (["--recipe", "DC-AE"], "no recipe for 'DC-AE'; there is one for FluxAE"),
         (["--images", "/nowhere/at/all"], "/nowhere/at/all"),
