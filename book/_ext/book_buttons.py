@@ -16,6 +16,7 @@ from urllib.parse import quote, urlsplit
 import nbformat
 from book_figures import PLOTLY_MIME
 from docutils import nodes
+from jupyter_cache import get_cache
 from nbformat import NotebookNode
 from sphinx.application import Sphinx
 
@@ -85,6 +86,17 @@ def publish_notebook(notebook: NotebookNode, url: str) -> NotebookNode:
     return handed
 
 
+def read_executed(file: Path, cache: str) -> NotebookNode:
+    """Return the notebook of a page with its outputs: what lies in ``file`` lacks them where the cache had them."""
+    notebook = nbformat.read(file, as_version=4)
+    if not cache or any(cell.get("outputs") for cell in notebook.cells):
+        return notebook
+    try:
+        return get_cache(cache).merge_match_into_notebook(notebook)[1]
+    except KeyError:  # nothing was executed
+        return notebook
+
+
 def add_notebook(
     app: Sphinx, pagename: str, templatename: str, context: dict[str, Any], doctree: nodes.document | None
 ) -> None:
@@ -95,7 +107,8 @@ def add_notebook(
     target = Path(app.outdir) / "_sources" / f"{pagename}.ipynb"
     target.parent.mkdir(parents=True, exist_ok=True)
     url = app.config.html_theme_options["repository_url"]
-    nbformat.write(publish_notebook(nbformat.read(executed, as_version=4), url), target)
+    notebook = read_executed(executed, app.config.nb_execution_cache_path)
+    nbformat.write(publish_notebook(notebook, url), target)
     context["ipynb_source"] = f"{pagename}.ipynb"
 
 
