@@ -464,8 +464,15 @@ def show(rows: Mapping[str, Any], form: str | Mapping[str, str] = ".3g", index: 
     return Table(cells).T.fillna("").rename_axis(index or None)
 
 
+#: A longer table is folded: chapters show what it says as a figure first.
+LONGEST_OPEN = 8
+
+
 class Table(pd.DataFrame):
-    """A frame of finished text. It shows itself as a plain HTML table; a second line of a cell is written smaller."""
+    """A frame of finished text. It shows itself as a plain HTML table; a second line of a cell is written smaller.
+
+    One of more than :data:`LONGEST_OPEN` rows unfolds on demand.
+    """
 
     @property
     def _constructor(self) -> type[Table]:
@@ -484,10 +491,13 @@ class Table(pd.DataFrame):
                 second = second.replace(" [", "<br>[")  # keeps columns narrow
                 body += f"<td>{first}{f'<br><small>{second}</small>' if second else ''}</td>"
             body += "</tr>"
-        return (
+        table = (
             '<div class="book-table"><table class="table">'
             f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
         )
+        if len(self) <= LONGEST_OPEN:
+            return table
+        return f'<details class="book-folded"><summary>Table of {len(self)} rows</summary>{table}</details>'
 
 
 def _need_arms(runs: pd.DataFrame, arms: Iterable[str]) -> None:

@@ -101,6 +101,14 @@ figures.images(
 # latents, and the decoder turns them into pictures. This chapter builds both steps small enough to watch, and ends with
 # the question that the rest of the book is about: what makes a latent good *for the second step*?
 #
+# ![The whole chain in three rows. First, the autoencoder is trained: a picture goes through the encoder to a latent, a small
+# grid of numbers, and through the decoder to a copy. Second, the denoiser is trained: noise is added to the latent of a picture,
+# and the denoiser guesses noise minus latent. Third, a new picture is made: the denoiser turns noise into a new latent in
+# many small steps, and the decoder turns that into a picture.](../book/drawings/chain.svg)
+#
+# *The whole chain. Networks with a dashed outline are not trained in that row. Row 1 asks for reconstruction, and the size of the
+# latent is the compression. How hard row 2 is, for latents of this kind, is their diffusability; row 3 shows the outcome.*
+#
 # ```{admonition} Learning goals
 # :class: goals
 #

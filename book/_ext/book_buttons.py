@@ -8,7 +8,9 @@ on a branch of their own (``scripts/launch_branch.py``).
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit
@@ -21,6 +23,9 @@ from nbformat import NotebookNode
 from sphinx.application import Sphinx
 
 from diffusab_book.figures import shorten
+
+sys.path.append(str(Path(__file__).resolve().parents[2] / "scripts"))
+from kit import plain, quizzes, sources
 
 EXTRAS = "photos,tools,lab,features"  # of pyproject.toml: what executing a chapter needs
 FIRST_TITLE = "how easily a diffusion model learns a latent space"
@@ -72,12 +77,40 @@ def install_cell(url: str) -> NotebookNode:
     return nbformat.v4.new_code_cell("\n".join(lines), id="install", metadata={"jupyter": {"source_hidden": True}})
 
 
-def publish_notebook(notebook: NotebookNode, url: str) -> NotebookNode:
-    """Return an executed notebook as it is handed out: shorter numbers in figures, no widgets, installs the package."""
+@cache
+def read_references() -> sources.References:
+    """Return what the chapters refer to; read once for a build."""
+    return sources.collect_references(sources.read_chapters())
+
+
+def plain_text(text: str, chapter: str) -> str:
+    """Return a text cell of a chapter in Markdown that any notebook program shows, the quiz with its answers."""
+    known = read_references()
+    parts = plain.split_blocks(text, {"quiz"})
+    written = (
+        plain.make_plain(part, known) if isinstance(part, str) else quizzes.write_quiz(known.quizzes[chapter], known)
+        for part in parts
+    )
+    return "\n\n".join(written)
+
+
+def publish_notebook(notebook: NotebookNode, url: str, chapter: str = "") -> NotebookNode:
+    """Return an executed notebook as it is handed out.
+
+    Numbers in figures are shorter, text is plain Markdown, there are no widgets, and the first cell installs the
+    package.
+
+    Args:
+        notebook: It stays as it is.
+        url: Address of the repository.
+        chapter: The name of its file, such as ``02_dct``.
+    """
     handed = nbformat.from_dict(json.loads(json.dumps(notebook)))
     handed.metadata.pop("widgets", None)
     for cell in handed.cells:
         cell.metadata.pop("execution", None)
+        if cell.cell_type == "markdown":
+            cell.source = plain_text(cell.source, chapter)
         for output in cell.get("outputs", ()):
             if PLOTLY_MIME in output.get("data", {}):
                 output.data[PLOTLY_MIME] = shorten(output.data[PLOTLY_MIME])
@@ -108,7 +141,7 @@ def add_notebook(
     target.parent.mkdir(parents=True, exist_ok=True)
     url = app.config.html_theme_options["repository_url"]
     notebook = read_executed(executed, app.config.nb_execution_cache_path)
-    nbformat.write(publish_notebook(notebook, url), target)
+    nbformat.write(publish_notebook(notebook, url, Path(pagename).name), target)
     context["ipynb_source"] = f"{pagename}.ipynb"
 
 

@@ -16,6 +16,7 @@ from typing import Any
 import book_address
 import book_api
 import book_buttons
+import book_drawings
 import book_figures
 import book_map
 import book_quiz
@@ -106,6 +107,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
     book_address.setup(app)
     book_buttons.setup(app)
     book_map.setup(app)
+    book_drawings.setup(app)
     app.add_css_file("book.css", priority=900)
     app.add_css_file("quiz.css", priority=900)
     for script in ("equations.js", "names.js"):

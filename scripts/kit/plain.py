@@ -1,21 +1,24 @@
 """MyST Markdown as plain Markdown, which every notebook program and nbconvert show as it is meant.
 
-References become text, directives become quotations with a bold head, equations keep their numbers by ``\\tag``. What
-only the built book can show (a measured runtime) is left out.
+References become text, directives become quotations with a bold head, equations keep their numbers by ``\\tag``,
+solutions unfold, drawings of the book lie in the text itself. What only the built book can show (a measured runtime) is
+left out.
 """
 
 from __future__ import annotations
 
+import base64
 import re
 from dataclasses import dataclass
 
-from kit.sources import References
+from kit.sources import ROOT, References
 
 TARGET = re.compile(r"^\([\w-]+\)=[ \t]*\n", re.MULTILINE)
 FENCE = re.compile(r"^(`{3,}|:{3,})\{([\w:-]+)\}[ \t]*(.*?)[ \t]*\n(.*?)^\1[ \t]*(?:\n|\Z)", re.MULTILINE | re.DOTALL)
 OPTION = re.compile(r"^:([\w-]+):[ \t]*(.*)\n", re.MULTILINE)
 ROLE = re.compile(r"\{([\w:-]+)\}`([^`]+)`")
 NUMBERED = re.compile(r"\$\$(?P<body>(?:(?!\$\$).)+?)\$\$[ \t]*\((?P<label>eq-[\w-]+)\)", re.DOTALL)
+DRAWING = re.compile(r"!\[(?P<alt>[^\]]*)\]\((?:\.\./)*(?P<path>book/drawings/[\w-]+\.svg)\)")
 NESTED = re.compile(r"\\begin\{(gathered|aligned|cases|split)\}")
 LEFT_OUT = {"measured-runtime", "quiz"}
 
@@ -96,6 +99,16 @@ def number_equations(text: str, known: References) -> str:
     return NUMBERED.sub(tag, text)
 
 
+def embed_drawings(text: str) -> str:
+    """Drawings of the book as data in the text, which is read where their files are not."""
+
+    def embed(match: re.Match[str]) -> str:
+        data = base64.b64encode((ROOT / match["path"]).read_bytes()).decode()
+        return f"![{' '.join(match['alt'].split())}](data:image/svg+xml;base64,{data})"
+
+    return DRAWING.sub(embed, text)
+
+
 def write_block(match: re.Match[str], known: References) -> str:
     """A directive as a quotation with a bold head; one that only the built book can show is left out."""
     block = parse_block(match)
@@ -106,7 +119,8 @@ def write_block(match: re.Match[str], known: References) -> str:
         head = f"Exercise {found.number}. {block.argument}"
         return f"**{head}**\n\n{make_plain(block.body, known)}\n"
     if block.kind == "solution":
-        return f"**Solution of Exercise {known.exercises[block.argument].number}**\n\n{make_plain(block.body, known)}\n"
+        head = f"Solution of Exercise {known.exercises[block.argument].number}"
+        return f"<details><summary>{head}</summary>\n\n{make_plain(block.body, known)}\n\n</details>\n"
     if block.kind in {"admonition", "note", "warning", "tip"}:
         head = block.argument or block.kind.capitalize()
         return quote(f"**{head}**\n\n{make_plain(block.body, known)}") + "\n"
@@ -125,4 +139,4 @@ def make_plain(text: str, known: References) -> str:
     """
     text = FENCE.sub(lambda match: write_block(match, known), TARGET.sub("", text))
     text = ROLE.sub(lambda match: write_role(match[1], match[2], known), text)
-    return number_equations(text, known).strip("\n")
+    return embed_drawings(number_equations(text, known)).strip("\n")

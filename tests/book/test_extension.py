@@ -6,10 +6,13 @@ import re
 import sys
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
+from xml.etree import ElementTree
 
 import book_api
+import book_drawings
 import book_figures
 import book_fingerprint
+import book_notebooks
 import book_quiz
 import book_runtimes
 import offline_book
@@ -70,6 +73,36 @@ def test_a_live_widget_is_a_warning_and_not_published():
 
 def test_other_outputs_are_left_to_myst_nb():
     assert handle("image/png", "…") == (None, [])
+
+
+def test_a_drawing_becomes_one_picture_of_the_page():
+    page = book_drawings.embed('<svg viewBox="0 0 1 1"><text>a</text></svg>', 'two\n"words"')
+    assert page == (
+        '<div class="book-drawing"><svg role="img" aria-label="two &quot;words&quot;" viewBox="0 0 1 1">'
+        "<text>a</text></svg></div>"
+    )
+    with pytest.raises(ValueError, match="do not see it"):
+        book_drawings.embed("<svg></svg>", " ")
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "book" / "drawings").glob("*.svg")), ids=lambda path: path.stem)
+def test_drawings_have_names_of_their_own_and_colours_for_pages_without_a_theme(path):
+    text = path.read_text()
+    ElementTree.fromstring(text)
+    names = set(re.findall(r'id="([^"]+)"', text))
+    assert {name for name in names if not name.startswith(f"{path.stem}-")} == set()
+    assert set(re.findall(r'(?:href="|url\()#([\w-]+)', text)) <= names
+    assert re.findall(r"var\(--[\w-]+\)", text) == [], "a variable has something to fall back to"
+    used = [page for page in (ROOT / "notebooks").glob("*.py") if f"drawings/{path.name}" in page.read_text()]
+    assert used
+
+
+def test_parameters_are_folded_on_the_page():
+    text = '# %% tags=["parameters"]\nn: int = 1\n\n# %%\nprint(n)\n'
+    first, second = book_notebooks.read_notebook(text).cells
+    assert first.metadata["tags"] == ["parameters", "hide-input"]
+    assert first.metadata["mystnb"]["code_prompt_show"] == book_notebooks.PROMPT
+    assert "tags" not in second.metadata
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from types import SimpleNamespace
 import book_address
 import book_buttons
 import book_map
+import jupytext
 import nbformat
 import pytest
 import yaml
@@ -82,6 +83,21 @@ def test_a_notebook_that_is_handed_out_is_whole_and_light():
     (number,) = handed.cells[1].outputs[0].data["application/vnd.plotly.v1+json"]["data"][0]["y"]
     assert number == pytest.approx(0.123456789, rel=1e-3)
     assert len(str(number)) < 8
+
+
+@pytest.mark.parametrize("path", CHAPTERS, ids=lambda path: path.stem)
+def test_its_text_is_plain_markdown(path):
+    original = jupytext.read(path)
+    handed = book_buttons.publish_notebook(original, URL, path.stem)
+    assert [c.source for c in original.cells] != [c.source for c in handed.cells[1:]]
+    text = "\n\n".join(cell.source for cell in handed.cells if cell.cell_type == "markdown")
+    without_code = re.sub(r"^(> ?)?```.*?^(> ?)?```", "", text, flags=re.DOTALL | re.MULTILINE)
+    assert re.findall(r"^.*(?:\{[\w:-]+\}`|`{3,}\{|^\([\w-]+\)=).*$", without_code, flags=re.MULTILINE) == []
+    exercises = sum(len(re.findall(r"^`{3,}\{exercise\}", c.source, re.MULTILINE)) for c in original.cells)
+    assert text.count("<summary>Solution of Exercise") == exercises
+    assert text.count("<details>") == text.count("</details>")
+    assert ("**Right.**" in text) == any("{quiz}" in cell.source for cell in original.cells)
+    assert "book/drawings" not in text
 
 
 @pytest.mark.parametrize(

@@ -103,6 +103,14 @@ def test_a_table_shows_itself_as_html():
     assert "<table" in found.loc[["c"]]._repr_html_()
 
 
+def test_a_long_table_unfolds_on_demand():
+    rows = {f"row {i}": {"n": i} for i in range(results.LONGEST_OPEN + 1)}
+    folded = results.show(rows)._repr_html_()
+    assert folded.startswith('<details class="book-folded"><summary>Table of 9 rows</summary>')
+    assert folded.count("<tr>") == 10
+    assert "<details" not in results.show(dict(list(rows.items())[1:]))._repr_html_()
+
+
 def test_rows_measured_here_are_formatted():
     found = results.show({"a": {"n": 3, "share": 0.123456}, "b": {"n": 12, "note": "x"}}, {"share": ".1%"}, "model")
     assert found.loc["a"].tolist() == ["3", "12.3%", ""]
