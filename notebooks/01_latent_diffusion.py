@@ -47,7 +47,11 @@ from torch import nn
 from torch.optim.lr_scheduler import OneCycleLR
 
 from diffusab_book import chapters, figures, results
-from diffusab_book.explorers.flow import flow_explorer, sampling_explorer
+from diffusab_book.explorers.flow import (
+    film_strip,
+    flow_explorer,
+    sampling_explorer,
+)
 from diffusab_core import autoencoders, data, flow, metrics, spectrum
 
 resolution = 32  # crops that are modelled; at f4 their latents are 8 × 8
@@ -516,6 +520,19 @@ figures.images(
 sampling_explorer(denoiser, lambda z: decode(from_unit(z)), noise[:16])
 
 # %% [markdown] slideshow={"slide_type": "slide"}
+# The same as a film strip, for one sample. Below the whole estimate it stands in three bands: waves of more than 16 pixels,
+# of 16 to 8, and shorter ones. (The last two rows are made as strong as a picture can show them.) The curves say how much of
+# its final form each band has at a time, over all 16 samples.
+
+# %% slideshow={"slide_type": "subslide"}
+strip = film_strip(denoiser, lambda z: decode(from_unit(z)), noise[:16])
+strip
+
+# %% [markdown]
+# The coarse waves settle while nearly everything else is noise, the fine ones last. Nobody has told the network to work in
+# this order.
+
+# %% [markdown] slideshow={"slide_type": "slide"}
 # ## Three different things
 #
 # ```{admonition} In the paper
@@ -780,6 +797,10 @@ assert all(d.mean > 0 for d in worse.values())
 assert size == "smoke" or all(min(d.values) > 0 for d in worse.values())
 # "That is why the number of steps matters"
 assert missed[1] > missed[4] > missed[64]
+# "The coarse waves settle while nearly everything else is noise, the fine ones last", here at t = 0.75
+coarse, middle, fine = (curve.y[8] for curve in strip.data[1:])
+assert coarse > middle > fine
+assert size == "smoke" or coarse > 0.9 > 0.5 > fine
 # "white noise has the highest loss" of all Gaussian data of unit variance
 spread_out = flow.least_loss(torch.tensor([1.0, 1.0]), 0.5).mean()
 assert spread_out > flow.least_loss(torch.tensor([1.9, 0.1]), 0.5).mean()

@@ -97,7 +97,7 @@ figures.profiles(
 # noise, which does not {cite}`rissanen2023generative`. "Diffusion is spectral autoregression", {cite:t}`dieleman2024spectral`
 # has called this; "not necessarily", {cite:t}`falck2025diffusion` has answered. This chapter makes the statement exact,
 # measures it on photographs and on latents, shows what becomes of it when a latent's spectrum is flat, and says which part of
-# it is open.
+# it is open. (You have seen a network do it: the film strip of {numref}`chap-latent-diffusion`.)
 #
 # ```{admonition} Learning goals
 # :class: goals

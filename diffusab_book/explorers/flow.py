@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from diffusab_book import figures
 from diffusab_book.explorer import Control, Explorer
-from diffusab_core import denoisers, flow
+from diffusab_core import denoisers, flow, spectrum
 
 TIMES = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1, 0.0)
 SAMPLING_TIMES = (1.0, 0.875, 0.75, 0.625, 0.5, 0.375, 0.25, 0.125, 0.0)
@@ -89,6 +89,59 @@ def sampling_explorer(
         "decoded estimate of the clean latents, which begins as a dull blur and gains contrast and layout, then "
         "detail, as t falls to 0.",
     )  # fmt: skip
+
+
+def film_strip(
+    model: flow.Velocity,
+    decode: Callable[[Tensor], Tensor],
+    noise: Tensor,
+    radii: Sequence[float] = (1 / 16, 1 / 8),
+    steps: int = 32,
+    frames: int = 8,
+) -> go.Figure:
+    r"""One sample's estimate of the clean picture along sampling, whole and in three bands; and when each is settled.
+
+    Args:
+        model: Velocity ``model(x, t)`` of latents ``(N, C, h, w)``.
+        decode: From such latents to images ``(N, 3, H, W)`` in [-1, 1].
+        noise: Where sampling starts, ``(N, C, h, w)``: the strip shows the first, the curves are over all N.
+        radii: Where the bands part, two ascending radii in cycles per pixel of the image.
+        steps: Number of Euler steps, a multiple of ``frames``.
+        frames: Pictures in a row, besides the first.
+    """
+    if len(radii) != 2 or steps % frames:
+        raise ValueError(f"the strip wants two radii and a multiple of {frames} steps, got {tuple(radii)} and {steps}")
+    _, predictions = flow.walk(model, noise, steps)
+    with torch.no_grad():
+        pictures = torch.stack([decode(z) for z in predictions])  # (steps + 1, N, 3, H, W)
+    bands = spectrum.radial_bands(pictures, radii)  # (3, steps + 1, N, 3, H, W)
+    waves = [f"{1 / radius:g}" for radius in radii]
+    names = [f"waves over {waves[0]} pixels", f"{waves[0]} to {waves[1]} pixels", f"under {waves[1]} pixels"]
+    times = flow.sampling_times(steps).tolist()
+
+    shown = slice(None, None, steps // frames)
+    fine = [band[shown, 0] / band[-1, 0].abs().max() for band in bands[1:]]  # as strong as a picture can show them
+    strip = torch.cat([pictures[shown, 0], bands[0][shown, 0], *fine])  # (4 · (frames + 1), 3, H, W)
+    film = figures.picture(figures.mosaic(strip.repeat_interleave(2, -1).repeat_interleave(2, -2), frames + 1, 4), 88)
+    side = 2 * pictures.shape[-1] + 4
+    film.update_xaxes(
+        visible=True, showgrid=False, ticks="", side="top", tickvals=[(i + 0.5) * side for i in range(frames + 1)],
+        ticktext=[f"{times[i]:.2g}" for i in range(0, steps + 1, steps // frames)],
+    ).update_yaxes(
+        visible=True, showgrid=False, ticks="", tickvals=[(i + 0.5) * side for i in range(4)],
+        ticktext=["whole", "coarse", "middle", "fine"],
+    )  # fmt: skip
+    settled = figures.lines(
+        {name: flow.settled_share(band) for name, band in zip(names, bands, strict=True)},
+        x=times, xlabel="time t (sampling runs from 1 to 0)", ylabel="share settled",
+    ).update_xaxes(autorange="reversed").update_yaxes(range=[-0.25, 1.05])  # fmt: skip
+    alt = (
+        "A film strip of the estimate of one clean picture from t = 1 to t = 0, in four rows: the whole, its long, its "
+        "middle and its short waves. Below, the share of each band that is settled, against time: the curve of the "
+        "long waves rises first, that of the short ones last."
+    )
+    fig = figures.panels([film, settled], ["", ""], alt, columns=1, height=680, heights=(0.52, 0.48))
+    return fig.update_layout(margin_l=64, margin_t=64)
 
 
 def trajectory_explorer(

@@ -195,6 +195,21 @@ def walk(model: Velocity, noise: Tensor, steps: int = 50, *, y: Tensor | None = 
     return states, torch.stack([*predictions, states[-1]])
 
 
+def settled_share(predictions: Tensor) -> Tensor:
+    r"""How much of what a walk ends with its predictions ``(steps + 1, N, ...)`` already say, ``(steps + 1,)``.
+
+    With :math:`p_i` the predictions of step i, :math:`p` the last ones and :math:`\bar p` the mean of these over N,
+
+    .. math:: 1 - \lVert p_i - p \rVert^2 / \lVert p - \bar p \rVert^2 :
+
+    0 where each prediction is that mean, 1 at the end, below 0 where they are worse than it; NaN where all N end alike.
+    Of one band of pictures (:func:`diffusab_core.spectrum.radial_bands`) it says when that band is settled.
+    """
+    end = predictions[-1]
+    spread = (end - end.mean(0)).square().sum()
+    return 1 - (predictions - end).flatten(1).square().sum(1) / spread
+
+
 def states_at(trajectory: Tensor, t: float) -> Tensor:
     """The state of an Euler sampler at time t, on the straight segment between the two states around it.
 

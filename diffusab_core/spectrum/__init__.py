@@ -21,6 +21,7 @@ from diffusab_core.spectrum.profile import (
 )
 from diffusab_core.spectrum.radial import (
     MASKS,
+    radial_bands,
     radial_mask,
     radial_profile,
     radial_split,
@@ -41,6 +42,7 @@ __all__ = [
     "high_frequency_energy_ratio",
     "high_frequency_share",
     "kept_share",
+    "radial_bands",
     "radial_mask",
     "radial_profile",
     "radial_split",

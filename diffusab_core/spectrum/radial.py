@@ -9,6 +9,7 @@ Source: "Toward Diffusible High-Dimensional Latent Spaces: A Frequency Perspecti
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -74,6 +75,18 @@ def radial_split(x: Tensor, radius: float, kind: str = "ideal", order: int = 2) 
     mask = mask.to(x.device) if mask.dtype == torch.bool else mask.to(x)
     low = torch.fft.irfft2(torch.fft.rfft2(x) * mask, s=(height, width))
     return low, x - low
+
+
+def radial_bands(x: Tensor, radii: Sequence[float]) -> Tensor:
+    """The parts of ``(..., H, W)`` between ascending radii, from the mean to the corner, ``(bands, ..., H, W)``.
+
+    One band more than radii; they sum to ``x``, and a band holds its upper radius. Radii that do not ascend are a
+    ``ValueError``.
+    """
+    if list(radii) != sorted(set(radii)):
+        raise ValueError(f"radii must ascend, got {tuple(radii)}")
+    below = torch.stack([*(radial_split(x, radius)[0] for radius in radii), working(x)])
+    return torch.cat([below[:1], below.diff(dim=0)])
 
 
 def radial_profile(x: Tensor, bins: int | None = None) -> tuple[Tensor, Tensor]:

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from diffusab_book.explorers.flow import flow_explorer, sampling_explorer, trajectory_explorer
-from diffusab_core import denoisers, flow
+from diffusab_book.explorers.flow import film_strip, flow_explorer, sampling_explorer, trajectory_explorer
+from diffusab_core import denoisers, flow, spectrum
 
 NOISE = torch.randn(16, 2, generator=torch.Generator().manual_seed(0))
 DATA = torch.tensor([0.5, -0.5]) + 0.3 * NOISE
@@ -128,3 +128,32 @@ def test_walks_follow_a_velocity_with_classes_where_they_are_guided(model):
     noisy = denoisers.build("UViT-XXS/1", in_channels=2, input_size=4)
     with pytest.raises(ValueError, match="predicts the noise"):
         trajectory_explorer(noisy, images, LATENTS, steps=2)
+
+
+def test_a_film_strip_shows_bands_settle_in_the_order_of_their_energies():
+    """The exact velocity of pictures whose long waves have the more energy."""
+    generator = torch.Generator().manual_seed(2)
+    weights = torch.tensor([30.0, 3.0, 0.1])  # variance of a coefficient in each band
+
+    def velocity_of_waves(x, t):
+        bands = spectrum.radial_bands(x, (1 / 8, 1 / 4))
+        return sum(flow.gaussian_velocity(b, t, 0.0, w.item()) for b, w in zip(bands, weights, strict=True))
+
+    decoded = []
+
+    def decode(z):
+        decoded.append(z)
+        return z.clamp(-1, 1)
+
+    noise = torch.randn(6, 3, 16, 16, generator=generator)
+    fig = film_strip(velocity_of_waves, decode, noise, radii=(1 / 8, 1 / 4), steps=16, frames=4)
+    assert len(decoded) == 17
+    curves = {trace.name: np.array(trace.y) for trace in fig.data[1:]}
+    assert list(curves) == ["waves over 8 pixels", "8 to 4 pixels", "under 4 pixels"]
+    coarse, middle, fine = curves.values()
+    assert (coarse[2:10] > middle[2:10]).all()
+    assert (middle[2:10] > fine[2:10]).all()
+    assert all(curve[-1] == pytest.approx(1, abs=1e-5) for curve in curves.values())
+    assert fig.layout.xaxis.ticktext == ("1", "0.75", "0.5", "0.25", "0")
+    with pytest.raises(ValueError, match="multiple of 4"):
+        film_strip(velocity_of_waves, decode, noise, steps=10, frames=4)

@@ -393,3 +393,10 @@ def test_a_prediction_is_the_end_of_the_line_that_the_next_state_lies_on():
         share = float(times[k + 1] / times[k])  # x_{k+1} = x_hat + (t_{k+1} / t_k) (x_k - x_hat)
         torch.testing.assert_close(states[k + 1], torch.lerp(predictions[k], states[k], share))
     torch.testing.assert_close(predictions[-1], states[-1])
+
+
+def test_what_is_settled_is_counted_from_the_mean_to_the_end():
+    end = torch.randn(5, 3, generator=torch.Generator().manual_seed(0))
+    mean = end.mean(0).expand_as(end)
+    predictions = torch.stack([2 * mean - end, mean, (mean + end) / 2, end])
+    torch.testing.assert_close(flow.settled_share(predictions), torch.tensor([-3.0, 0.0, 0.75, 1.0]))

@@ -9,7 +9,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from diffusab_core.spectrum.bands import band_masks
-from diffusab_core.spectrum.radial import MASKS, radial_mask, radial_profile, radial_split, spectral_exponent
+from diffusab_core.spectrum.radial import (
+    MASKS,
+    radial_bands,
+    radial_mask,
+    radial_profile,
+    radial_split,
+    spectral_exponent,
+)
 
 
 def randn(*shape, dtype=torch.float64, seed=0):
@@ -272,3 +279,15 @@ def test_exponent_of_a_known_power_law_is_found(beta):
 def test_exponent_of_too_small_an_image_is_refused():
     with pytest.raises(ValueError, match="rings of a 8 x 8"):
         spectral_exponent(torch.randn(2, 3, 8, 8))
+
+
+def test_bands_sum_to_the_whole_and_hold_their_frequencies_alone():
+    x = torch.randn(2, 3, 16, 12, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    bands = radial_bands(x, (0.1, 0.25))
+    assert bands.shape == (3, 2, 3, 16, 12)
+    torch.testing.assert_close(bands.sum(0), x)
+    outside = radial_split(bands[1], 0.1)[0], radial_split(bands[1], 0.25)[1]
+    assert max(part.abs().max() for part in outside) < 1e-12
+    for radii in ((0.2, 0.1), (0.1, 0.1)):
+        with pytest.raises(ValueError, match="ascend"):
+            radial_bands(x, radii)
