@@ -47,11 +47,7 @@ from torch import nn
 from torch.optim.lr_scheduler import OneCycleLR
 
 from diffusab_book import chapters, figures, results
-from diffusab_book.explorers.flow import (
-    film_strip,
-    flow_explorer,
-    sampling_explorer,
-)
+from diffusab_book.explorers.flow import film_strip, flow_explorer, sampling_explorer  # fmt: skip
 from diffusab_core import autoencoders, data, flow, metrics, spectrum
 
 resolution = 32  # crops that are modelled; at f4 their latents are 8 × 8
@@ -373,11 +369,11 @@ results.show({"distance": by_steps | fresh}, ".3f", index="Euler steps")
 # $$ (eq-rf-gauss)
 #
 # The second is the loss that no network can go below. Averaged over $t$ from 0 to 1 it is an integral with a short
-# answer (substitute $s = t/(1-t)$):
+# answer (substitute $q = t/(1-t)$):
 #
 # $$
 # \int_0^1 \frac{\sigma^2}{(1-t)^2\sigma^2 + t^2}\,\mathrm d t
-# = \int_0^\infty \frac{\sigma^2}{\sigma^2+s^2}\,\mathrm d s = \frac{\pi}{2}\,\sigma .
+# = \int_0^\infty \frac{\sigma^2}{\sigma^2+q^2}\,\mathrm d q = \frac{\pi}{2}\,\sigma .
 # $$ (eq-rf-floor)
 #
 # So we can train the same network on Gaussian data and see how far it is from the truth.
@@ -679,6 +675,16 @@ results.show(table, ".2f", index="latent space")
 # - The shuffle is a caricature, chosen because it leaves the other two exactly where they are. Real autoencoders do not
 #   shuffle; what they do to neighbours is more subtle, and some of it shows in the **spectrum** of the latent. That is
 #   where {numref}`chap-dct` begins.
+#
+# ## To take away
+#
+# - An autoencoder is judged by two numbers that are easy to get: how few numbers it keeps, and how well it gives pictures
+#   back. Diffusability is a third, and no formula of the first two.
+# - A rectified flow learns the average direction from data to noise. Its best loss is not zero, and it depends on the data;
+#   so **losses do not compare latent spaces**.
+# - Sampling settles coarse waves first and fine ones last, although nothing in the loss says so.
+# - To test a claim about diffusability, hold reconstruction and compression fixed. A shuffle that is undone before decoding
+#   does just that.
 #
 # ## Quiz
 #

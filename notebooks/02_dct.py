@@ -242,7 +242,7 @@ results.show(both, {RATIO: ".1f", SHARE: ".1f"}, index="signal")
 # the leaves are. Such pictures share with natural ones the power law of their spectra {cite}`ruderman1997origins`: averaged
 # over all directions, the power at frequency $f$ falls as
 #
-# $$ P(f) \propto f^{-\gamma}, \qquad \gamma \approx 2 \text{ for natural scenes}. $$ (eq-power-law)
+# $$ P(f) \propto f^{-\zeta}, \qquad \zeta \approx 2 \text{ for natural scenes}. $$ (eq-power-law)
 
 # %% slideshow={"slide_type": "subslide"}
 leaf_images = data.stack(
@@ -577,6 +577,15 @@ results.show(
 # little: with the upper half of the ranks multiplied by 0.9 the second table loses a few tenths of a decibel at most. What
 # the cut measures is dependence, not the damage that a particular model will do. This is the second half of the diagnosis,
 # and Fig. 5 of the paper.
+#
+# ## To take away
+#
+# - A block DCT is orthonormal: it sorts energy by frequency, and loses none.
+# - A frequency profile is an average, and you have to say of what. The mean of ratios does not exist for white noise; the
+#   **ratio of means** does.
+# - Latents here hold a larger share of high frequencies than pictures of their size. Compare at one size, and prefer the
+#   share, which no offset changes.
+# - Energy is not importance. Whether the decoder needs a frequency is a question for a cut.
 #
 # ## Quiz
 #

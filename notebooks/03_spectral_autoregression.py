@@ -290,9 +290,9 @@ noise_explorer(explorer_image, autoencoder, lists, seed=seed)
 #
 # ## How steep?
 #
-# If $E_k \propto f_k^{-\beta}$ for a spatial frequency $f$, then in the limit $E_k\ll 1$ the crossover time
-# $t_k \approx \sqrt{E_k} \propto f_k^{-\beta/2}$: doubling the frequency divides the time of appearance by $2^{\beta/2}$, which
-# is two for natural images with the textbook $\beta\approx 2$ and one, no order at all, for white data. Where $E_k$ is not small
+# If $E_k \propto f_k^{-\zeta}$ for a spatial frequency $f$, then in the limit $E_k\ll 1$ the crossover time
+# $t_k \approx \sqrt{E_k} \propto f_k^{-\zeta/2}$: doubling the frequency divides the time of appearance by $2^{\zeta/2}$, which
+# is two for natural images with the textbook $\zeta\approx 2$ and one, no order at all, for white data. Where $E_k$ is not small
 # the crossovers lie closer together than that. Both can be measured.
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"] slideshow={"slide_type": "subslide"}
@@ -300,7 +300,7 @@ slopes, fits = {}, {}
 for name, x in signals.items():
     slopes[name] = spectrum.spectral_exponent(standardise(x))
     frequency, power = spectrum.radial_profile(standardise(x))
-    fits[f"{name}: β = {slopes[name]:.2f}"] = (frequency, power)
+    fits[f"{name}: ζ = {slopes[name]:.2f}"] = (frequency, power)
 figures.lines(
     fits,
     log_x=True,
@@ -327,8 +327,8 @@ for name, key in zip(signals, ("rgb", "latent", "white"), strict=True):
 results.show(
     {
         name: {
-            "β": slopes[name],
-            "limit 2^(β/2)": 2 ** (slopes[name] / 2),
+            "ζ": slopes[name],
+            "limit 2^(ζ/2)": 2 ** (slopes[name] / 2),
             "measured ratio per doubling": doubling[name],
         }
         for name in signals
@@ -338,10 +338,19 @@ results.show(
 )
 
 # %% [markdown]
-# **Measured here.** β is fitted with a Hann window up to 0.35 cycles per pixel; the last column averages $t_k$ at frequency $v$
+# **Measured here.** ζ is fitted with a Hann window up to 0.35 cycles per pixel; the last column averages $t_k$ at frequency $v$
 # over $t_k$ at $2v$, for $v = 1, 2, 3$, along rows and columns. The two held-out photographs, reduced with a filter that
 # smooths, fall more steeply than the textbook's exponent. For the latents the limit is never reached: even their finest
 # frequencies are not small against the noise.
+#
+# ## To take away
+#
+# - Noise is flat, pictures are not: at each time some frequencies lie above the noise and the rest below. The crossover
+#   time says when each of them appears.
+# - The flatter a spectrum, the less order there is. White data appear all at once.
+# - An order is not a need. For Gaussian data the flat spectrum is the easiest to learn; it can hurt only where the decoder
+#   needs detail that is not Gaussian.
+# - A time shift moves all frequencies alike, and gives a flat spectrum no order.
 #
 # ## Quiz
 #
@@ -354,7 +363,7 @@ results.show(
 # ```{exercise} Shifting time ★★
 # :label: ex-shift
 #
-# The time shift $t' = \frac{s\,t}{(1-t) + s\,t}$ (Eq. 3 of {cite:t}`skorokhodov2025improving`, in the direction of this
+# The time shift $t' = \frac{\chi\,t}{(1-t) + \chi\,t}$ (Eq. 3 of {cite:t}`skorokhodov2025improving`, in the direction of this
 # book's time) moves the sampler's steps. Show that it changes $\mathrm{SNR}_k$ as if all $E_k$ were divided by one number, and
 # find the number. Can a shift give a flat spectrum an order?
 # ```
@@ -362,8 +371,8 @@ results.show(
 # ````{solution} ex-shift
 # :class: dropdown
 #
-# From $\frac{1-t'}{t'} = \frac{1}{s}\cdot\frac{1-t}{t}$ it follows that $\mathrm{SNR}_k(t') = \frac{1}{s^2}\,\mathrm{SNR}_k(t)$:
-# the same as if every $E_k$ were divided by $s^2$.
+# From $\frac{1-t'}{t'} = \frac{1}{\chi}\cdot\frac{1-t}{t}$ it follows that $\mathrm{SNR}_k(t') = \frac{1}{\chi^2}\,\mathrm{SNR}_k(t)$:
+# the same as if every $E_k$ were divided by $\chi^2$.
 #
 # ```python
 # e = E["RGB at latent size"]
@@ -395,7 +404,7 @@ results.show(
 # ```
 #
 # A factor of four at the lowest frequencies, a little less further up (a repeated pixel is a box filter): four times as many
-# pixels say the same thing, and their noise averages out. By {eq}`eq-snr` the shift with $s = 2$ divides the ratio by four
+# pixels say the same thing, and their noise averages out. By {eq}`eq-snr` the shift with $\chi = 2$ divides the ratio by four
 # again. The schedule that suited the small picture adds too little noise to hide the layout of the large one, which is why
 # larger pictures are trained and sampled with noisier times.
 # ````

@@ -143,23 +143,23 @@ figures.panels(
 #
 # ## What noise does to a profile, in closed form
 #
-# Let $E_k$ be the mean energy of coefficient $k$ of the means, and let white noise of variance $s^2$ be added. Noise and
+# Let $E_k$ be the mean energy of coefficient $k$ of the means, and let white noise of variance $\sigma^2$ be added. Noise and
 # signal are independent and the transform is orthonormal, so energies add:
 #
-# $$ E_k \;\longrightarrow\; E_k + s^2 . $$ (eq-energy-adds)
+# $$ E_k \;\longrightarrow\; E_k + \sigma^2 . $$ (eq-energy-adds)
 #
 # Hence, for the four statistics of {numref}`chap-dct`,
 #
 # | statistic | with added noise | holds |
 # |---|---|---|
-# | `energy` | $\dfrac{E_k + s^2}{E_0 + s^2}$ | for every signal |
-# | `ratio_of_means` | $\sqrt{\dfrac{E_k + s^2}{E_0 + s^2}}$ | for zero-mean Gaussian coefficients of one variance |
-# | `median_ratio` | $\sqrt{\dfrac{E_k + s^2}{E_0 + s^2}}$ | for the same, if independent |
+# | `energy` | $\dfrac{E_k + \sigma^2}{E_0 + \sigma^2}$ | for every signal |
+# | `ratio_of_means` | $\sqrt{\dfrac{E_k + \sigma^2}{E_0 + \sigma^2}}$ | for zero-mean Gaussian coefficients of one variance |
+# | `median_ratio` | $\sqrt{\dfrac{E_k + \sigma^2}{E_0 + \sigma^2}}$ | for the same, if independent |
 # | `mean_ratio` | does not exist | |
 #
 # The second line follows from $\mathbb E|D| = \sqrt{2/\pi}\,\sqrt{\mathbb E D^2}$ for a Gaussian, the third from the median
 # of a Cauchy variable. Real coefficients are not so: channels differ in variance, blocks differ in content, and $D_{00}$ may
-# have an offset. So for these two the formula is an approximation and has to be measured. All three tend to the flat profile of white noise as $s$ grows: relative to
+# have an offset. So for these two the formula is an approximation and has to be measured. All three tend to the flat profile of white noise as $\sigma$ grows: relative to
 # $D_{00}$, **noise lifts the high frequencies most, because they had least**.
 #
 # ```{admonition} In the paper
@@ -498,6 +498,13 @@ figures.over_seeds(
 #
 # The two low values look to us like runs that diverged. What a denoiser makes of such latents is not measured in this book;
 # this chapter was about what it is given.
+#
+# ## To take away
+#
+# - A sample of a variational autoencoder is signal plus white noise, so its spectrum is that of the means plus a constant.
+# - A strong KL term silences whole channels. Average over channels, and you do not see it.
+# - Only the energy profile of a sample can be predicted exactly. The other statistics need a measurement.
+# - A flat spectrum hurts where the decoder needs what is there. Noise in a silent channel it does not need.
 #
 # ## Quiz
 #

@@ -286,6 +286,15 @@ results.show(at_equal, ".2f", index="coefficients kept")
 # - A decoder that breaks on cut latents may simply never have seen such latents. It does not follow that the information was
 #   only there. Fine-tuning with cut latents tests exactly this, in {numref}`chap-chopping`.
 #
+# ## To take away
+#
+# - Cut the same share of frequencies from picture and latent, and you do not cut the same detail: the picture's grid is $f$
+#   times finer.
+# - At the same frequencies of the scene, picture and latent look nearly alike. Add that row before you call a decoder
+#   fragile.
+# - Compare autoencoders by how many times the error grows, not by the decibels that are left.
+# - A cut measures dependence. It does not say which errors a diffusion model makes.
+#
 # ## Quiz
 #
 # ```{quiz}

@@ -41,7 +41,11 @@ record_path: str = ""  # where the run record goes; nowhere when empty
 import torch
 
 from diffusab_book import chapters, figures, results
-from diffusab_book.explorers.scale import scale_explorer, training_explorer
+from diffusab_book.explorers.scale import (
+    knob_explorer,
+    scale_explorer,
+    training_explorer,
+)
 from diffusab_core import autoencoders, data, spectrum
 from diffusab_core.experiments import finetune
 from diffusab_core.methods import regularizers
@@ -172,61 +176,72 @@ scale_explorer(picture, shown, scales=(1, 2, 3, 4))
 # $$ (eq-se-linear)
 #
 # and it vanishes exactly when $g(\nu) = g(s\nu)$ wherever the picture has energy. For a power law $g(\nu) =
-# \lvert\nu\rvert^\gamma$ the ratio does not depend on frequency at all:
+# \lvert\nu\rvert^\kappa$ the ratio does not depend on frequency at all:
 #
 # $$
-# \mathcal L_{\mathrm{SE}} = \bigl(1 - s^{-\gamma}\bigr)^2 \times \text{energy of } \tilde x \text{ about its mean} ,
+# \mathcal L_{\mathrm{SE}} = \bigl(1 - s^{-\kappa}\bigr)^2 \times \text{energy of } \tilde x \text{ about its mean} ,
 # $$ (eq-se-power-law)
 #
-# which is zero for $\gamma = 0$ only. Among power laws, then, the latent must have **the spectrum of the picture**. In this
+# which is zero for $\kappa = 0$ only. Among power laws, then, the latent must have **the spectrum of the picture**. In this
 # linear model that is the whole mechanism: the term does not name high frequencies; it forbids a gain that changes with the
 # length of a wave in pixels. (It leaves free one that is periodic in $\log\lvert\nu\rvert$, {ref}`ex-log-periodic`, and a
 # dependence on direction.)
 #
+# **The gain is a volume knob**, one for each pitch. The encoder turns the treble up by $g(\nu)$, the decoder turns it down by as
+# much, and nobody hears that it was ever turned. Make the latent smaller, and the same tune is played faster: every wave
+# arrives $s$ times higher. The decoder turns its knobs for the pitch that it hears, and so by the wrong mark. Move the exponent: the
+# decoded picture never changes, the one from the small latent fades, and only at zero do both have one contrast.
+
+
+# %%
+def gain(height: int, width: int, kappa: float) -> torch.Tensor:
+    """|ν|^κ on the grid of a real Fourier transform; 1 for the mean, which no power of zero can be."""
+    rows = torch.fft.fftfreq(height)[:, None]
+    nu = (rows.square() + torch.fft.rfftfreq(width).square()).sqrt()
+    return torch.where(nu > 0, nu.clamp(min=1e-9) ** kappa, 1.0)
+
+
+def multiplied(image: torch.Tensor, kappa: float) -> torch.Tensor:
+    shape = image.shape[-2:]
+    return torch.fft.irfft2(torch.fft.rfft2(image) * gain(*shape, kappa), s=shape)
+
+
+# %% slideshow={"slide_type": "subslide"}
+knob_explorer(picture, multiplied)
+
+# %% [markdown]
 # The formula is for ideal downsampling. Here it stands beside the loss as this book implements it, on crops of photographs.
 
 
 # %%
-def gain(height: int, width: int, gamma: float) -> torch.Tensor:
-    """|ν|^γ on the grid of a real Fourier transform; 1 for the mean, which no power of zero can be."""
-    rows = torch.fft.fftfreq(height)[:, None]
-    nu = (rows.square() + torch.fft.rfftfreq(width).square()).sqrt()
-    return torch.where(nu > 0, nu.clamp(min=1e-9) ** gamma, 1.0)
-
-
-def multiplied(image: torch.Tensor, gamma: float) -> torch.Tensor:
-    shape = image.shape[-2:]
-    return torch.fft.irfft2(torch.fft.rfft2(image) * gain(*shape, gamma), s=shape)
-
-
-def linear_loss(pictures: torch.Tensor, s: int, gamma: float) -> float:
+def linear_loss(pictures: torch.Tensor, s: int, kappa: float) -> float:
     """The SE loss of the linear autoencoder, over the variance of the small pictures."""
     small = regularizers.downsample(pictures, s)
     energy = (small - small.mean((-2, -1), keepdim=True)).square().mean()
-    latent = multiplied(pictures, gamma)
+    latent = multiplied(pictures, kappa)
     loss = regularizers.scale_equivariance(
-        pictures, latent, lambda z: multiplied(z, -gamma), s
+        pictures, latent, lambda z: multiplied(z, -kappa), s
     )
     return (loss / energy).item()
 
 
-def formula(s: int, gamma: float) -> float:
-    return (1 - s**-gamma) ** 2
+def formula(s: int, kappa: float) -> float:
+    return (1 - s**-kappa) ** 2
 
 
 # %% slideshow={"slide_type": "subslide"}
-gammas = (0.0, 0.25, 0.5, 0.75, 1.0, 1.25)
-fine = [i / 50 * gammas[-1] for i in range(51)]
+kappas = (0.0, 0.25, 0.5, 0.75, 1.0, 1.25)
+fine = [i / 50 * kappas[-1] for i in range(51)]
 curves, styles = {}, {}
 for s, color in ((2, figures.BLUE), (4, figures.ORANGE)):
     curves[f"formula, s = {s}"] = (fine, [formula(s, g) for g in fine])
-    curves[f"loss, s = {s}"] = (gammas, [linear_loss(x, s, g) for g in gammas])
+    curves[f"loss, s = {s}"] = (kappas, [linear_loss(x, s, g) for g in kappas])
     styles[f"formula, s = {s}"] = {"color": color}
     styles[f"loss, s = {s}"] = {"color": color, "mode": "markers"}
 figures.lines(
     curves,
     styles=styles,
-    xlabel="exponent γ of the gain",
+    xlabel="exponent κ of the gain",
     ylabel="SE loss / variance of the small picture",
     alt="The loss of scale equivariance against the exponent of the encoder's gain, for "
     "scales 2 and 4. It is zero at exponent zero and grows with the exponent; measured "
@@ -236,8 +251,8 @@ figures.lines(
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
 def deviation(pictures: torch.Tensor) -> float:
-    """Largest relative difference of loss and formula, for γ up to 1 and both scales."""
-    pairs = [(s, g) for s in (2, 4) for g in gammas if 0 < g <= 1]
+    """Largest relative difference of loss and formula, for κ up to 1 and both scales."""
+    pairs = [(s, g) for s in (2, 4) for g in kappas if 0 < g <= 1]
     return max(
         abs(linear_loss(pictures, s, g) / formula(s, g) - 1) for s, g in pairs
     )
@@ -259,7 +274,7 @@ results.show(
 )
 
 # %% [markdown] slideshow={"slide_type": "slide"}
-# Up to γ = 1 the implemented loss is within some percent of the formula, and within one percent on the same crops mirrored
+# Up to κ = 1 the implemented loss is within some percent of the formula, and within one percent on the same crops mirrored
 # so that opposite edges fit: the Fourier transform joins the edges of a crop, the downsampling does not.
 #
 # Three steps separate this from a real autoencoder, and each weakens the conclusion. It has many channels per position,
@@ -493,6 +508,14 @@ results.show(
 #   diffusab profile path/to/vae runs/ft runs/ft-se --images path/to/images --out runs/profile
 #   ```
 #
+# ## To take away
+#
+# - Scale equivariance asks that a smaller latent decode to the smaller picture. It names no frequency.
+# - For a linear autoencoder the gain is a volume knob, and the loss punishes one that changes with frequency: the latent
+#   gets the spectrum of the picture.
+# - The control is the same fine-tuning without the term. The untouched autoencoder is not.
+# - The spectrum bends, and reconstruction pays. Training the decoder alone lowers the loss and moves no latent at all.
+#
 # ## Quiz
 #
 # ```{quiz}
@@ -520,7 +543,7 @@ results.show(
 # ```
 #
 # The identity commutes with everything: 0. The unshuffled latent loses no bit either, and its loss is about 9% of the
-# variance of the small pictures, the unit of the figure above: as much as a gain with $\gamma\approx 0.5$. Its channels
+# variance of the small pictures, the unit of the figure above: as much as a gain with $\kappa\approx 0.5$. Its channels
 # are pictures sampled every fourth pixel, so they are full of aliasing, and averaging neighbours *within a channel* mixes
 # pixels that lie four apart. Being lossless, or linear, has nothing to do with it.
 # ````
@@ -607,6 +630,9 @@ assert [round(v, 3) for v in last.values()] == [0.023, 0.018]
 # "within some percent of the formula, and within one percent on the same crops mirrored"
 assert worst < 0.15
 assert worst_mirrored < 0.01
+# "the decoded picture never changes"; the level line of the knob is what the loss has
+there_and_back = multiplied(multiplied(picture, 1.0), -1.0)
+assert torch.allclose(there_and_back, picture, atol=1e-4)
 # "no number of any latent has changed"
 assert largest == 0
 if (
@@ -621,7 +647,7 @@ if (
 # %% tags=["checkpoint"]
 commuting = regularizers.scale_equivariance(x, x, lambda z: z, 2).item()
 print("identity commutes, loss is:            ", commuting)
-print("formula for γ = 1, s = 2 and 4:        ", [formula(s, 1.0) for s in (2, 4)])
+print("formula for κ = 1, s = 2 and 4:        ", [formula(s, 1.0) for s in (2, 4)])
 print("implemented loss within 15 % of it:    ", worst < 0.15)
 print("latents after training the decoder only:", f"changed by {largest:g}")
 print("parameters trained, both parts:        ", counts["SE"])

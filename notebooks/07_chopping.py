@@ -442,17 +442,17 @@ print(f"penalty, times smaller             {trap['penalty']:.3f}")
 
 # %% [markdown] slideshow={"slide_type": "slide"}
 # And the denoiser would not even notice: latents are brought to unit variance before it sees them
-# ({numref}`chap-latent-diffusion`). Whether training walks into the trap is a question for measurement. Write $s$ for
+# ({numref}`chap-latent-diffusion`). Whether training walks into the trap is a question for measurement. Write $\sigma$ for
 # the root mean square of a latent. Then
 #
 # $$
-# \mathcal L_{\text{soft}}(z) = \underbrace{s(z)}_{\text{scale}}\cdot\underbrace{\mathcal L_{\text{soft}}\bigl(z/s(z)\bigr)}_{\text{shape}} ,
+# \mathcal L_{\text{soft}}(z) = \underbrace{\sigma(z)}_{\text{scale}}\cdot\underbrace{\mathcal L_{\text{soft}}\bigl(z/\sigma(z)\bigr)}_{\text{shape}} ,
 # $$ (eq-scale-shape)
 #
 # and only the second factor is about frequencies. The same holds for energies: let $E_k$ be the mean energy of rank
-# $k$. By Parseval's identity $s^2 = \frac1{B^2}\sum_k E_k$, so that the change of any $E_k$, in dB, is the change of
-# $s^2$ plus the change of the rank's *share*. Both CHF and SE compare pictures with pictures, and are indifferent to
-# $s$.
+# $k$. By Parseval's identity $\sigma^2 = \frac1{B^2}\sum_k E_k$, so that the change of any $E_k$, in dB, is the change of
+# $\sigma^2$ plus the change of the rank's *share*. Both CHF and SE compare pictures with pictures, and are indifferent to
+# $\sigma$.
 #
 # ## Where each of them pulls
 #
@@ -539,7 +539,7 @@ def energies(record, when: str) -> torch.Tensor:
     """Mean energy of each rank, absolute: relative ones brought to the latent's scale."""
     relative = torch.tensor(record.series[f"{when}_energy"], dtype=torch.float64)
     moments = [record.metrics[f"{when}_latent_{m}"] for m in ("mean", "std")]
-    # By Parseval's identity their mean is s², the mean of z².
+    # By Parseval's identity their mean is σ², the mean of z².
     return relative / relative.mean() * sum(m**2 for m in moments)
 
 
@@ -565,7 +565,7 @@ def look(record, when: str) -> dict[str, str]:
         "PSNR, dB": f"{m[f'{when}_psnr_db']:.2f}",
         "HF energy ratio, 10⁻³": f"{1e3 * m[f'{when}_hf_energy_ratio']:.2f}",
         "HF share": f"{m[f'{when}_hf_share']:.1%}",
-        "scale s², dB": f"{10 * scale.log10():+.2f}",
+        "scale σ², dB": f"{10 * scale.log10():+.2f}",
     }
 
 
@@ -798,7 +798,7 @@ results.table(
     recorded,
     {
         "high": ("high frequencies, dB", ".1f"),
-        "scale": ("= scale s²", ".1f"),
+        "scale": ("= scale σ²", ".1f"),
         "shape": ("+ shape", ".1f"),
     },
 )
@@ -813,8 +813,8 @@ results.table(
 # of each channel were zero. It is a share of *all* energy. The HF share above leaves $D_{00}$ out, and by that measure
 # $\gamma = 1$ is no better than 0.1: what grew is the part of $D_{00}$, which the penalty leaves free
 # ({ref}`ex-scale-free`). In the arms with $\gamma$ the middle column lowers the penalty and, if the posterior's width
-# shrinks along, changes nothing else. (CHF and SE move it by up to a decibel, too: a loss that is indifferent to $s$ does
-# not hold it either.) It also loosens the penalty's grip: by {eq}`eq-scale-shape` what weighs on the shape is $\gamma s$
+# shrinks along, changes nothing else. (CHF and SE move it by up to a decibel, too: a loss that is indifferent to $\sigma$ does
+# not hold it either.) It also loosens the penalty's grip: by {eq}`eq-scale-shape` what weighs on the shape is $\gamma\sigma$
 # and not $\gamma$, so that one and the same $\gamma$ is another strength for every autoencoder, and a falling one while a
 # latent shrinks.
 #
@@ -906,6 +906,14 @@ results.table(
 # - Blocks are an odd thing to cut. Neighbouring blocks of a chopped picture disagree at their border, and CHF asks the
 #   decoder to paint these borders. A radial cut without blocks has no such target, and is a small change: the filter
 #   $P$ is all that differs.
+#
+# ## To take away
+#
+# - Chopping (CHF) trains the *decoder* to bear cuts. The spectrum hardly moves, because a low-pass in both spaces asks no
+#   gain to change.
+# - A penalty on high frequencies can be lowered by shrinking the whole latent. Split every change into scale and shape.
+# - "The same share" is another frequency in a picture than in its latent. Most of the gulf between the two is this.
+# - A steeper spectrum did not buy resilience to cuts here.
 #
 # ## Quiz
 #

@@ -577,13 +577,13 @@ results.show(
 #
 # $$
 # \underbrace{\bigl\|\mathrm{Dec}(z) - \mathrm{Dec}(Pz)\bigr\|^2}_{\text{change of the picture}}
-# = \underbrace{G}_{\text{gain of the decoder}} \times \underbrace{\bigl\|z - Pz\bigr\|^2}_{\text{energy removed}} ,
+# = \underbrace{\Gamma}_{\text{gain of the decoder}} \times \underbrace{\bigl\|z - Pz\bigr\|^2}_{\text{energy removed}} ,
 # $$ (eq-gain)
 #
-# which defines $G$. The paper asks for both to fall: (i) less energy at high frequencies, (ii) a decoder that does not
+# which defines $\Gamma$. The paper asks for both to fall: (i) less energy at high frequencies, (ii) a decoder that does not
 # amplify them (its Sec. 3.3). Energy is what a spectrum shows. A smaller *product* helps the cut curve, and need not lift
 # it: against the original the error has two more parts, $\|x - \mathrm{Dec}(z)\|^2$, with which the curve starts, and the
-# scalar product of the two errors. $G$ is a gain of energy, $1/|g|^2$ for the linear model. A latent written $c$ times
+# scalar product of the two errors. $\Gamma$ is a gain of energy, $1/|g|^2$ for the linear model. A latent written $c$ times
 # larger has $c^2$ times the energy and $1/c^2$ of the gain, so both are taken relative to the latent's variance below.
 
 
@@ -594,7 +594,7 @@ def factors(ours: dict, theirs: dict, ratio: float) -> dict[str, float]:
     energy, change = (ours[key][i] / theirs[key][i] for key in ("energy", "change"))
     return {
         "energy removed": energy,
-        "× gain G": change / energy,
+        "× gain Γ": change / energy,
         "= change of the picture": change,
     }
 
@@ -985,6 +985,15 @@ results.show(
 #   how long it is trained ({numref}`chap-pays`).
 # - The front is that of the arms that were run. Of combinations only SE with the soft penalty was run.
 #
+# ## To take away
+#
+# - The weight $\alpha$ is an exchange rate. As it grows, the regularizer's loss at the optimum never rises and the
+#   reconstruction loss never falls.
+# - A few backward passes tell which weights are worth a run.
+# - What a cut costs is the energy removed times the decoder's gain. Bend the spectrum, and the gain may take back what the
+#   energy gave.
+# - Name the control, the tolerance and the seeds before you look.
+#
 # ## Quiz
 #
 # ```{quiz}
@@ -1172,7 +1181,7 @@ assert abs(far["scale 4 only"] - far["SE"]) < 0.03
 # "EQ-VAE … its picture changes less than the control's"; SE's "changes more"
 for title, cut in ((t, c) for t in ("EQ-VAE", "SE") for c in ("45%", "90%")):
     found = split[f"{title}, {cut} cut"]
-    assert found["energy removed"] < 1 < found["× gain G"]
+    assert found["energy removed"] < 1 < found["× gain Γ"]
     assert (found["= change of the picture"] > 1) == (title == "SE")
 se, chf = pulls["SE, scales 2 and 4"], pulls["CHF, drawn to 70%"]
 if (
@@ -1183,7 +1192,7 @@ if (
     assert 1 < chf.term / chf.reconstruction < 4
     assert max(to_control["SE"].tolist()) < 0 < min(to_control["CHF"][1:].tolist())
     assert all(
-        v["energy removed"] < 0.9 < 1 < v["× gain G"] for v in of_se.values()
+        v["energy removed"] < 0.9 < 1 < v["× gain Γ"] for v in of_se.values()
     )
 
 # %% [markdown]

@@ -212,14 +212,14 @@ results.show(
 # ## adaLN-Zero
 #
 # How does $c$ get into the blocks? Through the layer norms. An ordinary one normalises each token and then applies a
-# learned scale and shift. Here scale $s$, shift $b$, and a gate $g$ on what the layer adds, are *functions of the
+# learned scale and shift. Here scale $\varsigma$, shift $b$, and a gate $g$ on what the layer adds, are *functions of the
 # condition*:
 #
 # $$
 # \begin{aligned}
-# x &\leftarrow x + g_1 \odot \mathrm{Attn}\bigl(\mathrm{LN}(x)\odot(1 + s_1) + b_1\bigr),\\
-# x &\leftarrow x + g_2 \odot \mathrm{MLP}\bigl(\mathrm{LN}(x)\odot(1 + s_2) + b_2\bigr),\\
-# &(b_1, s_1, g_1, b_2, s_2, g_2) = W\,\mathrm{SiLU}(c) + w .
+# x &\leftarrow x + g_1 \odot \mathrm{Attn}\bigl(\mathrm{LN}(x)\odot(1 + \varsigma_1) + b_1\bigr),\\
+# x &\leftarrow x + g_2 \odot \mathrm{MLP}\bigl(\mathrm{LN}(x)\odot(1 + \varsigma_2) + b_2\bigr),\\
+# &(b_1, \varsigma_1, g_1, b_2, \varsigma_2, g_2) = W\,\mathrm{SiLU}(c) + w .
 # \end{aligned}
 # $$ (eq-adaln)
 # The norm before the last linear map is modulated in the same way, without a gate. **Zero** means that $W$, $w$ and the
@@ -435,13 +435,13 @@ results.show(
 # ## What the loss can tell
 #
 # The times of training are **logit-normal** {cite}`esser2024scaling`: $t = \operatorname{sigmoid}(u)$ with
-# $u\sim\mathcal N(\mu, s^2)$, so that their density is
+# $u\sim\mathcal N(\mu, \sigma^2)$, so that their density is
 #
 # $$
-# \pi(t) = \frac{1}{s\sqrt{2\pi}}\,\frac{1}{t(1-t)}\,\exp\Bigl(-\frac{(\operatorname{logit} t - \mu)^2}{2s^2}\Bigr) .
+# \pi(t) = \frac{1}{\sigma\sqrt{2\pi}}\,\frac{1}{t(1-t)}\,\exp\Bigl(-\frac{(\operatorname{logit} t - \mu)^2}{2\sigma^2}\Bigr) .
 # $$ (eq-logit-normal)
 #
-# With $\mu = 0$ and $s = 1$ half of the times lie between 0.34 and 0.66. For white data this is where the smallest loss
+# With $\mu = 0$ and $\sigma = 1$ half of the times lie between 0.34 and 0.66. For white data this is where the smallest loss
 # is largest; along a direction of variance $\lambda$ that is at $t = \lambda/(1+\lambda)$, so for correlated latents it
 # can be elsewhere, as the figure of loss against time shows. Which number should the loss come down to? Zero is out of
 # reach: the target holds noise that the input does not reveal ({eq}`eq-rf-split`). Two numbers are known. It starts at 2,
@@ -483,7 +483,7 @@ run.metrics["gaussian_loss"] = floor
 # %% [markdown]
 # ## Training, live
 #
-# From the paper are AdamW with $\beta = (0.9, 0.99)$ and weight decay 0.01, warm-up and a cosine down to $10^{-5}$,
+# From the paper are AdamW with decay rates 0.9 and 0.99 and weight decay 0.01, warm-up and a cosine down to $10^{-5}$,
 # gradients clipped at norm 16, the auxiliary pass with probability 0.9, and posterior samples drawn anew at each step. Ours
 # are the number of steps, the batch, a peak rate ten times the paper's $3\cdot10^{-4}$ for a short run of a small network,
 # a tenth of the labels dropped, and a moving average of the weights; the paper's appendix gives neither of the last two for
@@ -919,6 +919,15 @@ results.show(
 #   here tests for that.
 # - The command line trains the named sizes on any latents: `diffusab extract`, `diffusab train`, `diffusab sample` and
 #   `diffusab evaluate-samples`.
+#
+# ## To take away
+#
+# - A DiT is a transformer on patches that is told time and class through its layer norms. Zero gates make every block the
+#   identity at the start.
+# - A training loss has two marks to compare with: the loss of predicting nothing, and that of the best affine guess. Only
+#   below the second, on unseen data, has a network learned more than means and covariances.
+# - More steps of a sampler, and a better method, cost network calls. Compare at equal calls.
+# - Guidance trades spread for samples that look like their class.
 #
 # ## Quiz
 #

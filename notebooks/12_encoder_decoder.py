@@ -829,6 +829,15 @@ results.show(
 # - **Weak waves.** Gratings of amplitude 0.25 are far stronger than what photographs have at high
 #   frequencies, and the response of a nonlinear encoder depends on the amplitude.
 #
+# ## To take away
+#
+# - A cutoff has two units, cycles per pixel of the picture and of the latent, and a factor of $f$ lies between them.
+# - Decoders need the high frequencies of their latents; photographs have little energy in theirs.
+# - An encoder that skips pixels folds fine waves onto coarse ones. That alone is no loss: with channels enough, a decoder
+#   can tell them apart.
+# - That a sharper picture weakens the latent's high frequencies is a property of an autoencoder. Measure it before you
+#   build on it.
+#
 # ## Quiz
 #
 # ```{quiz}

@@ -250,11 +250,11 @@ results.show(
 # A low-pass sets some terms of the sum to zero. None of them is negative, so that **no band of the latent can gain
 # energy**. Aliasing in a linear encoder does not hide high frequencies; it *adds* energy to them, and the low-pass takes it
 # away. What Finding 3 reports needs an encoder that is not linear, or images that are not stationary. There is a candidate
-# for the former in every encoder here: group normalisation divides the features $u_c(p)$ of a group $G$ of channels (here
+# for the former in every encoder here: group normalisation divides the features $u_c(p)$ of a group $I$ of channels (here
 # all of them) by their common spread over channels $c$ and the $P$ positions $p$, about their common mean $m$,
 #
 # $$
-# y_c = \frac{u_c - m}{\sigma}, \qquad \sigma^2 = \frac1{|G|\,P}\sum_{c\in G}\sum_p \bigl(u_c(p) - m\bigr)^2 ,
+# y_c = \frac{u_c - m}{\sigma}, \qquad \sigma^2 = \frac1{|I|\,P}\sum_{c\in I}\sum_p \bigl(u_c(p) - m\bigr)^2 ,
 # $$ (eq-warm-groupnorm)
 #
 # so that fine detail which raises $\sigma$ shrinks everything else in the group, and its removal lets the rest grow
@@ -752,6 +752,15 @@ print(
 )
 
 # %% [markdown]
+# ## To take away
+#
+# - A curriculum in frequency rests on a premise about the encoder, and the premise can be tested without training a
+#   denoiser.
+# - Statistics for normalising are those of the whole images. With others, the switch would move what the network has
+#   learned.
+# - A null needs an interval that is narrower than the effect you expected. Then it is a finding, at that size and length
+#   only.
+#
 # ## Quiz
 #
 # ```{quiz}
@@ -763,8 +772,8 @@ print(
 # ```{exercise} What a cutoff takes away ★★
 # :label: ex-warm-removed
 #
-# Let images have the isotropic power spectrum $S(\nu)\propto|\nu|^{-\beta}$ for $\nu_0\le|\nu|\le\frac12$ and nothing
-# elsewhere. Which share of the energy lies beyond $r_0$, for $\beta = 2$? Put in $r_0 = 0.1, 0.2, 0.4$ for crops of 64
+# Let images have the isotropic power spectrum $S(\nu)\propto|\nu|^{-\zeta}$ for $\nu_0\le|\nu|\le\frac12$ and nothing
+# elsewhere. Which share of the energy lies beyond $r_0$, for $\zeta = 2$? Put in $r_0 = 0.1, 0.2, 0.4$ for crops of 64
 # pixels ($\nu_0 = 1/64$), compare with the measured shares, and say why the measurement may differ.
 # ```
 #
@@ -799,12 +808,12 @@ print(
 # ````{solution} ex-warm-statistics
 # :class: dropdown
 #
-# With a standard deviation $s'$ of the low-passed latents and $s$ of the whole ones, a band that the low-pass leaves alone
-# would be multiplied by $1/s'$ before and by $1/s$ after: at the switch the *untouched* content would change its
-# scale by $s'/s$ and its place by $(m'-m)/s$, and the network would have to learn again what it knew. Under one set of
+# With a standard deviation $\sigma'$ of the low-passed latents and $\sigma$ of the whole ones, a band that the low-pass leaves alone
+# would be multiplied by $1/\sigma'$ before and by $1/\sigma$ after: at the switch the *untouched* content would change its
+# scale by $\sigma'/\sigma$ and its place by $(m'-m)/\sigma$, and the network would have to learn again what it knew. Under one set of
 # statistics untouched content stays where it is, and the warm-up is training in the space that samples are drawn from.
-# It matters little where $s'\approx s$, so where the energies above change by only a few per cent. At the live cutoff the
-# ratios $s'/s$ are
+# It matters little where $\sigma'\approx\sigma$, so where the energies above change by only a few per cent. At the live cutoff the
+# ratios $\sigma'/\sigma$ are
 #
 # ```python
 # own = TensorLatents(*low.posterior(range(len(low)))[:2])

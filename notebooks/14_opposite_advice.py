@@ -163,11 +163,11 @@ two_by_two.update_xaxes(range=[-0.4, 1.4])
 #
 # Let $z$ be the latent that a perfect denoiser would make of some starting noise, $\hat z = z + e$ what the trained one
 # makes, and $e_k$ the error at zigzag rank $k$, all normalised as the denoiser sees them. To first order the decoder turns
-# the energy of each error into pixels with a gain $G_k$, the gain of {eq}`eq-gain` taken rank by rank,
+# the energy of each error into pixels with a gain $\Gamma_k$, the gain of {eq}`eq-gain` taken rank by rank,
 #
 # $$
-# \mathbb E\,\lVert \mathrm{Dec}(\hat z) - \mathrm{Dec}(z)\rVert^2 \approx \sum_k G_k\, \mathbb E\,\lVert e_k\rVert^2
-# = \sum_k \underbrace{G_k\,\Lambda_k}_{\text{stake } S_k}\; \underbrace{\eta_k}_{\text{relative error}},
+# \mathbb E\,\lVert \mathrm{Dec}(\hat z) - \mathrm{Dec}(z)\rVert^2 \approx \sum_k \Gamma_k\, \mathbb E\,\lVert e_k\rVert^2
+# = \sum_k \underbrace{\Gamma_k\,\Lambda_k}_{\text{stake } S_k}\; \underbrace{\eta_k}_{\text{relative error}},
 # \qquad \eta_k = \frac{\mathbb E\,\lVert e_k\rVert^2}{\Lambda_k},
 # $$ (eq-opposite-budget)
 #
@@ -178,10 +178,10 @@ two_by_two.update_xaxes(range=[-0.4, 1.4])
 # part.
 #
 # **SE** changes the first factor through both of its parts. In the linear model of {numref}`chap-se` a gain $g_k$ of the
-# encoder takes $\Lambda_k$ to $g_k^2\Lambda_k$ and the decoder's to $G_k/g_k^2$, so that
+# encoder takes $\Lambda_k$ to $g_k^2\Lambda_k$ and the decoder's to $\Gamma_k/g_k^2$, so that
 #
 # $$
-# S_k' = \frac{G_k}{g_k^2}\; g_k^2\,\Lambda_k = S_k .
+# S_k' = \frac{\Gamma_k}{g_k^2}\; g_k^2\,\Lambda_k = S_k .
 # $$ (eq-opposite-stake)
 #
 # A mere gain moves energy and leaves every stake where it was. SE lowers the stake only if the decoder does not make up
@@ -195,23 +195,23 @@ two_by_two.update_xaxes(range=[-0.4, 1.4])
 #
 # is larger at every time. Sampling settles such a coefficient later, in fewer of its steps ({eq}`eq-pays-least` has $\ell_t$).
 #
-# **FreqWarm** leaves $\Lambda_k$ and $G_k$ alone and works on $\eta_k$. During its $W$ first steps of $T$ the denoiser sees
-# the variance $\lambda_k^{\mathrm{low}} = \rho_k\lambda_k$ instead of $\lambda_k = \Lambda_k/C$, both means over the $C$
+# **FreqWarm** leaves $\Lambda_k$ and $\Gamma_k$ alone and works on $\eta_k$. During its $W$ first steps of $T$ the denoiser sees
+# the variance $\lambda_k^{\mathrm{low}} = \xi_k\lambda_k$ instead of $\lambda_k = \Lambda_k/C$, both means over the $C$
 # channels. Over the whole training that is an exposure of
 #
 # $$
-# X_k = \frac{1}{T}\sum_{n<T} \frac{\lambda_k^{(n)}}{\lambda_k} = 1 + \frac{W}{T}\,(\rho_k - 1) .
+# X_k = \frac{1}{T}\sum_{n<T} \frac{\lambda_k^{(n)}}{\lambda_k} = 1 + \frac{W}{T}\,(\xi_k - 1) .
 # $$ (eq-opposite-exposure)
 #
-# "More high-frequency energy early" is the statement $\rho_k > 1$ at high ranks. It is a property of the *encoder*, and
-# Finding 3 is the reason to expect it. If $\rho_k < 1$, the warm-up shows less of the high frequencies than plain training
+# "More high-frequency energy early" is the statement $\xi_k > 1$ at high ranks. It is a property of the *encoder*, and
+# Finding 3 is the reason to expect it. If $\xi_k < 1$, the warm-up shows less of the high frequencies than plain training
 # does, and then both papers' recipes have the same sign in what the denoiser is fed.
 #
 # | quantity | SE predicts | FreqWarm predicts |
 # |---|---|---|
 # | $\lambda_k$ at high ranks | SE lowers it | no change |
 # | stake $S_k$ at high ranks | SE lowers it | large, no change |
-# | $\rho_k$ at high ranks | – | above 1 |
+# | $\xi_k$ at high ranks | – | above 1 |
 # | generated over real energy at high ranks | nearer to 1, or it matters less | nearer to 1 |
 # | loss on whole latents at the end | not comparable between latents | lower |
 # | Fréchet distance | lower | lower |
@@ -298,7 +298,7 @@ results.show(
         for r in SHOWN
     },
     ".2f",
-    index="ρ, energy of low-passed images' latents over that of whole ones",
+    index="ξ, energy of low-passed images' latents over that of whole ones",
 )
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"] slideshow={"slide_type": "subslide"}
@@ -315,7 +315,7 @@ results.show(
         label: {
             "variance, each": energies[label],
             "crossover time": when[label],
-            "ρ at 0.2": rho[label],
+            "ξ at 0.2": rho[label],
             "exposure X over 600 steps": 1 + WARM / STEPS * (rho[label] - 1),
         }
         for label in (CONTROL, SE)
@@ -332,8 +332,8 @@ results.show(
 # It is not obvious that a cut at 0.2 cycles per pixel should change latents at all. With compression $f = 4$ a latent's
 # Nyquist frequency is $0.5/f = 0.125$ cycles per pixel of the image (0.177 in the corner): everything that the latent's
 # grid can hold *as a frequency* passes the filter. What is removed can be in the latent only folded, or written into
-# channels ({term}`Aliasing`). If there it adds energy at high ranks, $\rho$ lies below one; if it crowds out other high
-# frequencies, as Finding 3 has it, $\rho$ lies above one.
+# channels ({term}`Aliasing`). If there it adds energy at high ranks, $\xi$ lies below one; if it crowds out other high
+# frequencies, as Finding 3 has it, $\xi$ lies above one.
 #
 # ### Larger crops, other autoencoders
 #
@@ -363,12 +363,12 @@ results.show(
     {
         name: {band: in_band(e, b) for band, b in BANDS.items()}
         | {
-            "ranks with ρ above 1.01": f"{(e.ratio[1:] > 1.01).sum().item()} of {K - 1}"
+            "ranks with ξ above 1.01": f"{(e.ratio[1:] > 1.01).sum().item()} of {K - 1}"
         }
         for name, e in elsewhere.items()
     },
     ".2f",
-    index="ρ at r₀ = 0.2",
+    index="ξ at r₀ = 0.2",
 )
 
 # %% [markdown] slideshow={"slide_type": "slide"}
@@ -532,11 +532,11 @@ figures.lines(
 # the same.
 #
 # And the switch costs something. A denoiser that has learned the warm-up's spectrum perfectly, and no more than the
-# spectrum, has slopes $a_t(\rho_k\lambda_k)$ where $a_t(\lambda_k)$ would be right. On whole latents it loses, beyond the
-# least loss (taken for each channel with its own $\lambda$ and $\rho$; the table has the mean),
+# spectrum, has slopes $a_t(\xi_k\lambda_k)$ where $a_t(\lambda_k)$ would be right. On whole latents it loses, beyond the
+# least loss (taken for each channel with its own $\lambda$ and $\xi$; the table has the mean),
 #
 # $$
-# \delta_k = \mathbb E_t\Bigl[\bigl(a_t(\rho_k\lambda_k) - a_t(\lambda_k)\bigr)^2\bigl((1-t)^2\lambda_k + t^2\bigr)\Bigr],
+# \delta_k = \mathbb E_t\Bigl[\bigl(a_t(\xi_k\lambda_k) - a_t(\lambda_k)\bigr)^2\bigl((1-t)^2\lambda_k + t^2\bigr)\Bigr],
 # \qquad a_t(\lambda) = \frac{t - (1-t)\lambda}{(1-t)^2\lambda + t^2} .
 # $$ (eq-opposite-switch)
 #
@@ -864,7 +864,7 @@ results.show(
 #
 # | explanation | it needs | found here, 600 steps | so |
 # |---|---|---|---|
-# | FreqWarm works by **exposure**: more high-frequency latent energy early | ρ above 1 at high ranks | below 1 on both autoencoders | **contradicted** |
+# | FreqWarm works by **exposure**: more high-frequency latent energy early | ξ above 1 at high ranks | below 1 on both autoencoders | **contradicted** |
 # | | generated share at high ranks nearer to the real one | farther in each of six pairs, intervals hold zero | |
 # | FreqWarm works as a **curriculum**: easy data first | the warm-up's latents are easier | they are | **left open** |
 # | | the switch costs less than they are easier | it does | |
@@ -882,9 +882,9 @@ results.show(
 # ### Do they contradict each other?
 #
 # - **They act on different objects**, and nothing forbids using both; the interaction above is the test of it, and it is open.
-# - **In what the denoiser is fed** the opposition is one of words unless $\rho_k > 1$. Where low-passing lowers latent energy
+# - **In what the denoiser is fed** the opposition is one of words unless $\xi_k > 1$. Where low-passing lowers latent energy
 #   at high frequencies, as here, FreqWarm shows less of it for some steps and SE for all of them: they pull the same way.
-#   Whether $\rho_k$ exceeds one can be measured in a minute for any autoencoder, without training anything, and it is the
+#   Whether $\xi_k$ exceeds one can be measured in a minute for any autoencoder, without training anything, and it is the
 #   first thing to know before choosing between the two.
 # - **The stake is where they differ in substance.** SE's paper asks for a decoder that needs high frequencies less;
 #   FreqWarm's takes for granted that it goes on needing them. {eq}`eq-opposite-stake` says that a mere gain decides
@@ -943,6 +943,14 @@ print("\n".join(commands))
 # %% [markdown]
 # Steps and warm-up are placeholders for what the paper does not print.
 #
+# ## To take away
+#
+# - Two recipes that read as opposite may act on different objects: here on what the encoder writes, and on what the
+#   denoiser is fed.
+# - What counts at a frequency is energy times the decoder's gain, the stake. A change of the spectrum can leave it as it
+#   was.
+# - Where a comparison is undecided, say which records would decide it.
+#
 # ## Quiz
 #
 # ```{quiz}
@@ -954,9 +962,9 @@ print("\n".join(commands))
 # ```{exercise} A gain and the stakes ★★★
 # :label: ex-stakes
 #
-# Build an autoencoder from the control whose latents are multiplied by $g_k = \bigl(1+\sqrt{u^2+v^2}\bigr)^{-\gamma}$ at rank
+# Build an autoencoder from the control whose latents are multiplied by $g_k = \bigl(1+\sqrt{u^2+v^2}\bigr)^{-\kappa}$ at rank
 # $k$ (of coefficient $u, v$) after encoding and divided by it before decoding. Show with `stakes` that its stakes are
-# those of the control for every $\gamma$. What does change that a denoiser could notice?
+# those of the control for every $\kappa$. What does change that a denoiser could notice?
 # ```
 #
 # ````{solution} ex-stakes
@@ -989,7 +997,7 @@ print("\n".join(commands))
 # ```{exercise} How long would a warm-up have to be? ★
 # :label: ex-exposure
 #
-# Suppose an encoder with $\rho_k = 1.5$ at the high ranks and a warm-up of a quarter of the steps. By how much does the
+# Suppose an encoder with $\xi_k = 1.5$ at the high ranks and a warm-up of a quarter of the steps. By how much does the
 # exposure rise, and what does it take to raise it by 25 %? Compare with SE's effect on the energy here. What does the
 # comparison leave out?
 # ```
@@ -1006,7 +1014,7 @@ print("\n".join(commands))
 # ```
 #
 # Left out is *when*: early steps set up what later ones refine, and that is the whole idea of a warm-up. An average over
-# the training cannot see it. And the energy of a stream is not its distribution: at $\rho_k > 1$ the extra energy
+# the training cannot see it. And the energy of a stream is not its distribution: at $\xi_k > 1$ the extra energy
 # is not that of whole images, and has to be unlearned after the switch.
 # ````
 #
@@ -1014,7 +1022,7 @@ print("\n".join(commands))
 # :label: ex-mismatch
 #
 # With {eq}`eq-opposite-switch`, is it worse to have learned half of a variance or twice it? Show that $\delta$ tends to a
-# finite value as $\rho\to 0$, and say what a denoiser believes there.
+# finite value as $\xi\to 0$, and say what a denoiser believes there.
 # ```
 #
 # ````{solution} ex-mismatch
@@ -1027,7 +1035,7 @@ print("\n".join(commands))
 # ```
 #
 # Hardly any difference: both cost 0.135 at $\lambda = 1$, and twice costs a little more than half where $\lambda$ is smaller.
-# Small deviations are alike, since $\delta$ is quadratic in $\ln\rho$ there. For $\rho\to0$ the slope is $a_t\to 1/t$: the
+# Small deviations are alike, since $\delta$ is quadratic in $\ln\xi$ there. For $\xi\to0$ the slope is $a_t\to 1/t$: the
 # denoiser takes all it sees for noise, and its velocity is $x_t/t$ for every $t$. Its excess is $\mathbb
 # E_t\,(1/t - a_t(\lambda))^2\,V_t = \mathbb E_t\,\frac{(1-t)^2\lambda^2}{t^2\,V_t}$ with $V_t = (1-t)^2\lambda + t^2$, since
 # $1/t - a_t = \frac{(1-t)\lambda}{t\,V_t}$. It is finite for logit-normal times,
@@ -1158,7 +1166,7 @@ assert min(p.high - p.low for name, p in share.items() if name in WARMED) > 0.8
 # %% tags=["checkpoint"]
 half = torch.tensor([1.0, 0.3, 0.1], dtype=torch.float64)
 exposed = [1 + 0.25 * (r - 1) for r in (0.8, 1.5)]
-print("exposure of a quarter at ρ = 0.8 and 1.5:   ", exposed)
+print("exposure of a quarter at ξ = 0.8 and 1.5:   ", exposed)
 excess = [round(v, 4) for v in mismatch_loss(half / 2, half).tolist()]
 print("half of each variance learned, lost:        ", excess)
 nothing = mismatch_loss(half, half).abs().max().item() < 1e-12

@@ -138,6 +138,14 @@ counts
 claims.Page(findings, book)
 
 # %% [markdown]
+# ## To take away
+#
+# - A claim needs a control, seeds, a margin named beforehand, and a length of training. Without the length, its sign may be
+#   another.
+# - *No effect* and *undecided* are different findings. The second asks for more seeds.
+# - Learning (the gap to decoded real latents) and what a user gets (the distance to photographs) are two numbers. Report
+#   both.
+#
 # ## Quiz
 #
 # ```{quiz}
@@ -157,7 +165,7 @@ claims.Page(findings, book)
 # ````{solution} ex-believe-seeds
 # :class: dropdown
 #
-# The half width is $t_{n-1}\, s/\sqrt n$.
+# The half width is $t_{n-1}\,\hat\sigma/\sqrt n$.
 #
 # ```python
 # import numpy as np

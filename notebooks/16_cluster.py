@@ -278,6 +278,12 @@ results.show(costs, ".1f", index="recorded")
 # every `checkpoint_every` steps (500), of the other trainings a tenth of their steps, at least 50 and at most 500. The records
 # are those that the same sweep makes on a laptop, up to when, where and how long, which the test compares.
 #
+# ## To take away
+#
+# - A run is what is computed, not where: the same identity on a laptop and on a cluster.
+# - One sweep file plans, runs and collects. Give the same command again, and only what is missing is made.
+# - Checkpoints decide what a preemption costs. The record does not change by it.
+#
 # ## Quiz
 #
 # ```{quiz}
@@ -310,7 +316,7 @@ results.show(costs, ".1f", index="recorded")
 # ```{exercise} How many seeds? ★
 # :label: ex-cluster-seeds
 #
-# With $n$ pairs the 95% interval of a mean difference is $\pm\, t_{n-1}\, s/\sqrt n$, where $s$ is the standard deviation of
+# With $n$ pairs the 95% interval of a mean difference is $\pm\, t_{n-1}\,\hat\sigma/\sqrt n$, where $\hat\sigma$ is the standard deviation of
 # the differences. By what factor does it shrink from 2 seeds to 3, and from 3 to 6? What does that say about the first
 # seed to add?
 # ```

@@ -1,9 +1,9 @@
-"""Explorers of the chapter on scale equivariance: decoding downsampled latents, and spectra while they are trained."""
+"""Explorers of the chapter on scale equivariance: decoding downsampled latents, a gain, spectra in training."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 
 import plotly.graph_objects as go
@@ -53,6 +53,58 @@ def scale_explorer(
         )
 
     return Explorer(draw, [Control("scale", "scale", tuple(scales), scales[min(1, len(scales) - 1)], "slider", str)])
+
+
+def knob_explorer(
+    image: Tensor,
+    encode: Callable[[Tensor, float], Tensor],
+    tilts: Sequence[float] = (-0.5, 0.0, 0.25, 0.5, 0.75, 1.0),
+    scale: int = 2,
+) -> Explorer:
+    r"""A linear encoder's gain :math:`|\nu|^\kappa` as a volume knob for each frequency; a decoder on a smaller grid.
+
+    Above the latent, what is decoded from it, and what is decoded from the latent made smaller; below the gain of the
+    encoder, what the decoder takes it for on the smaller grid, and what is left of each frequency.
+
+    Args:
+        image: ``(3, H, W)`` in [-1, 1], its sides multiples of ``scale``.
+        encode: The latent ``(N, 3, H, W)`` of images at an exponent; with the opposite exponent it decodes.
+        tilts: The exponents :math:`\kappa`.
+        scale: A whole number.
+    """
+    x = image[None]
+    nu = torch.linspace(0.02, 0.5 / scale, 40)  # what the smaller grid can hold
+
+    @cache
+    def pictures(tilt: float) -> list[go.Figure]:
+        latent = encode(x, tilt)
+        centred = latent - latent.mean((-2, -1), keepdim=True)
+        shown = centred / (3 * centred.std())
+        small = functional.interpolate(encode(downsample(latent, scale), -tilt), size=x.shape[-2:])
+        return [figures.picture(p[0], 75) for p in (shown, encode(latent, -tilt), small)]
+
+    def draw(tilt: float) -> go.Figure:
+        gains = figures.lines(
+            {
+                "encoder: × g(ν)": nu**tilt,
+                f"decoder on the small grid: ÷ g({scale}ν)": (scale * nu) ** -tilt,
+                "both": torch.full_like(nu, float(scale) ** -tilt),
+            },
+            x=nu, log_y=True, xlabel="frequency ν of the scene, cycles per pixel", ylabel="volume", height=230,
+        ).update_yaxes(range=[-1.8, 1.8])  # fmt: skip
+        return figures.panels(
+            [*pictures(tilt), gains],
+            ["latent", "decoded", f"made {scale} times<br>smaller, decoded", ""],
+            "Explorer over the exponent of a gain: a latent that looks sharper the larger the exponent, the photograph "
+            "decoded from it, always the same, and what is decoded from the latent made smaller, with less contrast "
+            "the larger the exponent. Below, three curves over frequency: the encoder's volume, the decoder's, and "
+            "both together, a level line that sinks as the exponent grows.",
+            height=520, wide=True, heights=(0.52, 0.48),
+        )  # fmt: skip
+
+    return Explorer(
+        draw, [Control("tilt", "exponent κ of the gain", tuple(tilts), tilts[-2], "slider", lambda k: f"{k:g}")]
+    )
 
 
 def training_explorer(runs: Mapping[str, RunRecord], rgb: Tensor) -> Explorer:

@@ -250,7 +250,7 @@ class Exposure(NamedTuple):
 
     @property
     def ratio(self) -> Tensor:
-        r""":math:`\rho_k = \lambda_k^{\mathrm{low}} / \lambda_k`, ``(K,)``; above 1 the warm-up shows more."""
+        r""":math:`\xi_k = \lambda_k^{\mathrm{low}} / \lambda_k`, ``(K,)``; above 1 the warm-up shows more."""
         return self.warm / self.energy
 
 

@@ -85,6 +85,16 @@ def test_every_chapter_keeps_to_one_form(path):
 
 
 @pytest.mark.parametrize("path", CHAPTERS, ids=lambda path: path.stem)
+def test_every_chapter_begins_with_its_verdict_and_a_picture_and_ends_with_what_to_take_away(path):
+    text = markdown(f"notebooks/{path.stem}")
+    assert re.search(r"^# .+\n\n\*\*In short\.\*\* ", text, flags=re.MULTILINE)
+    if path.stem[:2] not in {"10", "11"}:  # still without take-aways
+        [points] = re.findall(r"^## To take away\n\n((?:- .+\n(?:  .+\n)*)+)\n## Quiz$", text, flags=re.MULTILINE)
+        assert 3 <= points.count("\n- ") + 1 <= 5
+        assert max(map(len, points.split("\n- "))) < 300
+
+
+@pytest.mark.parametrize("path", CHAPTERS, ids=lambda path: path.stem)
 def test_modules_go_by_their_own_names(path):
     imports = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.ImportFrom)]
     ours = [node for node in imports if (node.module or "").startswith(("diffusab_core", "diffusab_book"))]

@@ -1,9 +1,10 @@
 """Explorers of scale equivariance: what is shown is what the functions they stand for compute."""
 
+import numpy as np
 import pytest
 import torch
 
-from diffusab_book.explorers.scale import scale_explorer, training_explorer
+from diffusab_book.explorers.scale import knob_explorer, scale_explorer, training_explorer
 from diffusab_core import autoencoders, data
 from diffusab_core.experiments import records
 from diffusab_core.methods.regularizers import downsample
@@ -29,6 +30,24 @@ def test_scale_explorer_shows_the_psnr_of_the_decoded_latent(autoencoder):
     assert len(explorer.published().frames) == 3
     with pytest.raises(ValueError, match="cannot be downsampled by 32"):
         scale_explorer(image, {"untouched": autoencoder}, (1, 32)).draw(scale=32)
+
+
+def test_a_knob_turned_up_and_down_is_heard_on_the_small_grid_only():
+    image = data.photo("coffee")[:, 96:160, 192:256]
+
+    def encode(x, tilt):  # twice as loud for each unit of the exponent
+        return x * 2.0**tilt
+
+    drawn = {tilt: knob_explorer(image, encode, (0.0, 0.5, 1.0)).draw(tilt=tilt) for tilt in (0.0, 1.0)}
+    sources = {tilt: [trace.source for trace in figure.data if trace.type == "image"] for tilt, figure in drawn.items()}
+    assert sources[0.0][1:] == sources[1.0][1:], "this gain is the same on both grids"
+    for tilt, figure in drawn.items():
+        encoder, decoder, both = (np.array(trace.y) for trace in figure.data if trace.type == "scatter")
+        np.testing.assert_allclose(encoder * decoder, both, rtol=1e-5)
+        np.testing.assert_allclose(both, 2.0**-tilt, rtol=1e-5)
+    explorer = knob_explorer(image, encode, (0.0, 0.5, 1.0))
+    assert explorer.defaults == {"tilt": 0.5}
+    assert len(explorer.published().frames) == 3
 
 
 def run_with(steps, factor):
