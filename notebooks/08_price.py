@@ -672,6 +672,32 @@ def differences(row: str) -> dict[str, str]:
     return {t: f"{pair:.2f}".replace(" [", "\n[") for t, pair in pairs.items()}
 
 
+SHOWN = {
+    UNCUT: "uncut",
+    FIG8: "45% cut",
+    "cut 90%, 64²": "90% cut",
+    "blurred: halved, enlarged, decoded at full size": "blurred",
+    "small: halved and decoded, against the halved image": "small",
+    "small, enlarged afterwards, against the image": "small,<br>enlarged",
+}
+by_manner = {
+    title: {
+        place: results.paired(cut_runs, row, *JUDGED[title]).values
+        for row, place in SHOWN.items()
+    }
+    for title in ("SE", "800 steps", "CHF", "EQ-VAE")
+}
+manners = figures.over_seeds(
+    by_manner,
+    log_y=False,
+    ylabel="PSNR minus the control's, dB",
+    alt="PSNR of four arms minus that of their controls, one marker for each seed, for six ways to take frequencies away. SE "
+    "and EQ-VAE lie below zero for uncut and cut latents, at zero where the latent was made small and enlarged again before it "
+    "was decoded, and far above zero where the small latent itself is decoded. CHF stays within two tenths of zero.",
+)
+figures.mark(manners, y=0)
+
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 results.show({row: differences(row) for row in rows})
 
 
@@ -695,10 +721,32 @@ split = {
     for title, (arm, control) in JUDGED.items()
     for ratio in (0.45, 0.9)
 }
+pairs = {t: [split[f"{t}, {r:.0%} cut"] for r in (0.45, 0.9)] for t in JUDGED}
+energies = {t: [f["energy removed"] for f in two] for t, two in pairs.items()}
+gains = {t: [f["× gain Γ"] for f in two] for t, two in pairs.items()}
+level = [0.35 + 0.02 * i for i in range(45)]
+figures.lines(
+    {"as the control: product 1": (level, [1 / e for e in level])}
+    | {t: (energies[t], gains[t]) for t in JUDGED},
+    mode="lines+markers",
+    styles={
+        "as the control: product 1": {
+            "mode": "lines", "color": figures.GREY, "dash": "dot",
+        }
+    },
+    xlabel="energy removed, over the control's",
+    ylabel="gain Γ, over the control's",
+    height=420,
+    alt="Gain of the decoder against energy removed, both over the control's, for seven arms at two cuts. The arms of SE lie "
+    "at less energy and more gain, a little above the dotted line on which the two cancel; EQ-VAE lies below that line, and "
+    "CHF near one and one.",
+)  # fmt: skip
+
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 results.show(split, form=".2f", index="arm over control")
 
 # %% [markdown] slideshow={"slide_type": "slide"}
-# *Both tables are recorded by `sweeps/cut-curves.yaml`.*
+# *Both figures, and the tables folded below them, are recorded by `sweeps/cut-curves.yaml`.*
 #
 # The second table has the two factors of {eq}`eq-gain` from the records, means over seeds. The manner of taking frequencies
 # away decides, more than anything else that was varied.
