@@ -510,4 +510,4 @@ def over_seeds(
         styles[f"{name}: runs"] = {**look, "mode": "markers", "opacity": 0.75, "showlegend": False}
     fig = lines(series, alt=alt, xlabel=xlabel, ylabel=ylabel, log_y=log_y, styles=styles, **options)
     places = list(dict.fromkeys(place for of_name in values.values() for place in of_name))
-    return fig.update_xaxes(type="category", categoryorder="array", categoryarray=places)
+    return fig.update_xaxes(type="category", categoryorder="array", categoryarray=places, automargin=True)

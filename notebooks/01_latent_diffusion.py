@@ -93,7 +93,7 @@ figures.images(
 
 # %% [markdown] slideshow={"slide_type": "slide"}
 # A photograph, and three of the sixteen channels of its latent in false colours. Beside it the same numbers with their positions
-# shuffled. Whoever knows the permutation undoes it before decoding, so both latents give back the same picture, on the right.
+# shuffled. If you know the permutation, you can undo it before decoding: both latents give back the picture on the right.
 # Which of the two would you rather learn to make?
 #
 # Most pictures that a machine paints today are made in two steps {cite}`rombach2022high`. An **autoencoder** turns
@@ -227,7 +227,7 @@ results.show(
 #
 # $$ x_t = (1-t)\,x_0 + t\,\varepsilon, \qquad \frac{\mathrm d x_t}{\mathrm d t} = \varepsilon - x_0 . $$ (eq-rf-path)
 #
-# Time $t=0$ is data, $t=1$ is noise. Whoever knew the pair could walk back along the line. A network
+# Time $t=0$ is data, $t=1$ is noise. If you knew the pair, you could walk back along the line. A network
 # $v_\theta(x, t)$ sees neither end, only the point; it is trained to guess the direction all the same:
 #
 # $$
@@ -544,7 +544,7 @@ strip
 # ```
 #
 # Take the latents as they are, and take them again with their $8 \times 8$ positions shuffled, by one fixed permutation
-# for all images. Whoever knows the permutation undoes it before decoding. So both latent spaces have *the same*
+# for all images. The permutation is known, so it is undone before decoding, and both latent spaces have *the same*
 # compression and *the same* reconstruction, bit by bit. If reconstruction and compression were all there is to a latent
 # space, a diffusion model should not care. As a third arm take the linear autoencoder: the same compression again,
 # another reconstruction.

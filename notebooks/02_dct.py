@@ -505,8 +505,8 @@ results.show(
 # %% [markdown] slideshow={"slide_type": "slide"}
 # **Measured here**: spread between the eight groups, standard deviation over mean, averaged over all ranks but the first. The
 # groups differ in content, so no estimator can agree with itself perfectly; but the mean of ratios adds to this a scatter of
-# its own. Whoever has drawn the plot for an autoencoder of their own and found some frequencies
-# inexplicably high may have met this effect. From here on the book says with every profile which statistic it uses, and
+# its own. If you have drawn the plot for an autoencoder of your own and found some frequencies
+# inexplicably high, you may have met this effect. From here on the book says with every profile which statistic it uses, and
 # where it does not say otherwise it is the **ratio of means**, which equals one for white noise and has a finite spread.
 #
 # ## Cutting frequencies

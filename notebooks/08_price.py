@@ -297,7 +297,7 @@ results.show(
 # every weight. The free start of {eq}`eq-envelope` is not seen: for each unit of α the loss is steepest at the first
 # weight. Either the free part ends below 0.01, or 400 steps are no minimum. At α = 1 the two measures of the spectrum part:
 # the energy *ratio*, which compares with $D_{00}$, is 4% higher again than at the paper's weight, while the *share* of the
-# upper half in the energy outside $D_{00}$ is lower. Whoever picks α by one number should know which.
+# upper half in the energy outside $D_{00}$ is lower. If you pick α by one number, know which.
 #
 # ```{admonition} In the paper
 # :class: paper

@@ -446,7 +446,7 @@ results.show(
 # of feeding agree.
 #
 # The jump is not forgetting. {numref}`chap-pays` has shown that the least loss is a functional of the spectrum,
-# {eq}`eq-pays-spectrum`; whoever changes the data changes it. Removing the fine detail takes variance from the latent's high
+# {eq}`eq-pays-spectrum`; if you change the data, you change it. Removing the fine detail takes variance from the latent's high
 # bands while the scale stays that of whole images, so that the least loss falls; at the switch the variance comes back. On
 # top of it comes what the network has not learned yet, since it has not seen it. And the lesson of that chapter applies: a
 # low loss during the warm-up says nothing about samples.

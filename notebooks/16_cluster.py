@@ -190,7 +190,7 @@ run.metrics["sweep_s"] = time.monotonic() - begun
 
 # %% [markdown]
 # Behind this is Snakemake. It knows which runs wait for which, on Slurm it submits them as job arrays, and it is told of
-# nothing that is done already. `diffusab status` shows how far the runs are, whoever runs them:
+# nothing that is done already. `diffusab status` shows how far the runs are, on every machine:
 
 # %% slideshow={"slide_type": "subslide"}
 states = status.look(planned)

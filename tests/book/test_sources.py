@@ -102,6 +102,34 @@ def test_modules_go_by_their_own_names(path):
     assert {alias for alias in aliases if alias in OLD_MODULES or alias.startswith(("explore_", "diagnosis_"))} == set()
 
 
+def rows(heading: str) -> list[list[str]]:
+    """The rows of the table under a heading of the notation page."""
+    part = markdown("book/notation").partition(f"## {heading}\n")[2].partition("\n## ")[0]
+    lines = [line.strip("| ").split(" | ") for line in part.splitlines() if line.startswith("|")]
+    return lines[2:]
+
+
+def test_new_letters_are_in_the_chapter_that_the_notation_page_names():
+    texts = [markdown(f"notebooks/{path.stem}").replace(" ", "") for path in CHAPTERS]
+    chapters = {re.search(r"^\((chap-\S+)\)=", text, re.MULTILINE)[1]: text for text in texts}
+    found = [(re.search(r"`(chap-\S+)`", chapter)[1], letters) for chapter, letters in rows("On one page")]
+    named = {label: re.findall(r"\$([^$]+)\$", letters) for label, letters in found}
+    assert len(named) == len(CHAPTERS) - 2, "the last two bring no letters"
+    missing = {(label, tex) for label, letters in named.items() for tex in letters
+               if tex.replace(" ", "") not in chapters[label]}  # fmt: skip
+    assert missing == set()
+
+
+@pytest.mark.parametrize("row", rows("Greek letters"), ids=lambda row: row[0])
+def test_a_greek_letter_is_used_where_the_notation_page_says(row):
+    tex, _, where = row
+    sign = {r"\beta": "β", r"\gamma": "γ", r"\Gamma": "Γ", r"\zeta": "ζ", r"\kappa": "κ", r"\nu": "ν", r"\rho": "ρ",
+            r"\xi": "ξ", r"\chi": "χ", r"\varsigma": "ς"}[tex.strip("$")]  # fmt: skip
+    pattern = re.compile(rf"{re.escape(tex.strip('$'))}(?![a-zA-Z])|{sign}")
+    used = {int(path.stem[:2]) for path in CHAPTERS if pattern.search(path.read_text())}
+    assert used - {11} == set(map(int, where.split(", "))) - {11}  # 11 is being rewritten
+
+
 @pytest.mark.parametrize("page", PAGES)
 def test_no_picture_comes_from_elsewhere(page):
     assert not re.search(r"!\[[^\]]*\]\(https?:|<img[^>]+src=[\"']https?:", source(page).read_text())
