@@ -445,7 +445,7 @@ def basis_functions(block_size: int = 8) -> go.Figure:
     fig = heatmap(
         together, limits=(-limit, limit), colorscale=DIVERGING, label="value", height=460,
         xlabel="v, horizontal frequency", ylabel="u, vertical frequency",
-        alt=f"A mosaic of the {block_size**2} cosine patterns of a {block_size} by {block_size} block. The top left "
+        alt=f"A mosaic of the {block_size**2} cosine patterns of a block of {block_size} by {block_size}. The top left "
         "one is flat; towards the right they oscillate faster horizontally, downwards faster vertically.",
     )  # fmt: skip
     ticks = [i * (block_size + 1) + block_size / 2 - 0.5 for i in range(block_size)]
@@ -464,8 +464,8 @@ def zigzag_path(block_size: int = 8) -> go.Figure:
     fig = lines(
         {"rank": (order % block_size, order // block_size)}, styles={"rank": walk}, height=460,
         xlabel="v, horizontal frequency", ylabel="u, vertical frequency",
-        alt=f"The JPEG zigzag order on a {block_size} by {block_size} block: from the flat coefficient at the top left "
-        f"along anti-diagonals to the finest at the bottom right, ranks 0 to {block_size**2 - 1}.",
+        alt=f"The JPEG zigzag order on a block of {block_size} by {block_size}: from the flat coefficient at the top "
+        f"left along anti-diagonals to the finest at the bottom right, ranks 0 to {block_size**2 - 1}.",
     )  # fmt: skip
     fig.update_traces(marker_color=BLUE)
     plain = {"dtick": 1, "showgrid": False, "zeroline": False, "constrain": "domain"}

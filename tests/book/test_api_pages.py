@@ -29,6 +29,12 @@ def test_every_room_has_its_section_and_its_row():
     assert set(re.findall(r"<api-(\w+)>", PAGES[0].read_text())) == rooms
 
 
+def test_every_part_of_the_reference_begins_with_an_example():
+    parts = [part for path in PAGES for part in re.split(r"^## ", path.read_text(), flags=re.MULTILINE)[1:]]
+    bare = {part.partition("\n")[0] for part in parts if "% modules of" in part and "```python" not in part}
+    assert bare == {"files", "Reports", "Commands"}, "these are begun elsewhere: from a shell, or by nobody"
+
+
 @pytest.fixture
 def entries(monkeypatch):
     """What is documented of a package whose module ``face`` offers the class that ``inner`` defines."""
