@@ -310,7 +310,7 @@ figures.lines(
     ylabel="power",
     alt="Radially averaged power against spatial frequency on logarithmic axes with fitted exponents: photographs fall most "
     "steeply, latents less, white data is level.",
-)
+).update_xaxes(tickvals=[0.05, 0.1, 0.2, 0.4])
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
 rank_of = {int(k): rank for rank, k in enumerate(ranks)}

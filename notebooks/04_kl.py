@@ -177,7 +177,7 @@ rgb_curves = {}
 for s in (0.0, 0.02, 0.05, 0.1, 0.2):
     noisy = rgb_small + s * torch.randn(rgb_small.shape, generator=generator)
     profile = spectrum.frequency_profile(noisy, B, "ratio_of_means")
-    rgb_curves[f"s = {s:g}"] = profile
+    rgb_curves[f"σ = {s:g}"] = profile
 figures.profiles(
     rgb_curves,
     alt="Profiles of photographs with five levels of added white noise. The high ranks rise with the noise while the low "
