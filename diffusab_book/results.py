@@ -381,6 +381,11 @@ def table(
     return Table(rows).T.rename_axis(None)
 
 
+def spell(value: Any) -> str:
+    """A setting as the name of an arm: words as they are, numbers in their shortest form."""
+    return value if isinstance(value, str) else f"{value:g}"
+
+
 def cross(runs: pd.DataFrame, metric: str, rows: str, columns: str, control: Any, form: str = ".2f") -> Table:
     """A metric by two settings, such as dose and length of training: mean ± sample standard deviation over seeds.
 
@@ -405,7 +410,7 @@ def cross(runs: pd.DataFrame, metric: str, rows: str, columns: str, control: Any
             if row != control:
                 cell += f"\n{paired(named, metric, str(row), str(control), relative=True):.0%}"
             found[row][f"{column:,}"] = cell
-    return Table(found).T.fillna("").rename(index=lambda row: f"{row:g}").rename_axis(rows)
+    return Table(found).T.fillna("").rename(index=spell).rename_axis(rows)
 
 
 def compare(

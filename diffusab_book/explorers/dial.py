@@ -51,7 +51,8 @@ def complete(runs: pd.DataFrame, dose: str = "power") -> pd.DataFrame:
 
 def by_dose(runs: pd.DataFrame, dose: str = "power") -> pd.DataFrame:
     """The frame with the dose as the name of the arm, in ascending order, to be compared by pairs."""
-    return runs.assign(arm=[f"{value:g}" for value in runs[dose]]).sort_values([dose, "seed"], ignore_index=True)
+    named = runs.assign(arm=[results.spell(value) for value in runs[dose]])
+    return named.sort_values([dose, "seed"], ignore_index=True)
 
 
 def samples(runs: pd.DataFrame, seed: int | None = None, **chosen: Any) -> go.Figure:
@@ -227,37 +228,43 @@ _FILTER = (
 )
 
 
-def crossing(runs: pd.DataFrame, metric: str = METRIC, reference: float = 1.0, dose: str = "power") -> go.Figure:
+def crossing(
+    runs: pd.DataFrame, metric: str = METRIC, reference: Any = 1.0, dose: str = "power",
+    ylabel: str = "gap",
+) -> go.Figure:  # fmt: skip
     """Each dose against the reference along the training: paired differences, relative, with 95% intervals.
 
     Args:
         runs: From :func:`read`.
         metric: What is compared.
         reference: The dose that zero stands for.
-        dose: Its column.
+        dose: Its column; words, such as names of autoencoders, will do.
+        ylabel: What the metric is called.
 
     Raises:
         ValueError: A length without the reference.
     """
     curves, band, looks = {}, {}, {}
+    called = {a: a if isinstance(a, str) else f"a = {a:g}" for a in set(runs[dose])}
     others = [a for a in sorted(set(runs[dose])) if a != reference]
     for i, a in enumerate(others):
         places, found = [], []
         for steps in sorted(set(runs[runs[dose] == a].steps)):
             of = by_dose(runs[(runs.steps == steps) & runs[dose].isin([a, reference])], dose)
             shared = set(of[of[dose] == a].seed) & set(of[of[dose] == reference].seed)
-            compared = results.paired(of[of.seed.isin(shared)], metric, f"{a:g}", f"{reference:g}", relative=True)
+            of = of[of.seed.isin(shared)]
+            compared = results.paired(of, metric, results.spell(a), results.spell(reference), relative=True)
             places.append(steps)
             found.append(compared)
-        name = f"a = {a:g}"
-        curves[name] = (places, [100 * pair.mean for pair in found])
-        looks[name] = {"color": i, "mode": "lines+markers"}
+        curves[called[a]] = (places, [100 * pair.mean for pair in found])
+        looks[called[a]] = {"color": i, "mode": "lines+markers"}
         if all(len(pair.values) > 1 for pair in found):
-            band[name] = ([100 * pair.low for pair in found], [100 * pair.high for pair in found])
+            band[called[a]] = ([100 * pair.low for pair in found], [100 * pair.high for pair in found])
     fig = figures.lines(
-        curves, band=band, styles=looks, xlabel="training steps", ylabel=f"gap over a = {reference:g}, %", log_x=True,
-        alt="Gap of each power of the spectrum relative to that of the latents as encoded, by training steps, with "
-        "intervals: below zero a spectrum is easier to learn at that length of training.",
+        curves, band=band, styles=looks, xlabel="training steps", ylabel=f"{ylabel} over {called[reference]}, %",
+        log_x=True,
+        alt="Each arm relative to the reference, by training steps, with intervals over seeds: below zero an arm is "
+        "ahead at that length of training.",
     )  # fmt: skip
     lengths = sorted(set(runs.steps))
     fig.update_xaxes(tickvals=lengths, ticktext=[f"{steps:,}" for steps in lengths])

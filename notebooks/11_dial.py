@@ -52,7 +52,7 @@ from diffusab_core.methods.reshaping import Reshaped, Reshaping, Spectrum
 from diffusab_core.metrics.yardsticks import posterior_samples
 from diffusab_core.spectrum import whole_dct, whole_idct
 
-run = chapters.start("10_dial", globals(), data="crops of the training photographs")
+run = chapters.start("11_dial", globals(), data="crops of the training photographs")
 B, PATCH = 8, 2  # a latent is one block of 8 x 8; a token holds 2 x 2 of it
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"] slideshow={"slide_type": "subslide"}
@@ -154,7 +154,7 @@ results.show(by_mask, {"PSNR, dB": ".2f"} | dict.fromkeys(by_mask["none"], ".3f"
 
 # %% [markdown] slideshow={"slide_type": "slide"}
 # *Measured here, on normalised posterior samples of the crops.* The first column is the summary of a profile that earlier chapters
-# used. Signs take it from a fifth to more than four fifths. The least loss that the spectrum predicts, {eq}`eq-pays-spectrum`, is
+# used. Signs take it from a fifth to more than four fifths. The least loss that the spectrum predicts, {eq}`eq-loss-spectrum`, is
 # another one in each row. That of the best *linear* predictor, which knows the whole covariance, {eq}`eq-gaussian-loss`, is the same
 # in all, and so is the reconstruction: nothing has been made harder, it has been moved.
 #
@@ -247,7 +247,7 @@ figures.lines(
 # At $a = 1$ latents are as encoded, at $a = 0$ they are white, above 1 they are steeper than the encoder made them. The denoiser is
 # trained on $u$ with white noise; what it generates goes through $G^{-1}$ before the decoder. As with signs, reconstruction does
 # not change. Unlike signs, $G$ does change lengths: an error of the network at frequency $k$ arrives at the decoder divided by
-# $g_k$, {eq}`eq-pays-error`, and losses no longer compare.
+# $g_k$, {eq}`eq-loss-error`, and losses no longer compare.
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"] slideshow={"slide_type": "subslide"}
 energies = reshaping.measure_energies(latents)  # (8, 8)

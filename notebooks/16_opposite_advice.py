@@ -66,7 +66,7 @@ from diffusab_core.spectrum import bands, radial_split
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
 run = chapters.start(
-    "14_opposite_advice",
+    "16_opposite_advice",
     globals(),
     data=f"latents of {n_images} crops of 32² of the training photographs, whole and "
     f"low-passed; {n_dependence} held-out crops of 64²",
@@ -193,7 +193,7 @@ two_by_two.update_xaxes(range=[-0.4, 1.4])
 # \frac{\operatorname{Var}(D \mid D_t)}{\lambda_k} = \frac{1}{1 + \mathrm{SNR}_k(t)} = \frac{t^2\,\ell_t(\lambda_k)}{\lambda_k},
 # $$ (eq-opposite-unknown)
 #
-# is larger at every time. Sampling settles such a coefficient later, in fewer of its steps ({eq}`eq-pays-least` has $\ell_t$).
+# is larger at every time. Sampling settles such a coefficient later, in fewer of its steps ({eq}`eq-loss-least` has $\ell_t$).
 #
 # **FreqWarm** leaves $\Lambda_k$ and $\Gamma_k$ alone and works on $\eta_k$. During its $W$ first steps of $T$ the denoiser sees
 # the variance $\lambda_k^{\mathrm{low}} = \xi_k\lambda_k$ instead of $\lambda_k = \Lambda_k/C$, both means over the $C$
@@ -527,7 +527,7 @@ figures.lines(
 # ## Four streams
 #
 # A two-by-two experiment has four kinds of latents: whole and low-passed images through either encoder. Their least losses
-# {eq}`eq-pays-spectrum` tell which is easiest to predict, with the caution of {numref}`chap-pays` that this ranks no samples.
+# {eq}`eq-loss-spectrum` tell which is easiest to predict, with the caution of {numref}`chap-pays` that this ranks no samples.
 # *Within* an autoencoder, though, a comparison of losses is fair once both denoisers see whole images again: the data are
 # the same.
 #
@@ -889,7 +889,7 @@ results.show(
 # - **The stake is where they differ in substance.** SE's paper asks for a decoder that needs high frequencies less;
 #   FreqWarm's takes for granted that it goes on needing them. {eq}`eq-opposite-stake` says that a mere gain decides
 #   nothing, and the table of stakes says how much more than a gain SE did here. Where the stake stays, lowering the
-#   energy only moves the difficulty into the decoder ({eq}`eq-pays-error`), and then it is FreqWarm's description of the
+#   energy only moves the difficulty into the decoder ({eq}`eq-loss-error`), and then it is FreqWarm's description of the
 #   trouble that applies, whatever its cure does.
 # - **Flat or steep** is no contradiction either. White latents are the easiest there are for Gaussian data, since one scalar
 #   velocity serves all frequencies

@@ -73,7 +73,7 @@ from diffusab_core.spectrum import bands
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
 run = chapters.start(
-    "13_freqwarm",
+    "15_freqwarm",
     globals(),
     data=f"{n_groups} draws of {n_crops} crops of the training photographs, of 64² for f8 and 128² for f16; live "
     f"training on {live_crops} crops of 64²",
@@ -445,8 +445,8 @@ results.show(
 # The low-passed latents are the easier ones before anything is learned, and at the switch the advantage is gone. The two ways
 # of feeding agree.
 #
-# The jump is not forgetting. {numref}`chap-pays` has shown that the least loss is a functional of the spectrum,
-# {eq}`eq-pays-spectrum`; if you change the data, you change it. Removing the fine detail takes variance from the latent's high
+# The jump is not forgetting. {numref}`chap-loss` has shown that the least loss is a functional of the spectrum,
+# {eq}`eq-loss-spectrum`; if you change the data, you change it. Removing the fine detail takes variance from the latent's high
 # bands while the scale stays that of whole images, so that the least loss falls; at the switch the variance comes back. On
 # top of it comes what the network has not learned yet, since it has not seen it. And the lesson of that chapter applies: a
 # low loss during the warm-up says nothing about samples.
