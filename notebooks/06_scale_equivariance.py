@@ -494,7 +494,7 @@ results.show(
 # ## What this leaves open
 #
 # - **Diffusability itself.** That a diffusion model learns more easily when a spectrum is nearer to that of pictures is a
-#   hypothesis; {numref}`chap-pays` trains one for 600 steps, and at that length SE does not win. Nor does a profile at
+#   hypothesis; {numref}`chap-pays` trains some for 600 to 9 600 steps, and SE is not seen to win. Nor does a profile at
 #   latent resolution say everything that a denoiser sees: a token of patch 2 holds four latent positions, and with them
 #   what lies between.
 # - **The perceptual distance.** The paper's $d$ includes LPIPS, in both terms. Mean squared error alone prefers soft

@@ -1,7 +1,7 @@
 # ---
 # jupyter:
 #   book:
-#     needs: [chap-autoregression, chap-denoiser]
+#     needs: [chap-loss]
 #   jupytext:
 #     text_representation:
 #       extension: .py
@@ -20,7 +20,7 @@
 # **In short.** A spectrum can be changed in front of a denoiser and undone behind it, at no cost in reconstruction. Turned upside
 # down *inside* a token it changes no loss. A filter over the whole latent does, and the best one depends on the length of training:
 # over three seeds, the gap of flattened latents ($a = 0.5$) is 31% smaller than that of steepened ones (1.25) after 600 steps, and
-# 44% larger after 9 600. Seen from the latents such a filter is coloured noise, for which no autoencoder has to be touched.
+# 44% larger after 9 600.
 #
 # ```{measured-runtime}
 # ```
@@ -40,17 +40,16 @@ from itertools import pairwise
 
 import torch
 from einops import rearrange
-from torch.nn.functional import mse_loss
 
 from diffusab_book import chapters, figures, results
 from diffusab_book.explorers import dial
-from diffusab_core import autoencoders, data, flow, metrics, spectrum, training
-from diffusab_core.flow.gaussian import mean_least_loss, mismatch_loss
+from diffusab_core import autoencoders, data, metrics, spectrum, training
+from diffusab_core.flow.gaussian import mean_least_loss
 from diffusab_core.latents import TensorLatents
 from diffusab_core.methods import denoising, reshaping
-from diffusab_core.methods.reshaping import Reshaped, Reshaping, Spectrum
+from diffusab_core.methods.reshaping import Reshaping, Spectrum
 from diffusab_core.metrics.yardsticks import posterior_samples
-from diffusab_core.spectrum import whole_dct, whole_idct
+from diffusab_core.spectrum import whole_dct
 
 run = chapters.start("11_dial", globals(), data="crops of the training photographs")
 B, PATCH = 8, 2  # a latent is one block of 8 x 8; a token holds 2 x 2 of it
@@ -75,8 +74,6 @@ dial.dial_explorer(recorded)
 #
 # - give the same latents another spectrum, by signs and by a filter, and say what this leaves as it was;
 # - say why a profile at latent resolution can be turned upside down without a denoiser noticing, and which profile it does notice;
-# - write a filter as coloured noise, a weight of the loss and a change of coordinates, and train with coloured noise;
-# - say why white is easiest for Gaussian latents, and why this does not settle the matter;
 # - read the recorded doses, and say what they do not show yet.
 # ```
 
@@ -264,7 +261,7 @@ results.show(
 )
 
 # %% [markdown]
-# *Measured here.* Now both columns move, and both least losses: the steeper, the lower. {numref}`chap-pays` shows that this says
+# *Measured here.* Now both columns move, and both least losses: the steeper, the lower. {numref}`chap-loss` shows that this says
 # nothing about samples. Where on this axis do trained autoencoders lie? The slope of $\log \lambda_k$ of one autoencoder over that of
 # another is the power that would lead from the second to the first, if energies were all that differs:
 
@@ -380,122 +377,9 @@ figures.lines(
 #
 # ## The same thing, done to the noise
 #
-# Write the filtered training in the latents' own coordinates. With $u = Gx$, white $\varepsilon$ and the network's answer $f(u_t, t)$,
-#
-# $$
-# \begin{gathered}
-# \bigl\| f(u_t, t) - (\varepsilon - u) \bigr\|^2 = \bigl\| G\,\bigl( v(x_t, t) - (\varepsilon' - x) \bigr) \bigr\|^2 , \\
-# \varepsilon' = G^{-1}\varepsilon, \quad x_t = (1-t)\,x + t\,\varepsilon', \quad v(x, t) = G^{-1} f(G x, t) .
-# \end{gathered}
-# $$ (eq-dial-identity)
-#
-# **The filter is flow matching on the latents as they are, with coloured noise.** It does three things that can be taken apart:
-# the noise path has the covariance $G^{-2}$ (N), the loss is measured in its metric (L), the network sees and answers in other
-# coordinates (C). N and L together need no filter in front of the network at all. Here are both sides of {eq}`eq-dial-identity` with
-# the network trained above, written out and as the package computes them.
-
-# %%
-A = 0.5
-gains = reshaping.filter_gains(energies, A).float()
-settings = denoising.Denoising(
-    f"DiT-XXS/{PATCH}",
-    batch_size=live_batch,
-    self_conditioning=0.0,
-    seed=seed,
-    reshaping=Reshaping(power=A),
-)
-
-
-def through(v, g):
-    """A tensor (N, C, 8, 8) with each frequency times its gain."""
-    return whole_idct(whole_dct(v) * g)
-
-
-# %%
-@torch.no_grad()
-def both_sides():
-    at, noise, t, _, _ = denoising.draw_inputs(latents, settings, step=0)
-    u = through(at, gains)
-    filtered = mse_loss(network(flow.interpolate(u, noise, t), t), noise - u)
-    coloured = through(noise, 1 / gains)
-    v = network(through(flow.interpolate(at, coloured, t), gains), t)
-    v = through(v, 1 / gains)
-    in_place = through(v - (coloured - at), gains).square().mean()
-    package = denoising.loss_of(network, latents, settings)(0, None)
-    return filtered.item(), in_place.item(), package.item()
-
-
-# %% slideshow={"slide_type": "subslide"}
-sides = both_sides()
-turned = Reshaped(network, filters[A]).eval()
-sampling = denoising.Sampling(16, steps=8, seed=seed)
-(_, own, _), (_, behind, _) = (
-    next(denoising.sample_batches(net, sampling, latents.shape))
-    for net in (turned, network.eval())
-)
-missed = (own - through(behind, 1 / gains)).abs().max().item()
-names = ("filtered latents, white noise", "latents, coloured noise", "the package")
-results.show(dict(zip(names, sides, strict=True)), ".6f", index="loss")
-
-# %% [markdown]
-# The same number three times, and samples agree too, once those of the left side have been through $G^{-1}$.
-#
-# So what the remedies of {numref}`chap-se` to {numref}`chap-price` do to a spectrum by training an autoencoder can be had for any
-# cached latents, of any autoencoder, by drawing other noise. Reconstruction is not touched, and the power may change *during* the
-# training, which no autoencoder can:
-#
-# ```bash
-# diffusab train latents/mine runs/mine --denoiser DiT-S/2 --noise-spectrum 0.75
-# diffusab train latents/mine runs/moved --denoiser DiT-S/2 --noise-spectrum 0.5:1.25
-# diffusab sample runs/mine samples/mine
-# ```
-#
-# The first trains with N and L at $a = 0.75$ throughout, the second moves from flat to steep over the first 60% of the steps, and
-# the third knows the noise from the checkpoint. Whether it helps is what `sweeps/dial_noise.yaml` asks; {numref}`chap-believe` has
-# the verdict as soon as its runs are in.
-
-# %% [markdown] slideshow={"slide_type": "slide"}
-# ## For Gaussian latents white is easiest
-#
-# What would a theory predict? For Gaussian latents {numref}`chap-autoregression` has the answer: the best velocity multiplies each
-# frequency by its own function of time, {eq}`eq-gain-of-rank`. At $a = 0$ these functions are one and the same. A denoiser that has
-# learned this single scalar has learned everything; at any other $a$ it lacks
-#
-# $$
-# \delta_k(a) = \mathbb E_t\, \bigl(a_t(1) - a_t(\lambda'_k)\bigr)^2 \bigl((1-t)^2 \lambda'_k + t^2\bigr), \qquad
-# \lambda'_k = g_k^2 \lambda_k ,
-# $$ (eq-dial-lacks)
-#
-# where $a_t(\lambda)$ is the factor of {eq}`eq-gain-of-rank` for the variance $\lambda$.
-
-# %% jupyter={"source_hidden": true} tags=["hide-input"] slideshow={"slide_type": "subslide"}
-powers = [i / 20 for i in range(31)]
-bent = [reshaping.filter_gains(energies, a).square() * energies for a in powers]
-one = torch.ones(B * B, dtype=torch.float64)
-unit = [e.flatten() / e.mean() for e in bent]
-gaussian = {
-    "least loss": [mean_least_loss(e).mean().item() for e in unit],
-    "lacking with one scalar": [mismatch_loss(one, e).mean().item() for e in unit],
-}
-figures.lines(
-    gaussian,
-    x=powers,
-    xlabel="power a of the spectrum",
-    ylabel="loss per number",
-    alt="For Gaussian latents, against the power of the spectrum: the least loss falls as the spectrum becomes steeper, what a "
-    "denoiser lacks that treats all frequencies alike rises from zero at power zero.",
-)
-
-# %% [markdown]
-# *Computed here, from the energies of the crops.* The two lines run against each other. At $a = 0$ even a perfect denoiser has a
-# high loss, though a single number is all that it has to learn. If flat real latents are learned worse, then it is by what is not Gaussian in them, or by what the network can
-# do: its tokens, its width, its bias towards smooth answers. The records fit a network that learns the Gaussian part first, where
-# flat is ahead, and the rest later. `sweeps/dial_controls.yaml` puts Gaussian latents of the same covariance to the test.
-#
-# It is no contradiction that a flat spectrum may hurt. A white latent asks a network to be as exact at high frequencies as at
-# low ones; whether that is worth its capacity depends on the stake, on what the *decoder* makes of an error there. In these records
-# exchanging ranks 32 to 63 of real latents between images costs a gap of 0.83, more than all that the denoiser on latents as
-# encoded misses after 9 600 steps (0.74 in the mean over seeds). A picture does not lie in its coarse ranks alone.
+# Write such a training in the latents' own coordinates, and the filter is gone: what is left is *coloured noise*, with the loss in its
+# metric. {numref}`chap-noise` does this, takes the filter apart, and trains without one. There, too, is what a theory has to say:
+# for Gaussian latents white is easiest, {eq}`eq-noise-lacks`.
 
 # %% [markdown] slideshow={"slide_type": "slide"}
 # ## What others found
@@ -503,18 +387,11 @@ figures.lines(
 # ```{admonition} In other papers
 # :class: paper
 #
-# *Read as abstracts, the blog post in its beginning.* **Order is not needed.** {cite:t}`falck2025fourier` noise all frequencies at the same
-# rate, which is $a = 0$ in the coordinates of {eq}`eq-dial-identity`: on par with white noise on standard image benchmarks, better
-# where high frequencies are what matters. The blog post {cite}`falck2025diffusion` has it in its title.
+# *Read as abstracts.*
 #
 # **Flatter latents.** {cite:t}`ning2026spectrum` say that latents should have a *flattened* power law, matched to that of images, and
 # a decoder that keeps frequencies apart; samples on CelebA and ImageNet improve. **Steeper latents**: {cite:t}`skorokhodov2025improving`,
 # {numref}`chap-se`.
-#
-# **Coloured noise.** {cite:t}`scimeca2025learning` give the forward noise a covariance that is diagonal in frequency and beat white
-# noise on several data sets. {cite:t}`mao2026flicker` take noise with a power law and need 3.33 times fewer sampling steps on
-# CIFAR-10. {cite:t}`davidson2026colored` leave the training alone and colour what a stochastic sampler injects: FID 8.26 → 6.27 for
-# SiT-XL/2 without guidance.
 #
 # **Tokens.** {cite:t}`fan2026show` low-pass the noised image in front of the patches, the less the nearer it is to data. They name
 # where it helps: coarse patches, and high frequencies that are mostly noise.
@@ -532,10 +409,10 @@ figures.lines(
 # - **Length.** The papers train for 400 000 steps, we for 9 600 at most. Whether steeper latents pass those as encoded is open.
 # - **Seeds.** There are three for each arm, and there will be five where an interval straddles its margin. {numref}`chap-believe`
 #   judges each of our predictions about the dial, as far as its runs are in.
-# - **Patch 1, other networks, Gaussian surrogates, N, L and C alone** have their sweeps, and are written about once they are in.
+# - **Patch 1, other networks, Gaussian surrogates** have their sweeps, and are written about once they are in.
 #
 # ```bash
-# diffusab sweep dial_patch2 --jobs 2      # then dial_noise, dial_parts, dial_patch1, masks
+# diffusab sweep dial_patch2 --jobs 2      # then dial_patch1, dial_controls
 # ```
 
 # %% [markdown]
@@ -636,10 +513,6 @@ assert trained_powers["with KL weight 10⁻¹"] < 0.95
 if size == "laptop":
     assert trained_powers["with KL weight 10⁻²"] < 0.63
     assert trained_powers["with KL weight 10⁻¹"] < 0.8
-# "The same number three times, and samples agree too"
-agree = max(sides) - min(sides) < 1e-4 * min(sides)
-assert agree
-assert missed < 1e-2
 
 # %%
 of_seeds = recorded.query("seed in (0, 1, 2)")  # what the sentences are about
@@ -696,15 +569,6 @@ at_one = over(9600, 0.5, 1.25, "gap_offline")
 assert f"{at_one:.0%}" == "+12% [−20%, +45%]"
 shifts = of_seeds.query("steps == 600").best_shift
 assert sorted(shifts) == 6 * [16] + 6 * [32]
-# "costs a gap of 0.83 … (0.74 in the mean over seeds)"
-assert round(late[1.0].series["ruler_permuted"][-1], 2) == 0.83
-assert round(each[1.0].mean(), 2) == 0.74
-
-# %%
-# "run against each other", "rises from zero"
-assert gaussian["least loss"] == sorted(gaussian["least loss"], reverse=True)
-lacking = gaussian["lacking with one scalar"]
-assert lacking == sorted(lacking)
 
 # %% [markdown]
 # ## Check yourself
@@ -714,15 +578,10 @@ toy = torch.tensor([[4.0, 1.0], [1.0, 0.25]], dtype=torch.float64)
 halved = (reshaping.filter_gains(toy, 0.5).square() * toy).flatten().tolist()
 linear = {round(v, 3) for v in columns["least loss, linear"]}
 same = apart["checkerboard"].abs().max() < 1e-4
-plan = reshaping.parse_noise_spectrum("0.5:1.25:0.4")
-along = [plan.power_at(step, 10_000) for step in (0, 2_000, 4_000, 9_999)]
 print("energies 4, 1, 1, 1/4 at a = 1/2:       ", [round(v, 4) for v in halved])
 print("their sum stays:                        ", round(sum(halved), 4))
-print("the schedule 0.5:1.25:0.4:              ", [round(a, 4) for a in along])
 print("signs keep the least linear loss:       ", len(linear) == 1)
 print("a checkerboard changes no loss:         ", same.item())
-print("the filter is coloured noise:           ", agree)
-print("white asks for one scalar:              ", lacking[0] < 1e-12)
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
 chapters.finish(run)

@@ -703,7 +703,7 @@ results.table(
 # - **600 steps.** A warm-up of 150 steps also lies in the first quarter of the learning rate's cosine, where the rate is
 #   highest. In a long run the effect of any early data may wash out; here it has little time to.
 # - **The features** are 32 numbers of a small classifier, applied to pictures of 64 × 64. Fine
-#   detail does count in them ({numref}`chap-pays` removes it from real latents), but they are no judge of ImageNet.
+#   detail does count in them ({numref}`chap-loss` removes it from real latents), but they are no judge of ImageNet.
 # - **A cutoff is relative to the resolution.** 0.2 cycles per pixel of a crop of 64² that was scaled down from a sharp photograph
 #   removes another share of its energy than 0.2 of an ImageNet picture enlarged to 512².
 # - **Three seeds.** The spread holds the denoiser's seed, not that of the autoencoder, of the noise that samples start

@@ -225,7 +225,7 @@ two_by_two.update_xaxes(range=[-0.4, 1.4])
 # photographs, such as the recorded denoisers saw, whole and without the frequencies beyond a cutoff. Within each
 # autoencoder the encoder is the same for both, and all latents are normalised by the statistics of the whole images', as in
 # training. Latents are the means of posteriors here; in training the posteriors' noise is added to both streams, so least
-# losses differ a little from those of {numref}`chap-pays`.
+# losses differ a little from those of {numref}`chap-loss`.
 
 
 # %%
@@ -527,7 +527,7 @@ figures.lines(
 # ## Four streams
 #
 # A two-by-two experiment has four kinds of latents: whole and low-passed images through either encoder. Their least losses
-# {eq}`eq-loss-spectrum` tell which is easiest to predict, with the caution of {numref}`chap-pays` that this ranks no samples.
+# {eq}`eq-loss-spectrum` tell which is easiest to predict, with the caution of {numref}`chap-loss` that this ranks no samples.
 # *Within* an autoencoder, though, a comparison of losses is fair once both denoisers see whole images again: the data are
 # the same.
 #
@@ -892,9 +892,8 @@ results.show(
 #   energy only moves the difficulty into the decoder ({eq}`eq-loss-error`), and then it is FreqWarm's description of the
 #   trouble that applies, whatever its cure does.
 # - **Flat or steep** is no contradiction either. White latents are the easiest there are for Gaussian data, since one scalar
-#   velocity serves all frequencies
-#   ({numref}`chap-pays`); that they leave no order among frequencies harms nobody by itself. A flat spectrum hurts only where the decoder needs what is there:
-#   stake times relative error.
+#   velocity serves all frequencies ({numref}`chap-noise`); that they leave no order among frequencies harms nobody by itself. A flat
+#   spectrum hurts only where the decoder needs what is there: stake times relative error.
 # - **They were shown in different regimes.** SE's gains are at f8 to f32 with 16 channels and more; FreqWarm's begin beyond
 #   32 channels, at f16 and f32, where an encoder has to write many pixel frequencies into channels. LTX's autoencoder is
 #   in both papers, for video in one and for single frames in the other. Neither has both methods on one autoencoder.
@@ -911,7 +910,7 @@ results.show(
 # - **The length of training.** 600 steps with 1.29 million parameters, far from convergence; an effect in the first 600
 #   steps need not be that in the last of 400 000. Longer runs are to follow.
 # - **The pictures and features**: 32 × 32 crops of five photographs, and features that look at 64 × 64
-#   enlargements. Fine detail does reach them: {numref}`chap-pays` takes ranks 32 to 63 from real latents, which then lie
+#   enlargements. Fine detail does reach them: {numref}`chap-loss` takes ranks 32 to 63 from real latents, which then lie
 #   more than twice as far from photographs.
 # - **Pairs**: three, too few for FreqWarm's effect on these autoencoders. And the budget {eq}`eq-opposite-budget` is first
 #   order, in squared pixels, which are no judge of detail.

@@ -18,7 +18,6 @@ from kit import notebooks, plain, slides, sources  # noqa: E402
 CHAPTERS = sources.read_chapters()
 KNOWN = sources.collect_references(CHAPTERS)
 IDS = [chapter.name for chapter in CHAPTERS]
-REWRITTEN = ("13_pays",)  # marked when their new text is there
 
 
 def text_of(notebook, kind="markdown"):
@@ -34,7 +33,7 @@ def solutions_in(chapter):
     ]
 
 
-@pytest.mark.parametrize("chapter", [c for c in CHAPTERS if c.name not in REWRITTEN], ids=lambda c: c.name)
+@pytest.mark.parametrize("chapter", CHAPTERS, ids=lambda c: c.name)
 def test_every_exercise_has_a_difficulty(chapter):
     found = sources.list_exercises(chapter)
     assert len(found) == len(re.findall(r"^`{3,}\{exercise\}", "\n".join(chapter.markdown()), flags=re.MULTILINE))
@@ -100,7 +99,7 @@ def test_a_directive_becomes_a_quotation():
 
 def test_the_kit_of_two_chapters(tmp_path):
     build_kit = load_script("build_kit")
-    archive = build_kit.build(tmp_path, only=[5, 15], wheel=False)
+    archive = build_kit.build(tmp_path, only=[5, 17], wheel=False)
     first = archive.read_bytes()
     with zipfile.ZipFile(archive) as kit:
         names = {name.removeprefix("diffusability-course/") for name in kit.namelist()}
@@ -109,7 +108,7 @@ def test_the_kit_of_two_chapters(tmp_path):
     assert names >= {f"{folder}/{name}.ipynb" for folder in ("students", "solutions") for name in chapters}
     assert names >= {f"instructor/{name}.md" for name in (*chapters, "index", "quizzes")}
     assert not any(name.startswith("students/01") for name in names)
-    assert build_kit.build(tmp_path, only=[5, 15], wheel=False).read_bytes() == first, "the same sources, the same kit"
+    assert build_kit.build(tmp_path, only=[5, 17], wheel=False).read_bytes() == first, "the same sources, the same kit"
     with pytest.raises(ValueError, match="no chapter 99"):
         build_kit.build(tmp_path, only=[99])
 
@@ -119,7 +118,7 @@ def test_the_wheel_lists_what_there_is():
     assert [name for name in build_kit.WHEEL if not (sources.ROOT / Path(name)).exists()] == []
 
 
-@pytest.mark.parametrize("chapter", [c for c in CHAPTERS if c.name not in REWRITTEN], ids=lambda c: c.name)
+@pytest.mark.parametrize("chapter", CHAPTERS, ids=lambda c: c.name)
 def test_slides_of_every_chapter(chapter):
     deck = slides.write_slides(chapter, KNOWN)
     nbformat.validate(deck)
@@ -196,11 +195,11 @@ def test_every_chapter_has_a_page_for_its_teacher(chapter):
     minutes = [int(end) for end in re.findall(r"^\| \d+–(\d+) \|", text, flags=re.MULTILINE)]
     assert minutes, "the board plan has minutes"
     assert all(last <= 90 for last in minutes)
-    for exercise in sources.list_exercises(chapter) if chapter.name not in REWRITTEN else []:
+    for exercise in sources.list_exercises(chapter):
         assert f"Exercise {exercise.number}" in text, "every exercise is placed: in class, at home, or as a project"
 
 
-@pytest.mark.parametrize("chapter", [c for c in CHAPTERS if c.name not in REWRITTEN], ids=lambda c: c.name)
+@pytest.mark.parametrize("chapter", CHAPTERS, ids=lambda c: c.name)
 def test_every_chapter_has_a_quiz(chapter):
     assert "\n".join(chapter.markdown()).count("```{quiz}") == 1
     questions = KNOWN.quizzes[chapter.name]

@@ -1,0 +1,365 @@
+# ---
+# jupyter:
+#   book:
+#     needs: [chap-dial]
+#   jupytext:
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#       format_version: '1.3'
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown] slideshow={"slide_type": "slide"}
+# (chap-noise)=
+# # Noise instead of another latent
+#
+# **In short.** A filter in front of a denoiser is, exactly, coloured noise on the latents as they are, with the loss in the metric of
+# that noise. So what the training of an autoencoder does to a spectrum can be done to the noise instead: for cached latents of any
+# autoencoder, at no cost in reconstruction, and along the training, too, which no autoencoder can.
+#
+# ```{measured-runtime}
+# ```
+
+# %% tags=["parameters"]
+size: str = "laptop"
+seed: int = 0
+model: str = "kl-f4c16"  # shipped name or folder; its latents are 8 x 8 here
+n_images: int = 1024
+live_steps: int = 50
+live_batch: int = 32
+device: str = "cpu"  # where the live training runs: auto, cuda, mps or cpu
+record_path: str = ""  # where the run record goes; nowhere when empty
+
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
+import torch
+from torch.nn.functional import mse_loss
+
+from diffusab_book import chapters, figures, results
+from diffusab_core import autoencoders, data, flow, training
+from diffusab_core.flow.gaussian import mean_least_loss, mismatch_loss
+from diffusab_core.latents import TensorLatents
+from diffusab_core.methods import denoising, reshaping
+from diffusab_core.methods.reshaping import Reshaped, Reshaping, Spectrum
+from diffusab_core.metrics.yardsticks import posterior_samples
+from diffusab_core.spectrum import whole_dct, whole_idct
+
+run = chapters.start(
+    "12_noise", globals(), data="crops of the training photographs"
+)
+B, PATCH = 8, 2  # a latent is one block of 8 x 8; a token holds 2 x 2 of it
+
+# %%
+crops = data.Photos(32, "train", seed=0, length=n_images)
+x = data.stack(crops, range(n_images))  # (n, 3, 32, 32)
+autoencoder = autoencoders.load(model)
+with torch.no_grad():
+    posteriors = [autoencoder.encode(batch) for batch in x.split(64)]
+latents = TensorLatents(
+    *(torch.cat([getattr(p, k) for p in posteriors]) for k in ("mean", "std"))
+)
+energies = reshaping.measure_energies(latents)  # (8, 8), of normalised latents
+filters = {
+    a: Spectrum(Reshaping(power=a, parts="NL"), latents.shape, 1, energies).last
+    for a in (0.0, 0.5, 1.0, 1.5)
+}
+
+# %% jupyter={"source_hidden": true} tags=["hide-input"] slideshow={"slide_type": "subslide"}
+T, SHOWN = 0.5, 16
+z = latents.normalise(posterior_samples(latents, range(SHOWN)))
+white = torch.randn(z.shape, generator=torch.Generator().manual_seed(seed))
+
+
+@torch.no_grad()
+def noised(a: float) -> torch.Tensor:
+    x_t = flow.interpolate(z, filters[a].colour(white), torch.full((SHOWN,), T))
+    return figures.mosaic(
+        autoencoder.decode(latents.denormalise(x_t)).clamp(-1, 1), 4
+    )
+
+
+figures.images(
+    [noised(a) for a in filters],
+    [f"a = {a:g}" for a in filters],
+    "The same sixteen crops half way to noise, decoded, with noise of four colours. With the spectrum of the latents, on the left, it "
+    "covers coarse shapes; the steeper the dial, on the right, the finer its grain and the more of the shapes can be seen.",
+    height=300,
+)
+
+# %% [markdown] slideshow={"slide_type": "slide"}
+# *Computed here, at $t = 1/2$, from the same white noise.* At $a = 1$ noise is white. Below 1 it has more energy where the latents have
+# more, above 1 it is finer than white. This is all that a denoiser sees differently in this chapter: latents, network and decoder
+# stay as they are.
+#
+# ```{admonition} Learning goals
+# :class: goals
+#
+# After this chapter you can
+#
+# - write a filter as coloured noise, a weight of the loss and a change of coordinates, and take the three apart;
+# - train with coloured noise, constant or along a schedule, and sample from what was trained;
+# - say why white is easiest for Gaussian latents, and why this does not settle the matter.
+# ```
+
+# %% [markdown] slideshow={"slide_type": "slide"}
+# ## A filter, seen from the latents
+#
+#
+# {numref}`chap-dial` gives a denoiser $u = Gx$ in place of the latent $x$, with one gain for each frequency, {eq}`eq-dial-gains`. Write
+# that training in the latents' own coordinates. With $u = Gx$, white $\varepsilon$ and the network's answer $f(u_t, t)$,
+#
+# $$
+# \begin{gathered}
+# \bigl\| f(u_t, t) - (\varepsilon - u) \bigr\|^2 = \bigl\| G\,\bigl( v(x_t, t) - (\varepsilon' - x) \bigr) \bigr\|^2 , \\
+# \varepsilon' = G^{-1}\varepsilon, \quad x_t = (1-t)\,x + t\,\varepsilon', \quad v(x, t) = G^{-1} f(G x, t) .
+# \end{gathered}
+# $$ (eq-noise-identity)
+#
+# **The filter is flow matching on the latents as they are, with coloured noise.** It does three things that can be taken apart:
+# the noise path has the covariance $G^{-2}$ (N), the loss is measured in its metric (L), the network sees and answers in other
+# coordinates (C). N and L together need no filter in front of the network at all. Here are both sides of
+# {eq}`eq-noise-identity` with a network that has been trained for a few steps, written out and as the package computes them.
+
+# %%
+A = 0.5
+gains = reshaping.filter_gains(energies, A).float()
+settings = denoising.Denoising(
+    f"DiT-XXS/{PATCH}",
+    steps=live_steps,
+    batch_size=live_batch,
+    learning_rate=1e-3,
+    self_conditioning=0.0,
+    seed=seed,
+    device=run.device,
+    reshaping=Reshaping(power=A),
+)
+network = denoising.build(settings, latents)
+filtered_loss = denoising.loss_of(network, latents, settings)
+training.train(network, filtered_loss, settings.training, progress=False)
+network = network.cpu()
+
+
+def through(v, g):
+    """A tensor (N, C, 8, 8) with each frequency times its gain."""
+    return whole_idct(whole_dct(v) * g)
+
+
+# %%
+@torch.no_grad()
+def both_sides():
+    at, noise, t, _, _ = denoising.draw_inputs(latents, settings, step=0)
+    u = through(at, gains)
+    filtered = mse_loss(network(flow.interpolate(u, noise, t), t), noise - u)
+    coloured = through(noise, 1 / gains)
+    v = network(through(flow.interpolate(at, coloured, t), gains), t)
+    v = through(v, 1 / gains)
+    in_place = through(v - (coloured - at), gains).square().mean()
+    package = denoising.loss_of(network, latents, settings)(0, None)
+    return filtered.item(), in_place.item(), package.item()
+
+
+# %% slideshow={"slide_type": "subslide"}
+sides = both_sides()
+dial = Spectrum(Reshaping(power=A), latents.shape, 1, energies).last
+turned = Reshaped(network, dial).eval()
+sampling = denoising.Sampling(16, steps=8, seed=seed)
+(_, own, _), (_, behind, _) = (
+    next(denoising.sample_batches(net, sampling, latents.shape))
+    for net in (turned, network.eval())
+)
+missed = (own - through(behind, 1 / gains)).abs().max().item()
+names = ("filtered latents, white noise", "latents, coloured noise", "the package")
+results.show(dict(zip(names, sides, strict=True)), ".6f", index="loss")
+
+# %% [markdown]
+# The same number three times, and samples agree too, once those of the left side have been through $G^{-1}$.
+#
+# ## As a method
+#
+# So what the remedies of {numref}`chap-se` to {numref}`chap-price` do to a spectrum by training an autoencoder can be had for any
+# cached latents, of any autoencoder, by drawing other noise. Reconstruction is not touched, and the power may change *during* the
+# training, which no autoencoder can:
+#
+# ```bash
+# diffusab train latents/mine runs/mine --denoiser DiT-S/2 --noise-spectrum 0.75
+# diffusab train latents/mine runs/moved --denoiser DiT-S/2 --noise-spectrum 0.5:1.25
+# diffusab sample runs/mine samples/mine
+# ```
+#
+# The first trains with N and L at $a = 0.75$ throughout, the second moves from flat to steep over the first 60% of the steps, and
+# the third knows the noise from the checkpoint. The energies $\lambda_k$ are measured once, from the cache, and stored with it.
+
+# %% jupyter={"source_hidden": true} tags=["hide-input"] slideshow={"slide_type": "subslide"}
+written = ("0.75", "0.5:1", "0.5:1.25", "1")
+at = torch.linspace(0, 1, 51)
+plans = {text: reshaping.parse_noise_spectrum(text) for text in written}
+figures.lines(
+    {
+        text: [plan.power_at(int(s), 10_000) for s in 9_999 * at]
+        for text, plan in plans.items()
+    },
+    x=(100 * at).tolist(),
+    xlabel="part of the training, %",
+    ylabel="power a",
+    alt="The power along the training for four settings: constant at 0.75 and at 1, and rising in a straight line from 0.5 to 1 "
+    "or 1.25 over the first 60 percent, constant from there on.",
+)
+
+# %% [markdown]
+# Samples are always drawn with the last value, which the network has seen for two fifths of the training. The averaged weights
+# then hold nothing of the way there.
+
+
+# %% [markdown] slideshow={"slide_type": "slide"}
+# ## For Gaussian latents white is easiest
+#
+# What would a theory predict? For Gaussian latents {numref}`chap-autoregression` has the answer: the best velocity multiplies each
+# frequency by its own function of time, {eq}`eq-gain-of-rank`. At $a = 0$ these functions are one and the same. A denoiser that has
+# learned this single scalar has learned everything; at any other $a$ it lacks
+#
+# $$
+# \delta_k(a) = \mathbb E_t\, \bigl(a_t(1) - a_t(\lambda'_k)\bigr)^2 \bigl((1-t)^2 \lambda'_k + t^2\bigr), \qquad
+# \lambda'_k = g_k^2 \lambda_k ,
+# $$ (eq-noise-lacks)
+#
+# where $a_t(\lambda)$ is the factor of {eq}`eq-gain-of-rank` for the variance $\lambda$.
+
+# %% jupyter={"source_hidden": true} tags=["hide-input"] slideshow={"slide_type": "subslide"}
+powers = [i / 20 for i in range(31)]
+bent = [reshaping.filter_gains(energies, a).square() * energies for a in powers]
+one = torch.ones(B * B, dtype=torch.float64)
+unit = [e.flatten() / e.mean() for e in bent]
+gaussian = {
+    "least loss": [mean_least_loss(e).mean().item() for e in unit],
+    "lacking with one scalar": [mismatch_loss(one, e).mean().item() for e in unit],
+}
+figures.lines(
+    gaussian,
+    x=powers,
+    xlabel="power a of the spectrum",
+    ylabel="loss per number",
+    alt="For Gaussian latents, against the power of the spectrum: the least loss falls as the spectrum becomes steeper, what a "
+    "denoiser lacks that treats all frequencies alike rises from zero at power zero.",
+)
+
+# %% [markdown]
+# *Computed here, from the energies of the crops.* The two lines run against each other. At $a = 0$ even a perfect denoiser has a
+# high loss, though a single number is all that it has to learn. If flat real latents are learned worse, then it is by what is not
+# Gaussian in them, or by what the network can do: its tokens, its width, its bias towards smooth answers. The records of
+# {numref}`chap-dial` fit a network that learns the Gaussian part first, where flat is ahead, and the rest later.
+#
+# It is no contradiction that a flat spectrum may hurt. A white latent asks a network to be as exact at high frequencies as at
+# low ones; whether that is worth its capacity depends on the stake, on what the *decoder* makes of an error there. In the records of
+# {numref}`chap-dial` exchanging ranks 32 to 63 of real latents between images costs a gap of 0.83, more than all that the denoiser on
+# latents as encoded misses after 9 600 steps (0.74 in the mean over seeds). A picture does not lie in its coarse ranks alone.
+
+# %% [markdown] slideshow={"slide_type": "slide"}
+# ## What others found
+#
+# ```{admonition} In other papers
+# :class: paper
+#
+# *Read as abstracts, the blog post in its beginning.* **Order is not needed.** {cite:t}`falck2025fourier` noise all frequencies at the same
+# rate, which is $a = 0$ in the coordinates of {eq}`eq-noise-identity`: on par with white noise on standard image benchmarks, better
+# where high frequencies are what matters. The blog post {cite}`falck2025diffusion` has it in its title.
+#
+# **Coloured noise.** {cite:t}`scimeca2025learning` give the forward noise a covariance that is diagonal in frequency and beat white
+# noise on several data sets. {cite:t}`mao2026flicker` take noise with a power law and need 3.33 times fewer sampling steps on
+# CIFAR-10. {cite:t}`davidson2026colored` leave the training alone and colour what a stochastic sampler injects: FID 8.26 → 6.27 for
+# SiT-XL/2 without guidance.
+# ```
+#
+# ## What to take along
+#
+# - Another spectrum of the latents and another spectrum of the noise are one thing, if the loss is measured in the noise's metric.
+# - The noise can be changed for latents that are already cached, and while the network trains.
+# - White is easiest for Gaussian latents. What a steep spectrum can gain lies in what is not Gaussian.
+#
+# ## Quiz
+#
+# ```{quiz}
+# Three questions, whose answers are checked on this page of the built book and in the notebooks of the course kit.
+# ```
+#
+# ## Exercises
+#
+# ```{exercise} Noise with the spectrum of the latents ★
+# :label: ex-noise-even
+#
+# Show that at $a = 0$ signal and noise stand in the same ratio at every frequency, at every time. What does a picture look like half
+# way, compared with white noise at the same total energy?
+# ```
+#
+# ````{solution} ex-noise-even
+# :class: dropdown
+#
+# The noise has energies $g_k^{-2} \propto \lambda_k^{1-a} = \lambda_k$, so the ratio is $(1-t)^2/t^2$ times one constant. White noise
+# leaves the coarse shapes and drowns the fine ones; this noise covers both alike, as the first picture of the chapter shows.
+#
+# ```python
+# noise = filters[0.0].colour(torch.randn(512, *latents.shape))
+# ratio = whole_dct(noise).square().mean((0, 1)) / energies
+# print(ratio.min(), ratio.max())
+# ```
+#
+# Both are close to one: the energies of normalised latents have the mean one, as those of white noise have.
+# ````
+#
+# ```{exercise} Half of the change ★★
+# :label: ex-noise-half
+#
+# Colour the noise at $a = 1.5$ and leave the loss as it is (N without L). By which factor does a unit error at the last rank weigh more
+# in this loss than in that of the filtered latents, compared with one at the first rank?
+# ```
+#
+# ````{solution} ex-noise-half
+# :class: dropdown
+#
+# In {eq}`eq-noise-identity` an error at frequency $k$ is weighted by $g_k^2$, and without L by one. So the answer is
+# $g_0^2/g_K^2$ for the first and the last frequency.
+#
+# ```python
+# g = reshaping.filter_gains(energies, 1.5).square()
+# print((g[0, 0] / g[-1, -1]).item())
+# ```
+# ````
+
+# %% [markdown]
+# ## What this chapter claims
+#
+# Each sentence with a number, as a condition on what was computed or recorded. When one fails, somebody rewrites the sentence.
+
+# %%
+# "The same number three times, and samples agree too"
+agree = max(sides) - min(sides) < 1e-4 * min(sides)
+assert agree
+assert missed < 1e-2
+# "run against each other", "rises from zero"
+assert gaussian["least loss"] == sorted(gaussian["least loss"], reverse=True)
+lacking = gaussian["lacking with one scalar"]
+assert lacking == sorted(lacking)
+assert lacking[0] < 1e-12
+
+# %%
+# "costs a gap of 0.83 … (0.74 in the mean over seeds)"
+encoded = results.frame("dial_patch2").query("power == 1 and steps == 9600")
+encoded = encoded.query("seed in (0, 1, 2)").sort_values("seed")
+stake = encoded.iloc[0].record.series["ruler_permuted"][-1]
+assert round(stake, 2) == 0.83
+assert round(encoded.best_gap_offline.mean(), 2) == 0.74
+
+# %% [markdown]
+# ## Check yourself
+
+# %% tags=["checkpoint"]
+plan = reshaping.parse_noise_spectrum("0.5:1.25:0.4")
+along = [plan.power_at(step, 10_000) for step in (0, 2_000, 4_000, 9_999)]
+print("the schedule 0.5:1.25:0.4:              ", [round(a, 4) for a in along])
+print("the filter is coloured noise:           ", agree)
+print("white asks for one scalar:              ", lacking[0] < 1e-12)
+
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
+chapters.finish(run)
