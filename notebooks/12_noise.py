@@ -84,15 +84,15 @@ def noised(a: float) -> torch.Tensor:
 figures.images(
     [noised(a) for a in filters],
     [f"a = {a:g}" for a in filters],
-    "The same sixteen crops half way to noise, decoded, with noise of four colours. With the spectrum of the latents, on the left, it "
-    "covers coarse shapes; the steeper the dial, on the right, the finer its grain and the more of the shapes can be seen.",
+    "The same sixteen crops half way to noise, decoded, with noise of four colours. With the spectrum of the latents, on the left, "
+    "noise looks like other shapes laid over the crops; the steeper the dial, to the right, the finer and the stronger its grain.",
     height=300,
 )
 
 # %% [markdown] slideshow={"slide_type": "slide"}
-# *Computed here, at $t = 1/2$, from the same white noise.* At $a = 1$ noise is white. Below 1 it has more energy where the latents have
-# more, above 1 it is finer than white. This is all that a denoiser sees differently in this chapter: latents, network and decoder
-# stay as they are.
+# *Computed here, at $t = 1/2$, from the same white noise.* At $a = 1$ noise is white. At $a = 0$ it has the spectrum of the latents, so
+# that it decodes to coarse shapes, as another picture would; above 1 it is finer than white, and the decoder shows it as grain. This is
+# all that a denoiser sees differently in this chapter: latents, network and decoder stay as they are.
 #
 # ```{admonition} Learning goals
 # :class: goals
@@ -289,15 +289,16 @@ figures.lines(
 # ```{exercise} Noise with the spectrum of the latents ★
 # :label: ex-noise-even
 #
-# Show that at $a = 0$ signal and noise stand in the same ratio at every frequency, at every time. What does a picture look like half
-# way, compared with white noise at the same total energy?
+# Show that at $a = 0$ signal and noise stand in the same ratio at every frequency, at every time. In all, this noise has as much energy
+# as white noise. What does a picture look like half way, with one and with the other?
 # ```
 #
 # ````{solution} ex-noise-even
 # :class: dropdown
 #
 # The noise has energies $g_k^{-2} \propto \lambda_k^{1-a} = \lambda_k$, so the ratio is $(1-t)^2/t^2$ times one constant. White noise
-# leaves the coarse shapes and drowns the fine ones; this noise covers both alike, as the first picture of the chapter shows.
+# leaves the coarse shapes and drowns the fine ones. This noise leaves no grain, but neither does it leave any shape for certain: half
+# of each wave is that of another picture.
 #
 # ```python
 # noise = filters[0.0].colour(torch.randn(512, *latents.shape))
@@ -342,6 +343,10 @@ assert gaussian["least loss"] == sorted(gaussian["least loss"], reverse=True)
 lacking = gaussian["lacking with one scalar"]
 assert lacking == sorted(lacking)
 assert lacking[0] < 1e-12
+# "at 1.5 the noise has 3.3 times as much as white noise" (page for teachers)
+if size == "laptop":
+    of_noise = reshaping.filter_gains(energies, 1.5).square().reciprocal()
+    assert round(of_noise.mean().item(), 1) == 3.3
 
 # %%
 # "costs a gap of 0.83 … (0.74 in the mean over seeds)"
