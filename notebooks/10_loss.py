@@ -129,7 +129,7 @@ figures.lines(
 #
 # $$
 # \bar\ell(\lambda) = \mathbb E_t\,\ell_t(\lambda), \qquad
-# t = \frac{e^{\tau}}{1+e^{\tau}},\ \tau\sim\mathcal N(\mu, s^2)
+# t = \frac{e^{\tau}}{1+e^{\tau}},\ \tau\sim\mathcal N(\mu, \sigma^2)
 # \;\Rightarrow\;
 # \bar\ell(\lambda) = \mathbb E_\tau\, \frac{\lambda\,(1+e^\tau)^2}{\lambda + e^{2\tau}} ,
 # $$ (eq-loss-mean)
@@ -273,7 +273,7 @@ figures.lines(
 # \bar L' = \frac{1}{CK}\sum_{c,k}\bar\ell\bigl(g_k^2\,\lambda_{ck}\bigr) \ne \bar L ,
 # $$ (eq-loss-gained-loss)
 #
-# and by a steep enough gain it becomes as small as one likes. In the explorer the gain is $g_k = (1+\rho_k)^{-\gamma}$,
+# and by a steep enough gain it becomes as small as one likes. In the explorer the gain is $g_k = (1+\rho_k)^{-\kappa}$,
 # $\rho_k = \sqrt{u^2+v^2}$, with the latent brought back to unit variance afterwards. **Every position of the slider
 # stands for the same autoencoder followed by a known filter.** Scale equivariance is, in the linear model of
 # {numref}`chap-se`, such a filter.
@@ -298,11 +298,11 @@ loss_explorer({**spectra, "white data": [1.0] * K}, B)
 #
 # ## Noise goes the other way
 #
-# Posterior noise of variance $s^2$ makes the spectrum flatter, {eq}`eq-energy-adds`. After normalisation
+# Posterior noise of variance $\sigma^2$ makes the spectrum flatter, {eq}`eq-energy-adds`. After normalisation
 #
 # $$
-# \lambda_{ck} \;\to\; \frac{\lambda_{ck} + s^2}{1 + s^2}, \qquad \bar L \;\to\; \bar\ell(1)
-# \quad\text{as } s\to\infty ,
+# \lambda_{ck} \;\to\; \frac{\lambda_{ck} + \sigma^2}{1 + \sigma^2}, \qquad \bar L \;\to\; \bar\ell(1)
+# \quad\text{as } \sigma\to\infty ,
 # $$ (eq-loss-noise)
 #
 # the least loss *rises* to that of white data, and the latents become the easiest there are to generate: draw noise and
@@ -509,7 +509,7 @@ results.show(
 # :label: ex-lowest
 #
 # With the gain of {eq}`eq-loss-gain` at unit variance, how low can $\bar L$ be made, and what does the decoder have to
-# bear then? Compute both for $\gamma = 0, 1, 2, 4$ from the untouched autoencoder's spectrum.
+# bear then? Compute both for $\kappa = 0, 1, 2, 4$ from the untouched autoencoder's spectrum.
 # ```
 #
 # ````{solution} ex-lowest
@@ -524,7 +524,7 @@ results.show(
 #
 # for g in (0, 1, 2, 4):
 #     loss = mean_least_loss(tilted(energy["untouched"], g)).mean()
-#     print(f"γ = {g}: least loss {loss:.3f}, squared errors at the last rank × {(1 + bands.radii()[-1]) ** (2 * g):.3g}")
+#     print(f"κ = {g}: least loss {loss:.3f}, squared errors at the last rank × {(1 + bands.radii()[-1]) ** (2 * g):.3g}")
 # ```
 #
 # The loss falls all the way while the amplification grows without limit.

@@ -338,13 +338,13 @@ results.show(
 # lower and that of the low ones higher. A *time shift* moves them too (Eq. 3 of the paper),
 #
 # $$
-# t' = \frac{s\,t}{(1-t) + s\,t}, \qquad
-# \frac{t'}{1-t'} = s\,\frac{t}{1-t}, \qquad
-# \mathrm{SNR}_k(t') = \frac{1}{s^2}\,\mathrm{SNR}_k(t) ,
+# t' = \frac{\chi\,t}{(1-t) + \chi\,t}, \qquad
+# \frac{t'}{1-t'} = \chi\,\frac{t}{1-t}, \qquad
+# \mathrm{SNR}_k(t') = \frac{1}{\chi^2}\,\mathrm{SNR}_k(t) ,
 # $$ (eq-pays-shift)
 #
 # all of them by one factor ({ref}`ex-shift`), whereas SE moves high and low ones in opposite directions. If SE did no
-# more than give the low frequencies more of the steps, as a shift $s > 1$ does, SE would be best at a smaller shift than
+# more than give the low frequencies more of the steps, as a shift $\chi > 1$ does, SE would be best at a smaller shift than
 # the control.
 #
 # ```{admonition} In the paper
@@ -372,7 +372,7 @@ figures.lines(
     {arm: [euler_error(e, s) for s in shifts] for arm, e in energy.items()},
     x=shifts,
     log_x=True,
-    xlabel="time shift s",
+    xlabel="time shift χ",
     ylabel="error of log energy",
     mode="lines+markers",
     alt="Error of the log energies that 20 Euler steps of a perfect denoiser make, against the time shift, for the three "
@@ -385,14 +385,14 @@ over_shift = figures.over_seeds(
     shifted,
     "Recorded Fréchet distance against the time shift at inference, for the three autoencoders, one marker for each "
     "run. All arms are worst at small shifts and best at two or four, scale equivariance behind the others.",
-    xlabel="time shift s at inference",
+    xlabel="time shift χ at inference",
     ylabel="Fréchet distance (offline features)",
 )
 over_shift.update_yaxes(tickmode="array", tickvals=[2, 3, 4, 5, 6, 8])
 
 # %% [markdown]
 # *Recorded over 512 samples of 20 steps, so the distances are not those of the table above.* On this coarse grid SE does not
-# want another shift than the control, nor does it gain less by one: eight of the nine runs are best at $s = 2$ or 4, and at the
+# want another shift than the control, nor does it gain less by one: eight of the nine runs are best at $\chi = 2$ or 4, and at the
 # best shift of each run SE still lies 0.59 behind the control (interval 0.16 to 1.02). There is no gain here that a shift could
 # explain, and no shift on this grid removes the loss. The grid has factors of two, and training times were not varied on SE
 # latents. What the *perfect* denoiser asks for, when all ranks count alike, is a shift a little below one. The trained ones lose
@@ -560,9 +560,9 @@ results.show(
 #     print(s, [round(v, 2) for v in (sampled_energy(lam, 20, s) / lam).tolist()])
 # ```
 #
-# Euler makes too little energy everywhere, and errs least near $\lambda = s^2$: with $s = 1$ by 12 % at $\lambda = 1$ and
-# by three quarters at $\lambda = 0.001$. Shifting by $s$ moves the variance that is treated best to $s^2$. So white
-# latents want $s = 1$, and those with $\lambda = 0.1$ at high frequencies want about $s = \sqrt{0.1}\approx 0.3$ there,
+# Euler makes too little energy everywhere, and errs least near $\lambda = \chi^2$: with $\chi = 1$ by 12 % at $\lambda = 1$ and
+# by three quarters at $\lambda = 0.001$. Shifting by $\chi$ moves the variance that is treated best to $\chi^2$. So white
+# latents want $\chi = 1$, and those with $\lambda = 0.1$ at high frequencies want about $\chi = \sqrt{0.1}\approx 0.3$ there,
 # more steps near data, at the expense of the low frequencies, whose variance is large.
 # ````
 #
@@ -665,7 +665,7 @@ heavy = results.paired(
 assert f"{heavy:.0%}" == "+28% [+25%, +31%]"
 
 # %%
-# "eight of the nine runs are best at s = 2 or 4", "0.59 behind the control (interval 0.16 to 1.02)"
+# "eight of the nine runs are best at χ = 2 or 4", "0.59 behind the control (interval 0.16 to 1.02)"
 by_run = {
     arm: list(zip(*found.values(), strict=True)) for arm, found in shifted.items()
 }

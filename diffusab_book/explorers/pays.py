@@ -74,7 +74,7 @@ def loss_explorer(spectra: Mapping[str, Sequence[float]], block_size: int = 8) -
     return Explorer(
         draw,
         [
-            Control("tilt", "exponent γ of the gain", TILTS, 0.5, "slider", lambda g: f"{g:+.3g}" if g else "0"),
+            Control("tilt", "exponent κ of the gain", TILTS, 0.5, "slider", lambda g: f"{g:+.3g}" if g else "0"),
             Control("spectrum", "spectrum:", names, names[0], "menu"),
         ],
     )

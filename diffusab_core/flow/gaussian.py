@@ -152,13 +152,13 @@ def sampled_energy(energy: Tensor, steps: int, shift: float = 1.0) -> Tensor:
 
 
 def tilted(energy: Tensor, tilt: float, block_size: int = 8) -> Tensor:
-    r"""A spectrum after the gain :math:`g_k = (1 + \rho_k)^{-\gamma}`, brought back to unit variance.
+    r"""A spectrum after the gain :math:`g_k = (1 + \rho_k)^{-\kappa}`, brought back to unit variance.
 
     .. math:: \lambda'_k \propto g_k^2\, \lambda_k, \qquad \frac{1}{B^2} \sum_k \lambda'_k = 1 .
 
     Args:
         energy: :math:`\lambda_k` in zigzag order, ``(B²,)``; another number of them is a ``ValueError``.
-        tilt: :math:`\gamma`; positive makes the spectrum steeper, negative flatter.
+        tilt: :math:`\kappa`; positive makes the spectrum steeper, negative flatter.
         block_size: B.
     """
     if energy.shape != (block_size**2,):
