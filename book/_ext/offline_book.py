@@ -19,6 +19,7 @@ import book_buttons
 import book_drawings
 import book_figures
 import book_map
+import book_picture
 import book_quiz
 import book_runtimes
 from book_fingerprint import execution_fingerprint
@@ -108,6 +109,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
     book_buttons.setup(app)
     book_map.setup(app)
     book_drawings.setup(app)
+    book_picture.setup(app)
     app.add_css_file("book.css", priority=900)
     app.add_css_file("quiz.css", priority=900)
     for script in ("equations.js", "names.js"):

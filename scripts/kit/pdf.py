@@ -37,6 +37,7 @@ UNFOLD = """() => {
   for (const button of document.querySelectorAll(".toggle-button")) button.remove();
 }"""
 READY = """() => [...document.querySelectorAll(".book-figure")].every((box) => box.dataset.drawn === "true")
+  && [...document.querySelectorAll("[data-own-picture]")].every((box) => box.dataset.state === "ready")
   && document.fonts.status === "loaded" """
 
 

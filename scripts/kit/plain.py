@@ -84,6 +84,8 @@ def write_role(role: str, text: str, known: References) -> str:
         raise ValueError(f"{{{role}}}`{text}` points at nothing: {error}") from error
     if role == "term":
         return text
+    if role == "doc" and (named := re.fullmatch(r"(.+?)\s*<[^>]+>", text)):
+        return f"*{named[1]}*"
     if role.startswith("py:"):
         return f"`{text.lstrip('~').rpartition('.')[2]}`"
     raise ValueError(f"the kit does not know the role {{{role}}}`{text}`")

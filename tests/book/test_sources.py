@@ -144,7 +144,7 @@ def test_every_citation_has_an_entry():
 
 
 def test_the_book_brings_its_own_style_and_scripts():
-    for path in (ROOT / "book" / "_static").glob("*.*"):
+    for path in (ROOT / "book" / "_static").rglob("*.*"):
         if path.suffix in {".css", ".js", ".svg"}:
             remote = re.findall(r"(?:https?:)?//[\w.-]+\.\w+", re.sub(r"^\s*//.*$", "", path.read_text(), flags=re.M))
             assert [url for url in remote if "www.w3.org" not in url] == [], path.name

@@ -1,0 +1,93 @@
+// The page: where a picture comes from, and the explorers that it is shown in.
+(() => {
+  "use strict";
+
+  const { read, show } = ownPicture.use("pixels");
+  const { element } = ownPicture.use("controls");
+  const { startAutoencoder, latest } = ownPicture.use("calls");
+  const explorers = ownPicture.use("explorers");
+
+  const SIDE = 192; // pixels; a multiple of 32, which is the block of the autoencoder's compression times 8
+
+  function firstPicture() {
+    const bytes = Uint8Array.from(atob(ownPicture.use("photograph")), (character) => character.charCodeAt(0));
+    return new Blob([bytes], { type: "image/png" });
+  }
+
+  // Choosing: a file, the button back to the book's picture, dropping and pasting. `take(blob, name)` gets what was chosen.
+  function fillChooser(box, take) {
+    const canvas = element("canvas", { className: "own-chosen" });
+    canvas.setAttribute("role", "img");
+    const status = element("p", { className: "own-status" });
+    status.setAttribute("role", "status");
+    const file = element("input", { type: "file", accept: "image/*", id: "own-file" });
+    const back = element("button", { type: "button", textContent: "The book's picture" });
+    file.addEventListener("change", () => file.files[0] && take(file.files[0], file.files[0].name));
+    back.addEventListener("click", () => {
+      file.value = "";
+      take(firstPicture(), null);
+    });
+    const label = element("label", { htmlFor: "own-file", textContent: "Choose a picture of your own:" });
+    const hint = element("p", { className: "own-hint", textContent: "Or drop one here, or paste one. It is not sent anywhere: all is computed in this page." });
+    box.append(canvas, element("div", {}, element("p", {}, label, file), hint, back, status));
+
+    const drop = (event) => {
+      event.preventDefault(); // or the browser would leave the page for the picture
+      box.classList.toggle("own-over", event.type === "dragover" && box.contains(event.target));
+      const [dropped] = event.type === "drop" ? event.dataTransfer.files : [];
+      if (dropped) take(dropped, dropped.name);
+    };
+    for (const type of ["dragover", "drop"]) document.addEventListener(type, drop);
+    document.addEventListener("dragleave", () => box.classList.remove("own-over"));
+    document.addEventListener("paste", (event) => {
+      const [pasted] = [...event.clipboardData.files].filter((found) => found.type.startsWith("image/"));
+      if (pasted) take(pasted, "what you pasted");
+    });
+    return {
+      say: (text) => (status.textContent = text),
+      show(image, name) {
+        show(canvas, image);
+        canvas.setAttribute("aria-label", name ? `The middle square of ${name}` : "The book's picture: a cup of coffee on a wooden table");
+      },
+    };
+  }
+
+  function start() {
+    const boxes = Object.fromEntries([...document.querySelectorAll("[data-own-picture]")].map((box) => [box.dataset.ownPicture, box]));
+    if (!boxes.choose) return;
+    const autoencoder = startAutoencoder();
+    const shown = Object.keys(explorers).filter((name) => boxes[name]).map((name) => explorers[name](boxes[name], autoencoder));
+    let chosen = 0;
+
+    const encode = latest(async (image, number) => {
+      chooser.say("Encoding ...");
+      const latent = await autoencoder.encode(image);
+      if (number !== chosen) return;
+      chooser.say("");
+      for (const tell of shown) tell({ image, latent });
+      boxes.choose.dataset.state = "ready";
+    });
+
+    async function take(blob, name) {
+      const number = ++chosen;
+      let image;
+      try {
+        image = await read(blob, SIDE);
+      } catch {
+        chooser.say(`Your browser cannot read ${name} as a picture.`);
+        return;
+      }
+      if (number !== chosen) return;
+      boxes.choose.dataset.state = "busy";
+      chooser.show(image, name);
+      for (const tell of shown) tell({ image, latent: null });
+      encode(image, number).catch((error) => chooser.say(`The autoencoder does not run in this browser: ${error.message}`));
+    }
+
+    const chooser = fillChooser(boxes.choose, take);
+    take(firstPicture(), null);
+  }
+
+  if (document.readyState === "loading") document.addEventListener("DOMContentLoaded", start);
+  else start();
+})();
