@@ -510,7 +510,8 @@ figures.images(
 # Move time from 1 to 0. On the right is the model's estimate of the clean latent, $\hat x_0 = x_t - t\,v(x_t,t)$, which
 # for the exact velocity is $\mathbb E[x_0\mid x_t]$: first the mean of everything, the same for all samples, then
 # layout, then detail. (Where the first estimates differ from one another, the network is not yet exact.) Why the order
-# is this one is the subject of {numref}`chap-autoregression`.
+# is this one is the subject of {numref}`chap-autoregression`. What noise leaves of a picture of yours shows the page
+# {doc}`Your own picture </book/own_picture>`.
 
 # %% slideshow={"slide_type": "subslide"}
 sampling_explorer(denoiser, lambda z: decode(from_unit(z)), noise[:16])

@@ -523,7 +523,8 @@ dct_explorer(explorer_image)
 # Now the same cut in two places at once: in the photograph, and in the latent of the photograph, which is then decoded.
 # One latent pixel covers four by four image pixels, so the photograph's blocks are made four times larger, and both lose the
 # same share of their coefficients. That is not the same part of the scene: the photograph's grid is four times finer, so at
-# equal shares it keeps frequencies that are four times higher.
+# equal shares it keeps frequencies that are four times higher. The page {doc}`Your own picture </book/own_picture>` makes both cuts in
+# a picture of yours.
 
 # %% slideshow={"slide_type": "subslide"}
 cut_explorer(explorer_image, autoencoder)

@@ -293,7 +293,8 @@ results.show(trained_powers, ".2f", index="from the same without")
 # %% [markdown]
 # *Measured here, one autoencoder each.* Scale equivariance turns the dial up, a strong KL term turns it down. Each does other things
 # besides, which the dial does not. (The protocol of `sweeps/dial_patch2.yaml`, written before, has 0.63 and 0.8 for the two KL
-# weights. Measured like this, both lie lower.) Turn the dial to see what a network is given:
+# weights. Measured like this, both lie lower.) Turn the dial to see what a network is given,
+# here or on {doc}`a picture of yours </book/own_picture>`:
 
 # %% slideshow={"slide_type": "subslide"}
 dial.filter_explorer(latents, decode)

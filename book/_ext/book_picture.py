@@ -1,7 +1,7 @@
-"""What the page "Your own picture" computes with: the small autoencoder and a photograph, as scripts of the built book.
+"""What the page "Your own picture" computes with: the small autoencoder and a photograph, as scripts of the book.
 
-A page that is opened from a disk may fetch nothing, but it may load scripts. So the weights, in half precision as they are
-shipped, and the picture that the page begins with become scripts that register themselves with
+A page that is opened from a disk may fetch nothing, but it may load scripts. So the weights, in half precision as they
+are shipped, and the picture that the page begins with become scripts that register themselves with
 ``book/_static/picture/modules.js``. They are written when the book is built and are never committed.
 """
 
@@ -28,7 +28,11 @@ PAGE = "book/own_picture"
 MODEL = "kl-f4c16"
 MADE = {"autoencoder": "vendor/own-picture-autoencoder.js", "photograph": "vendor/own-picture-photograph.js"}
 STYLE = "picture/page.css"
-MODULES = ("dct", "spectrum", "pixels", "kernels", "network", "worker", "calls", "plot", "controls", "explorers", "page")
+MODULES = (
+    *("dct", "spectrum", "pixels", "kernels", "network"),  # what is computed
+    *("worker", "calls"),  # where the autoencoder runs
+    *("plot", "controls", "explorers", "page"),  # what the reader sees
+)
 #: All scripts of the page, as they lie in ``_static``: the registry of modules first, what is started last.
 SCRIPTS = ("picture/modules.js", *MADE.values(), *(f"picture/{name}.js" for name in MODULES))
 #: What network.js can compute; anything else in a configuration it would get wrong without a word.
@@ -58,7 +62,7 @@ def register(name: str, value: Any) -> str:
 
 
 def autoencoder_script(folder: Path) -> str:
-    """The autoencoder of a diffusers folder: configuration, shapes of its tensors in order, and their bits in base64."""
+    """The autoencoder of a diffusers folder: configuration, shapes of its tensors in order, their bits in base64."""
     config = json.loads((folder / "config.json").read_text(encoding="utf8"))
     check_understood(config)
     tensors = load_file(folder / "diffusion_pytorch_model.safetensors")
@@ -68,7 +72,7 @@ def autoencoder_script(folder: Path) -> str:
 
 
 def first_picture() -> np.ndarray:
-    """The picture that the page begins with, ``(192, 192, 3)`` uint8: that of Chapters 2 and 3, held out of training."""
+    """The picture that the page begins with, ``(192, 192, 3)`` uint8: that of Chapter 2, held out of training."""
     crop = photo("coffee")[:, 96:288, 192:384]  # (3, 192, 192) in [-1, 1]
     return ((crop.permute(1, 2, 0).numpy() + 1) * 127.5).round().astype(np.uint8)
 

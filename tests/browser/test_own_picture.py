@@ -31,7 +31,7 @@ def page_file(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def picture(tmp_path_factory):
-    """A PNG of the page's own size, and as images ``(1, 3, 192, 192)``: waves of many lengths, no two channels alike."""
+    """A PNG of the page's own size and what Python makes of it: waves of many lengths, no two channels alike."""
     generator = torch.Generator().manual_seed(0)
     waves = sum(F.interpolate(torch.rand(1, 3, n, n, generator=generator), (192, 192), mode="bicubic") / n**0.5
                 for n in (3, 12, 48, 192))  # fmt: skip
@@ -287,8 +287,9 @@ def test_dropping_pasting_and_what_is_no_picture(page):
         const data = new DataTransfer();
         data.items.add(new File([blob], name, {type: 'image/png'}));
         const target = document.querySelector('[data-own-picture=choose]');
-        target.dispatchEvent(type === 'drop' ? new DragEvent('drop', {dataTransfer: data, bubbles: true, cancelable: true})
-          : new ClipboardEvent('paste', {clipboardData: data, bubbles: true}));
+        const how = {bubbles: true, cancelable: true};
+        target.dispatchEvent(type === 'drop' ? new DragEvent('drop', {...how, dataTransfer: data})
+          : new ClipboardEvent('paste', {...how, clipboardData: data}));
         done();
       });
     })"""

@@ -1,4 +1,4 @@
-"""The page "Your own picture" without the rest of the book: its text as plain HTML, its scripts and styles as published."""
+"""The page "Your own picture" without the rest of the book: its text as plain HTML, scripts and styles as published."""
 
 import shutil
 from pathlib import Path

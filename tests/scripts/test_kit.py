@@ -84,6 +84,7 @@ def test_references_become_words():
     text = "See {numref}`chap-se`, {eq}`eq-se`, {ref}`ex-control` and {cite:t}`lai2026toward` {cite}`ho2022classifier`."
     expected = "See Chapter 6, (6.2), Exercise 6.3 and Lai et al. (2026) (Ho and Salimans, 2022)."
     assert plain.make_plain(text, KNOWN) == expected
+    assert plain.make_plain("See {doc}`Your own picture </book/own_picture>`.", KNOWN) == "See *Your own picture*."
 
 
 @pytest.mark.parametrize("text", ["{numref}`chap-nowhere`", "{eq}`eq-none`", "{unheard}`of`", "```{unheard}\n```"])

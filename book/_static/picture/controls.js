@@ -27,17 +27,18 @@ ownPicture.define("controls", (use) => {
       change();
     });
     tell();
-    const box = element("div", { className: "own-slider" }, element("label", { htmlFor: id, textContent: label }), input, said);
-    return { box, value };
+    const name = element("label", { htmlFor: id, textContent: label });
+    return { box: element("div", { className: "own-slider" }, name, input, said), value };
   }
 
   // A menu; `options` are [value, text] pairs.
   function makeMenu({ label, options, start, change }) {
     const id = `own-control-${++count}`;
-    const select = element("select", { id }, ...options.map(([value, text]) => new Option(text, value, false, value === start)));
+    const entries = options.map(([value, text]) => new Option(text, value, false, value === start));
+    const select = element("select", { id }, ...entries);
     select.addEventListener("change", change);
-    const box = element("div", { className: "own-menu" }, element("label", { htmlFor: id, textContent: label }), select);
-    return { box, value: () => select.value };
+    const name = element("label", { htmlFor: id, textContent: label });
+    return { box: element("div", { className: "own-menu" }, name, select), value: () => select.value };
   }
 
   // A picture with a caption. `show(x, note)` draws it; `wait(share)` dims it until then.
@@ -47,7 +48,8 @@ ownPicture.define("controls", (use) => {
     const bar = element("progress", { max: 1, hidden: true });
     bar.setAttribute("aria-label", `${title}: being computed`);
     const note = element("span", { className: "own-note" });
-    const box = element("figure", {}, canvas, element("figcaption", {}, element("strong", { textContent: title }), note, bar));
+    const caption = element("figcaption", {}, element("strong", { textContent: title }), note, bar);
+    const box = element("figure", {}, canvas, caption);
     canvas.setAttribute("aria-label", `${title}: not computed yet`);
     return {
       box,

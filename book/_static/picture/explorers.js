@@ -1,5 +1,5 @@
-// The three explorers. Each fills a box and returns `show(subject)`, which is called when there is a new picture, and again
-// when its latent is there: {image: {c: 3, h, w, data} in [-1, 1], latent: {c: C, h / f, w / f, data} or null}.
+// The three explorers. Each fills a box and returns `show(subject)`, which is called when there is a new picture, and
+// again when its latent is there: {image: {c: 3, h, w, data} in [-1, 1], latent: {c: C, h / f, w / f, data} or null}.
 ownPicture.define("explorers", (use) => {
   "use strict";
 
@@ -54,11 +54,18 @@ ownPicture.define("explorers", (use) => {
 
   function cut(box, { decode }) {
     let subject = null;
-    const share = makeSlider({ label: "low frequencies kept", values: SHARES, start: 0.3, text: percent, change: update });
-    const statistic = makeMenu({ label: "profile", options: STATISTICS, start: "ratio_of_means", change: drawProfile });
-    const [cutPicture, sameWaves, decoded] = ["picture, cut", "picture, same waves", "latent, cut and decoded"].map(makePicture);
+    const share = makeSlider({
+      label: "low frequencies kept", values: SHARES, start: 0.3, text: percent, change: update,
+    });
+    const statistic = makeMenu({
+      label: "profile", options: STATISTICS, start: "ratio_of_means", change: drawProfile,
+    });
+    const titles = ["picture, cut", "picture, same waves", "latent, cut and decoded"];
+    const [cutPicture, sameWaves, decoded] = titles.map(makePicture);
     const plot = makePlot();
-    box.append(row("own-controls", share), row("own-pictures", cutPicture, sameWaves, decoded), row("own-controls", statistic), plot);
+    box.append(
+      row("own-controls", share), row("own-pictures", cutPicture, sameWaves, decoded), row("own-controls", statistic), plot,
+    );
     const drawDecoded = makeDecoding(box, decoded, decode, () => subject);
     const coefficients = remember(({ image, latent }) => {
       const wide = (B * image.w) / (latent?.w ?? image.w / 4); // a block that covers the same part of the scene
@@ -85,7 +92,9 @@ ownPicture.define("explorers", (use) => {
         ylabel: "relative to D₀₀",
         decades: [-4, 1],
         markX: kept - 0.5,
-        alt: `Frequency profiles of the picture at latent size and of its latent; a dashed line after rank ${kept - 1}, where the latent is cut.`,
+        alt:
+          "Frequency profiles of the picture at latent size and of its latent; " +
+          `a dashed line after rank ${kept - 1}, where the latent is cut.`,
       });
     }
 
@@ -128,7 +137,8 @@ ownPicture.define("explorers", (use) => {
       // At the ends of time the ratio is zero or infinite; the axis ends before either.
       const within = Math.min(Math.max(t, 1e-3), 1 - 1e-3);
       const [ofPixels, ofLatent] = [pixels, latent].map(({ energy }) => frequencySnr(energy, within));
-      noisy.show(pixels.undo(interpolate(pixels.standard, pixels.noise, t)), `${countBelow(ofPixels, 1)} ranks below the noise`);
+      const drowned = (ratios) => `${countBelow(ratios, 1)} ranks below the noise`;
+      noisy.show(pixels.undo(interpolate(pixels.standard, pixels.noise, t)), drowned(ofPixels));
       plot.draw({
         series: [
           { name: "picture at latent size", values: ofPixels, look: 0 },
@@ -138,9 +148,9 @@ ownPicture.define("explorers", (use) => {
         ylabel: "signal / noise",
         decades: [-4.2, 4.2],
         markY: 1,
-        alt: `Signal-to-noise ratio by rank at t = ${t}: ${countBelow(ofPixels, 1)} ranks of the picture and ${countBelow(ofLatent, 1)} of its latent lie below one.`,
+        alt: `Signal-to-noise ratio by rank at t = ${t}; picture: ${drowned(ofPixels)}; latent: ${drowned(ofLatent)}.`,
       });
-      drawDecoded(latent.undo(interpolate(latent.standard, latent.noise, t)), () => `${countBelow(ofLatent, 1)} ranks below the noise`);
+      drawDecoded(latent.undo(interpolate(latent.standard, latent.noise, t)), () => drowned(ofLatent));
     }
 
     return (next) => {
@@ -152,7 +162,8 @@ ownPicture.define("explorers", (use) => {
   function dial(box, { decode }) {
     let subject = null;
     const power = makeSlider({ label: "power a", values: POWERS, start: 1, text: (a) => `${a}`, change: update });
-    const time = makeSlider({ label: "time t", values: [...TIMES].reverse(), start: 0.3, text: (t) => `${t}`, change: update });
+    const times = [...TIMES].reverse();
+    const time = makeSlider({ label: "time t", values: times, start: 0.3, text: (t) => `${t}`, change: update });
     const [seen, noisy, decoded] = ["what a network sees", "with noise", "undone and decoded"].map(makePicture);
     const plot = makePlot();
     box.append(row("own-controls", power, time), row("own-pictures", seen, noisy, decoded), plot);

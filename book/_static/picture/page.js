@@ -28,7 +28,8 @@
       take(firstPicture(), null);
     });
     const label = element("label", { htmlFor: "own-file", textContent: "Choose a picture of your own:" });
-    const hint = element("p", { className: "own-hint", textContent: "Or drop one here, or paste one. It is not sent anywhere: all is computed in this page." });
+    const hint = element("p", { className: "own-hint" });
+    hint.textContent = "Or drop one here, or paste one. It is not sent anywhere: all is computed in this page.";
     box.append(canvas, element("div", {}, element("p", {}, label, file), hint, back, status));
 
     const drop = (event) => {
@@ -47,16 +48,19 @@
       say: (text) => (status.textContent = text),
       show(image, name) {
         show(canvas, image);
-        canvas.setAttribute("aria-label", name ? `The middle square of ${name}` : "The book's picture: a cup of coffee on a wooden table");
+        const label = name ? `The middle square of ${name}` : "The book's picture: a cup of coffee, from near";
+        canvas.setAttribute("aria-label", label);
       },
     };
   }
 
   function start() {
-    const boxes = Object.fromEntries([...document.querySelectorAll("[data-own-picture]")].map((box) => [box.dataset.ownPicture, box]));
+    const found = [...document.querySelectorAll("[data-own-picture]")];
+    const boxes = Object.fromEntries(found.map((box) => [box.dataset.ownPicture, box]));
     if (!boxes.choose) return;
     const autoencoder = startAutoencoder();
-    const shown = Object.keys(explorers).filter((name) => boxes[name]).map((name) => explorers[name](boxes[name], autoencoder));
+    const names = Object.keys(explorers).filter((name) => boxes[name]);
+    const shown = names.map((name) => explorers[name](boxes[name], autoencoder));
     let chosen = 0;
 
     const encode = latest(async (image, number) => {
@@ -81,7 +85,7 @@
       boxes.choose.dataset.state = "busy";
       chooser.show(image, name);
       for (const tell of shown) tell({ image, latent: null });
-      encode(image, number).catch((error) => chooser.say(`The autoencoder does not run in this browser: ${error.message}`));
+      encode(image, number).catch((error) => chooser.say(`The autoencoder does not run here: ${error.message}`));
     }
 
     const chooser = fillChooser(boxes.choose, take);

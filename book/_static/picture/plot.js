@@ -13,7 +13,8 @@ ownPicture.define("plot", () => {
     return element;
   }
 
-  const power = (exponent) => `10${[...String(exponent)].map((digit) => "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"["-0123456789".indexOf(digit)]).join("")}`;
+  const raise = (character) => "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"["-0123456789".indexOf(character)];
+  const power = (exponent) => `10${[...String(exponent)].map(raise).join("")}`;
 
   // M and L for what lies on a logarithmic axis at all; a gap for what does not.
   function path(values, x, y) {
@@ -54,7 +55,9 @@ ownPicture.define("plot", () => {
     const curves = svg("svg", { width: inner, height: tall, class: "own-curves" });
     if (spec.markX !== undefined) curves.append(svg("path", { class: "own-mark", d: `M${x(spec.markX)} 0V${tall}` }));
     if (spec.markY !== undefined) curves.append(svg("path", { class: "own-mark", d: `M0 ${y(spec.markY)}H${inner}` }));
-    for (const { values, look } of spec.series) curves.append(svg("path", { class: `own-line-${look}`, d: path(values, x, y) }));
+    for (const { values, look } of spec.series) {
+      curves.append(svg("path", { class: `own-line-${look}`, d: path(values, x, y) }));
+    }
     const frame = svg("rect", { class: "own-frame", width: inner, height: tall });
     const shifted = svg("g", { transform: `translate(${MARGIN.left} ${MARGIN.top})` }, grid, frame, curves, labels);
     const attributes = { viewBox: `0 0 ${width} ${HEIGHT}`, role: "img", "aria-label": spec.alt };
@@ -65,8 +68,8 @@ ownPicture.define("plot", () => {
     const list = Object.assign(document.createElement("ul"), { className: "own-legend" });
     for (const { name, look } of series) {
       const entry = document.createElement("li");
-      const sample = svg("svg", { width: 30, height: 10, "aria-hidden": "true" }, svg("path", { class: `own-line-${look}`, d: "M0 5H30" }));
-      entry.append(sample, name);
+      const line = svg("path", { class: `own-line-${look}`, d: "M0 5H30" });
+      entry.append(svg("svg", { width: 30, height: 10, "aria-hidden": "true" }, line), name);
       list.append(entry);
     }
     return list;
