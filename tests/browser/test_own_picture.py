@@ -265,7 +265,7 @@ def test_axe_finds_nothing_serious(page, theme):
 def test_on_paper_are_pictures_and_curves_and_nothing_to_press(page):
     page.emulate_media(media="print")
     try:
-        pressed = page.locator("[data-own-picture] :is(button, input)")
+        pressed = page.locator("[data-own-picture] :is(button, input, label[for=own-file])")
         assert pressed.count() > 5
         assert not any(each.is_visible() for each in pressed.all())
         for box in page.locator(".own-pictures canvas, .own-plot > svg").all():

@@ -118,7 +118,7 @@ ownPicture.define("explorers", (use) => {
 
   function noise(box, { decode }) {
     let subject = null;
-    const time = makeSlider({ label: "time t", values: TIMES, start: 0.5, text: (t) => `${t}`, change: update });
+    const time = makeSlider({ label: "time t", values: TIMES, start: 0.4, text: (t) => `${t}`, change: update });
     const [noisy, decoded] = ["picture at latent size", "noisy latent, decoded"].map(makePicture);
     const plot = makePlot();
     box.append(row("own-controls", time), row("own-pictures", noisy, decoded), plot);
