@@ -332,7 +332,7 @@ def panels(
         titles: One for each; ``alt`` is of the whole.
         columns: In one row; all when None.
         height: In pixels; that of the highest, for each row, when None.
-        share_y: One vertical axis for each row, labelled at the left.
+        share_y: One vertical axis for each row, its title at the left.
         wide: The last figure has a row of its own, below the others.
         widths: Of the columns, as shares of the whole; ``heights`` of the rows.
     """
@@ -352,13 +352,15 @@ def panels(
     lower = "".join(titles[columns:])
     margin = {"t": 40 + 16 * ("<br>" in "".join(titles[:columns])) + 44 * bool(named and not beside)}
     margin |= {"b": 4 if pictures[-1] else 48} | ({"l": 8, "r": 12} if pictures[0] and not wide else {})
+    heatmaps = [i for i, one in enumerate(figs) if one.data and one.data[0].type == "heatmap"]
     height = height or rows * max(one.layout.height or 360 for one in figs)
     inside = height - margin["t"] - margin["b"]
     between = 8 + 18 * bool(lower or beside) + 16 * ("<br>" in lower) + 58 * (not pictures[columns - 1])
-    gap = 0.03 if share_y else 0.015 if all(pictures[1:columns]) else 0.14 if columns == 2 else 0.3 / columns
+    apart = (0.03 if heatmaps else 0.06) if share_y else 0.14 if columns == 2 else 0.3 / columns
+    gap = 0.015 if all(pictures[1:columns]) and not share_y else apart
     across, down = _domains(columns, widths, gap), _domains(rows, heights and heights[::-1], between / inside)
     layout: dict[str, Any] = {"annotations": [], "shapes": []}
-    data, seen, heatmaps = [], set(), [i for i, one in enumerate(figs) if one.data and one.data[0].type == "heatmap"]
+    data, seen = [], set()
     for i, (one, title) in enumerate(zip(figs, titles, strict=True)):
         n, last = str(i + 1) if i else "", wide and i == above
         x_domain, low, high = [0, 1] if last else across[i % columns], *down[-1 - (rows - 1 if last else i // columns)]
@@ -368,7 +370,9 @@ def panels(
             layout[f"yaxis{n}"]["scaleanchor"] = f"x{n}"
         if share_y and i % columns:
             first = str(i - i % columns + 1) if i >= columns else ""
-            layout[f"yaxis{n}"] |= {"matches": f"y{first}", "showticklabels": False, "title": None}
+            layout[f"yaxis{n}"] |= {"matches": f"y{first}", "title": None}
+            if one.data[0].type == "heatmap":  # names are long, and stand at the left of the same rows
+                layout[f"yaxis{n}"]["showticklabels"] = False
         note = {"text": title or " ", "x": sum(x_domain) / 2, "y": high, "xref": "paper", "yref": "paper"}
         note |= {"xanchor": "center", "yanchor": "bottom", "showarrow": False, "visible": bool(title)}
         layout["annotations"].insert(i, note | {"font": {"size": 13 if len(figs) < 6 else 12}})

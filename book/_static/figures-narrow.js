@@ -79,10 +79,10 @@
   const broken = (text, panel) =>
     panel?.nx[1] - panel?.nx[0] < 0.6 && text?.length > 18 ? text.replace(/([,:]) /, "$1<br>") : text;
 
-  // A panel that left its numbers to the one beside it needs them when it has a row of its own.
+  // A panel that left its title, or its numbers too, to the one beside it needs them when it has a row of its own.
   function scaleOf(panel, part) {
     const axis = part[panel.y];
-    if (axis.showticklabels !== false || !axis.matches || panel.nx[0] > 0) return {};
+    if (!axis.matches || panel.nx[0] > 0) return {};
     return { showticklabels: true, title: part[`yaxis${axis.matches.slice(1)}`]?.title };
   }
 

@@ -29,4 +29,5 @@
   });
   window.addEventListener("load", reachTables);
   window.addEventListener("resize", reachTables);
+  document.addEventListener("toggle", reachTables, true); // a folded table has no width before it is unfolded
 })();

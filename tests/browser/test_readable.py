@@ -116,6 +116,53 @@ def test_a_width_that_does_not_last_draws_nothing_anew(browser, site):
         assert page.evaluate("window.drawings()") == [1] * len(boxes)
 
 
+@pytest.mark.parametrize("name", [name for name in LESSONS if not name.endswith("_cluster")])
+def test_the_first_picture_comes_on_the_first_screen(browser, site, name):
+    with reading(browser, site, **DESK) as page:
+        page.goto(f"{site}/{name}.html")
+        top = page.locator(".book-figure").first.bounding_box()["y"]
+        assert top < page.locator(".bd-article h2").first.bounding_box()["y"]
+        assert top < DESK["viewport"]["height"]
+        folded = page.locator("div.cell.tag_parameters details")
+        assert folded.count() == 1
+        assert not folded.evaluate("e => e.open")
+
+
+@pytest.mark.parametrize(("screen", "scheme"), [(DESK, "dark"), (PHONE, "light")], ids=["desk, dark", "phone, light"])
+def test_the_drawing_of_the_chain_can_be_read(browser, site, screen, scheme):
+    with reading(browser, site, color_scheme=scheme, **screen) as page:
+        page.goto(f"{site}/notebooks/01_latent_diffusion.html")
+        drawing = page.locator(".book-drawing svg[role=img]")
+        assert len(drawing.get_attribute("aria-label")) > 100
+        sizes = drawing.locator("text").evaluate_all("all => all.map(text => text.getBoundingClientRect().height)")
+        assert len(sizes) >= 15
+        assert min(sizes) > 10, "in pixels, of one line"
+        inside = drawing.bounding_box()
+        assert inside["x"] >= 0
+        assert inside["x"] + inside["width"] <= screen["viewport"]["width"]
+        ink, paper = drawing.locator("text").first.evaluate(
+            "text => [getComputedStyle(text).fill, getComputedStyle(document.body).color]"
+        )
+        assert ink == paper, "its letters have the colour of the page's"
+
+
+def test_a_long_table_unfolds_for_the_pointer_the_keyboard_and_paper(browser, site):
+    with reading(browser, site, **PHONE) as page:
+        page.goto(f"{site}/notebooks/07_chopping.html")
+        folded = page.locator("details.book-folded").first
+        table = folded.locator(".book-table")
+        assert table.is_hidden()
+        folded.locator("summary").focus()
+        page.keyboard.press("Enter")
+        assert table.is_visible()
+        page.wait_for_function("table => table.tabIndex === 0", arg=table.element_handle())
+        page.keyboard.press("Enter")
+        assert table.is_hidden()
+        page.emulate_media(media="print")
+        assert table.is_visible()
+        assert folded.locator("summary").is_hidden()
+
+
 def test_menus_are_reached_by_the_keyboard(browser, site):
     with reading(browser, site, **DESK) as page:
         page.goto(f"{site}/notebooks/02_dct.html")

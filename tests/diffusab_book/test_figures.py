@@ -162,6 +162,10 @@ def test_panels_that_share_an_axis_label_it_once():
     fig = figures.panels([one] * 4, list("1234"), alt=ALT, columns=2, share_y=True)
     assert [fig.layout[f"yaxis{n}"].matches for n in ("", "2", "3", "4")] == [None, "y", None, "y3"]
     assert [fig.layout[f"yaxis{n}"].title.text for n in ("", "2", "3", "4")] == ["y", None, "y", None]
+    assert {fig.layout[f"yaxis{n}"].showticklabels for n in ("", "2", "3", "4")} == {None}, "each has its numbers"
+    rows = figures.heatmap(torch.eye(2), y=["a long name", "another"])
+    named = figures.panels([rows, rows], ["1", "2"], alt=ALT, share_y=True)
+    assert (named.layout.yaxis.showticklabels, named.layout.yaxis2.showticklabels) == (None, False)
 
 
 def test_heatmaps_in_panels_stay_square_and_share_a_colour_bar():
