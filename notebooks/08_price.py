@@ -657,7 +657,7 @@ cut_runs[OTHERS[0]] = cut_runs.small_psnr_db_by_averages
 cut_runs[OTHERS[1]] = cut_runs.small_psnr_db_by_truncation
 rows = [*titles[:2], AT_128, *titles[2:6], BELOW, *titles[6:], *OTHERS]
 
-# %% jupyter={"source_hidden": true} tags=["hide-input"] slideshow={"slide_type": "subslide"}
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 JUDGED = {
     "SE": ("se", "plain"),
     "α = 1": ("se-alpha1", "plain"),
@@ -674,6 +674,7 @@ def differences(row: str) -> dict[str, str]:
     return {t: f"{pair:.2f}".replace(" [", "\n[") for t, pair in pairs.items()}
 
 
+# %% jupyter={"source_hidden": true} tags=["hide-input"] slideshow={"slide_type": "subslide"}
 SHOWN = {
     UNCUT: "uncut",
     FIG8: "45% cut",
@@ -703,7 +704,7 @@ figures.mark(manners, y=0)
 results.show({row: differences(row) for row in rows})
 
 
-# %% jupyter={"source_hidden": true} tags=["hide-input"] slideshow={"slide_type": "subslide"}
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 def mean_curves(arm: str) -> dict[str, list[float]]:
     runs = cut_runs.record[cut_runs.arm == arm]
     relative = [
@@ -726,6 +727,8 @@ split = {
 pairs = {t: [split[f"{t}, {r:.0%} cut"] for r in (0.45, 0.9)] for t in JUDGED}
 energies = {t: [f["energy removed"] for f in two] for t, two in pairs.items()}
 gains = {t: [f["× gain Γ"] for f in two] for t, two in pairs.items()}
+
+# %% jupyter={"source_hidden": true} tags=["hide-input"] slideshow={"slide_type": "subslide"}
 level = [0.35 + 0.02 * i for i in range(45)]
 figures.lines(
     {"as the control: product 1": (level, [1 / e for e in level])}

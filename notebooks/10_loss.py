@@ -465,7 +465,7 @@ results.show(
 #
 
 # %% [markdown] slideshow={"slide_type": "slide"}
-# ## What to take along
+# ## To take away
 #
 # - A loss compares two networks on one latent space, and one network along its training. There it orders samples.
 # - Between two latent spaces it compares their spectra. {numref}`chap-dial` changes nothing but the spectrum and finds losses ordered

@@ -417,6 +417,14 @@ figures.lines(
 # ```
 
 # %% [markdown]
+# ## To take away
+#
+# - The same latents can be given another spectrum at no cost in reconstruction, by signs or by a filter.
+# - What lies inside a token is invisible to a denoiser, so a profile at latent resolution alone predicts nothing.
+# - What differs between tokens counts, and which spectrum is best depends on the length of training: flat early, as encoded or steeper
+#   late.
+# - A comparison at one length, one sampling shift or by the loss would each have said something else.
+#
 # ## Quiz
 #
 # ```{quiz}

@@ -272,7 +272,7 @@ figures.lines(
 # SiT-XL/2 without guidance.
 # ```
 #
-# ## What to take along
+# ## To take away
 #
 # - Another spectrum of the latents and another spectrum of the noise are one thing, if the loss is measured in the noise's metric.
 # - The noise can be changed for latents that are already cached, and while the network trains.

@@ -88,10 +88,9 @@ def test_every_chapter_keeps_to_one_form(path):
 def test_every_chapter_begins_with_its_verdict_and_a_picture_and_ends_with_what_to_take_away(path):
     text = markdown(f"notebooks/{path.stem}")
     assert re.search(r"^# .+\n\n\*\*In short\.\*\* ", text, flags=re.MULTILINE)
-    if path.stem[:2] not in {"10", "11"}:  # still without take-aways
-        [points] = re.findall(r"^## To take away\n\n((?:- .+\n(?:  .+\n)*)+)\n## Quiz$", text, flags=re.MULTILINE)
-        assert 3 <= points.count("\n- ") + 1 <= 5
-        assert max(map(len, points.split("\n- "))) < 300
+    [points] = re.findall(r"^## To take away\n\n((?:- .+\n(?:  .+\n)*)+)\n## Quiz$", text, flags=re.MULTILINE)
+    assert 3 <= points.count("\n- ") + 1 <= 5
+    assert max(map(len, points.split("\n- "))) < 300
 
 
 @pytest.mark.parametrize("path", CHAPTERS, ids=lambda path: path.stem)
@@ -127,7 +126,7 @@ def test_a_greek_letter_is_used_where_the_notation_page_says(row):
             r"\xi": "ξ", r"\chi": "χ", r"\varsigma": "ς"}[tex.strip("$")]  # fmt: skip
     pattern = re.compile(rf"{re.escape(tex.strip('$'))}(?![a-zA-Z])|{sign}")
     used = {int(path.stem[:2]) for path in CHAPTERS if pattern.search(path.read_text())}
-    assert used - {11} == set(map(int, where.split(", "))) - {11}  # 11 is being rewritten
+    assert used == set(map(int, where.split(", ")))
 
 
 @pytest.mark.parametrize("page", PAGES)
