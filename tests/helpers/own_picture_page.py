@@ -1,13 +1,16 @@
 """The page "Your own picture" without the rest of the book: its text as plain HTML, scripts and styles as published."""
 
 import shutil
+import sys
 from pathlib import Path
 
-import book_picture
 from markdown_it import MarkdownIt
 
 ROOT = Path(__file__).resolve().parents[2]
 STATIC = ROOT / "book" / "_static"
+sys.path.insert(0, str(ROOT / "book" / "_ext"))
+
+import book_picture  # noqa: E402
 
 
 def write(folder: Path) -> Path:

@@ -90,20 +90,25 @@ ownPicture.define("kernels", () => {
     }
   };
 
+  function plainMemory() {
+    const memory = { buffer: new ArrayBuffer(PAGE) };
+    memory.grow = (pages) => (memory.buffer = new ArrayBuffer(memory.buffer.byteLength + pages * PAGE));
+    return memory;
+  }
+
   // {memory, row3, row1, fast}
   function makeKernels(allowed = true) {
-    const memory = new WebAssembly.Memory({ initial: 16 });
-    if (allowed) {
-      const bytes = moduleBytes();
-      if (WebAssembly.validate(bytes)) {
-        const { exports } = new WebAssembly.Instance(new WebAssembly.Module(bytes), { page: { memory } });
-        return { memory, row3: exports.row3, row1: exports.row1, fast: true };
-      }
+    const bytes = moduleBytes();
+    if (allowed && typeof WebAssembly === "object" && WebAssembly.validate(bytes)) {
+      const memory = new WebAssembly.Memory({ initial: 1 });
+      const { exports } = new WebAssembly.Instance(new WebAssembly.Module(bytes), { page: { memory } });
+      return { memory, row3: exports.row3, row1: exports.row1, fast: true };
     }
+    const memory = plainMemory();
     return { memory, row3: plainRow(memory, 3), row1: plainRow(memory, 1), fast: false };
   }
 
-  // Makes room for so many bytes.
+  // Makes room for so many bytes; what was in the memory may be lost.
   function reserve(memory, bytes) {
     const missing = Math.ceil(bytes / PAGE) - memory.buffer.byteLength / PAGE;
     if (missing > 0) memory.grow(missing);
