@@ -435,12 +435,11 @@ results.show(
 # ## The same on latents
 #
 # Nothing in the loop knows about dimension two. The data are now latents of small crops, brought to zero mean and unit
-# variance per channel so that data and noise are of one scale. The network has to be another, since neighbouring
-# positions have something to say to each other: a few convolutions with residual connections, time added to the
-# features, and a learned bias for each position. It need not begin at zero: for data that were white noise of unit
-# variance, {eq}`eq-rf-gauss` is the exact answer, so the network adds its own output, zero at first, to that. Before
-# training it generates white noise; what it learns is how latents differ from white noise. (What large models use here,
-# a transformer, comes in {numref}`chap-denoiser`.)
+# variance per channel, so that data and noise have the same scale. They need another network, because neighbouring
+# positions have something to say to each other: a few convolutions with residual connections, with time added to the
+# features and a learned bias for each position. For white data of unit variance {eq}`eq-rf-gauss` is the exact answer. The
+# network adds its own output to that answer, and begins with an output of zero. So before training it generates white
+# noise, and it learns how latents differ from it. (Large models use a transformer here; {numref}`chap-denoiser` builds one.)
 
 
 # %%
@@ -504,7 +503,7 @@ figures.images(
 
 # %% [markdown]
 # This is what a few seconds of training buy: colours that go together, smooth regions beside rough ones, here and there
-# an edge, nothing that one could name. Five photographs and a network of this size hold no more. It *is* latent
+# an edge, nothing you could name. Five photographs and a network of this size hold no more. It *is* latent
 # diffusion, with all parts in place; the later chapters replace each part by a serious one.
 #
 # Move time from 1 to 0. On the right is the model's estimate of the clean latent, $\hat x_0 = x_t - t\,v(x_t,t)$, which

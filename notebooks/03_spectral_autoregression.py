@@ -126,8 +126,8 @@ figures.profiles(
 # \mathrm{SNR}_k(t) = \Bigl(\frac{1-t}{t}\Bigr)^{2} E_k, \qquad E_k = \mathbb E\bigl[D_k(x_0)^2\bigr] .
 # $$ (eq-snr)
 #
-# Time enters through one factor that all frequencies share; the *data's* spectrum $E_k$ decides who is above the noise at
-# a given time. Signal and noise are level where $\mathrm{SNR}_k = 1$, that is at the **crossover time**
+# Time enters through one factor that all frequencies share; the *data's* spectrum $E_k$ decides which of them lie
+# above the noise at a given time. Signal and noise are level where $\mathrm{SNR}_k = 1$, that is at the **crossover time**
 #
 # $$ t_k = \frac{\sqrt{E_k}}{1+\sqrt{E_k}} . $$ (eq-crossover)
 #

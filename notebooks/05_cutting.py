@@ -282,7 +282,7 @@ results.show(at_equal, ".2f", index="coefficients kept")
 # - Cutting is not what a diffusion model does. It makes errors of some size at all frequencies; it does not set any to
 #   zero. The cut stands for one kind of error, and not for the worst kind: see {ref}`ex-noise-instead`.
 # - PSNR weighs all frequencies of the *picture* by their energy, so it forgives a soft picture. A perceptual distance would
-#   not; this book computes none where its network's weights cannot be had offline.
+#   not; this book computes none where the weights of its network are not at hand.
 # - A decoder that breaks on cut latents may simply never have seen such latents. It does not follow that the information was
 #   only there. Fine-tuning with cut latents tests exactly this, in {numref}`chap-chopping`.
 #

@@ -123,8 +123,8 @@ scale_explorer(picture, shown, scales=(1, 2, 3, 4))
 # $$ (eq-se)
 #
 # with $s$ drawn from $\{2, 4\}$ at every step, $\alpha = 0.25$, and $\beta = 0$ when the new term is on. The distance $d$
-# is the mean squared error plus LPIPS; here it is the mean squared error alone, because the network behind LPIPS cannot
-# be had offline. The encoder runs once, on the full picture; what the term costs is a decoder pass on a latent $s^2$
+# is the mean squared error plus LPIPS; here it is the mean squared error alone, because the network behind LPIPS is
+# not available offline. The encoder runs once, on the full picture; what the term costs is a decoder pass on a latent $s^2$
 # times smaller.
 #
 # The target $\tilde x$ is the downsampled *input*. One may also take the downsampled *reconstruction*, $\mathcal

@@ -616,7 +616,7 @@ decoders_explorer(
 #
 # From here on, the records: 400 steps of 8 crops of $64^2$ from `kl-f4c16`, three runs of each arm that differ in nothing
 # but the seed (order, crops, noise), all measured on the same 64 held-out crops of $128^2$ (`sweeps/finetuning.yaml`,
-# one thread on a 2-core CPU; mean squared error alone, for a perceptual network's weights could not be had offline). *CHF
+# one thread on a 2-core CPU; mean squared error alone, as the weights of a perceptual network were not available offline). *CHF
 # 30%* cuts this share in every step, *CHF drawn* a share drawn from (0, 70%). *Distance to RGB* is the mean distance
 # between the latent's profile and that of photographs at latent size. Runs of one seed are compared in pairs: below each
 # number stands the mean difference to plain fine-tuning with its 95% interval, t over the seeds.

@@ -454,7 +454,7 @@ results.show(
 # \qquad \mathcal L_{\mathrm G} = \int_0^1 \mathcal L_{\mathrm G}(t)\,\pi(t)\,\mathrm d t .
 # $$ (eq-gaussian-loss)
 #
-# On Gaussian data nobody gets below it. On other data it is the loss of the best *affine* guess, because that depends on
+# On Gaussian data no network gets below it. On other data it is the loss of the best *affine* guess, because that depends on
 # mean and covariance alone; the best guess of all can only be better. So a network whose loss on *unseen* data lies below
 # $\mathcal L_{\mathrm G}$ has learned something that means and covariances do not say; on the training data it might also
 # have copied. ($\Sigma$ is estimated from the training crops, which makes the floor a little too low for unseen ones.)

@@ -147,7 +147,7 @@ results.show({what: {"identity": spec.identity} for what, spec in specs.items()}
 #
 # What of this was tried? Runs on one core, and on two processes with gloo; a Slurm of two nodes on one machine, where a training
 # on both was requeued in the middle and came to the numbers of one that nobody interrupted, bit for bit. NCCL, and machines
-# that are really several, were not to be had.
+# that are really several, were not available.
 #
 # ## A sweep
 #
