@@ -130,6 +130,11 @@ def test_a_greek_letter_is_used_where_the_notation_page_says(row):
 
 
 @pytest.mark.parametrize("page", PAGES)
+def test_a_page_speaks_to_you(page):
+    assert re.findall(r"(?i)\bwhoever\b.*", markdown(page)) == []
+
+
+@pytest.mark.parametrize("page", PAGES)
 def test_no_picture_comes_from_elsewhere(page):
     assert not re.search(r"!\[[^\]]*\]\(https?:|<img[^>]+src=[\"']https?:", source(page).read_text())
 
