@@ -29,6 +29,7 @@ PAGE_INPUTS = (
     "book/**/*",
     "notebooks/*.py",
     "scripts/build_book.py",
+    "scripts/kit/*.py",  # writes the text of notebooks that are handed out
 )
 # Never a source: bytecode, and what an editor or an operating system leaves behind.
 SKIPPED_PARTS = {"__pycache__", ".ipynb_checkpoints", "vendor", ".DS_Store"}

@@ -149,10 +149,12 @@ def test_a_new_module_means_executing_again(tmp_path):
     assert book_fingerprint.execution_fingerprint(root) != before
 
 
-def test_a_page_makes_the_book_stale_but_keeps_outputs(tmp_path):
+@pytest.mark.parametrize("name", ["book/index.md", "book/drawings/chain.svg", "scripts/kit/plain.py"])
+def test_a_page_makes_the_book_stale_but_keeps_outputs(tmp_path, name):
     root = project(tmp_path)
     outputs, book = book_fingerprint.execution_fingerprint(root), book_fingerprint.book_fingerprint(root)
-    (root / "book" / "index.md").write_text("# The book\n")
+    (root / name).parent.mkdir(parents=True, exist_ok=True)
+    (root / name).write_text("# The book\n")
     assert book_fingerprint.execution_fingerprint(root) == outputs
     assert book_fingerprint.book_fingerprint(root) != book
 
