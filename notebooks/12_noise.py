@@ -39,6 +39,7 @@ import torch
 from torch.nn.functional import mse_loss
 
 from diffusab_book import chapters, figures, results
+from diffusab_book.explorers import dial
 from diffusab_core import autoencoders, data, flow, training
 from diffusab_core.flow.gaussian import mean_least_loss, mismatch_loss
 from diffusab_core.latents import TensorLatents
@@ -163,8 +164,8 @@ def both_sides():
 
 # %% slideshow={"slide_type": "subslide"}
 sides = both_sides()
-dial = Spectrum(Reshaping(power=A), latents.shape, 1, energies).last
-turned = Reshaped(network, dial).eval()
+filtered = Spectrum(Reshaping(power=A), latents.shape, 1, energies).last
+turned = Reshaped(network, filtered).eval()
 sampling = denoising.Sampling(16, steps=8, seed=seed)
 (_, own, _), (_, behind, _) = (
     next(denoising.sample_batches(net, sampling, latents.shape))
@@ -212,6 +213,52 @@ figures.lines(
 # Samples are always drawn with the last value, which the network has seen for two fifths of the training. The averaged weights
 # then hold nothing of the way there.
 
+# %% [markdown] slideshow={"slide_type": "slide"}
+# ## What is recorded
+#
+# `sweeps/dial_noise.yaml` trains DiT-XXS/2 on the latents of `kl-f4c16` with white noise, two constant colours and two schedules, at
+# three lengths, with two seeds; latents, network and what is judged are the same in all. Two seeds make wide intervals, since
+# Student's factor is 12.7, so the picture shows every run.
+
+# %% jupyter={"source_hidden": true} tags=["hide-input"] slideshow={"slide_type": "subslide"}
+COLOURS = {
+    "n0.75": "0.75",
+    "n1.25": "1.25",
+    "from0.5to1": "0.5:1",
+    "from0.5to1.25": "0.5:1.25",
+}
+recorded = dial.read("dial_noise")
+recorded = recorded.assign(
+    noise=[arm.rpartition("-steps")[0] for arm in recorded.arm]
+).replace({"noise": COLOURS})
+
+
+def against_white(metric: str, steps: int, noise: str, seeds=(0, 1)) -> list[float]:
+    """By how many percent each seed lies above white noise."""
+    of = recorded[recorded.steps == steps].set_index(["noise", "seed"])[metric]
+    return [100 * (of[noise, k] / of["white", k] - 1) for k in seeds]
+
+
+lengths = (600, 2400, 9600)
+figures.over_seeds(
+    {
+        noise: {f"{n:,}": against_white(dial.METRIC, n, noise) for n in lengths}
+        for noise in COLOURS.values()
+    },
+    "@@ALT@@",
+    xlabel="training steps",
+    ylabel="gap over that of white noise, %",
+    log_y=False,
+).add_hline(y=0, line={"color": figures.GREY, "dash": "dot"})
+
+# %% jupyter={"source_hidden": true} tags=["hide-input"] slideshow={"slide_type": "subslide"}
+results.cross(recorded, dial.METRIC, "noise", "steps", "white")
+
+# %% jupyter={"source_hidden": true} tags=["hide-input"] slideshow={"slide_type": "subslide"}
+results.cross(recorded, "best_frechet_offline", "noise", "steps", "white")
+
+# %% [markdown]
+# @@TEXT@@
 
 # %% [markdown] slideshow={"slide_type": "slide"}
 # ## For Gaussian latents white is easiest

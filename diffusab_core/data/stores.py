@@ -50,6 +50,7 @@ Check = Literal["decode", "header", "none"]
 CROPS, CHECKS = get_args(Crop), get_args(Check)
 LABELS_FILE = "dataset.json"  #: Of EDM and StyleGAN
 _EXAMPLE = "n01440764/name.JPEG"
+_TOO_SMALL = "smaller than the resolution"
 _PIECE = 512  # items checked at a time: a million tasks at once are gigabytes
 #: Folders that systems and programs leave among images, in lower case; those with a dot in front are hidden anyway.
 _SYSTEM_FOLDERS = {
@@ -208,7 +209,7 @@ class StoredImages(Dataset):
         if height < (least := sides(self.resolution))[0] or width < least[1]:
             oblong = isinstance(self.resolution, tuple)
             wanted = f"{least[1]} x {least[0]}" if oblong else self.resolution  # as sizes of images: width first
-            raise UnusableImage(f"{width} x {height} pixels, smaller than the resolution {wanted}")
+            raise UnusableImage(f"{width} x {height} pixels, {_TOO_SMALL} {wanted}")
 
     def __getitem__(self, index: int) -> Tensor | tuple[Tensor, int]:
         index = check_index(index, len(self))
@@ -343,6 +344,8 @@ class StoredImages(Dataset):
             return
         reasons = [f"{skip.name}: {skip.reason}" for skip in self.skipped[:3]] or [f"it holds no {self.source.unit}"]
         reasons += [f"and {len(self.skipped) - 3} more"] if len(self.skipped) > 3 else []
+        if self.skipped and all(_TOO_SMALL in skip.reason for skip in self.skipped):
+            reasons += ["--resolution takes a smaller one"]
         raise ImagesError(f"no usable {self.source.item} in {self.where}: {'; '.join(reasons)}")
 
     def _refuse_empty_classes(self) -> None:
