@@ -19,7 +19,8 @@
 #
 # **In short.** A filter in front of a denoiser is, exactly, coloured noise on the latents as they are, with the loss in the metric of
 # that noise. So what the training of an autoencoder does to a spectrum can be done to the noise instead: for cached latents of any
-# autoencoder, at no cost in reconstruction, and along the training, too, which no autoencoder can.
+# autoencoder, at no cost in reconstruction. Mildly coloured noise (0.75) has a gap @@V@@ below white noise after 600 steps, over four
+# seeds; after 2 400 and 9 600 steps nothing of that is left.
 #
 # ```{measured-runtime}
 # ```
@@ -245,7 +246,8 @@ figures.over_seeds(
         noise: {f"{n:,}": against_white(dial.METRIC, n, noise) for n in lengths}
         for noise in COLOURS.values()
     },
-    "@@ALT@@",
+    "Gap over that of white noise in percent, by training steps, for four settings and two seeds. After 600 steps noise at 0.75 and "
+    "the schedule from 0.5 to 1 lie about a quarter below zero; after 2,400 and 9,600 steps all means lie above it.",
     xlabel="training steps",
     ylabel="gap over that of white noise, %",
     log_y=False,
@@ -258,7 +260,22 @@ results.cross(recorded, dial.METRIC, "noise", "steps", "white")
 results.cross(recorded, "best_frechet_offline", "noise", "steps", "white")
 
 # %% [markdown]
-# @@TEXT@@
+# *Recorded, two seeds: first the gap, then the distance to photographs, at the best shift of each run; below each the difference to white
+# noise, paired by seed, with its 95% interval.*
+#
+# **Mild colour helps early, and not later.** After 600 steps noise at 0.75 has a gap 26% [−45%, −7%] below that of white noise, and its
+# samples lie 24% [−24%, −23%] nearer to photographs. `sweeps/dial_noise_early.yaml` repeats this length with two more seeds: over four
+# the gap is @@E1@@ and the distance @@E2@@ lower; the two new seeds alone have @@E3@@. That is the remedy that the protocol asked for,
+# at least 10% in both numbers, and nothing of the autoencoder was touched. The schedule from 0.5 to 1 has @@E4@@ in the gap.
+#
+# After 2 400 steps nothing of it is left: 0.75 lies 6% [−24%, +37%] above white noise, and after 9 600 steps 9% [−30%, +48%], in both
+# seeds above. We had predicted that a schedule from flat to steep is at least as good as the best constant at every length, and that it
+# ends ahead. It does not. That from 0.5 to 1.25 lies above white noise in all six runs, and at 1.25 throughout, two seeds
+# contradict each other after 9 600 steps (40% above, 2% below). In the means, white noise is best from 2 400 steps on.
+#
+# The dial has it the same way round, with flat latents ahead early and those as encoded later. So the early gain is one of speed: it
+# is worth having where training is short, and there it costs nothing. In FD-Lite0-P64 no setting differs from white noise by more than
+# 5% in the mean, at any length.
 
 # %% [markdown] slideshow={"slide_type": "slide"}
 # ## For Gaussian latents white is easiest
@@ -394,6 +411,41 @@ assert lacking[0] < 1e-12
 if size == "laptop":
     of_noise = reshaping.filter_gains(energies, 1.5).square().reciprocal()
     assert round(of_noise.mean().item(), 1) == 3.3
+
+# %%
+def over_white(metric: str, steps: int, noise: str) -> str:
+    of = recorded[(recorded.steps == steps) & recorded.seed.isin((0, 1))]
+    named = of.assign(arm=of.noise)
+    return f"{results.paired(named, metric, noise, 'white', relative=True):.0%}"
+
+
+# "26% [−45%, −7%]", "24% [−24%, −23%]", "6% [−24%, +37%]", "9% [−30%, +48%]"
+photographs, lite = "best_frechet_offline", "best_gap_lite0p64"
+assert over_white(dial.METRIC, 600, "0.75") == "−26% [−45%, −7%]"
+assert over_white(photographs, 600, "0.75") == "−24% [−24%, −23%]"
+assert over_white(dial.METRIC, 2400, "0.75") == "+6% [−24%, +37%]"
+assert over_white(dial.METRIC, 9600, "0.75") == "+9% [−30%, +48%]"
+assert min(against_white(dial.METRIC, 9600, "0.75")) > 0
+# "above white noise in all six runs"; "40% above, 2% below"
+steepened = [against_white(dial.METRIC, n, "0.5:1.25") for n in lengths]
+assert min(map(min, steepened)) > 0
+late = against_white(dial.METRIC, 9600, "1.25")
+assert [round(v) for v in late] == [40, -2]
+# "In the means, white noise is best from 2 400 steps on"; "by more than 5% in the mean"
+for noise in COLOURS.values():
+    assert all(sum(against_white(dial.METRIC, n, noise)) > 0 for n in (2400, 9600))
+    assert all(abs(sum(against_white(lite, n, noise)) / 2) < 5 for n in lengths)
+
+# %%
+early = dial.read("dial_noise_early").replace({"arm": COLOURS})
+
+
+def early_gain(metric: str, noise: str, seeds=(0, 1, 2, 3)) -> str:
+    of = early[early.seed.isin(seeds)]
+    return f"{results.paired(of, metric, noise, 'white', relative=True):.0%}"
+
+
+# @@EC@@
 
 # %%
 # "costs a gap of 0.83 … (0.74 in the mean over seeds)"
