@@ -26,7 +26,7 @@ from kit.sources import Chapter, References, collect_references, read_chapters  
 
 BUILD = ROOT / "_build"
 HTML = BUILD / "html"
-EXECUTED = BUILD / "jupyter_execute" / "notebooks"  # where `make book` leaves the executed chapters
+EXECUTED = HTML / "_sources" / "notebooks"  # what readers download: executed, also where the cache had a chapter
 ARCHIVE = "diffusability-course.zip"
 # What the wheel is built from, see setup.py and pyproject.toml.
 WHEEL = ("diffusab_core", "diffusab_book", "notebooks", "sweeps", "book/results", "pyproject.toml", "setup.py",
@@ -53,14 +53,14 @@ def write_instructor(chapters: list[Chapter], known: References, out: Path) -> N
 
 
 def write_slides(chapters: list[Chapter], known: References, out: Path, executed: Path) -> list[str]:
-    """Write the slides of each chapter; returns the names of chapters whose pictures are missing."""
+    """Write the slides of each chapter; returns the names of chapters that have no pictures and tables."""
     slides.write_shared(out)
     bare = []
     for chapter in chapters:
-        notebook = executed / f"{chapter.name}.ipynb"
-        page = slides.render(slides.write_slides(chapter, known, notebook))
+        outputs = slides.outputs_by_source(executed / f"{chapter.name}.ipynb")
+        page = slides.render(slides.write_slides(chapter, known, outputs))
         (out / f"{chapter.name}.html").write_text(page, encoding="utf8")
-        bare += [] if notebook.is_file() else [chapter.name]
+        bare += [] if any(outputs.values()) else [chapter.name]
     return bare
 
 

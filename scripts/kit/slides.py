@@ -150,6 +150,7 @@ def condense(body: str) -> list[str]:
 def text_slides(source: str, kind: str, known: References) -> list[NotebookNode]:
     """A text cell of a chapter as slides, each with the text that it was made from as the speaker's notes."""
     cells: list[NotebookNode] = []
+    waiting = ""  # a heading that has nothing of its own below it: what comes next has its name
 
     def add(text: str, notes: str, first: str) -> None:
         cells.append(new_markdown_cell(text, metadata={"slideshow": {"slide_type": first}}))
@@ -161,20 +162,38 @@ def text_slides(source: str, kind: str, known: References) -> list[NotebookNode]
             body = make_plain(part.body, known)
             if part.options.get("class") == "goals":
                 add(f"## {part.argument}\n\n{body}", "", "slide")
-            elif tables := [p for p in paragraphs(body) if p.lstrip().startswith("|")]:
-                add("\n\n".join([f"## {part.argument}", *tables]), body, "subslide")
+            elif part.kind == "admonition":
+                tables = [p for p in paragraphs(body) if p.lstrip().startswith("|")]
+                shown = tables or [text for text in condense(body) if "**" in text]
+                if shown:
+                    add(
+                        "\n\n".join([waiting or f"## {part.argument}", *shown]),
+                        body,
+                        "slide" if waiting else "subslide",
+                    )
+                    waiting = ""
             continue
         for head, body in split_sections(make_plain(part, known)):
             if head.lstrip("# ") in ENDS:
                 return cells
             deeper = "slide" if head.startswith("#") and not head.startswith("###") else "subslide"
             for i, text in enumerate(condense(body)):
-                if head or text:
-                    title = head.replace("### ", "## ") if i == 0 else ""
+                title = head.replace("### ", "## ") if i == 0 else ""
+                if title and not text and not head.startswith("# "):
+                    waiting = title
+                elif head or text:
                     add(f"{title}\n\n{text}".strip(), body if i == 0 else "", deeper if i == 0 and head else "subslide")
+                    waiting = ""
+    if waiting:
+        add(waiting, "", "slide")
     if cells and kind == "slide":
         cells[0].metadata.slideshow.slide_type = "slide"
     return cells
+
+
+def is_heading(cell: NotebookNode) -> bool:
+    """Whether a slide has a heading and nothing below it."""
+    return cell.cell_type == "markdown" and cell.source.startswith("## ") and "\n" not in cell.source.strip()
 
 
 def show_figure(figure: dict) -> str:
@@ -200,32 +219,35 @@ def show_outputs(outputs: list[NotebookNode]) -> list[NotebookNode]:
 
 
 def code_slide(cell: NotebookNode, outputs: list[NotebookNode], kind: str) -> list[NotebookNode]:
-    """A code cell as a slide: what it shows, and its code where the book shows that and it is short enough to read."""
+    """A code cell as a slide: what it shows, or its code where it draws nothing and is short enough to read."""
     shown = show_outputs(outputs)
-    hidden = "hide-input" in cell.metadata.get("tags", []) or cell.source.count("\n") >= LONGEST_CODE
+    drawn = any("text/html" in output.get("data", {}) for output in shown)
+    hidden = drawn or "hide-input" in cell.metadata.get("tags", []) or cell.source.count("\n") >= LONGEST_CODE
     if hidden and not shown:
         return []
     metadata = {"slideshow": {"slide_type": kind}, "tags": ["hide-input"] if hidden else []}
     return [new_code_cell(cell.source, outputs=shown, metadata=metadata)]
 
 
-def outputs_by_source(executed: Path | None) -> Mapping[str, list[NotebookNode]]:
+def outputs_by_source(executed: Path) -> Mapping[str, list[NotebookNode]]:
     """Outputs of an executed notebook by the source of their cell; none without a notebook."""
-    if executed is None or not executed.is_file():
+    if not executed.is_file():
         return {}
     cells = nbformat.read(executed, as_version=4).cells
     return {cell.source.strip(): cell.outputs for cell in cells if cell.cell_type == "code"}
 
 
-def write_slides(chapter: Chapter, known: References, executed: Path | None = None) -> NotebookNode:
+def write_slides(
+    chapter: Chapter, known: References, outputs: Mapping[str, list[NotebookNode]] | None = None
+) -> NotebookNode:
     """The slides of a chapter as a notebook.
 
     Args:
         chapter: The chapter.
         known: What references point at.
-        executed: The executed notebook, for pictures and tables; without it only text, formulas and short code.
+        outputs: Pictures and tables, from :func:`outputs_by_source`; without them only text, formulas and short code.
     """
-    outputs = outputs_by_source(executed)
+    outputs = outputs or {}
     cells: list[NotebookNode] = []
     for cell in chapter.notebook.cells:
         kind = cell.metadata.get("slideshow", {}).get("slide_type")
@@ -234,7 +256,10 @@ def write_slides(chapter: Chapter, known: References, executed: Path | None = No
         if cell.cell_type == "markdown":
             cells += text_slides(cell.source, kind, known)
         else:
-            cells += code_slide(cell, outputs.get(cell.source.strip(), []), kind)
+            below = "-" if cells and is_heading(cells[-1]) else kind  # a picture goes below its heading
+            cells += code_slide(cell, outputs.get(cell.source.strip(), []), below)
+    kinds = [*(cell.metadata.slideshow.slide_type for cell in cells[1:]), ""]
+    cells = [cell for cell, below in zip(cells, kinds, strict=True) if not is_heading(cell) or below in ("-", "notes")]
     if exercises := list_exercises(chapter):
         lines = [f"- **{e.number}** {e.title} {'★' * e.stars}" for e in exercises]
         text = "\n".join(["## Exercises", "", *lines])

@@ -135,6 +135,10 @@ def test_slides_of_every_chapter(chapter):
     assert not re.search(r"Solution of|^## (?:What this chapter claims|Check yourself)", text, flags=re.MULTILINE)
     assert [source for source in shown if not source.strip()] == []
     assert text.count("$$") % 2 == 0
+    following = [cell.metadata.slideshow.slide_type for cell in deck.cells[1:]]
+    alone = [cell.source for cell, kind in zip(deck.cells, following, strict=False)
+             if slides.is_heading(cell) and kind not in ("-", "notes")]  # fmt: skip
+    assert alone == []
 
 
 def test_what_a_slide_keeps_of_a_text():
@@ -168,7 +172,7 @@ def test_code_and_pictures_on_slides(tmp_path):
         output = nbformat.v4.new_output("display_data", {slides.PLOTLY: figure})
         executed.cells.append(nbformat.v4.new_code_cell(cell.source, outputs=[output]))
     nbformat.write(executed, tmp_path / "executed.ipynb")
-    page = slides.render(slides.write_slides(chapter, KNOWN, tmp_path / "executed.ipynb"))
+    page = slides.render(slides.write_slides(chapter, KNOWN, slides.outputs_by_source(tmp_path / "executed.ipynb")))
     assert page.count('class="book-figure"') == 2
     assert 'aria-label="Two points."' in page
     slides.write_shared(tmp_path)
