@@ -221,7 +221,7 @@ figures.lines(
 # three lengths, with two seeds; latents, network and what is judged are the same in all. Two seeds make wide intervals, since
 # Student's factor is 12.7, so the picture shows every run.
 
-# %% jupyter={"source_hidden": true} tags=["hide-input"] slideshow={"slide_type": "subslide"}
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 COLOURS = {
     "n0.75": "0.75",
     "n1.25": "1.25",
@@ -240,6 +240,7 @@ def against_white(metric: str, steps: int, noise: str, seeds=(0, 1)) -> list[flo
     return [100 * (of[noise, k] / of["white", k] - 1) for k in seeds]
 
 
+# %% jupyter={"source_hidden": true} tags=["hide-input"] slideshow={"slide_type": "subslide"}
 lengths = (600, 2400, 9600)
 figures.over_seeds(
     {
@@ -411,6 +412,7 @@ assert lacking[0] < 1e-12
 if size == "laptop":
     of_noise = reshaping.filter_gains(energies, 1.5).square().reciprocal()
     assert round(of_noise.mean().item(), 1) == 3.3
+
 
 # %%
 def over_white(metric: str, steps: int, noise: str) -> str:
