@@ -18,7 +18,7 @@
 # # Latent diffusion from nothing
 #
 # **In short.** Latent diffusion is two networks, an autoencoder and a model of its latents, and both can be small enough to
-# train while you watch. Shuffle the positions of the latents: compression and reconstruction stay as they are, bit by bit,
+# train while you watch. Shuffle the positions of the latents: compression and reconstruction stay as they are, bit for bit,
 # and the same training ends in confetti. What has changed is **diffusability**, the subject of this book.
 #
 # ```{measured-runtime}
@@ -545,7 +545,7 @@ strip
 #
 # Take the latents as they are, and take them again with their $8 \times 8$ positions shuffled, by one fixed permutation
 # for all images. The permutation is known, so it is undone before decoding, and both latent spaces have *the same*
-# compression and *the same* reconstruction, bit by bit. If reconstruction and compression were all there is to a latent
+# compression and *the same* reconstruction, bit for bit. If reconstruction and compression were all there is to a latent
 # space, a diffusion model should not care. As a third arm take the linear autoencoder: the same compression again,
 # another reconstruction.
 #
@@ -790,7 +790,7 @@ results.show(table, ".2f", index="latent space")
 # Each assertion guards the sentence that it quotes. If one fails, the sentence has to be rewritten.
 
 # %%
-# "compression and reconstruction stay as they are, bit by bit"
+# "compression and reconstruction stay as they are, bit for bit"
 assert same_pictures
 # "Do not be surprised if the linear autoencoder wins"
 assert decibel["linear"] > decibel[autoencoder.name]

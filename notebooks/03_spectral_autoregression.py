@@ -18,7 +18,7 @@
 # # Is diffusion spectral autoregression?
 #
 # **In short.** White noise drowns the fine frequencies of a photograph first, so a sampler meets its layout before its detail;
-# the flatter the spectrum, the less of this order is left. The order is a fact about energies and holds to the third decimal.
+# the flatter the spectrum, the less of this order is left. The order is a fact about energies: measured and computed, it agrees within one hundredth.
 # That a model *needs* it does not follow: models without it make images as good, and of all Gaussians white is the easiest.
 #
 # ```{measured-runtime}
@@ -287,7 +287,7 @@ noise_explorer(explorer_image, autoencoder, lists, seed=seed)
 # decoder*, not what a sampler would show at that time, which is the decoded estimate of the clean latent. And what the
 # curves know is second-order statistics only: two data sets with the same $E_k$ can be easy and hard to
 # model. The spectrum is a description, not a proof; whether changing it makes a diffusion model better has to be measured
-# with a diffusion model ({numref}`chap-pays`).
+# with a diffusion model ({numref}`chap-dial`, {numref}`chap-pays`).
 #
 # ## How steep?
 #
@@ -447,7 +447,7 @@ assert rgb_span > latent_span > white_span
 # "For photographs the crossovers are spread over most of the time axis"; "white data ... at t = 1/2"
 assert rgb_span > 0.7
 assert (white_t - 0.5).abs().max() < 0.05
-# "holds to the third decimal"; "the largest difference is below one hundredth"
+# "agrees within one hundredth"; "the largest difference is below one hundredth"
 assert worst < (0.01 if size != "smoke" else 0.1)
 # "the best velocity is one scalar for all frequencies", here 2t - 1 over V(t)
 xt = flow.interpolate(white, torch.randn(white.shape), 0.3)

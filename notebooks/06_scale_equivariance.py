@@ -18,7 +18,7 @@
 # # Scale equivariance
 #
 # **In short.** A latent that is made smaller should decode to the picture made smaller. Fine-tuning that asks for it
-# divides the HF energy ratio by 1.8 and costs 0.46 dB of PSNR against the same fine-tuning without. For a linear
+# divides the energy ratio of a latent's upper frequencies by 1.8 and costs 0.46 dB of PSNR against the same fine-tuning without. For a linear
 # autoencoder the reason can be derived; whether a denoiser profits is a question for {numref}`chap-pays`.
 #
 # ```{measured-runtime}
@@ -190,7 +190,7 @@ scale_explorer(picture, shown, scales=(1, 2, 3, 4))
 # **The gain is a volume knob**, one for each pitch. The encoder turns the treble up by $g(\nu)$, the decoder turns it down by as
 # much, and nobody hears that it was ever turned. Make the latent smaller, and the same tune is played faster: every wave
 # arrives $s$ times higher. The decoder turns its knobs for the pitch that it hears, and so by the wrong mark. Move the exponent: the
-# decoded picture never changes, the one from the small latent fades, and only at zero do both have one contrast.
+# decoded picture never changes, the one from the small latent fades above zero and shouts below, and only at zero do both have one contrast.
 
 
 # %%
