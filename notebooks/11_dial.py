@@ -266,7 +266,7 @@ results.show(
 # nothing about samples. Where on this axis do trained autoencoders lie? The slope of $\log \lambda_k$ of one autoencoder over that of
 # another is the power that would lead from the second to the first, if energies were all that differs:
 
-# %% jupyter={"source_hidden": true} tags=["hide-input"] slideshow={"slide_type": "subslide"}
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 few = x[: max(64, n_images // 4)]
 
 
@@ -289,6 +289,7 @@ trained_powers = {
     "with KL weight 10⁻²": slope("kl-f4c16-beta1e-2", "kl-f4c16-beta0"),
     "with KL weight 10⁻¹": slope("kl-f4c16-beta1e-1", "kl-f4c16-beta0"),
 }
+# %% jupyter={"source_hidden": true} tags=["hide-input"] slideshow={"slide_type": "subslide"}
 results.show(
     {name: {"power a": a} for name, a in trained_powers.items()},
     ".2f",

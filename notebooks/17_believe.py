@@ -267,6 +267,8 @@ assert found["ours-se-late"].status == "undecided"
 # "30% smaller than at 1.25 after 600 steps, and 44% larger after 9 600"
 assert said("ours-flat-wins-early").startswith("reproduced: −29.6%")
 assert said("ours-flat-loses-late").startswith("reproduced: +43.6%")
+
+# %%
 # "a quarter smaller after 600 steps, and … as much nearer to photographs"; "by 2 400 steps nothing of that is seen"
 assert said("ours-coloured-noise-early").startswith("reproduced: −25.5%")
 assert said("ours-coloured-noise-early-photographs").startswith(
