@@ -345,7 +345,7 @@ class StoredImages(Dataset):
         reasons = [f"{skip.name}: {skip.reason}" for skip in self.skipped[:3]] or [f"it holds no {self.source.unit}"]
         reasons += [f"and {len(self.skipped) - 3} more"] if len(self.skipped) > 3 else []
         if self.skipped and all(_TOO_SMALL in skip.reason for skip in self.skipped):
-            reasons += ["--resolution takes a smaller one"]
+            reasons += ["a smaller resolution takes them (--resolution)"]
         raise ImagesError(f"no usable {self.source.item} in {self.where}: {'; '.join(reasons)}")
 
     def _refuse_empty_classes(self) -> None:

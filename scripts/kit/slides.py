@@ -249,15 +249,22 @@ def write_slides(
     """
     outputs = outputs or {}
     cells: list[NotebookNode] = []
+    title = chapter.title  # of the section that a slide without a heading belongs to
     for cell in chapter.notebook.cells:
         kind = cell.metadata.get("slideshow", {}).get("slide_type")
         if kind not in KINDS:
             continue
         if cell.cell_type == "markdown":
-            cells += text_slides(cell.source, kind, known)
-        else:
-            below = "-" if cells and is_heading(cells[-1]) else kind  # a picture goes below its heading
-            cells += code_slide(cell, outputs.get(cell.source.strip(), []), below)
+            for made in text_slides(cell.source, kind, known):
+                if made.metadata.slideshow.slide_type in KINDS:
+                    heading = re.match(r"##? (.+)", made.source)
+                    title = heading[1] if heading else title
+                    made.source = made.source if heading else f"### {title}\n\n{made.source}"
+                cells.append(made)
+        elif made := code_slide(cell, outputs.get(cell.source.strip(), []), "-"):
+            if not cells or not is_heading(cells[-1]):
+                cells.append(new_markdown_cell(f"### {title}", metadata={"slideshow": {"slide_type": kind}}))
+            cells += made
     kinds = [*(cell.metadata.slideshow.slide_type for cell in cells[1:]), ""]
     cells = [cell for cell, below in zip(cells, kinds, strict=True) if not is_heading(cell) or below in ("-", "notes")]
     if exercises := list_exercises(chapter):

@@ -1,8 +1,10 @@
-// Starts the slides once the formulas are set, and makes what is too tall for a slide smaller until it fits.
+// Starts the slides once the formulas are set. Text that is too tall for its slide becomes smaller until it fits; a figure
+// or an explorer takes the height that is left.
 (async () => {
   "use strict";
 
   const SMALLEST = 0.45;
+  const LARGEST = 1.6; // of a figure, times its size on the page
   const MARGIN = 20; // pixels below a slide, for the number of the page
 
   // Height and width of what a slide shows. (Its own scroll height counts the formulas' hidden spoken form, too.)
@@ -25,6 +27,11 @@
       if (needed.height <= height - MARGIN && needed.width <= width) break;
     }
     slide.dataset.fitted = "true";
+    const drawn = slide.querySelector(":scope > .output:has(.book-figure)");
+    if (drawn) {
+      const left = height - MARGIN - drawn.offsetTop;
+      drawn.style.zoom = Math.min(LARGEST, left / drawn.offsetHeight);
+    }
   }
 
   await window.MathJax.startup.promise;
