@@ -45,7 +45,7 @@ import torch
 
 from diffusab_book import chapters, figures, results
 from diffusab_book.explorers import dial
-from diffusab_book.explorers.pays import loss_explorer
+from diffusab_book.explorers.loss import loss_explorer
 from diffusab_core import autoencoders, data, metrics, spectrum
 from diffusab_core.flow.gaussian import least_loss, linear_bounds, mean_least_loss
 from diffusab_core.latents import TensorLatents

@@ -5,14 +5,14 @@ import math
 import pytest
 import torch
 
-from diffusab_book.explorers import pays
+from diffusab_book.explorers import loss
 from diffusab_core.flow.gaussian import mean_least_loss, tilted
 
 
 @pytest.fixture(scope="module")
 def explorer():
     fall = torch.arange(1, 65, dtype=torch.float64) ** -1.5
-    return pays.loss_explorer({"falling": fall.tolist(), "white": [1.0] * 64})
+    return loss.loss_explorer({"falling": fall.tolist(), "white": [1.0] * 64})
 
 
 def test_explorer_states_the_losses_it_draws(explorer):
@@ -34,7 +34,7 @@ def test_explorer_without_gain_draws_one_curve_twice(explorer):
 def test_explorer_axes_hold_every_curve(explorer):
     """Ranges are fixed, so that nothing jumps; what lay outside would not be seen."""
     for spectrum in ("falling", "white"):
-        for tilt in pays.TILTS:
+        for tilt in loss.TILTS:
             fig = explorer.draw(tilt=tilt, spectrum=spectrum)
             for axis, curves in (("yaxis", (0, 1)), ("yaxis2", (2, 3)), ("yaxis3", (4, 5))):
                 low, high = fig.layout[axis].range
@@ -45,10 +45,10 @@ def test_explorer_axes_hold_every_curve(explorer):
 
 def test_explorer_published_has_a_frame_for_each_tilt_and_spectrum(explorer):
     published = explorer.published()
-    assert len(published.frames) == 2 * len(pays.TILTS)
-    assert pays.TILTS[published.layout.sliders[0].active] == 0.5
+    assert len(published.frames) == 2 * len(loss.TILTS)
+    assert loss.TILTS[published.layout.sliders[0].active] == 0.5
 
 
 def test_an_explorer_of_nothing_is_refused():
     with pytest.raises(ValueError, match="at least one spectrum"):
-        pays.loss_explorer({})
+        loss.loss_explorer({})
