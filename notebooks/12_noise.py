@@ -40,6 +40,7 @@ import torch
 from torch.nn.functional import mse_loss
 
 from diffusab_book import chapters, figures, results
+from diffusab_book.explorer import Control, Explorer
 from diffusab_book.explorers import dial
 from diffusab_core import autoencoders, data, flow, training
 from diffusab_core.flow.gaussian import mean_least_loss, mismatch_loss
@@ -54,7 +55,7 @@ run = chapters.start(
 )
 B, PATCH = 8, 2  # a latent is one block of 8 x 8; a token holds 2 x 2 of it
 
-# %%
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 crops = data.Photos(32, "train", seed=0, length=n_images)
 x = data.stack(crops, range(n_images))  # (n, 3, 32, 32)
 autoencoder = autoencoders.load(model)
@@ -83,13 +84,18 @@ def noised(a: float) -> torch.Tensor:
     )
 
 
-figures.images(
-    [noised(a) for a in filters],
-    [f"a = {a:g}" for a in filters],
-    "The same sixteen crops half way to noise, decoded, with noise of four colours. With the spectrum of the latents, on the left, "
-    "noise looks like other shapes laid over the crops; the steeper the dial, to the right, the finer and the stronger its grain.",
-    height=300,
-)
+def show(a: float):
+    return figures.images(
+        [noised(a), noised(1.0)],
+        [f"a = {a:g}", "white noise"],
+        "Explorer: the same sixteen crops half way to noise, decoded, with coloured noise beside white noise. At zero noise looks "
+        "like other shapes laid over the crops; the larger the power, the finer and the stronger its grain.",
+        height=400,
+    )
+
+
+written_as = "{:g}".format
+Explorer(show, [Control("a", "a", tuple(filters), 0.0, "slider", written_as)])
 
 # %% [markdown] slideshow={"slide_type": "slide"}
 # *Computed here, at $t = 1/2$, from the same white noise.* At $a = 1$ noise is white. At $a = 0$ it has the spectrum of the latents, so

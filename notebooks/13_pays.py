@@ -47,6 +47,7 @@ from statistics import fmean
 import torch
 
 from diffusab_book import chapters, figures, results
+from diffusab_book.explorer import Control, Explorer
 from diffusab_book.explorers import dial
 from diffusab_core import autoencoders, data, experiments, metrics
 from diffusab_core.flow.gaussian import linear_bounds, sampled_energy
@@ -171,18 +172,29 @@ results.cross(longer, "best_frechet_offline", "autoencoder", "steps", CONTROL)
 # length and in both distances. In the second features of these records, FD-Lite0-P64, SE differs from the control by 2% at most in
 # the mean, at any length.
 
+
 # %% jupyter={"source_hidden": true} tags=["hide-input"] slideshow={"slide_type": "subslide"}
-figures.panels(
-    [dial.samples(longer, autoencoder=arm, steps=9600) for arm in (CONTROL, SE)],
-    [CONTROL, SE],
-    "Two grids of samples from the same starting noise, of denoisers trained for 9,600 steps on latents of the control and of the "
-    "autoencoder fine-tuned with scale equivariance. Both show crops of photographs that are blurred and partly deformed.",
-    height=520,
-    wide=True,
+def samples_after(steps: int):
+    return figures.panels(
+        [
+            dial.samples(longer, autoencoder=arm, steps=steps)
+            for arm in (CONTROL, SE)
+        ],
+        [CONTROL, SE],
+        "Explorer over the length of training: two grids of samples from the same starting noise, of denoisers trained on latents of "
+        "the control and of the autoencoder fine-tuned with scale equivariance. The longer the training, the more looks like a crop.",
+        height=520,
+        wide=True,
+    )
+
+
+steps = Control(
+    "steps", "training", (600, 2400, 9600), 9600, "slider", "{:,} steps".format
 )
+Explorer(samples_after, [steps])
 
 # %% [markdown] slideshow={"slide_type": "slide"}
-# *Recorded, seed 0, after 9 600 steps, from the same noise.* Look for edges: those of SE are softer, and so are its reconstructions.
+# *Recorded, seed 0, from the same noise.* Look for edges: those of SE are softer, and so are its reconstructions.
 #
 # ## The first records: patches of one pixel, 600 steps
 #

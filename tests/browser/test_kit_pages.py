@@ -31,7 +31,8 @@ def deck(tmp_path_factory) -> Path:
     cells = [nbformat.v4.new_code_cell(source, outputs=[output]) for source in code]
     nbformat.write(nbformat.v4.new_notebook(cells=cells), folder / "executed.ipynb")
     page = folder / "deck.html"
-    page.write_text(slides.render(slides.write_slides(chapter, known, folder / "executed.ipynb")), encoding="utf8")
+    outputs = slides.outputs_by_source(folder / "executed.ipynb")
+    page.write_text(slides.render(slides.write_slides(chapter, known, outputs)), encoding="utf8")
     slides.write_shared(folder)
     return page
 
