@@ -48,8 +48,9 @@ from diffusab_book.explorers import dial
 from diffusab_book.explorers.loss import loss_explorer
 from diffusab_core import autoencoders, data, metrics, spectrum
 from diffusab_core.flow.gaussian import least_loss, linear_bounds, mean_least_loss
-from diffusab_core.latents import TensorLatents
+from diffusab_core.latents import encode_all
 from diffusab_core.metrics import offline_features
+from diffusab_core.metrics.yardsticks import decoded, posterior_samples
 from diffusab_core.spectrum import bands
 
 run = chapters.start(
@@ -81,8 +82,8 @@ figures.lines(
 # %% [markdown] slideshow={"slide_type": "slide"}
 # *Recorded, means over three seeds; a line is one spectrum, its markers are 600, 2 400 and 9 600 training steps.* The spectra are
 # those of {numref}`chap-dial`: the same latents with their energies to the power $a$, undone in front of the decoder. The {term}`gap` is
-# how far samples lie from decoded real latents. Along a line loss and gap fall together: on *one* latent space a lower loss means
-# better samples. Across the lines it does not. The steepest spectrum has the lowest loss after every length, and after 600 steps the
+# how far samples lie from decoded real latents. Along a line loss and gap fall together: on *one* latent space, as training goes
+# on, a lower loss comes with better samples. Across the lines it does not. The steepest spectrum has the lowest loss after every length, and after 600 steps the
 # order of the losses is the order of the gaps reversed, in each seed.
 #
 # A denoiser reports its loss for nothing, at every step, so one would like to read from it which latent space is easier. This chapter
@@ -190,27 +191,15 @@ crops = data.Photos(
 x = data.stack(crops, range(n_images))  # (n, 3, 32, 32)
 
 
-@torch.no_grad()
-def latents_of(autoencoder, images):
-    """Posteriors of images, with each channel's mean and spread."""
-    found = [autoencoder.encode(batch) for batch in images.split(64)]
-    return TensorLatents(
-        *(torch.cat([getattr(p, k) for p in found]) for k in ("mean", "std"))
-    )
-
-
 def second_moments(latents):
     """Means (C, K) and covariances of the channels at each frequency (K, C, C)."""
-    mu, std, _ = latents.posterior(range(len(latents)))
-    noise = torch.randn(mu.shape, generator=torch.Generator().manual_seed(seed))
-    return bands.second_moments(
-        bands.ranked(latents.normalise(mu + std * noise), B)
-    )
+    z = latents.normalise(posterior_samples(latents, range(len(latents))))
+    return bands.second_moments(bands.ranked(z, B))
 
 
 # %%
 tuned = {arm: autoencoders.load(m) for arm, m in zip(arms, models, strict=True)}
-latents = {arm: latents_of(autoencoder, x) for arm, autoencoder in tuned.items()}
+latents = {arm: encode_all(autoencoder, x) for arm, autoencoder in tuned.items()}
 moments = {arm: second_moments(z) for arm, z in latents.items()}
 bound = {arm: linear_bounds(covariance) for arm, (_, covariance) in moments.items()}
 white = mean_least_loss(torch.ones(1, dtype=torch.float64)).item()
@@ -315,7 +304,7 @@ BETAS = {"0": "0", "1e-6": "10⁻⁶", "1e-4": "10⁻⁴", "1e-2": "10⁻²", "1
 few = x[: max(64, n_images // 4)]
 by_beta = {}
 for beta, written in BETAS.items():
-    z = latents_of(autoencoders.load(family + beta), few)
+    z = encode_all(autoencoders.load(family + beta), few)
     mu, std, _ = z.posterior(range(len(z)))
     noise_share = std.square().mean() / (std.square().mean() + mu.var())
     by_beta[written] = {
@@ -376,14 +365,8 @@ losses
 
 # %%
 photos = data.Photos(32, "train", seed=1, length=n_reference)
-reference = metrics.reference(
-    (
-        data.stack(photos, range(i, min(i + 64, n_reference)))
-        for i in range(0, n_reference, 64)
-    ),
-    features,
-    progress=False,
-)
+others = data.stack(photos, range(n_reference)).split(64)
+reference = metrics.reference(others, features, progress=False)
 
 # %%
 few_allowed = min(n_judged, n_reference) <= 32  # never at full size
@@ -400,13 +383,6 @@ def distance(pictures) -> float:
         progress=False,
     )
     return found["frechet_offline"]
-
-
-@torch.no_grad()
-def decoded(autoencoder, z):
-    """Raw latents (n, C, h, w) as pictures, batch by batch."""
-    for batch in z.split(64):
-        yield autoencoder.decode(batch).clamp(-1, 1)
 
 
 # %%
@@ -441,7 +417,8 @@ for arm, autoencoder in tuned.items():
         "decoded latents": mu + std * eta,
     }
     yardsticks[arm] = {
-        name: distance(decoded(autoencoder, raw)) for name, raw in shown.items()
+        name: distance(decoded(autoencoder.decode, raw))
+        for name, raw in shown.items()
     }
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"] slideshow={"slide_type": "subslide"}
@@ -467,7 +444,7 @@ results.show(
 # %% [markdown] slideshow={"slide_type": "slide"}
 # ## To take away
 #
-# - A loss compares two networks on one latent space, and one network along its training. There it orders samples.
+# - Along one training on one latent space loss and samples improve together, in every run shown here.
 # - Between two latent spaces it compares their spectra. {numref}`chap-dial` changes nothing but the spectrum and finds losses ordered
 #   by it after every length of training, whatever the samples do.
 # - The bounds are worth printing beside any loss: above the first a network has not learned the energies, below the second it knows

@@ -45,7 +45,7 @@ from diffusab_book import chapters, figures, results
 from diffusab_book.explorers import dial
 from diffusab_core import autoencoders, data, metrics, spectrum, training
 from diffusab_core.flow.gaussian import mean_least_loss
-from diffusab_core.latents import TensorLatents
+from diffusab_core.latents import encode_all
 from diffusab_core.methods import denoising, reshaping
 from diffusab_core.methods.reshaping import Reshaping, Spectrum
 from diffusab_core.metrics.yardsticks import posterior_samples
@@ -97,11 +97,7 @@ dial.dial_explorer(recorded)
 crops = data.Photos(32, "train", seed=0, length=n_images)
 x = data.stack(crops, range(n_images))  # (n, 3, 32, 32)
 autoencoder = autoencoders.load(model)
-with torch.no_grad():
-    posteriors = [autoencoder.encode(batch) for batch in x.split(64)]
-latents = TensorLatents(
-    *(torch.cat([getattr(p, k) for p in posteriors]) for k in ("mean", "std"))
-)
+latents = encode_all(autoencoder, x)
 z = latents.normalise(posterior_samples(latents, range(n_images)))  # (n, 16, 8, 8)
 
 
@@ -270,10 +266,8 @@ results.show(
 few = x[: max(64, n_images // 4)]
 
 
-@torch.no_grad()
 def log_energies(name: str) -> torch.Tensor:
-    posterior = autoencoders.load(name).encode(few)
-    found = reshaping.measure_energies(TensorLatents(posterior.mean, posterior.std))
+    found = reshaping.measure_energies(encode_all(autoencoders.load(name), few))
     return found.log().flatten()
 
 

@@ -1,7 +1,7 @@
 """What a denoiser is trained on: posteriors of latents, encoded on the fly or cached."""
 
 from diffusab_core.latents.base import Latents, TensorLatents
-from diffusab_core.latents.encoded import EncodedLatents
+from diffusab_core.latents.encoded import EncodedLatents, encode_all
 from diffusab_core.latents.extraction import Extraction, extract
 from diffusab_core.latents.identity import LatentsError
 from diffusab_core.latents.others import open_latents, open_stored
@@ -12,6 +12,7 @@ __all__ = [
     "Latents",
     "LatentsError",
     "TensorLatents",
+    "encode_all",
     "extract",
     "open_latents",
     "open_stored",

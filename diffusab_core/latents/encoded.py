@@ -12,7 +12,7 @@ from torch.utils.data import Dataset
 
 from diffusab_core.autoencoders import Autoencoder, Posterior
 from diffusab_core.data.pixels import UnusableImage
-from diffusab_core.latents.base import Latents, check_labels
+from diffusab_core.latents.base import Latents, TensorLatents, check_labels
 from diffusab_core.latents.identity import LatentsError, images_identity, parts, weights_digest
 from diffusab_core.spectrum.radial import radial_split
 
@@ -179,3 +179,9 @@ def encode(autoencoder: Autoencoder, x: Tensor, precision: str = "fp32", names: 
         what = names[i] if i < len(names) else f"number {i} of the batch"
         raise LatentsError(f"{autoencoder.name}: the latent of {what} is not finite, because of the {cause}")
     return Posterior(mean, std)
+
+
+def encode_all(autoencoder: Autoencoder, images: Tensor, batch_size: int = 64) -> TensorLatents:
+    """Images ``(N, 3, H, W)`` or clips that fit into memory, encoded batch by batch; raises as :func:`encode`."""
+    found = [encode(autoencoder, batch) for batch in images.split(batch_size)]
+    return TensorLatents(torch.cat([p.mean for p in found]), torch.cat([p.std for p in found]))

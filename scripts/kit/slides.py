@@ -166,11 +166,8 @@ def text_slides(source: str, kind: str, known: References) -> list[NotebookNode]
                 tables = [p for p in paragraphs(body) if p.lstrip().startswith("|")]
                 shown = tables or [text for text in condense(body) if "**" in text]
                 if shown:
-                    add(
-                        "\n\n".join([waiting or f"## {part.argument}", *shown]),
-                        body,
-                        "slide" if waiting else "subslide",
-                    )
+                    text = "\n\n".join([waiting or f"## {part.argument}", *shown])
+                    add(text, body, "slide" if waiting else "subslide")
                     waiting = ""
             continue
         for head, body in split_sections(make_plain(part, known)):
@@ -218,14 +215,14 @@ def show_outputs(outputs: list[NotebookNode]) -> list[NotebookNode]:
     return shown
 
 
-def code_slide(cell: NotebookNode, outputs: list[NotebookNode], kind: str) -> list[NotebookNode]:
-    """A code cell as a slide: what it shows, or its code where it draws nothing and is short enough to read."""
+def code_slide(cell: NotebookNode, outputs: list[NotebookNode]) -> list[NotebookNode]:
+    """What goes below a heading: what a code cell shows, or its code where it draws nothing and is short enough."""
     shown = show_outputs(outputs)
     drawn = any("text/html" in output.get("data", {}) for output in shown)
     hidden = drawn or "hide-input" in cell.metadata.get("tags", []) or cell.source.count("\n") >= LONGEST_CODE
     if hidden and not shown:
         return []
-    metadata = {"slideshow": {"slide_type": kind}, "tags": ["hide-input"] if hidden else []}
+    metadata = {"slideshow": {"slide_type": "-"}, "tags": ["hide-input"] if hidden else []}
     return [new_code_cell(cell.source, outputs=shown, metadata=metadata)]
 
 
@@ -261,7 +258,7 @@ def write_slides(
                     title = heading[1] if heading else title
                     made.source = made.source if heading else f"### {title}\n\n{made.source}"
                 cells.append(made)
-        elif made := code_slide(cell, outputs.get(cell.source.strip(), []), "-"):
+        elif made := code_slide(cell, outputs.get(cell.source.strip(), [])):
             if not cells or not is_heading(cells[-1]):
                 cells.append(new_markdown_cell(f"### {title}", metadata={"slideshow": {"slide_type": kind}}))
             cells += made

@@ -21,16 +21,17 @@
     const slide = window.Reveal.getCurrentSlide();
     const { height, width } = window.Reveal.getConfig();
     if (!slide || slide.dataset.fitted) return;
-    for (let size = 1; size > SMALLEST; size -= 0.05) {
-      slide.style.fontSize = `${size}em`;
-      const needed = extent(slide);
-      if (needed.height <= height - MARGIN && needed.width <= width) break;
-    }
     slide.dataset.fitted = "true";
     const drawn = slide.querySelector(":scope > .output:has(.book-figure)");
     if (drawn) {
       const left = height - MARGIN - drawn.offsetTop;
       drawn.style.zoom = Math.min(LARGEST, left / drawn.offsetHeight);
+      return;
+    }
+    for (let size = 1; size > SMALLEST; size -= 0.05) {
+      slide.style.fontSize = `${size}em`;
+      const needed = extent(slide);
+      if (needed.height <= height - MARGIN && needed.width <= width) break;
     }
   }
 

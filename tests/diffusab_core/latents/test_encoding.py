@@ -8,7 +8,7 @@ import torch
 from diffusab_core import autoencoders
 from diffusab_core.data import Photos
 from diffusab_core.data.leaves import Leaves, leaf_clip
-from diffusab_core.latents.encoded import EncodedLatents
+from diffusab_core.latents.encoded import EncodedLatents, encode_all
 from diffusab_core.latents.extraction import Extraction, extract
 from diffusab_core.latents.identity import LatentsError, weights_digest
 
@@ -43,6 +43,15 @@ def test_statistics_of_a_dataset_do_not_depend_on_the_batch_size(autoencoder, le
     one, other = (EncodedLatents(autoencoder, leaves, batch_size=size) for size in (1, 16))
     torch.testing.assert_close(one.channel_mean, other.channel_mean, rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(one.channel_std, other.channel_std, rtol=1e-4, atol=1e-5)
+
+
+def test_images_in_memory_are_encoded_as_a_dataset_is(autoencoder, leaves):
+    images = torch.stack([leaves[i][0] for i in range(5)])
+    at_once, on_the_fly = encode_all(autoencoder, images, batch_size=2), EncodedLatents(autoencoder, leaves)
+    for one, other in zip(at_once.posterior(range(5))[:2], on_the_fly.posterior(range(5))[:2], strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
+    with pytest.raises(LatentsError, match="number 1 of the batch is not finite, because of the image itself"):
+        encode_all(autoencoder, torch.cat([images[:1], images[:1] * torch.nan]))
 
 
 def test_identity_says_what_differs(autoencoder, leaves):
