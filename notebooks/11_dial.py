@@ -409,6 +409,7 @@ figures.lines(
 # ## What is open
 #
 # - **Length.** The papers train for 400 000 steps, we for 9 600 at most. Whether steeper latents pass those as encoded is open.
+# - **Other autoencoders.** All of this is one autoencoder, `kl-f4c16`, and five photographs; seeds are those of the denoiser.
 # - **Seeds.** There are three for each arm, and there will be five where an interval straddles its margin. {numref}`chap-believe`
 #   judges each of our predictions about the dial, as far as its runs are in.
 # - **Patch 1, other networks, Gaussian surrogates** have their sweeps, and are written about once they are in.

@@ -220,8 +220,8 @@ figures.lines(
 # ## What is recorded
 #
 # `sweeps/dial_noise.yaml` trains DiT-XXS/2 on the latents of `kl-f4c16` with white noise, two constant colours and two schedules, at
-# three lengths, with two seeds; latents, network and what is judged are the same in all. Two seeds make wide intervals, since
-# Student's factor is 12.7, so the picture shows every run.
+# three lengths, with two seeds of the denoiser; latents, network and what is judged are the same in all. Two seeds make wide intervals,
+# since Student's factor is 12.7, so the picture shows every run.
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
 COLOURS = {
