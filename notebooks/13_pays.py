@@ -191,7 +191,7 @@ def samples_after(steps: int):
 
 
 steps = Control(
-    "steps", "training", (600, 2400, 9600), 9600, "slider", "{:,} steps".format
+    "steps", "training", (600, 2400, 9600), 600, "slider", "{:,} steps".format
 )
 Explorer(samples_after, [steps])
 
