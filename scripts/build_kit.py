@@ -20,7 +20,7 @@ import nbformat
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT / "scripts"), str(ROOT / "book" / "_ext")]
 
-from kit import notebooks, pdf, quizzes, slides  # noqa: E402
+from kit import notebooks, pdf, sheets, slides  # noqa: E402
 from kit.plain import make_plain  # noqa: E402
 from kit.sources import Chapter, References, collect_references, read_chapters  # noqa: E402
 
@@ -43,13 +43,13 @@ def write_notebooks(chapters: list[Chapter], known: References, out: Path) -> No
 
 
 def write_instructor(chapters: list[Chapter], known: References, out: Path) -> None:
-    """Write the pages of ``book/teaching`` and all quizzes in plain Markdown."""
+    """Write the pages of ``book/teaching`` in plain Markdown, and all quizzes with their answers to print."""
     out.mkdir(parents=True, exist_ok=True)
     for name in ["index", *(chapter.name for chapter in chapters)]:
         page = ROOT / "book" / "teaching" / f"{name}.md"
         if page.is_file():
             (out / page.name).write_text(make_plain(page.read_text(encoding="utf8"), known) + "\n", encoding="utf8")
-    (out / "quizzes.md").write_text(quizzes.write_sheet(chapters, known), encoding="utf8")
+    (out / "quizzes.html").write_text(sheets.write_quizzes(chapters, known, answers=True), encoding="utf8")
 
 
 def write_slides(chapters: list[Chapter], known: References, out: Path, executed: Path) -> list[str]:
@@ -135,6 +135,9 @@ def build(
     kit.mkdir(parents=True)
     shutil.copyfile(ROOT / "scripts" / "kit" / "README.md", kit / "README.md")
     write_notebooks(chapters, known, kit)
+    (kit / "students" / "quizzes.html").write_text(
+        sheets.write_quizzes(chapters, known, answers=False), encoding="utf8"
+    )
     write_instructor(chapters, known, kit / "instructor")
     if bare := write_slides(chapters, known, kit / "slides", executed):
         print(f"Slides without pictures, since `make book` has not executed them: {', '.join(bare)}", file=sys.stderr)

@@ -7,6 +7,7 @@ import re
 from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
+from kit.claims import leave_out_claims
 from kit.plain import Block, make_plain, split_blocks
 from kit.quizzes import write_quiz
 from kit.sources import Chapter, References, list_exercises
@@ -70,7 +71,7 @@ def write_notebook(chapter: Chapter, known: References, solved: bool) -> Noteboo
     Args:
         chapter: The chapter.
         known: What references point at.
-        solved: With the solutions in place, or without them and with room for answers.
+        solved: With the solutions in place; or without them and without the section of claims, with room for answers.
 
     Returns:
         A notebook without outputs. Its cells' ids are counted, so that the same sources make the same file.
@@ -82,7 +83,7 @@ def write_notebook(chapter: Chapter, known: References, solved: bool) -> Noteboo
         "from ★ (minutes) to ★★★ (an hour and more).*"
     )
     cells = [new_markdown_cell(head)]
-    for cell in chapter.notebook.cells:
+    for cell in chapter.notebook.cells if solved else leave_out_claims(chapter.notebook.cells):
         if cell.cell_type == "markdown":
             cells += text_cells(cell.source, chapter, known, solved)
         else:

@@ -8,7 +8,7 @@ from typing import Any
 import book_quiz
 
 from kit.plain import make_plain
-from kit.sources import Chapter, References
+from kit.sources import References
 
 
 def write_option(say: str, because: str, right: bool, known: References) -> str:
@@ -25,16 +25,3 @@ def write_quiz(questions: Sequence[Mapping[str, Any]], known: References) -> str
         parts.append(f"**{i}.** {make_plain(question['ask'], known)}")
         parts += [write_option(*option, known) for option in book_quiz.order_options(question)]
     return "\n\n".join(parts)
-
-
-def write_sheet(chapters: Sequence[Chapter], known: References) -> str:
-    """All quizzes for the person in front of the class, right answers in bold."""
-    parts = ["# Quizzes", "Right answers stand in bold, each with its reason."]
-    for chapter in chapters:
-        parts.append(f"## Chapter {chapter.number}. {chapter.title}")
-        for i, question in enumerate(known.quizzes.get(chapter.name, []), 1):
-            parts.append(f"{i}. {make_plain(question['ask'], known)}")
-            for say, because, right in book_quiz.order_options(question):
-                text = f"**{say}**" if right else say
-                parts.append(f"   - {make_plain(text, known)} *{make_plain(because, known)}*")
-    return "\n\n".join(parts) + "\n"

@@ -39,6 +39,7 @@ ENDS = {
 }  # no slide, what follows included
 
 HEADING = re.compile(r"^#{1,3} (.+)$", re.MULTILINE)
+SECTION = re.compile(r"^###? (.+)$", re.MULTILINE)
 SENTENCE = re.compile(
     r"(?<=[.?!:])(?<!e\.g\.)(?<!i\.e\.)(?<!Eq\.)(?<!Eqs\.)(?<!Fig\.)(?<!Sec\.)(?<!al\.)\s+(?=[A-Z*`(\"$])"
 )
@@ -250,6 +251,8 @@ def write_slides(
     for cell in chapter.notebook.cells:
         kind = cell.metadata.get("slideshow", {}).get("slide_type")
         if kind not in KINDS:
+            passed = SECTION.findall(cell.source) if cell.cell_type == "markdown" else []
+            title = passed[-1] if passed else title
             continue
         if cell.cell_type == "markdown":
             for made in text_slides(cell.source, kind, known):

@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / "scripts"), str(ROOT / "book" / "_ext")]
 
-from kit import pdf, slides, sources  # noqa: E402
+from kit import pdf, sheets, slides, sources  # noqa: E402
 from pypdf import PdfReader  # noqa: E402
 
 pytestmark = pytest.mark.browser
@@ -65,6 +65,26 @@ def test_slides_open_from_the_disk(browser, deck):
     assert drawn >= 5
     assert formulas > 10
     assert trouble == []
+
+
+def test_quizzes_print_a_chapter_on_a_sheet(browser, tmp_path):
+    """Formulas are set, nothing is asked for, and paper has a page for each chapter."""
+    chapters = sources.read_chapters()
+    chosen = [chapter for chapter in chapters if chapter.number in (1, 2, 13)]
+    known = sources.collect_references(chapters)
+    (tmp_path / "quizzes.html").write_text(sheets.write_quizzes(chosen, known, answers=False), encoding="utf8")
+    page, asked = browser.new_page(), []
+    page.on("request", lambda r: asked.append(r.url) if not r.url.startswith(("file:", "data:")) else None)
+    page.goto((tmp_path / "quizzes.html").as_uri())
+    page.wait_for_selector("body[data-ready]")
+    assert "$" not in page.inner_text("body")
+    assert page.locator("mjx-container").count() >= 3
+    printed = PdfReader(io.BytesIO(page.pdf(prefer_css_page_size=True)))
+    page.close()
+    assert [f"Chapter {c.number}." in sheet.extract_text() for c, sheet in zip(chosen, printed.pages, strict=True)] == [
+        True
+    ] * 3
+    assert asked == []
 
 
 def page_of(title: str, body: str) -> str:

@@ -1,6 +1,7 @@
 """The teaching kit: no solution in a student notebook, a difficulty on every exercise, plain Markdown throughout."""
 
 import ast
+import builtins
 import re
 import sys
 import zipfile
@@ -13,7 +14,7 @@ from script_modules import SCRIPTS, load_script
 sys.path[:0] = [str(SCRIPTS), str(SCRIPTS.parent / "book" / "_ext")]  # neither is part of the installed packages
 
 import book_quiz  # noqa: E402
-from kit import notebooks, plain, slides, sources  # noqa: E402
+from kit import claims, notebooks, plain, sheets, slides, sources  # noqa: E402
 
 CHAPTERS = sources.read_chapters()
 KNOWN = sources.collect_references(CHAPTERS)
@@ -70,6 +71,49 @@ def test_solutions_are_whole_and_their_code_is_code(chapter):
         ast.parse(source)
 
 
+@pytest.mark.parametrize("chapter", CHAPTERS, ids=IDS)
+def test_students_get_no_claims_of_the_book(chapter):
+    """No assertion of that section, and still every name that a cell takes is there."""
+    solved, students = (notebooks.write_notebook(chapter, KNOWN, solved) for solved in (True, False))
+    assert claims.HEADING in text_of(solved)
+    assert claims.HEADING not in text_of(students)
+    of_book = text_of(chapter.notebook, "code")
+    section = of_book[of_book.index(claimed_code(chapter)[0]) :]
+    asserted = {ast.unparse(node) for node in ast.walk(ast.parse(section)) if isinstance(node, ast.Assert)}
+    code = text_of(students, "code")
+    assert asserted, "the section asserts something"
+    assert asserted & {ast.unparse(node) for node in ast.walk(ast.parse(code)) if isinstance(node, ast.Assert)} == set()
+    missing = claims.names_needed(ast.parse(code).body) - claims.names_needed(ast.parse(of_book).body)
+    assert missing - set(dir(builtins)) == set()
+    assert text_of(students).count("## Check yourself") == 1
+
+
+def claimed_code(chapter):
+    """The cells of code of the section."""
+    cells = chapter.notebook.cells
+    [start] = [i for i, cell in enumerate(cells) if cell.cell_type == "markdown" and claims.HEADING in cell.source]
+    following = [cell.cell_type for cell in cells[start + 1 :]]
+    return [cell.source for cell in cells[start + 1 : start + 1 + following.index("markdown")]]
+
+
+def test_what_later_cells_need_of_the_claims_stays():
+    cells = [
+        nbformat.v4.new_markdown_cell(f"## Exercises\n\nOne.\n\n{claims.HEADING}\n\nGuarded."),
+        nbformat.v4.new_code_cell('far = 3\nunused = [v for v in range(far)]\n# "far apart"\nassert far > 2'),
+        nbformat.v4.new_code_cell("def twice(x):\n    return far * x\n\nfor i in (1, 2):\n    assert twice(i) > i"),
+        nbformat.v4.new_markdown_cell("More of it.\n\n## Check yourself"),
+        nbformat.v4.new_code_cell("unused = 0\nfor i in (1, 2):\n    print([twice(v) + unused for v in (i, 2)])"),
+    ]
+    left = claims.leave_out_claims(cells)
+    assert [cell.source for cell in left] == [
+        "## Exercises\n\nOne.",
+        "## Check yourself",
+        f"far = 3\ndef twice(x):\n    return far * x\n\n{cells[-1].source}",
+    ]
+    again = claims.leave_out_claims(left)
+    assert [cell.source for cell in again] == [cell.source for cell in left]
+
+
 @pytest.mark.parametrize("solved", [False, True])
 @pytest.mark.parametrize("chapter", CHAPTERS, ids=IDS)
 def test_text_is_plain_markdown(chapter, solved):
@@ -107,7 +151,8 @@ def test_the_kit_of_two_chapters(tmp_path):
     chapters = ("05_cutting", "17_believe")
     assert names >= {f"slides/{name}.html" for name in chapters} | {f"slides/{name}" for name in slides.VENDORED}
     assert names >= {f"{folder}/{name}.ipynb" for folder in ("students", "solutions") for name in chapters}
-    assert names >= {f"instructor/{name}.md" for name in (*chapters, "index", "quizzes")}
+    assert names >= {f"instructor/{name}.md" for name in (*chapters, "index")}
+    assert names >= {"students/quizzes.html", "instructor/quizzes.html"}
     assert not any(name.startswith("students/01") for name in names)
     assert build_kit.build(tmp_path, only=[5, 17], wheel=False).read_bytes() == first, "the same sources, the same kit"
     with pytest.raises(ValueError, match="no chapter 99"):
@@ -198,10 +243,30 @@ def test_every_chapter_has_a_page_for_its_teacher(chapter):
     for wanted in ("Aim", "Board plan", "Questions to ask", "Expected outputs", "Where students stumble", "Exercises"):
         assert any(head.startswith(wanted) for head in heads), wanted
     minutes = [int(end) for end in re.findall(r"^\| \d+–(\d+) \|", text, flags=re.MULTILINE)]
+    steps = re.findall(r"^\| \d+–\d+ \|.*\| (.+) \|$", text, flags=re.MULTILINE)
+    named = {name for step in steps for name in re.split(r"; (?=\*|title)", step)} - {"title", "–"}
+    assert len(steps) == len(minutes)
+    assert named - {f"*{name}*" for name in sections_of_slides(chapter)} == set(), "no slide has this section"
+    assert len(named) >= 2
     assert minutes, "the board plan has minutes"
     assert all(last <= 90 for last in minutes)
     for exercise in sources.list_exercises(chapter):
         assert f"Exercise {exercise.number}" in text, "every exercise is placed: in class, at home, or as a project"
+
+
+def sections_of_slides(chapter):
+    """Titles of the slides, every cell of code with a picture."""
+    picture = [nbformat.v4.new_output("display_data", {"text/html": "<p>picture</p>"})]
+    outputs = {cell.source.strip(): picture for cell in chapter.notebook.cells if cell.cell_type == "code"}
+    shown = [c for c in slides.write_slides(chapter, KNOWN, outputs).cells if c.cell_type == "markdown"]
+    titles = (re.match(r"##+ (.+)", c.source) for c in shown if c.metadata.slideshow.slide_type in slides.KINDS)
+    return {title[1] for title in titles if title}
+
+
+def test_a_picture_is_titled_by_the_section_that_it_is_in():
+    """Also where the section's text is on no slide."""
+    [chapter] = [c for c in CHAPTERS if c.name == "09_denoiser"]
+    assert {"Tokens", "Training, live", "Samples", "How many steps, and which"} <= sections_of_slides(chapter)
 
 
 @pytest.mark.parametrize("chapter", CHAPTERS, ids=lambda c: c.name)
@@ -216,6 +281,30 @@ def test_every_chapter_has_a_quiz(chapter):
     text = text_of(notebooks.write_notebook(chapter, KNOWN, solved=False))
     assert text.count("<details><summary>") == text.count("</details>") == 3 * len(questions)
     assert text.count("**Right.**") == len(questions)
+
+
+def test_quizzes_on_paper():
+    """The same letters on both sheets; the one for the class has no reason, no mark and no word on what is right."""
+    pages = [sheets.write_quizzes(CHAPTERS, KNOWN, given) for given in (True, False)]
+    answers, questions = (re.sub(r"<script>.*?</script>", "", page, flags=re.DOTALL) for page in pages)
+    of_class = re.sub(r"<style>.*?</style>", "", questions, flags=re.DOTALL)
+    assert not re.search(r"strong|right|key|because|why", re.sub(r">[^<]*<", "><", of_class))
+    for text in (answers, questions):
+        assert text.count("<section>") == len(CHAPTERS)
+        assert text.count('<ol class="options">') == sum(map(len, KNOWN.quizzes.values()))
+        assert not re.search(r"(?:src|href)=[\"'](?!data:)", text)
+    for chapter in CHAPTERS:
+        start = answers.index(f"<h1>Chapter {chapter.number}. ")
+        key = re.search(r"<strong>(.*?)</strong>", answers[start:])[1]
+        for i, (question, letter) in enumerate(zip(KNOWN.quizzes[chapter.name], key.split(" · "), strict=True), 1):
+            options = book_quiz.order_options(question)
+            assert letter == f"{i} {'ABCDEFG'[[right for *_, right in options].index(True)]}"
+            places = [questions.index(str(sheets.show(say, KNOWN))) for say, *_ in options]
+            assert len(set(places)) == len(options)
+            for say, because, right in options:
+                assert str(sheets.show(because, KNOWN)) in answers
+                assert f">{sheets.show(because, KNOWN)}<" not in questions
+                assert (f"<strong>{sheets.show(say, KNOWN)}</strong>" in answers) >= right
 
 
 def test_the_order_of_answers_tells_nothing():
