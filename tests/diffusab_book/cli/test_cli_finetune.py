@@ -2,14 +2,13 @@
 
 import json
 import random
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 import torch
+from killing import kill_once
 from safetensors.torch import load_file
 from typer.testing import CliRunner
 
@@ -34,21 +33,15 @@ def test_killed_at_random_moments_it_ends_with_the_same_weights(tmp_path):
     assert "parameters trained for 40 steps" in done.stdout
     assert "hf_energy_ratio: " in done.stdout
 
-    cut, rng, killed = tmp_path / "cut", random.Random(0), 0
+    cut, rng = tmp_path / "cut", random.Random(0)
     command = [COMMAND, "finetune", "kl-f4c16", "--out", cut, *steps]
 
     def newest():
         return max(cut.glob("training/checkpoints/step_????????"), default=None)
 
-    for _ in range(3):
+    for _ in range(3):  # a few steps on, in the middle of a step or of a save
         before = newest()
-        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        while process.poll() is None and newest() == before:
-            time.sleep(0.005)
-        time.sleep(rng.uniform(0, 0.3))  # a few steps on, in the middle of a step or of a save
-        process.send_signal(signal.SIGKILL)
-        killed += process.wait() == -signal.SIGKILL
-    assert killed == 3
+        kill_once(command, lambda before=before: newest() != before, rng.uniform(0, 0.3))
     assert not (cut / "record.json").exists()
     subprocess.run(command, capture_output=True, timeout=300, check=True)
     one, other = weights(tmp_path / "whole"), weights(cut)

@@ -2,14 +2,12 @@
 
 import json
 import random
-import signal
-import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
 import pytest
+from killing import kill_once
 from PIL import Image
 from typer.testing import CliRunner
 
@@ -136,16 +134,14 @@ def test_another_autoencoder_and_other_settings_are_named(tmp_path):
 def test_killed_at_random_moments_it_ends_with_the_same_bytes(tmp_path):
     words = ["extract", "kl-f4c16", "--images", "leaves", "--samples", "120", "--shard-size", "2", "--batch-size", "2",
              "--labels", *SMALL]  # fmt: skip
-    cut, rng, killed = tmp_path / "cut", random.Random(0), 0
+    cut, rng = tmp_path / "cut", random.Random(0)
+
+    def shards() -> int:
+        return len(list(cut.glob("*.safetensors")))
+
     for _ in range(2):
-        before = len(list(cut.glob("*.safetensors")))
-        process = subprocess.Popen([*COMMAND, *words, str(cut)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        while process.poll() is None and len(list(cut.glob("*.safetensors"))) < before + 3:
-            time.sleep(0.002)
-        time.sleep(rng.uniform(0, 0.05))
-        process.send_signal(signal.SIGKILL)
-        killed += process.wait() == -signal.SIGKILL
-    assert killed == 2
+        before = shards()
+        kill_once([*COMMAND, *words, cut], lambda before=before: shards() >= before + 3, rng.uniform(0, 0.05))
     assert json.loads((cut / "latents.json").read_text())["complete"] is False
     done = invoke(*words, cut)
     assert int(done.stdout.split(" images encoded")[0].split()[-1]) <= 120 - 2 * 3 * 2 + 2

@@ -3,10 +3,8 @@
 import itertools
 import math
 import shutil
-import signal
 import subprocess
 import sys
-import time
 from dataclasses import replace
 
 import pytest
@@ -14,6 +12,7 @@ import sharing_worker
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from killing import kill_once
 from typer.testing import CliRunner
 
 from diffusab_book.cli import app
@@ -324,12 +323,7 @@ def test_killed_in_a_shell_it_ends_with_the_same_weights(cache, tmp_path):
     command = [sys.executable, "-m", "diffusab_book", "train", str(cache.path)]
     subprocess.run([*command, str(tmp_path / "straight"), *TRAIN], check=True, capture_output=True)
     out = tmp_path / "cut"
-    process = subprocess.Popen([*command, str(out), *TRAIN], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    while not list(out.glob("training/checkpoints/*")):
-        assert process.poll() is None
-        time.sleep(0.02)
-    process.send_signal(signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL
+    kill_once([*command, out, *TRAIN], lambda: any(out.glob("training/checkpoints/*")))
     subprocess.run([*command, str(out), *TRAIN], check=True, capture_output=True)
     straight, cut = ((tmp_path / name / "denoiser.safetensors").read_bytes() for name in ("straight", "cut"))
     assert straight == cut
