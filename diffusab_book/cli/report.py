@@ -10,6 +10,7 @@ import typer
 
 from diffusab_book import report as reports
 from diffusab_book.cli.options import Device, command, fail, settle
+from diffusab_book.report import stages
 
 Own = Annotated[
     list[str] | None,
@@ -59,7 +60,8 @@ def report(
 def _make(given: dict[str, Any], factory: list[str] | None, out: Path, device: str, *plan: reports.Plan) -> None:
     logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # every retry would be a line of its own
     models = (*given.pop("models", ()), *(factory or ()))
-    lines = reports.make(settle(reports.Options, given, models=models, device=device), out, *plan)
+    stage = stages.choose_stage() if plan else stages.silently  # a profile is a matter of seconds
+    lines = reports.make(settle(reports.Options, given, models=models, device=device), out, *plan, stage=stage)
     try:
         typer.echo("\n".join(lines))
     except OSError as error:

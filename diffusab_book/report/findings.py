@@ -185,6 +185,8 @@ FACTS: Mapping[str, Callable[..., Mapping[str, Any]]] = {
 def read_facts(report: Report, model: Model) -> dict[str, Mapping[str, Any]]:
     """The facts of every topic that was measured."""
     found = {topic: FACTS[topic](part) for topic, part in model.parts.items()}
+    if "reconstruction" in found and "lpips" in model.not_measured:
+        found["reconstruction"] |= {"why_no_lpips": model.not_measured["lpips"]}
     return {"spectrum": _spectrum(model, report.rgb_like(model), report.options.block_size)} | found
 
 
@@ -238,12 +240,23 @@ def headline(report: Report, model: Model) -> str:
     return say("headline", read_facts(report, model))
 
 
+def write_option(name: str, value: Any) -> str:
+    """A setting as an option of a command, with a space in front: `` --image-key '*.jpg'``."""
+    flag = f" --{name.replace('_', '-')}"
+    if isinstance(value, bool):
+        return flag if value else ""
+    return f"{flag} {shlex.quote(str(value))}"
+
+
 def next_steps(report: Report) -> list[dict[str, Any]]:
     """What to do next: of each step its ``text``, its ``commands``, and the names of the ``models`` it is for."""
     options, steps = report.options, []
     height, width = options.sides
     asked = {"images": shlex.quote(options.images or "photos"), "side": min(height, width)}
     asked |= {"resolution": height if height == width else f"{height}x{width}", "alone": len(report.models) == 1}
+    asked["chosen"] = "".join(write_option(name, value) for name, value in options.choices.items())
+    asked["known"] = "leaves" if options.frames or options.images in (None, "photos") else "photos"
+    asked["known"] += f" --frames {options.frames}" if options.frames else ""
     asked["how_many"] = " --samples 8192" if options.images in (None, *WORDS) else ""  # those are endless
     facts = [
         {**read_facts(report, m), **asked, "kind": m.profile.kind, "source": shlex.quote(m.profile.source),

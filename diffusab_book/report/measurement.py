@@ -25,10 +25,12 @@ from tqdm import tqdm
 
 from diffusab_book import figures
 from diffusab_book.diffusability import read_calibration
+from diffusab_book.report.findings import TITLES
 from diffusab_book.report.images import choose_images, hidden
 from diffusab_book.report.options import DTYPES, Options, Plan, ReportError
 from diffusab_book.report.results import Model, Profile, Report
 from diffusab_book.report.score import Crops
+from diffusab_book.report.stages import Stage, silently
 from diffusab_core import autoencoders, metrics
 from diffusab_core.autoencoders import Posterior
 from diffusab_core.data import resize_to, rgb01, stack
@@ -36,6 +38,7 @@ from diffusab_core.experiments import records
 from diffusab_core.latents.others import LatentsFile, open_latents
 from diffusab_core.methods.regularizers import downsample
 from diffusab_core.metrics import aliasing, probes, yardsticks
+from diffusab_core.metrics.networks import how_to_fetch
 from diffusab_core.metrics.noise import PosteriorNoise
 from diffusab_core.metrics.offline import SIDE as OFFLINE_SIDE
 from diffusab_core.spectrum import STATISTICS, ProfileAccumulator, high_frequency_share, radial_split
@@ -207,7 +210,7 @@ def find_lpips(device: torch.device) -> tuple[metrics.LPIPSDistance | None, str]
     try:
         return metrics.lpips_distance("alex").to(device), ""
     except metrics.MissingWeightsError:
-        return None, "weights not on disk"
+        return None, f"its weights are not on the disk; get them with {how_to_fetch('alex')}"
     except ModuleNotFoundError:
         return None, "the package lpips is not installed"
 
@@ -343,7 +346,9 @@ def picture(image: Tensor) -> str:
 # The report
 
 
-def measure(options: Options, plan: Plan | None = None, progress: bool | None = None) -> Report:
+def measure(
+    options: Options, plan: Plan | None = None, progress: bool | None = None, stage: Stage = silently
+) -> Report:
     """Measure everything that the options name, over one stream of images.
 
     All models are opened first, so that a wrong name is known before anything is computed, and then see each batch of
@@ -353,6 +358,7 @@ def measure(options: Options, plan: Plan | None = None, progress: bool | None = 
         options: Of what, on which images, how.
         plan: Sizes of the parts of a whole report; ``None`` measures the profiles alone.
         progress: Show progress bars; ``None`` shows them on a terminal only.
+        stage: Told what comes next, for those who have no progress bar.
 
     Raises:
         ValueError: Anything that cannot be used, in one line that says what to do.
@@ -362,8 +368,10 @@ def measure(options: Options, plan: Plan | None = None, progress: bool | None = 
         what, latents = ("report on", "") if plan else ("profile", " or --latents file.safetensors")
         raise ReportError(f"nothing to {what}: name a MODEL, --model file.py:function{latents}")
     device = resolve_device(options.device)
-    subjects = open_subjects(options, device, whole=plan is not None)
-    images = choose_images(options, progress)
+    with stage(f"opening {', '.join((*options.models, *options.latents))}"):
+        subjects = open_subjects(options, device, whole=plan is not None)
+    with stage(f"choosing from {options.images or 'the built-in photographs'}"):
+        images = choose_images(options, progress)
     lpips, why = find_lpips(device) if plan else (None, "")
     run = _start_record(options, plan, images.described, device, lpips)
     n, size = len(images.used), options.batch_size
@@ -381,20 +389,21 @@ def measure(options: Options, plan: Plan | None = None, progress: bool | None = 
     total = n * max(1, len(models)) + sum(s.items for s in files) + len(models) * len(subset)
     bar = tqdm(desc="report" if plan else "profile", total=total, unit="item", disable=hidden(progress))
     with torch.no_grad(), bar:
-        for start in range(0, n, size):
-            indices = range(start, min(start + size, n))
-            x = stack(images.dataset, indices)  # (n, 3, R, R)
-            for subject in rgb:
-                subject.sums.update(at_latent_size(x, *subject.shape[-2:]))
-            for subject in models:
-                bar.set_postfix_str(subject.name)
-                posterior = subject.encode(x)
-                sampled = options.posterior == "sample"
-                z = sample_posterior(posterior, indices, options.seed) if sampled else posterior.mean
-                subject.add(z, [images.used[i] for i in indices])
-                if plan:
-                    see(subject, posterior, x.to(device), plan, lpips)
-            bar.update(len(indices) * max(1, len(models)))
+        with stage(f"encoding {n:,} images{' and decoding them' if plan else ''}"):
+            for start in range(0, n, size):
+                indices = range(start, min(start + size, n))
+                x = stack(images.dataset, indices)  # (n, 3, R, R)
+                for subject in rgb:
+                    subject.sums.update(at_latent_size(x, *subject.shape[-2:]))
+                for subject in models:
+                    bar.set_postfix_str(subject.name)
+                    posterior = subject.encode(x)
+                    sampled = options.posterior == "sample"
+                    z = sample_posterior(posterior, indices, options.seed) if sampled else posterior.mean
+                    subject.add(z, [images.used[i] for i in indices])
+                    if plan:
+                        see(subject, posterior, x.to(device), plan, lpips)
+                bar.update(len(indices) * max(1, len(models)))
         for subject in files:
             bar.set_postfix_str(subject.name)
             for start in range(0, subject.items, size):
@@ -409,7 +418,7 @@ def measure(options: Options, plan: Plan | None = None, progress: bool | None = 
         found = []
         for subject in subjects:
             bar.set_postfix_str(subject.name)
-            found.append(_measure_parts(subject, x, shown, plan, lpips, why))
+            found.append(_measure_parts(subject, x, shown, plan, lpips, why, stage))
             bar.update(len(subset) if subject.kind == "model" else 0)
         stills = first_frames(x)
         energy = plain(probes.rgb_energy_by_band(stills, plan.rgb_edges, size))
@@ -419,18 +428,20 @@ def measure(options: Options, plan: Plan | None = None, progress: bool | None = 
 
 
 def _measure_parts(
-    subject: Subject, x: Tensor, shown: Sequence[int], plan: Plan, lpips: metrics.LPIPSDistance | None, why: str
-) -> Model:
+    subject: Subject, x: Tensor, shown: Sequence[int], plan: Plan, lpips: metrics.LPIPSDistance | None, why: str,
+    stage: Stage,
+) -> Model:  # fmt: skip
     """What the sums say, and what the subset ``x`` adds: what does not fit one model must not cost the others."""
     if subject.kind != "model":
         return Model(subject.profile())
     parts, pictures = parts_of_stream(subject, plan, lpips, why), ()
     for name, run in parts_of_subset(subject, x, plan).items():
-        with subject.unless_it_fails(name):
+        with subject.unless_it_fails(name), stage(f"{subject.name}: {TITLES[name].lower()}"):
             parts[name] = {"images": len(x), **run()}
     with subject.unless_it_fails("diffusability") as goes_on:
         if subject.crops is not None and goes_on:
-            parts["diffusability"] = subject.crops.measure(subject)
+            with stage(f"{subject.name}: {TITLES['diffusability'].lower()}"):
+                parts["diffusability"] = subject.crops.measure(subject)
     if "dependence" in parts:
         z = subject.encode(first_frames(x[shown])).mean
         decoded = probes.reconstructions_by_part(subject, z, plan.split_radius)

@@ -21,6 +21,7 @@ from diffusab_book.report import findings as words
 from diffusab_book.report.measurement import measure
 from diffusab_book.report.options import Options, Plan, ReportError
 from diffusab_book.report.results import DEFINITIONS, Report
+from diffusab_book.report.stages import Stage, silently
 from diffusab_core import files
 from diffusab_core.spectrum import STATISTICS
 
@@ -98,7 +99,10 @@ def summarise(report: Report) -> list[str]:
         file, reason = min(images.skipped, key=lambda skip: skip[1].startswith("a hidden"))
         said.append(f"left out {len(images.skipped)}, all named in the page, such as {file}: {reason}")
     if report.plan:
-        return said + [f"{m.name}: {text}" for m in report.models for text in words.findings(report, m).values()]
+        said += [f"{m.name}: {text}" for m in report.models for text in words.findings(report, m).values()]
+        step = words.next_steps(report)[0]
+        of = f"{', '.join(step['models'])}: " if len(step["models"]) < len(report.models) else ""
+        return [*said, f"next: {of}{step['text']}", *(f"    {command}" for command in step["commands"])]
     return said + [
         f"{p.name}: high-frequency share {p.high_frequency_share:.3g}, energy ratio {p.high_frequency_energy_ratio:.3g}"
         for p in (*(m.profile for m in report.models), *report.rgb)
@@ -135,7 +139,10 @@ def write(report: Report, out: str | os.PathLike) -> tuple[Path, ...]:
     return paths
 
 
-def make(options: Options, out: str | os.PathLike, plan: Plan | None = None, progress: bool | None = None) -> list[str]:
+def make(
+    options: Options, out: str | os.PathLike, plan: Plan | None = None, progress: bool | None = None,
+    stage: Stage = silently,
+) -> list[str]:  # fmt: skip
     """Measure a report (without a plan: profiles alone), write its files into a folder, and say so in a few lines.
 
     The folder and those above it are made; if anything fails, they are removed again.
@@ -155,11 +162,13 @@ def make(options: Options, out: str | os.PathLike, plan: Plan | None = None, pro
         except OSError as error:
             raise ReportError(f"cannot write into {out}: {error.strerror or error}") from error
         try:
-            report = measure(options, plan, progress)
+            report = measure(options, plan, progress, stage)
         except torch.OutOfMemoryError as error:
             advice = "choose a smaller --batch-size or --resolution, or --dtype bfloat16"
             raise ReportError(f"out of memory with {options.batch_size} images at a time; {advice}") from error
-        return [*summarise(report), *(f"wrote {path}" for path in write(report, out))]
+        with stage("writing"):
+            paths = write(report, out)
+        return [*summarise(report), *(f"wrote {path}" for path in paths)]
     except BaseException:
         with suppress(OSError):  # stops at the first that is not empty
             for folder in made:

@@ -66,6 +66,14 @@ def _hub_file(url: str) -> Path:
     return Path(torch.hub.get_dir()) / "checkpoints" / url.rsplit("/", 1)[-1]
 
 
+def how_to_fetch(name: str) -> str:
+    """The command that puts weights where they are looked for; of those with an address in :func:`weights_source`."""
+    _, url = weights_source(name)
+    path, home = _hub_file(url), Path.home()
+    there = f"~/{path.relative_to(home)}" if path.is_relative_to(home) else str(path)
+    return f"`curl -fL --create-dirs -o {there} {url}`"
+
+
 def find_weights(what: str, weights: str | os.PathLike | None, cached: list[Path], advice: str) -> Path:
     """``weights`` itself, a file named as one of ``cached`` in that folder, or, where it is ``None``, in its place."""
     tried = cached if weights is None else [Path(weights)]
@@ -142,7 +150,7 @@ def lpips_distance(net: str = "alex", weights: str | os.PathLike | None = None) 
     url = get_weight(_BACKBONES[net][0]).url
     cached = _hub_file(url)
     how = "name it with weights= (`--perceptual-weights`), or do without explicitly: `--perceptual none`"
-    advice = f"Fetch it with `curl --create-dirs -o {cached} {url}`, {how}"
+    advice = f"Fetch it with {how_to_fetch(net)}, {how}"
     path = find_weights(f"LPIPS's backbone {net}", weights, [cached], advice)
     state = read_weights(path)
     with filling(f"torchvision's {net}", path):

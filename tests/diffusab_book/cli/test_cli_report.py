@@ -1,7 +1,9 @@
 """``diffusab report`` from the shell."""
 
+import io
 import json
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -11,10 +13,11 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from diffusab_book.cli import app
-from diffusab_book.report import page
+from diffusab_book.report import page, stages
 from diffusab_core import data
 from diffusab_core.experiments import records
 
+STAGE = re.compile(r"\S.* \.\.\.( \d+ s)?")  # what a report is at, and how long it took
 QUICK = ["--resolution", "32", "--samples", "3", "--batch-size", "4", "--device", "cpu"]
 MODEL = """
 from torch import nn
@@ -65,12 +68,13 @@ def run(*words):
 
 
 def assert_fails(result, out, *said):
-    """One line that says it, and nothing left behind."""
+    """One line that says it, after those that say what was done, and nothing left behind."""
     assert result.exit_code == 1, result.output
-    assert result.stderr.startswith("diffusab: ")
-    assert result.stderr.count("\n") == 1, result.stderr
+    *stages, last = result.stderr.splitlines()
+    assert last.startswith("diffusab: ")
+    assert [line for line in stages if not STAGE.fullmatch(line)] == []
     for words in said:
-        assert words in result.stderr
+        assert words in last
     assert result.stdout == ""
     assert not out.exists()
 
@@ -78,12 +82,20 @@ def assert_fails(result, out, *said):
 def test_command_writes_page_and_json_for_all_kinds_of_models(tmp_path, folder, code, photos):
     out = tmp_path / "deep" / "out"
     result = run(folder, "--model", f"{code}:Pool", "--images", photos, "--out", out, *QUICK)
-    assert (result.exit_code, result.stderr) == (0, "")
+    assert result.exit_code == 0, result.stderr
+    lines = result.stderr.splitlines()
+    assert [line for line in lines if not STAGE.fullmatch(line) or line.endswith("...")] == []
+    assert lines[0].startswith(f"opening {folder}, {code}:Pool ...")
+    assert lines[2].startswith("encoding 2 images and decoding them ...")
+    assert sum(line.startswith("mine: ") for line in lines) >= 5
+    assert lines[-1].startswith("writing ...")
     assert sorted(os.listdir(out)) == ["report.html", "report.json"]
     for words in (
         "3 images were asked for, 2 are there",
         "left out 1, all",
         "own:Pool: The encoder is deterministic",
+        "\nnext: mine: Find out why these images are not reconstructed",
+        f"\n    diffusab report {folder} --images photos --resolution 32 --out report-known\n",
     ):
         assert words in result.stdout
     found = json.loads((out / "report.json").read_text(), parse_constant=lambda text: pytest.fail(text))
@@ -123,6 +135,30 @@ def test_out_that_cannot_be_written_is_known_before_anything_is_computed(tmp_pat
     (tmp_path / "taken" / "report.json").mkdir(parents=True)
     result = run("kl-f4c16", "--out", tmp_path / "taken", *QUICK)
     assert result.stderr == f"diffusab: cannot write {tmp_path / 'taken' / 'report.json'}: it is a folder\n"
+
+
+def test_a_terminal_has_no_lines_of_stages(monkeypatch):
+    """It has a progress bar; and without a standard error nothing is written anywhere."""
+
+    class Terminal(io.StringIO):
+        def isatty(self):
+            return True
+
+    monkeypatch.setattr("sys.stderr", Terminal())
+    assert stages.choose_stage() is stages.silently
+    monkeypatch.setattr("sys.stderr", None)
+    assert stages.choose_stage() is stages.silently
+    monkeypatch.setattr("sys.stderr", io.StringIO())
+    assert stages.choose_stage() is stages.in_lines
+
+
+def test_a_stage_that_fails_ends_its_line():
+    out = io.StringIO()
+    with stages.in_lines("reading", out):
+        assert out.getvalue() == "reading ..."
+    with pytest.raises(ValueError, match="broken"), stages.in_lines("writing", out):
+        raise ValueError("broken")
+    assert out.getvalue() == "reading ... 0 s\nwriting ...\n"
 
 
 def test_interrupt_leaves_nothing(tmp_path, monkeypatch):

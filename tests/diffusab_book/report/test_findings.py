@@ -67,6 +67,7 @@ def test_noise(share, word):
 def test_noise_of_channels_and_frequencies():
     said = say_noise(0.3, (0.5, 0.51, 0.9), (0.1, 0.5, 0.51) + (0.6,) * 61)
     assert "2 of 3 channels" in said
+    assert "Every channel is more noise than signal (2 of 2)." in say_noise(0.9, (0.9, 0.9), (0.9,) * 64)
     assert "rank 2 of 63" in said
     assert "every frequency" in say_noise(0.9, (0.9, 0.9), (0.9,) * 64)
     quiet = say_noise(0.3, (0.5, 0.5), (0.5,) * 64)
@@ -227,7 +228,12 @@ def test_next_steps_are_for_the_models_that_need_them():
     steps = {step["models"][0] + " " + step["text"].partition(" ")[0]: step for step in
              f.next_steps(make_report(flat, steep, noisy))}  # fmt: skip
     assert [(key, step["models"]) for key, step in steps.items()] == [
-        ("flat Train", ["flat", "steep", "noisy"]), ("flat Try", ["flat"]), ("noisy Some", ["noisy"]),
+        ("flat Train", ["flat", "steep", "noisy"]), ("flat Try", ["flat"]), ("noisy Every", ["noisy"]),
+    ]  # fmt: skip
+    half = make_model("half", share=0.01, noise=make_noise(by_channel=(0.6, 0.4)))
+    of_channels = [step for step in f.next_steps(make_report(noisy, half)) if "channel" in step["text"]]
+    assert [(step["text"].partition(" ")[0], step["models"]) for step in of_channels] == [
+        ("Every", ["noisy"]), ("Some", ["half"]),
     ]  # fmt: skip
     alone = f.next_steps(make_report(steep))
     assert [step["text"].partition(" ")[0] for step in alone] == ["Train", "Put"]
@@ -238,7 +244,8 @@ def test_commands_of_next_steps_are_commands():
     model = make_model("a", share=0.2, psnr=10.0, noise=make_noise(by_channel=(0.6, 0.1)))
     model = replace(model, profile=replace(model.profile, source="my model;x:vae"))
     report = make_report(model)
-    report = replace(report, options=replace(report.options, images="my images", resolution="32x48"))
+    asked = replace(report.options, images="my images", resolution="32x48", image_key="*.jpg", allow_empty=True)
+    report = replace(report, options=asked)
     commands = [shlex.split(command) for step in f.next_steps(report) for command in step["commands"]]
     assert {words[1] for words in commands} >= {"extract", "train", "sample", "evaluate-samples", "finetune", "report"}
     for program, name, *words in commands:
@@ -246,12 +253,35 @@ def test_commands_of_next_steps_are_commands():
         with options.REGISTERED[name].make_context(name, list(words)) as context:
             given = context.params
         assert program == "diffusab"
-        if name in ("extract", "report", "finetune"):
+        if name in ("extract", "report", "finetune", "profile") and given["images"] != "photos":
             assert (given["images"], given["resolution"]) == ("my images", 32 if name == "finetune" else "32x48")
+        if "my images" in words:
+            assert (given["image_key"], given["allow_empty"]) == ("*.jpg", True), name
     assert not any("--samples" in words for words in commands if words[1] == "extract")
+    known = next(words for words in commands if words[-1] == "report-known")
+    assert known[3:] == ["--images", "photos", "--resolution", "32", "--out", "report-known"]
     built_in = [step["commands"][0] for step in f.next_steps(make_report(model)) if "denoiser" in step["text"]]
     assert built_in[0] == "diffusab extract 'my model;x:vae' latents --images photos --resolution 32 --samples 8192"
     assert "my model;x:vae" in next(words for words in commands if words[1] == "extract")
+
+
+@pytest.mark.parametrize(
+    ("images", "frames", "known"),
+    [("mine", None, "photos"), (None, None, "leaves"), ("photos", None, "leaves"), ("mine", 5, "leaves --frames 5")],
+)
+def test_a_model_that_does_not_reconstruct_is_tried_on_other_images(images, frames, known):
+    report = make_report(make_model("a", psnr=10.0))
+    report = replace(report, options=replace(report.options, images=images, frames=frames))
+    first = f.next_steps(report)[0]
+    assert "[-1, 1]" in first["text"]
+    assert first["commands"] == [f"diffusab report a --images {known} --resolution 32 --out report-known"]
+
+
+def test_lpips_that_was_not_measured_says_how_it_could_be():
+    model = make_model()
+    lacking = replace(model, not_measured={"lpips": "no weights; get them with `curl`"})
+    said = f.findings(make_report(lacking), lacking)["reconstruction"]
+    assert "LPIPS was not measured: no weights; get them with `curl`." in said
 
 
 def test_models_are_compared_where_the_digits_differ():

@@ -2,7 +2,9 @@
 
 import json
 import math
+import re
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -156,14 +158,19 @@ def test_batches_make_no_difference(found, folder):
         torch.testing.assert_close(torch.tensor(again[part][key]), torch.tensor(first[part][key]), rtol=rel, atol=0)
 
 
-def test_missing_lpips_weights_are_said_and_not_replaced(monkeypatch, own):
-    def missing(*_, **__):
-        raise metrics.MissingWeightsError("nowhere")
-
-    monkeypatch.setattr(metrics, "lpips_distance", missing)
+def test_missing_lpips_weights_are_said_and_not_replaced(monkeypatch, own, tmp_path):
+    """With the command that puts them where they are looked for."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for name in ("TORCH_HOME", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
     (model,) = measure(replace(SMALL, models=(f"{own}:Identity",)), PLAN, progress=False).models
     assert model.parts["reconstruction"]["lpips"] is None
-    assert model.not_measured["lpips"] == "weights not on disk"
+    said = model.not_measured["lpips"]
+    assert said.startswith("its weights are not on the disk; get them with `curl -fL --create-dirs -o ~/")
+    path, address = re.search(r"-o (\S+) (http\S+)`$", said).groups()
+    assert address.endswith(Path(path).name)
+    with pytest.raises(metrics.MissingWeightsError, match=re.escape(f"looked for {Path(path).expanduser()}.")):
+        metrics.lpips_distance("alex")
 
 
 @pytest.mark.parametrize(
