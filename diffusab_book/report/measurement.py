@@ -30,7 +30,7 @@ from diffusab_book.report.images import choose_images, hidden
 from diffusab_book.report.options import DTYPES, Options, Plan, ReportError
 from diffusab_book.report.results import Model, Profile, Report
 from diffusab_book.report.score import Crops
-from diffusab_book.report.stages import Stage, silently
+from diffusab_book.report.stages import StageLike, silently
 from diffusab_core import autoencoders, metrics
 from diffusab_core.autoencoders import Posterior
 from diffusab_core.data import resize_to, rgb01, stack
@@ -347,7 +347,7 @@ def picture(image: Tensor) -> str:
 
 
 def measure(
-    options: Options, plan: Plan | None = None, progress: bool | None = None, stage: Stage = silently
+    options: Options, plan: Plan | None = None, progress: bool | None = None, stage: StageLike = silently
 ) -> Report:
     """Measure everything that the options name, over one stream of images.
 
@@ -429,7 +429,7 @@ def measure(
 
 def _measure_parts(
     subject: Subject, x: Tensor, shown: Sequence[int], plan: Plan, lpips: metrics.LPIPSDistance | None, why: str,
-    stage: Stage,
+    stage: StageLike,
 ) -> Model:  # fmt: skip
     """What the sums say, and what the subset ``x`` adds: what does not fit one model must not cost the others."""
     if subject.kind != "model":

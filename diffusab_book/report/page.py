@@ -21,7 +21,7 @@ from diffusab_book.report import findings as words
 from diffusab_book.report.measurement import measure
 from diffusab_book.report.options import Options, Plan, ReportError
 from diffusab_book.report.results import DEFINITIONS, Report
-from diffusab_book.report.stages import Stage, silently
+from diffusab_book.report.stages import StageLike, silently
 from diffusab_core import files
 from diffusab_core.spectrum import STATISTICS
 
@@ -141,7 +141,7 @@ def write(report: Report, out: str | os.PathLike) -> tuple[Path, ...]:
 
 def make(
     options: Options, out: str | os.PathLike, plan: Plan | None = None, progress: bool | None = None,
-    stage: Stage = silently,
+    stage: StageLike = silently,
 ) -> list[str]:  # fmt: skip
     """Measure a report (without a plan: profiles alone), write its files into a folder, and say so in a few lines.
 

@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager, contextmanager
 from typing import TextIO
 
 #: Wraps a part of the work, and is told what it is.
-Stage = Callable[[str], AbstractContextManager[None]]
+StageLike = Callable[[str], AbstractContextManager[None]]
 
 
 @contextmanager
@@ -33,6 +33,6 @@ def in_lines(what: str, stream: TextIO | None = None) -> Iterator[None]:
         stream.flush()
 
 
-def choose_stage() -> Stage:
+def choose_stage() -> StageLike:
     """Lines, but for a terminal, which has a progress bar, and where there is no standard error."""
     return silently if sys.stderr is None or sys.stderr.isatty() else in_lines
