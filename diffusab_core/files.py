@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import re
 import secrets
@@ -160,9 +161,58 @@ def lock(handle: int, wait: bool = True, shared: bool = False) -> None:
     fcntl.flock(handle, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | (0 if wait else fcntl.LOCK_NB))
 
 
+def _read_limit(folder: Path) -> float:
+    """What one control group grants, in cores: ``cpu.max`` of version 2, two files of version 1."""
+    try:
+        if (folder / "cpu.max").exists():
+            quota, period = (folder / "cpu.max").read_text().split()
+        else:
+            quota, period = ((folder / f"cpu.cfs_{name}_us").read_text() for name in ("quota", "period"))
+        granted = float(quota) / float(period)
+    except (OSError, ValueError, ZeroDivisionError):  # no such group, or the word "max"
+        return math.inf
+    return granted if granted > 0 else math.inf  # -1 is no limit
+
+
+def read_quota(groups: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self/cgroup")) -> float:
+    """Cores' worth of time that Linux grants this process, as by ``docker run --cpus``; infinite without a limit.
+
+    The least of what its control groups, and those that they are in, are granted.
+    """
+    try:
+        lines = [line.split(":", 2) for line in own.read_text().splitlines()]
+    except OSError:
+        return math.inf
+    least = math.inf
+    for _, controllers, path in lines:
+        if controllers and "cpu" not in controllers.split(","):
+            continue
+        top = groups / "cpu" if controllers else groups
+        folder = top / path.strip("/")
+        for place in (folder, *folder.parents):
+            least = min(least, _read_limit(place))
+            if place == top:
+                break
+    return least
+
+
 def count_cores() -> int:
     """The cores that this process may use; where the system does not say (macOS, Windows), those of the machine."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(cores, math.ceil(min(read_quota(), cores))))
+
+
+def count_threads() -> int:
+    """How many threads one computation should have: one for each core that is idle, and for half of the cores at least.
+
+    Threads that wait for each other at every operation are slower than one where others use the cores. How many do is
+    the system's load over the last minute, which may be what has just ended: hence the half. Where the system does not
+    say, all cores count as idle.
+    """
+    cores = count_cores()
+    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
+    idle = round((os.cpu_count() or 1) - load)
+    return max(1, cores // 2, min(cores, idle))
 
 
 @contextmanager

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import logging
+import os
 from pathlib import Path
 from typing import Annotated, Any
 
+import torch
 import typer
 
 from diffusab_book import report as reports
 from diffusab_book.cli.options import Device, command, fail, settle
 from diffusab_book.report import stages
+from diffusab_core.files import count_threads
 
 Own = Annotated[
     list[str] | None,
@@ -57,9 +60,16 @@ def report(
     _make(given, factory, out, device, reports.Plan())
 
 
+def _limit_threads() -> None:
+    """As many threads as there are idle cores, unless OMP_NUM_THREADS says how many."""
+    if "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(min(torch.get_num_threads(), count_threads()))
+
+
 def _make(given: dict[str, Any], factory: list[str] | None, out: Path, device: str, *plan: reports.Plan) -> None:
     logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # every retry would be a line of its own
     models = (*given.pop("models", ()), *(factory or ()))
+    _limit_threads()
     stage = stages.choose_stage() if plan else stages.silently  # a profile is a matter of seconds
     lines = reports.make(settle(reports.Options, given, models=models, device=device), out, *plan, stage=stage)
     try:

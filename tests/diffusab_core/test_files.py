@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ast
 import json
+import math
+import os
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -136,3 +138,56 @@ def test_nothing_that_only_unix_has_is_imported_at_the_top():
             names = {alias.name for alias in node.names} if isinstance(node, ast.Import) else set()
             names |= {node.module} if isinstance(node, ast.ImportFrom) else set()
             assert not names & unix, path
+
+
+@pytest.mark.parametrize(
+    ("own", "groups", "cores"),
+    [
+        ("0::/", {"cpu.max": "150000 100000\n"}, 1.5),
+        ("0::/", {"cpu.max": "max 100000\n"}, math.inf),
+        ("0::/a/b", {"a/cpu.max": "200000 100000", "a/b/cpu.max": "max 100000"}, 2),
+        ("0::/a/b", {"cpu.max": "100000 100000", "a/cpu.max": "200000 100000"}, 1),
+        (
+            "4:memory:/x\n1:cpu,cpuacct:/x\n",
+            {"cpu/x/cpu.cfs_quota_us": "50000", "cpu/x/cpu.cfs_period_us": "100000"},
+            0.5,
+        ),
+        ("1:cpu:/outside", {"cpu/cpu.cfs_quota_us": "300000", "cpu/cpu.cfs_period_us": "100000"}, 3),
+        ("1:cpu:/", {"cpu/cpu.cfs_quota_us": "-1\n", "cpu/cpu.cfs_period_us": "100000"}, math.inf),
+        ("3:cpuset:/x", {"cpu/cpu.cfs_quota_us": "1", "cpu/cpu.cfs_period_us": "1"}, math.inf),
+    ],
+)
+def test_quota_of_control_groups(tmp_path, own, groups, cores):
+    """Version 2 and version 1, of the process's own group and of those above it."""
+    (tmp_path / "own").write_text(own)
+    for name, text in groups.items():
+        (tmp_path / "groups" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "groups" / name).write_text(text)
+    assert files.read_quota(tmp_path / "groups", tmp_path / "own") == cores
+    assert files.read_quota(tmp_path / "groups", tmp_path / "nowhere") == math.inf
+
+
+@pytest.mark.parametrize(("quota", "cores"), [(0.5, 1), (1.5, 2), (math.inf, 4), (9.0, 4)])
+def test_cores_that_may_be_used(monkeypatch, quota, cores):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1, 2, 3}, raising=False)
+    monkeypatch.setattr(files, "read_quota", lambda: quota)
+    assert files.count_cores() == cores
+
+
+@pytest.mark.parametrize(
+    ("mine", "all_cores", "load", "threads"),
+    [
+        (4, 4, 0.2, 4),
+        (4, 4, 1.0, 3),
+        (4, 4, 9.0, 2),
+        (2, 2, 3.0, 1),
+        (1, 2, 0.0, 1),
+        (2, 64, 30.0, 2),
+        (3, 64, 64.0, 1),
+    ],
+)
+def test_threads_are_for_idle_cores(monkeypatch, mine, all_cores, load, threads):
+    monkeypatch.setattr(files, "count_cores", lambda: mine)
+    monkeypatch.setattr(os, "cpu_count", lambda: all_cores)
+    monkeypatch.setattr(os, "getloadavg", lambda: (load, 0.0, 0.0), raising=False)
+    assert files.count_threads() == threads

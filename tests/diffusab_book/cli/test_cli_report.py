@@ -13,6 +13,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from diffusab_book.cli import app
+from diffusab_book.cli import report as cli_report
 from diffusab_book.report import page, stages
 from diffusab_core import data
 from diffusab_core.experiments import records
@@ -159,6 +160,28 @@ def test_a_stage_that_fails_ends_its_line():
     with pytest.raises(ValueError, match="broken"), stages.in_lines("writing", out):
         raise ValueError("broken")
     assert out.getvalue() == "reading ... 0 s\nwriting ...\n"
+
+
+@pytest.mark.parametrize(("given", "used"), [(None, 1), ("2", 2)])
+def test_threads_are_limited_unless_they_are_given(monkeypatch, tmp_path, given, used):
+    found = []
+
+    def look(*_, **__):
+        found.append(torch.get_num_threads())
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(page, "measure", look)
+    monkeypatch.setattr(cli_report, "count_threads", lambda: 1)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    if given:
+        monkeypatch.setenv("OMP_NUM_THREADS", given)
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(2)
+        run("kl-f4c16", "--out", tmp_path / "out", *QUICK)
+    finally:
+        torch.set_num_threads(before)
+    assert found == [used]
 
 
 def test_interrupt_leaves_nothing(tmp_path, monkeypatch):
