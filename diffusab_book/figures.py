@@ -351,13 +351,15 @@ def panels(
     beside = wide and not any(trace.name in named for one in figs[:-1] for trace in one.data)  # beside the wide one
     lower = "".join(titles[columns:])
     margin = {"t": 40 + 16 * ("<br>" in "".join(titles[:columns])) + 44 * bool(named and not beside)}
-    margin |= {"b": 4 if pictures[-1] else 48} | ({"l": 8, "r": 12} if pictures[0] and not wide else {})
+    numbers_left = wide or not all(pictures[:above:columns])
+    margin |= {"b": 4 if pictures[-1] else 48} | ({} if numbers_left else {"l": 8, "r": 12})
     heatmaps = [i for i, one in enumerate(figs) if one.data and one.data[0].type == "heatmap"]
     height = height or rows * max(one.layout.height or 360 for one in figs)
     inside = height - margin["t"] - margin["b"]
     between = 8 + 18 * bool(lower or beside) + 16 * ("<br>" in lower) + 58 * (not pictures[columns - 1])
     apart = (0.03 if heatmaps else 0.06) if share_y else 0.14 if columns == 2 else 0.3 / columns
-    gap = 0.015 if all(pictures[1:columns]) and not share_y else apart
+    bare = all(pictures[i] for i in range(above) if i % columns)  # no axis with numbers between two columns
+    gap = 0.015 if bare and not share_y else apart
     across, down = _domains(columns, widths, gap), _domains(rows, heights and heights[::-1], between / inside)
     layout: dict[str, Any] = {"annotations": [], "shapes": []}
     data, seen = [], set()

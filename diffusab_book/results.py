@@ -409,7 +409,7 @@ def cross(runs: pd.DataFrame, metric: str, rows: str, columns: str, control: Any
             cell = _plus_minus(of_cell[metric].tolist(), form)
             if row != control:
                 cell += f"\n{paired(named, metric, str(row), str(control), relative=True):.0%}"
-            found[row][f"{column:,}"] = cell
+            found[row][column if isinstance(column, str) else f"{column:,}"] = cell
     return Table(found).T.fillna("").rename(index=spell).rename_axis(rows)
 
 

@@ -1,4 +1,4 @@
-r"""The spectrum dial: what its filter does to latents, and as recorded masks, doses and lengths of training.
+r"""The spectrum dial: what its filter does to latents, and recorded doses and lengths of training.
 
 :func:`filter_explorer` computes; all else is drawn from records of the run notebook ``denoiser``, read by :func:`read`
 from folders of ``book/results``, with the grid of samples that lies beside each record.
@@ -20,7 +20,7 @@ from diffusab_book import figures, results
 from diffusab_book.explorer import Control, Explorer
 from diffusab_core.flow import interpolate
 from diffusab_core.latents import Latents
-from diffusab_core.methods.reshaping import Coordinates, filter_gains, make_mask, measure_energies
+from diffusab_core.methods.reshaping import Coordinates, filter_gains, measure_energies
 from diffusab_core.metrics.yardsticks import posterior_samples
 from diffusab_core.spectrum import zigzag_order
 from diffusab_core.training.order import draw_noise
@@ -81,40 +81,6 @@ def samples(runs: pd.DataFrame, seed: int | None = None, **chosen: Any) -> go.Fi
     return go.Figure(go.Image(source=source, hoverinfo="skip")).update_xaxes(**plain).update_yaxes(**plain)
 
 
-def masks_explorer(runs: Mapping[str, pd.DataFrame], metric: str = METRIC) -> Explorer:
-    """Slider over masks: the signs, samples under them, and the gap of every run, with that of the mask marked.
-
-    Args:
-        runs: By the name that is shown, such as ``"patch 2"``, the runs of masks.yaml with one denoiser and length;
-            samples are shown of each.
-        metric: What is drawn below.
-
-    Raises:
-        ValueError: Frames with different masks.
-    """
-    masks = {name: tuple(dict.fromkeys(of.sort_values(metric)["mask"])) for name, of in runs.items()}
-    first = next(iter(masks.values()))
-    if any(set(other) != set(first) for other in masks.values()):
-        raise ValueError(f"the same masks are needed of all, got {masks}")
-    order = ("none", *(mask for mask in first if mask != "none"))
-    signs = {mask: figures.picture(enlarge(0.8 * make_mask(mask, 8, 8))) for mask in order}
-    heights = {name: {mask: results.values(of.assign(arm=of["mask"]), metric, mask) for mask in order}
-               for name, of in runs.items()}  # fmt: skip
-
-    def draw(mask: str) -> go.Figure:
-        fig = _with_ticks(figures.mark(figures.over_seeds(heights, xlabel="mask", ylabel=_GAP), x=mask))
-        parts = [signs[mask], *(samples(of, mask=mask) for of in runs.values()), fig]
-        return figures.panels(parts, ["signs", *runs, ""], _MASKS, height=640, wide=True)
-
-    return Explorer(draw, [Control("mask", "mask", order, "none", "slider", str)])
-
-
-_MASKS = (
-    "Explorer: the signs that latents are multiplied by in front of the network, samples of denoisers trained so, and "
-    "below the gap of every run at every mask, the one shown marked by a dotted line."
-)
-
-
 def dial_explorer(
     runs: pd.DataFrame, metric: str = METRIC, reference: float = 1.0, dose: str = "power", over_length: bool = False
 ) -> Explorer:
@@ -152,7 +118,7 @@ def dial_explorer(
         parts = [samples(at[steps], **{dose: value}) for value in (a, reference)]
         titles = [f"a = {a:g}", f"a = {reference:g}"]
         fig = figures.lines(lines, band=bands, styles=looks, xlabel="power a of the spectrum", ylabel=_GAP, log_y=True)
-        parts.append(_with_ticks(figures.mark(fig, x=a)).update_xaxes(tickvals=doses))
+        parts.append(with_ticks(figures.mark(fig, x=a)).update_xaxes(tickvals=doses))
         return figures.panels(parts, [*titles, ""], _DIAL, height=820, wide=True, heights=(1.8, 1))
 
     kinds = ("menu", "slider") if over_length else ("slider", "menu")
@@ -337,7 +303,7 @@ def optimum_map(
     return fig
 
 
-def _with_ticks(fig: go.Figure) -> go.Figure:
+def with_ticks(fig: go.Figure) -> go.Figure:
     """Labels at 1, 1.5, 2, 3, 5 and 7 times powers of ten, where the values span little more than one decade."""
     drawn = [y for trace in fig.data for y in trace.y if y is not None and y > 0]
     lowest, highest = math.floor(math.log10(min(drawn))), math.ceil(math.log10(max(drawn)))

@@ -20,11 +20,11 @@ import torch
 from torch import Tensor
 
 from diffusab_core.autoencoders import Autoencoder, Posterior
-from diffusab_core.flow.gaussian import linear_bounds
+from diffusab_core.flow.gaussian import linear_bounds, mean_least_loss
 from diffusab_core.methods import tokens
 from diffusab_core.methods.regularizers import downsample
 from diffusab_core.metrics import psnr
-from diffusab_core.spectrum import high_frequency_share, whole_dct
+from diffusab_core.spectrum import frequency_profile, high_frequency_share, whole_dct
 from diffusab_core.spectrum.bands import log_slope, profile_slope, ranked, second_moments
 from diffusab_core.spectrum.dct import check_finite
 
@@ -107,6 +107,29 @@ def gaussian_loss(u: Tensor) -> float:
     """
     d = whole_dct(u, u.ndim - 2).double().flatten(2)  # (N, C, K)
     return linear_bounds(second_moments(d)[1])[1]
+
+
+def describe(u: Tensor, patch: int, block_size: int = 8) -> dict[str, float]:
+    """What a network is given, by what moves energy about and what does not, as a row of a table.
+
+    Shares of energy in the upper half of zigzag ranks, of latent pixels (blocks of ``block_size``) and of tokens (one
+    block over their grid); the least flow loss where every coefficient of the DCT is predicted from itself alone, and
+    where all numbers of a latent are predicted together, linearly: the last is the same for all orthogonal maps of u.
+
+    Args:
+        u: ``(N, C, s, s)``, in the network's coordinates; more latents than a latent has numbers.
+        patch: Side of the denoiser's patch, which divides s.
+        block_size: Which divides s, too.
+    """
+    field = tokens.token_field(u, patch)
+    alone = whole_dct(u).double().var(0).flatten()
+    together = torch.linalg.eigvalsh(torch.cov(u.double().flatten(1).T)).clamp_min(1e-6)
+    return {
+        "share in upper ranks": high_frequency_share(frequency_profile(u, block_size, "energy")),
+        "share in upper ranks of tokens": high_frequency_share(frequency_profile(field, field.shape[-1], "energy")),
+        "least loss by the spectrum": mean_least_loss(alone).mean().item(),
+        "least loss, linear": mean_least_loss(together).mean().item(),
+    }
 
 
 def kurtosis(u: Tensor) -> float:

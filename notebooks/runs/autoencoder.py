@@ -16,7 +16,7 @@
 #
 # One run: a small `AutoencoderKL` or `AutoencoderDC`, or of clips `AutoencoderKLCogVideoX`, is trained from nothing, then
 # its spectra are measured on held-out crops. Its widths and channels, the loss, and what it sees are parameters.
-# `sweeps/family.yaml` lists the KL family that chapters 2, 4 and 12 compare, `sweeps/material.yaml` the deep-compression
+# `sweeps/family.yaml` lists the KL family that chapters 2, 4 and 13 compare, `sweeps/material.yaml` the deep-compression
 # one, trained on the photograph pool of `scripts/photographs.py`; autoencoders of the first are shipped with the package.
 #
 # The loss is $\mu\,\overline{(\hat x - x)^2} + \lambda\,\overline{|\hat x - x|} + \beta L_{\mathrm{KL}} + \pi\,d(x, \hat x)

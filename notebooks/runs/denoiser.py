@@ -18,7 +18,7 @@
 # Comparisons of latent spaces are made of such runs, the same but for one thing; files in `sweeps/` say which.
 #
 # The parameters below are all that is chosen. `diffusab_core.experiments.bench.Trial` explains each; `reshaping` and the
-# denoiser's own settings are those of Chapters 9 and 13. The defaults are the *standard arm*: small enough for hundreds of
+# denoiser's own settings are those of Chapters 9 and 14. The defaults are the *standard arm*: small enough for hundreds of
 # runs on a laptop, so its distances compare with one another and with nothing that is published.
 
 # %% tags=["parameters"]

@@ -206,6 +206,6 @@ def test_panels_under_one_another_have_numbers_of_their_own(browser, site):
         && axis.showticklabels === false && plot._fullLayout[`x${name.slice(1)}`]?.domain?.[0] === 0)
       .map(([name]) => `figure ${i}: ${name}`))"""
     with reading(browser, site, **PHONE) as page:
-        page.goto(f"{site}/notebooks/14_encoder_decoder.html")
+        page.goto(f"{site}/notebooks/15_encoder_decoder.html")
         figures(page)
         assert page.evaluate(bare) == []

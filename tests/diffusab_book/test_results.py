@@ -314,5 +314,7 @@ def test_a_metric_by_two_settings_is_compared_within_each_column():
     assert found.loc["0.5", "2,400"] == "2.5\n+25%"
     assert found.loc["1", "600"] == "5.0 ± 1.4"
     assert found.loc["2", "2,400"] == ""
+    words = runs.assign(steps=[f"{steps} steps" for steps in runs.steps])
+    assert list(results.cross(words, "after_psnr_db", "power", "steps", 1.0).columns) == ["2400 steps", "600 steps"]
     with pytest.raises(ValueError, match=r"'3\.0'"):
         results.cross(runs, "after_psnr_db", "power", "steps", 3.0)

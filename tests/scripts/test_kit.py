@@ -148,7 +148,7 @@ def test_the_kit_of_two_chapters(tmp_path):
     first = archive.read_bytes()
     with zipfile.ZipFile(archive) as kit:
         names = {name.removeprefix("diffusability-course/") for name in kit.namelist()}
-    chapters = ("05_cutting", "17_believe")
+    chapters = ("05_cutting", "18_believe")
     assert names >= {f"slides/{name}.html" for name in chapters} | {f"slides/{name}" for name in slides.VENDORED}
     assert names >= {f"{folder}/{name}.ipynb" for folder in ("students", "solutions") for name in chapters}
     assert names >= {f"instructor/{name}.md" for name in (*chapters, "index")}

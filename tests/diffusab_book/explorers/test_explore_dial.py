@@ -1,7 +1,6 @@
 """What the explorers and figures of the spectrum dial show is what the records say."""
 
 import math
-import zlib
 
 import numpy as np
 import pytest
@@ -10,7 +9,6 @@ from scipy import stats
 
 from diffusab_book import results
 from diffusab_book.explorers import dial
-from diffusab_core.experiments import judging, records
 from diffusab_core.latents import TensorLatents
 from diffusab_core.methods import reshaping
 from diffusab_core.spectrum import whole_dct, zigzag_order
@@ -25,16 +23,8 @@ def gap(dose, steps, seed):
     return 600 / steps * math.exp((dose - best) ** 2) * (1 + 0.1 * seed)
 
 
-def write(folder, arm, seed, number, **parameters):
-    run = records.start("denoiser", parameters=parameters | {"seed": seed}, seed=seed, size="smoke", data="made up")
-    run.metrics = {"best_gap_offline": number}
-    run.finish().write(folder / f"{arm}-seed{seed}.json")
-    generator = torch.Generator().manual_seed(zlib.crc32(f"{arm} {seed}".encode()))
-    judging.write_samples(folder / f"{arm}-seed{seed}.webp", torch.rand(64, 3, 8, 8, generator=generator) * 2 - 1)
-
-
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
+def folder(tmp_path_factory, write):
     root = tmp_path_factory.mktemp("dial")
     for steps in LENGTHS:
         for dose in DOSES:
@@ -141,7 +131,7 @@ def test_the_dial_slides_along_the_training_too(runs):
     assert len(explorer.published().frames) == len(DOSES) * len(LENGTHS)
 
 
-def test_the_filter_taken_apart(tmp_path):
+def test_the_filter_taken_apart(tmp_path, write):
     numbers = {"none": (1.0, "NLC", 4.0), "NL": (0.5, "NL", 3.0), "N": (0.5, "N", 5.0), "NLC": (1.5, "NLC", 8.0)}
     for arm, (power, parts, number) in numbers.items():
         for seed in (0, 1):
@@ -201,22 +191,3 @@ def test_the_map_draws_the_optimum_of_each_length(runs):
     assert list(lines["patch 1"].x) == [2400, 9600]
     (line,) = fig.layout.shapes
     assert line.y0 == 1.25
-
-
-def test_masks_show_signs_samples_and_gaps(tmp_path):
-    numbers = {"none": 6.0, "blocks": 13.0, "checkerboard": 6.1}
-    for mask, number in numbers.items():
-        for seed in (0, 1):
-            write(tmp_path, mask, seed, number + seed / 10, mask=mask, steps=600)
-    runs = dial.read(tmp_path)
-    explorer = dial.masks_explorer({"patch 1": runs, "patch 2": runs})
-    assert explorer.slider.options == ("none", "checkerboard", "blocks")
-    fig = explorer.draw(mask="blocks")
-    pictures = [trace.source for trace in fig.data if trace.type == "image"]
-    assert pictures[1] == pictures[2] == dial.samples(runs, mask="blocks").data[0].source
-    assert len({explorer.draw(mask=mask).data[0].source for mask in numbers}) == 3
-    means = next(trace for trace in fig.data if trace.name == "patch 2" and trace.type == "scatter")
-    assert dict(zip(means.x, means.y, strict=True)) == pytest.approx({m: n + 0.05 for m, n in numbers.items()})
-    assert len(explorer.published().frames) == 3
-    with pytest.raises(ValueError, match="blocks"):
-        dial.masks_explorer({"patch 1": runs, "patch 2": runs[runs["mask"] != "blocks"]})

@@ -51,7 +51,7 @@ from diffusab_core.metrics.yardsticks import posterior_samples
 from diffusab_core.spectrum import whole_dct, whole_idct
 
 run = chapters.start(
-    "12_noise", globals(), data="crops of the training photographs"
+    "13_noise", globals(), data="crops of the training photographs"
 )
 B, PATCH = 8, 2  # a latent is one block of 8 x 8; a token holds 2 x 2 of it
 

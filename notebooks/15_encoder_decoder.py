@@ -62,7 +62,7 @@ from diffusab_core.metrics import aliasing, probes, psnr
 from diffusab_core.spectrum.bands import energy_shares
 
 run = chapters.start(
-    "14_encoder_decoder",
+    "15_encoder_decoder",
     globals(),
     data=f"{n_seeds} times {n_images} crops of the held-out photographs (coffee, china), "
     "256² for models of compression 16, 128² for the others",

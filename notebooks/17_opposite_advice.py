@@ -66,7 +66,7 @@ from diffusab_core.spectrum import bands, radial_split
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
 run = chapters.start(
-    "16_opposite_advice",
+    "17_opposite_advice",
     globals(),
     data=f"latents of {n_images} crops of 32² of the training photographs, whole and "
     f"low-passed; {n_dependence} held-out crops of 64²",

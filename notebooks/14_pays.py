@@ -58,7 +58,7 @@ from diffusab_core.metrics.yardsticks import decoded, posterior_samples
 from diffusab_core.spectrum import bands
 
 run = chapters.start(
-    "13_pays", globals(), data="crops of 32² of the training photographs"
+    "14_pays", globals(), data="crops of 32² of the training photographs"
 )
 B = 8  # a latent of 8 x 8 positions is one block
 K = B * B

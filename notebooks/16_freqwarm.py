@@ -73,7 +73,7 @@ from diffusab_core.spectrum import bands
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
 run = chapters.start(
-    "15_freqwarm",
+    "16_freqwarm",
     globals(),
     data=f"{n_groups} draws of {n_crops} crops of the training photographs, of 64² for f8 and 128² for f16; live "
     f"training on {live_crops} crops of 64²",

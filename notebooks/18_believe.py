@@ -32,7 +32,7 @@ record_path: str = ""  # where the run record goes; nowhere when empty
 # %% jupyter={"source_hidden": true} tags=["hide-input"] slideshow={"slide_type": "subslide"}
 from diffusab_book import chapters, claims, results
 
-run = chapters.start("17_believe", globals(), data="the records in book/results")
+run = chapters.start("18_believe", globals(), data="the records in book/results")
 book = claims.read()
 findings = claims.judge(book.claims)
 found = {finding.claim.id: finding for finding in findings}

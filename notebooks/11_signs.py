@@ -1,0 +1,382 @@
+# ---
+# jupyter:
+#   book:
+#     needs: [chap-loss]
+#   jupytext:
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#       format_version: '1.3'
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown] slideshow={"slide_type": "slide"}
+# (chap-signs)=
+# # The spectrum upside down
+#
+# **In short.** VERDICT
+#
+# ```{measured-runtime}
+# ```
+
+# %% tags=["parameters"]
+size: str = "laptop"
+seed: int = 0
+model: str = "kl-f4c16"  # shipped name or folder; its latents are 8 x 8 here
+n_images: int = 1024
+live_steps: int = 50
+live_batch: int = 32
+device: str = "cpu"  # where the live training runs: auto, cuda, mps or cpu
+record_path: str = ""  # where the run record goes; nowhere when empty
+
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
+import torch
+
+from diffusab_book import chapters, figures, results
+from diffusab_book.explorers import dial, signs
+from diffusab_core import autoencoders, data, metrics, training
+from diffusab_core.latents import encode_all
+from diffusab_core.methods import denoising, diffusability, reshaping, tokens
+from diffusab_core.methods.reshaping import Reshaping, Spectrum
+from diffusab_core.metrics.yardsticks import posterior_samples
+
+run = chapters.start(
+    "11_signs", globals(), data="crops of the training photographs"
+)
+B, PATCH = 8, 2  # a latent is one block of 8 x 8; a token holds 2 x 2 of it
+
+# %% jupyter={"source_hidden": true} tags=["hide-input"] slideshow={"slide_type": "subslide"}
+recorded = dial.read("masks")
+recorded = recorded.assign(patch=recorded.denoiser.str.replace("DiT-XXS/", "patch "))
+signs.masks_explorer(dict(list(recorded.groupby("patch"))))
+
+# %% [markdown] slideshow={"slide_type": "slide"}
+# *Recorded.* FIRST CAPTION
+#
+# ```{admonition} Learning goals
+# :class: goals
+#
+# After this chapter you can
+#
+# - turn the profile of a latent upside down without making anything harder, and say what stays as it was;
+# - say why a denoiser with patches cannot notice what happens inside a token, and prove it by a training;
+# - read from the records what a change between tokens costs, and what that does not prove.
+# ```
+
+# %% [markdown] slideshow={"slide_type": "slide"}
+# ## The same latents, other signs
+#
+# Let $M$ multiply the normalised latent by signs, $+1$ or $-1$ at each position, the same for all channels. A network that is to
+# answer $v(x, t)$ is given $Mx$ and its answer is multiplied by $M$ again,
+#
+# $$
+# v(x, t) = M f(M x, t), \qquad M^\top M = 1, \quad M^2 = 1 .
+# $$ (eq-signs-mask)
+#
+# White noise times signs is white noise. So the noised latent $M x_t = (1-t) Mx + t\, M\varepsilon$ has the law of a noised $Mx$,
+# and lengths are kept: **to each $f$ belongs an $f'$ with the same loss on the masked latents, sample by sample.** The least loss
+# is the same, so is the error of any sampler, and the decoder sees what it saw before. Only the arrangement over frequencies is
+# another, as multiplying by a pattern moves energy to the frequencies of the pattern. What differs in training can come from
+# nothing else than what the network finds easy.
+
+# %%
+crops = data.Photos(32, "train", seed=0, length=n_images)
+x = data.stack(crops, range(n_images))  # (n, 3, 32, 32)
+autoencoder = autoencoders.load(model)
+latents = encode_all(autoencoder, x)
+z = latents.normalise(posterior_samples(latents, range(n_images)))  # (n, 16, 8, 8)
+
+
+@torch.no_grad()
+def decode(normalised):
+    return autoencoder.decode(latents.denormalise(normalised)).clamp(-1, 1)
+
+
+# %%
+def given(mask: str) -> torch.Tensor:
+    """Normalised latents as a network is given them under a mask."""
+    return Spectrum(Reshaping(mask=mask), latents.shape, 1, None).last.enter(z)
+
+
+def describe(mask: str) -> dict[str, float]:
+    seen = given(mask)
+    back = decode(seen[:64] * reshaping.make_mask(mask, B, B))
+    psnr = metrics.psnr(back, x[:64]).mean().item()
+    return diffusability.describe(seen, PATCH) | {"PSNR, dB": psnr}
+
+
+by_mask = {mask: describe(mask) for mask in reshaping.MASKS}
+signs.signs_explorer(latents, PATCH)
+
+# %% [markdown] slideshow={"slide_type": "slide"}
+# *Measured here, on normalised posterior samples of the crops.* At the top, the signs and one channel of sixteen latents under them.
+# Below, energies: at the left over latent pixels, the profile of {numref}`chap-dct`. At the right over *tokens*. A transformer with
+# patches of 2 × 2 takes four latent pixels and all their channels as one vector of 64 numbers, and has 4 × 4 of them. What lies inside
+# a token is a matter of its coordinates; what differs between tokens is a frequency that it sees. Rows and checkerboard turn the
+# profile at the left over and leave the one at the right as it was. Blocks and random signs change both.
+
+# %% jupyter={"source_hidden": true} tags=["hide-input"] slideshow={"slide_type": "subslide"}
+results.show(by_mask, {"PSNR, dB": ".2f"} | dict.fromkeys(by_mask["none"], ".3f"))
+
+# %% [markdown] slideshow={"slide_type": "slide"}
+# *Measured here.* The first column is the summary of a profile that earlier chapters used. Signs take it from a fifth to more than four
+# fifths. The least loss that the spectrum predicts, {eq}`eq-loss-spectrum`, is another one in each row. That of the best *linear*
+# predictor, which knows the whole covariance, {eq}`eq-gaussian-loss`, is the same in all, and so is the reconstruction: nothing has
+# been made harder, it has been moved.
+#
+# ## Inside a token nothing is seen
+#
+# If the signs $s$ within a token are the same for all tokens, they can be put into weights. The first layer, with weights $W$,
+# and the last, with weights $V$ and bias $b$, touch a token's numbers and nothing else does:
+#
+# $$
+# \begin{gathered}
+# W' = W \operatorname{diag}(s), \quad V' = \operatorname{diag}(s)\, V, \quad b' = s\, b \\
+# \Longrightarrow\quad M f'(M x, t) = f(x, t) .
+# \end{gathered}
+# $$ (eq-signs-absorb)
+#
+# Xavier's initial weights are as likely with one sign as with the other. AdamW treats each number by itself, and a sign changes
+# neither its steps nor the norm of a gradient. So not only the network is the same under another name, the whole training is.
+# Train three: on latents as encoded, on latents under a checkerboard with weights {eq}`eq-signs-absorb`, and under blocks, which no
+# weight of a token can absorb.
+
+
+# %%
+def learn(mask: str, absorb: bool = False):
+    """A denoiser trained on masked latents; its losses."""
+    settings = denoising.Denoising(
+        f"DiT-XXS/{PATCH}",
+        steps=live_steps,
+        batch_size=live_batch,
+        learning_rate=1e-3,
+        self_conditioning=0.0,
+        seed=seed,
+        device=run.device,
+        reshaping=Reshaping(mask=mask),
+    )
+    network = denoising.build(settings, latents)
+    if absorb:
+        reshaping.absorb_mask(network, reshaping.make_mask(mask, B, B))
+    loss = denoising.loss_of(network, latents, settings)
+    trained = training.train(
+        network, loss, settings.training, log_every=1, progress=False
+    )
+    return network.cpu(), torch.tensor(trained.series["loss"])
+
+
+# %%
+network, plain = learn("none")
+apart = {
+    "checkerboard": learn("checkerboard", absorb=True)[1] / plain - 1,
+    "blocks": learn("blocks")[1] / plain - 1,
+}
+
+# %% jupyter={"source_hidden": true} tags=["hide-input"] slideshow={"slide_type": "subslide"}
+run.metrics |= {
+    f"{k}: losses apart": v.abs().max().item() for k, v in apart.items()
+}
+figures.lines(
+    {mask: 100 * relative for mask, relative in apart.items()},
+    x=list(range(1, live_steps + 1)),
+    xlabel="training step",
+    ylabel="loss over that as encoded, %",
+    alt="Difference of the training loss from that on latents as encoded, for a checkerboard and for blocks of signs. The "
+    "checkerboard's is zero at every step, that of the blocks is not.",
+)
+
+# %% [markdown]
+# *Measured here: the same crops, noise and times at each step, and no averaging.* The losses under a checkerboard are those on
+# latents as encoded, step by step, to rounding. **A denoiser with patches of 2 × 2 is blind to a profile that is turned upside down inside
+# its tokens**, but for the initial weights, which are as likely one way as the other. Under blocks the training is another one.
+#
+# So a profile at latent resolution, the instrument of {numref}`chap-dct`, does not by itself say how a latent trains. One denoiser has
+# just trained alike on latents with a fifth and with more than four fifths of their energy in the upper ranks. What it can notice
+# is what differs between tokens. {ref}`ex-signs-unshuffle` says it once more without any signs.
+
+# %% [markdown] slideshow={"slide_type": "slide"}
+# ## What one token says of another
+#
+# A transformer looks at noised tokens and asks each what it knows of the others. Its weights are the same at every place, and this
+# one, with rotary positions, sees only how far two tokens are apart. So the question is what a token says of its neighbour *wherever the
+# two may be*. Predict each token from the others of its window of 3 × 3, noised, by the best linear map that all places share:
+
+
+# %% jupyter={"source_hidden": true} tags=["hide-input"] slideshow={"slide_type": "subslide"}
+def left_open(mask: str, patch: int) -> float:
+    """Share of a token's variance that its noised neighbours do not tell."""
+    field = tokens.token_field(given(mask), patch)
+    return tokens.surprise(tokens.measure_windows(field), diffusability.TIMES)
+
+
+unknown = {
+    mask: {f"patch {patch}": left_open(mask, patch) for patch in (1, 2)}
+    for mask in ("none", "checkerboard", "blocks", "random")
+}
+results.show(unknown, ".2f", index="left open by the neighbours")
+
+# %% [markdown] slideshow={"slide_type": "slide"}
+# *Measured here, averaged over the times of training.* Of latents as encoded the neighbours leave a third or two fifths open. **Signs that
+# alternate from token to token leave as much**: a checkerboard at patch 1, blocks at patch 2. There a neighbour always says the
+# opposite, which one weight can learn. Blocks at patch 1 repeat after *four* tokens, and random signs not at all: whether a neighbour
+# says the same or the opposite depends on where the two are. A map that all places share finds next to nothing at patch 1.
+#
+# So there are three kinds of signs: those that no token notices; those that turn the spectrum of tokens over and leave the relation of
+# neighbours as it was, up to one sign; and those that break the relation.
+#
+# ## What it costs
+#
+# `sweeps/masks.yaml` trains DiT-XXS under each mask for 600 steps of 32 latents and judges 1 024 samples. What counts as a cost was
+# written down before the first run.
+
+# %% jupyter={"source_hidden": true} tags=["hide-input"] slideshow={"slide_type": "subslide"}
+results.cross(recorded, "best_gap_offline", "mask", "patch", "none")
+
+# %% [markdown] slideshow={"slide_type": "slide"}
+# *Recorded: gap at the best sampling shift, mean ± standard deviation over three seeds; below it the difference to no mask, paired by
+# seed, with its 95% interval.* COSTS
+
+# %% jupyter={"source_hidden": true} tags=["hide-input"] slideshow={"slide_type": "subslide"}
+first = recorded.query("seed == 0 and patch == 'patch 2'").set_index("mask")
+over_steps = {
+    mask: (first.record[mask].series["step"], first.record[mask].series["loss"])
+    for mask in ("none", "checkerboard", "blocks", "random")
+}
+figures.lines(
+    over_steps,
+    xlabel="training step",
+    ylabel="loss",
+    alt="Loss along the training of seed 0 at patch 2 for four masks. That under a checkerboard lies on that as encoded; blocks "
+    "and random signs stay above it.",
+)
+
+# %% [markdown]
+# *Recorded, seed 0, patch 2.* {numref}`chap-loss` warns of comparing losses of two latent spaces. Here it may be done: the least loss is
+# the same under every mask, so that what lies above is not learned yet. LOSSES
+
+# %% [markdown]
+# ## To take away
+#
+# - Signs in front of a network, undone behind it, change neither reconstruction nor the least loss, and turn a profile upside down.
+# - Inside a token they change nothing at all: the whole training is the same. A profile at latent resolution does not by itself tell
+#   how a latent trains.
+# - TAKE3
+# - TAKE4
+#
+# ## Quiz
+#
+# ```{quiz}
+# Three questions, whose answers are checked on this page of the built book and in the notebooks of the course kit.
+# ```
+#
+# ## Exercises
+#
+# ```{exercise} Who is blind to what ★★
+# :label: ex-signs-blind
+#
+# For patches of 1, 2 and 4: which of the masks can be put into the weights of the first and the last layer? Decide first, then let
+# the package try.
+# ```
+#
+# ````{solution} ex-signs-blind
+# :class: dropdown
+#
+# A mask can be absorbed if it repeats with the period of the patch. At patch 1 none but the trivial one does; at patch 2 rows and
+# checkerboard; at patch 4 the blocks, too, whose period is four. Random signs never.
+#
+# ```python
+# from diffusab_core import denoisers
+# from diffusab_core.files import SettingsError
+#
+# for patch in (1, 2, 4):
+#     net = denoisers.build(f"DiT-XXS/{patch}", in_channels=16, input_size=8)
+#     for mask in reshaping.MASKS:
+#         try:
+#             reshaping.absorb_mask(net, reshaping.make_mask(mask, 8, 8))
+#             print(patch, mask)
+#         except SettingsError:
+#             pass
+# ```
+# ````
+#
+# ```{exercise} One problem, two profiles ★★
+# :label: ex-signs-unshuffle
+#
+# Turn the f4c16 latents into f8c64 ones without training anything: the four pixels of each 2 × 2 patch become channels. Show that
+# patch 2 on the first and patch 1 on the second give a transformer the same tokens, and compare the two profiles.
+# ```
+#
+# ````{solution} ex-signs-unshuffle
+# :class: dropdown
+#
+# ```python
+# from diffusab_core import spectrum
+# from diffusab_core.denoisers.parts import patchify
+# from einops import rearrange
+#
+# unshuffled = rearrange(z, "n c (h p) (w q) -> n (p q c) h w", p=2, q=2)
+# print(torch.equal(patchify(z, 2), patchify(unshuffled, 1)))
+# for latent, block in ((z, 8), (unshuffled, 4)):
+#     energy = spectrum.frequency_profile(latent, block, "energy")
+#     print(spectrum.high_frequency_share(energy))
+# ```
+#
+# The tokens are equal bit by bit, so the two are one problem. The shares are 0.19 and 0.35: as autoencoders they would be
+# told that they differ in diffusability.
+# ````
+
+# %% [markdown]
+# ## What this chapter claims
+#
+# Each sentence with a number, as a condition on what was computed or recorded. When one fails, somebody rewrites the sentence.
+
+# %%
+# "another one in each row"; "the same in all, and so is the reconstruction"
+columns = {name: [of[name] for of in by_mask.values()] for name in by_mask["none"]}
+for name in ("least loss, linear", "PSNR, dB"):
+    assert max(columns[name]) - min(columns[name]) < 1e-3
+# "Rows and checkerboard turn the profile at the left over …", "Blocks and random signs change both"
+share = columns["share in upper ranks"]
+of_tokens = columns["share in upper ranks of tokens"]
+assert min(share[1:]) > 1.5 * share[0]
+assert max(of_tokens[:3]) - min(of_tokens[:3]) < 1e-4
+assert min(of_tokens[3:]) > 1.2 * of_tokens[0]
+if size == "laptop":
+    assert 0.15 < share[0] < 0.25
+    assert share[2] > 0.8
+    assert len({round(v, 2) for v in columns["least loss by the spectrum"]}) == 5
+# "step by step, to rounding"
+assert apart["checkerboard"].abs().max() < 1e-4
+if size == "laptop":
+    assert 0.002 < apart["blocks"].abs().max() < 0.1
+
+# %%
+# "a third or two fifths", "Signs that alternate from token to token leave as much"
+if size == "laptop":
+    alone, pairs = (unknown["none"][f"patch {patch}"] for patch in (1, 2))
+    assert 0.3 < alone < 0.37
+    assert 0.37 < pairs < 0.43
+    assert abs(unknown["checkerboard"]["patch 1"] - alone) < 0.02
+    assert abs(unknown["blocks"]["patch 2"] - pairs) < 0.02
+    assert unknown["random"]["patch 2"] > 1.4 * pairs
+    # "next to nothing at patch 1"
+    assert min(unknown[m]["patch 1"] for m in ("blocks", "random")) > 0.9
+
+# CLAIMS
+
+# %% [markdown]
+# ## Check yourself
+
+# %% tags=["checkpoint"]
+toy = reshaping.make_mask("checkerboard", 2, 2) * torch.tensor([[1.0, -1], [-1, 1]])
+linear = {round(v, 3) for v in columns["least loss, linear"]}
+same = apart["checkerboard"].abs().max() < 1e-4
+print("a checkerboard on 1, -1, -1, 1:         ", toy.flatten().int().tolist())
+print("signs keep the least linear loss:       ", len(linear) == 1)
+print("a checkerboard changes no loss:         ", same.item())
+
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
+chapters.finish(run)
