@@ -241,7 +241,7 @@ def headline(report: Report, model: Model) -> str:
 
 
 def write_option(name: str, value: Any) -> str:
-    """A setting as an option of a command, with a space in front: `` --image-key '*.jpg'``."""
+    """A setting as an option of a command, ``--image-key '*.jpg'``, with a space in front."""
     flag = f" --{name.replace('_', '-')}"
     if isinstance(value, bool):
         return flag if value else ""
