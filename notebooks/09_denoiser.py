@@ -663,10 +663,7 @@ def draw(**how):
 
 
 def distance(x):
-    found = samples.evaluate_samples(
-        [decode(x)], reference, features, precision_recall=0, progress=False
-    )
-    return found["frechet_offline"]
+    return samples.frechet_to(reference, [decode(x)], features)
 
 
 # %%

@@ -374,15 +374,7 @@ few_allowed = min(n_judged, n_reference) <= 32  # never at full size
 
 def distance(pictures) -> float:
     """Fréchet distance of batches of pictures to other crops of the photographs."""
-    found = metrics.evaluate_samples(
-        pictures,
-        reference,
-        features,
-        few=few_allowed,
-        precision_recall=0,
-        progress=False,
-    )
-    return found["frechet_offline"]
+    return metrics.frechet_to(reference, pictures, features, few_allowed)
 
 
 # %%

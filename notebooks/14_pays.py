@@ -405,30 +405,20 @@ over_shift.update_yaxes(tickmode="array", tickvals=[2, 3, 4, 5, 6, 8])
 # %% [markdown] slideshow={"slide_type": "slide"}
 # ## A run of your own
 #
-# Everything above comes from four calls. Here they are, live, on two of the three latent spaces, with so few steps that
-# the pictures are hardly more than noise. The point is the calls, and how much a small run can be trusted: samples of each
-# denoiser are judged twice, with different starting noise.
+# Everything above comes from four calls. Here they are, live, on two of the three latent spaces, with so few steps that the pictures
+# are hardly more than noise. Samples are judged twice, from different starting noise: how much can a small run be trusted?
 
 # %%
 photos = data.Photos(32, "train", seed=1, length=n_reference)
 others = data.stack(photos, range(n_reference)).split(64)
 reference = metrics.reference(others, features, progress=False)
 
-# %%
 few_allowed = min(n_reference, live_samples) <= 32  # never at full size
 
 
 def distance(pictures) -> float:
     """Fréchet distance of batches of pictures to other crops of the photographs."""
-    found = metrics.evaluate_samples(
-        pictures,
-        reference,
-        features,
-        few=few_allowed,
-        precision_recall=0,
-        progress=False,
-    )
-    return found["frechet_offline"]
+    return metrics.frechet_to(reference, pictures, features, few_allowed)
 
 
 def distance_of_noise(arm: str) -> float:
@@ -493,8 +483,7 @@ results.show(
 # diffusab evaluate-samples samples/mine photographs/ --features inception --resolution 256
 # ```
 #
-# Do it for three autoencoders: yours, yours fine-tuned without the regularizer (`diffusab finetune --method plain`), and
-# yours fine-tuned with it. Without the second arm the first and the third cannot be told from more training.
+# Do it for three autoencoders: yours, yours fine-tuned without the regularizer (`--method plain`), and yours fine-tuned with it.
 #
 # ## What came out
 #
@@ -522,13 +511,8 @@ results.show(
 #   decoder has seen latents of 8 × 8, the size judged here; the control's has seen 16 × 16 only.
 # - **The recipe.** One rate and one schedule, found on the untouched latents: what suits those need not suit SE's.
 #
-# The records of three seeds are those of `sweeps/denoisers.yaml`. The same sweep at a larger size makes autoencoder and
-# denoiser on a GPU: an autoencoder of FluxAE's shape with a quarter of its widths, fine-tuned without and with SE, and DiT-S/2
-# on 128 × 128 images. It has not been run yet.
-#
-# ```bash
-# diffusab sweep sweeps/denoisers.yaml --on local --size gpu --arms base,plain,se
-# ```
+# On a GPU `diffusab sweep denoisers --size gpu --arms base,plain,se` makes an autoencoder of FluxAE's shape with a quarter of its
+# widths, fine-tunes it without and with SE, and trains DiT-S/2 on 128 × 128 images. It has not been run yet.
 
 # %% [markdown]
 # ## To take away

@@ -19,7 +19,7 @@ from diffusab_core.metrics.perceptual import (
     hed_distance,
     open_perceptual,
 )
-from diffusab_core.metrics.samples import evaluate_samples, reconstruction_frechet_distance, reference
+from diffusab_core.metrics.samples import evaluate_samples, frechet_to, reconstruction_frechet_distance, reference
 from diffusab_core.metrics.sets import frechet_distance
 
 __all__ = [
@@ -31,6 +31,7 @@ __all__ = [
     "cut_curve",
     "evaluate_samples",
     "frechet_distance",
+    "frechet_to",
     "hed_distance",
     "lpips_distance",
     "lpips_per_image",

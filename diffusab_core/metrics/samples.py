@@ -311,3 +311,9 @@ def evaluate_samples(
         scores |= zip(("inception_score", "inception_score_std"), found.inception_score, strict=True)
     known = {} if reference.count is None else {"reference_samples": float(reference.count)}
     return scores | {"samples": float(found.count)} | known
+
+
+def frechet_to(reference: Reference, pictures: Iterable[Tensor], features: Features, few: bool = False) -> float:
+    """Fréchet distance of batches of pictures to a reference, and nothing else: see :func:`evaluate_samples`."""
+    found = evaluate_samples(pictures, reference, features, few=few, precision_recall=0, progress=False)
+    return found[f"frechet_{features.name}"]

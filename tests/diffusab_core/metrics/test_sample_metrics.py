@@ -21,7 +21,7 @@ from diffusab_core.metrics import (
     offline_features,
 )
 from diffusab_core.metrics.networks import dinov2_features, inception_features
-from diffusab_core.metrics.samples import load_reference, quantise
+from diffusab_core.metrics.samples import frechet_to, load_reference, quantise
 from diffusab_core.metrics.sets import FeatureStatistics, precision_recall
 
 
@@ -63,6 +63,7 @@ def test_precision_and_recall_are_over_equal_numbers():
     found = quiet(fake.split(8), ref, toy, precision_recall=25)
     assert found["precision_recall_samples"] == 25
     assert not {"precision", "recall"} & quiet(fake.split(8), ref, toy, precision_recall=0).keys()
+    assert frechet_to(ref, fake.split(8), toy) == found["frechet_toy"]
 
 
 @pytest.mark.parametrize("batch", [1, 13, 200])
