@@ -314,6 +314,21 @@ figures.lines(
 # *Recorded, seed 0, patch 2.* {numref}`chap-loss` warns of comparing losses of two latent spaces. Here it may be done: the least loss is
 # the same under every mask, so that what lies above is not learned yet.
 #
+# ## Does it last?
+#
+# A cost of 600 steps might be one of the first steps only. `sweeps/masks_lengths.yaml` goes on with blocks at patch 2:
+
+# %% jupyter={"source_hidden": true} tags=["hide-input"] slideshow={"slide_type": "subslide"}
+along = dial.read("masks", "masks_lengths")
+along = along[
+    (along.denoiser == "DiT-XXS/2") & along["mask"].isin(["none", "blocks"])
+]
+along = dial.complete(along, "mask")
+results.cross(along, "best_gap_offline", "mask", "steps", "none")
+
+# %% [markdown] slideshow={"slide_type": "slide"}
+# *Recorded: gap by the training steps (columns).* LASTS
+#
 # ## A network that is told its place
 #
 # Random signs are no secret to a network that knows where a token is. USiT has learned positions, one vector for each place, and gets the
