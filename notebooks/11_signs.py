@@ -58,6 +58,7 @@ recorded = dial.read("masks")
 recorded = recorded.assign(
     patch=recorded.denoiser.str.replace("DiT-XXS/", "patch ")
 )
+recorded = dial.complete(recorded, "mask", "patch")  # what is in with all masks
 signs.masks_explorer(dict(list(recorded.groupby("patch"))))
 
 # %% [markdown] slideshow={"slide_type": "slide"}

@@ -43,9 +43,12 @@ def read(*sources: str | Path) -> pd.DataFrame:
     return pd.concat(frames, ignore_index=True).drop_duplicates("identity", ignore_index=True)
 
 
-def complete(runs: pd.DataFrame, dose: str = "power") -> pd.DataFrame:
-    """The runs of those lengths and seeds that have every dose in the frame, so that what is still coming in waits."""
-    every = runs.groupby(["steps", "seed"])[dose].transform("nunique") == runs[dose].nunique()
+def complete(runs: pd.DataFrame, dose: str = "power", within: str = "steps") -> pd.DataFrame:
+    """The runs of those lengths and seeds that have every dose in the frame, so that what is still coming in waits.
+
+    ``within`` names another column than the length of training where that is what differs beside the dose.
+    """
+    every = runs.groupby([within, "seed"])[dose].transform("nunique") == runs[dose].nunique()
     return runs[every].reset_index(drop=True)
 
 

@@ -53,6 +53,7 @@ def test_lengths_and_seeds_that_lack_a_dose_wait(runs):
     assert len(dial.complete(runs)) == 4  # the one length and seed with a = 0
     same = runs[runs.power > 0]
     assert len(dial.complete(same)) == len(same)
+    assert len(dial.complete(same.assign(side=same.steps, steps=0), within="side")) == len(same)
     fewer = dial.complete(same[(same.steps != 2400) | (same.seed != 1) | (same.power != 1.25)])
     assert len(fewer) == len(same) - 3
     assert set(fewer[fewer.steps == 2400].seed) == {0, 2}
