@@ -288,7 +288,8 @@ results.cross(recorded, "best_gap_offline", "mask", "patch", "none")
 # *Recorded: gap at the best sampling shift, mean ± standard deviation over three seeds; below it the difference to no mask, paired by
 # seed, with its 95% interval.* At patch 2 a **checkerboard costs nothing** that three seeds would show, 3% less [−16%, +10%]: it is another
 # draw of the first weights. **Blocks cost 162% [+106%, +218%]**, and all they do is turn the spectrum of tokens over. **Random signs cost
-# 646% [+614%, +679%].** At patch 1 a checkerboard is what blocks are at patch 2, and costs P1CHECK.
+# 646% [+614%, +679%].** At patch 1 a checkerboard is what blocks are at patch 2, and costs 560%
+# [+358%, +761%].
 #
 # Blocks at patch 1 and random signs at either patch end at a gap of 28 to 30. The ruler above says what that is: nearly as far off as
 # latents whose every pixel was taken from another picture. After 600 steps such a denoiser has learned what a latent pixel may be,
@@ -296,7 +297,8 @@ results.cross(recorded, "best_gap_offline", "mask", "patch", "none")
 # tokens.
 #
 # In the distance to photographs, what a user gets, blocks cost 123% [+78%, +168%] at patch 2 and random signs 403% [+386%, +420%]. The
-# second features, FD-Lite0-P64, agree in the order and see less: 4% [+0%, +9%] and 30% [+28%, +32%].
+# second features, FD-Lite0-P64, agree in the order and see less: 4% [+0%, +9%] and 30% [+28%, +32%], and at patch 1
+# 20% [+7%, +33%] for the checkerboard.
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"] slideshow={"slide_type": "subslide"}
 first = recorded.query("seed == 0 and patch == 'patch 2'").set_index("mask")
@@ -477,12 +479,14 @@ seen = [over_none("patch 2", mask, "best_gap_lite0p64") for mask in masks[1:]]
 assert seen == said
 
 # %%
-# "costs P1CHECK", "end at a gap of 28 to 30", "nearly as far off"
-assert over_none("patch 1", "checkerboard") == "+P1CHECK"
+# "costs 560% [+358%, +761%]", "end at a gap of 28 to 30", "nearly as far off"
+assert over_none("patch 1", "checkerboard") == "+560% [+358%, +761%]"
 lost = recorded[
     (recorded["mask"] == "random")
     | ((recorded["mask"] == "blocks") & (recorded.patch == "patch 1"))
 ]
+seen = over_none("patch 1", "checkerboard", "best_gap_lite0p64")
+assert seen == "+20% [+7%, +33%]"
 assert lost[dial.METRIC].between(27.8, 30.2).all()
 if size == "laptop":
     pixels, pairs = ruler.values()
