@@ -48,7 +48,7 @@ browser:
 	@scripts/ensure_browser.sh
 
 book: env
-	$(BIN)/python scripts/build_book.py
+	$(BIN)/python scripts/build_book.py --if-stale
 
 lab: env
 	JUPYTER_PREFER_ENV_PATH=1 $(BIN)/jupyter lab --LabApp.default_url=/lab/tree/notebooks/02_dct.py

@@ -42,7 +42,7 @@ def masks_explorer(runs: Mapping[str, pd.DataFrame], metric: str = dial.METRIC) 
         parts = [signs[mask], *(dial.samples(of, mask=mask) for of in runs.values()), below]
         return figures.panels(parts, ["signs", *runs, ""], _MASKS, height=640, wide=True)
 
-    return Explorer(draw, [Control("mask", "mask", order, "none", "slider", str)])
+    return Explorer(draw, [Control("mask", "mask", order, order[1], "slider", str)])
 
 
 _MASKS = (
@@ -87,7 +87,7 @@ def signs_explorer(latents: Latents, patch: int = 2, shown: int = 16) -> Explore
             parts.append(figures.profiles(curves, ylabel="energy, rank 0 = 1", styles=looks))
         return figures.panels(parts, ["signs", "one channel", *profiles], _SIGNS, columns=2, height=640)
 
-    return Explorer(draw, [Control("mask", "signs", tuple(masks), "none", "slider", str)])
+    return Explorer(draw, [Control("mask", "signs", tuple(masks), "checkerboard", "slider", str)])
 
 
 _SIGNS = (
