@@ -18,7 +18,7 @@
 # # Video
 #
 # **In short.** What moves turns detail into flicker: a wave of $\nu$ cycles per pixel that moves $u$ pixels a frame changes with
-# $u\nu$ cycles a frame. So moving leaves flicker less when the clip is made smaller, and not when it is made shorter. A causal
+# $u\nu$ cycles a frame. So the leaves of our clips flicker less at half the sides, and hardly less at half the time. A causal
 # autoencoder keeps a latent frame from knowing what comes later; in one of the three classes here its norms tell it all the same.
 #
 # ```{measured-runtime}
@@ -94,7 +94,7 @@ motion_explorer(row, moved, energies, speeds, start=0.5)
 # - say at which frequency in time a moving wave appears, and when it is seen to go backwards;
 # - give the shape of a clip's latent, and name the frames that each of its frames has seen;
 # - test whether an autoencoder is causal, and find the layer by which it is not;
-# - explain why making a clip smaller calms it, while leaving out frames does not.
+# - explain why half the sides calm a clip, while half the time hardly does and leaving out frames does not.
 # ```
 
 # %% [markdown] slideshow={"slide_type": "slide"}
@@ -124,7 +124,7 @@ motion_explorer(row, moved, energies, speeds, start=0.5)
 #
 # A clip is $(3, T, H, W)$: $T$ frames. Here they are dead leaves that move, endless and reproducible as the still ones:
 # each leaf drifts and turns at its own constant rate, and a leaf in front goes on hiding what lies behind. So a clip has many
-# lines at once, one for each leaf, and something that no shifted picture has: borders at which things appear.
+# lines at once, one for each leaf and blurred where it turns, and something that no shifted picture has: borders at which things appear.
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"] slideshow={"slide_type": "subslide"}
 shown = [0, 4, 8, 12, 16]
@@ -165,7 +165,9 @@ for name, shape in shapes.items():
     pixels = 3 * 256**2 * (17 if len(shape) == 4 else 1)
     rows[name] = {"latent": " × ".join(map(str, shape))}
     rows[name]["frames in one"] = published[name].temporal_compression
-    rows[name]["its numbers, %"] = 100 * torch.Size(shape).numel() / pixels
+    rows[name]["numbers, % of the clip's"] = (
+        100 * torch.Size(shape).numel() / pixels
+    )
 results.show(rows, ".1f", index="of 17 frames of 256² (FluxAE: of one)")
 
 # %% [markdown] slideshow={"slide_type": "slide"}
@@ -184,7 +186,7 @@ results.show(rows, ".1f", index="of 17 frames of 256² (FluxAE: of one)")
 # The second half is what lets one model take images and clips. Is it so? Change one frame, mirror it say, and see which latent
 # frames notice. Where this is zero for *random* weights it is zero by construction; how large it is elsewhere is a matter of
 # training and says nothing here. Three classes of `diffusers` {cite}`yang2024cogvideox,hacohen2024ltx,wan2025wan`, made small, and a
-# fourth network that is the third with the same weights, but with norms that look at one frame at a time:
+# fourth network that is CogVideoX with the same weights, but with norms that look at one frame at a time:
 
 # %%
 torch.manual_seed(seed)
@@ -245,7 +247,7 @@ figures.panels(
 )
 
 # %% [markdown] slideshow={"slide_type": "slide"}
-# *Relative change of each latent frame when a frame of the clip is mirrored; random weights. Dark: nothing at all.*
+# *Relative change of each latent frame when a frame of the clip is mirrored; random weights. Dark: less than 10⁻⁴.*
 #
 # Wan and LTX are causal to the last bit: the staircase of {eq}`eq-video-causal`. CogVideoX is not. Its convolutions are, but
 # its group norms take mean and deviation over *all frames of a piece*, nine at first and then eight at a time, and so each frame
@@ -359,9 +361,9 @@ results.show(
 # ```
 #
 # The table above adds one observation. Scale equivariance *in space* is not blind to time: the clips that it asks for, with half
-# the sides, are calmer by as much as their detail was fast. Whether that has a part in the gain on video we do not know. The
-# experiment of Appendix E can be run on any video autoencoder; as the paper does not say how, here $\mathcal T$ is the average
-# above:
+# the sides, are calmer, since the detail that they lose was what changed fastest. Whether that has a part in the gain on video we do
+# not know. The experiment of Appendix E can be run on any video autoencoder; as the paper does not say how, here $\mathcal T$ is the
+# average above:
 #
 # ```bash
 # diffusab finetune path/to/video-vae --images films --frames 17 --method temporal-se --out runs/temporal
@@ -379,7 +381,7 @@ results.show(
 # - A wave that moves flickers: $\omega = u\nu$. Detail and speed together make a spectrum over time.
 # - The first latent frame is alone and has most room; the others hold four or eight frames each.
 # - Causal convolutions do not make a causal network: a norm over all frames of a piece hears the future. Change a frame and look.
-# - Half the sides calms a clip, half the time does not. Of scale equivariance in time the paper reports a failure, without numbers.
+# - Half the sides calm these clips, half the time hardly does. Of scale equivariance in time the paper reports a failure, without numbers.
 #
 # ## Quiz
 #
