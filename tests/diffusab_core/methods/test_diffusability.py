@@ -325,3 +325,24 @@ def test_times_are_those_of_the_standard_training():
     drawn = logit_normal_times(100_000, 0.0, 1.0, torch.Generator().manual_seed(0))
     middles = torch.quantile(drawn, torch.tensor([(i + 0.5) / 8 for i in range(8)]))
     assert list(TIMES) == pytest.approx(middles.tolist(), abs=0.01)
+
+
+def test_the_row_of_a_network_s_latents_knows_what_signs_move_and_what_they_do_not():
+    u = filtered(n=2048)
+    rows = {
+        mask: diffusability.describe(u * reshaping.make_mask(mask, 8, 8), patch=2)
+        for mask in ("none", "checkerboard", "blocks")
+    }
+    plain, inside, between = rows.values()
+    for row in rows.values():  # an orthogonal map of all numbers together
+        assert row["least loss, linear"] == pytest.approx(plain["least loss, linear"], abs=1e-5)
+    assert inside["share in upper ranks"] > 0.5 > plain["share in upper ranks"]
+    assert inside["share in upper ranks of tokens"] == pytest.approx(plain["share in upper ranks of tokens"], abs=1e-5)
+    assert between["share in upper ranks of tokens"] > plain["share in upper ranks of tokens"] + 0.2
+
+    row = diffusability.describe(white(n=4096), patch=2)
+    assert row["share in upper ranks"] == pytest.approx(32 / 63, abs=0.01)
+    assert row["share in upper ranks of tokens"] == pytest.approx(8 / 15, abs=0.01)
+    of_white = mean_least_loss(torch.ones(1, dtype=torch.float64)).item()
+    assert row["least loss by the spectrum"] == pytest.approx(of_white, rel=0.01)
+    assert row["least loss, linear"] < row["least loss by the spectrum"]  # the covariance of a sample is never white
