@@ -56,7 +56,7 @@ leaves = data.LeafClips(resolution, seed, frames=frames, labels=False)
 x = data.stack(leaves, range(n_clips))  # (n, 3, frames, resolution, resolution)
 
 
-# %%
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 def moved(row: torch.Tensor, u: float, count: int = 96) -> torch.Tensor:
     """p(s - ut) for t = 0 … count - 1, (count, W); where the row ends it begins again."""
     nu = torch.fft.rfftfreq(len(row))
@@ -71,7 +71,7 @@ def energies(seen: torch.Tensor) -> torch.Tensor:
     return torch.fft.fftshift(torch.fft.ifft(waves, dim=0), dim=0).abs().square()
 
 
-# %% slideshow={"slide_type": "subslide"}
+# %% jupyter={"source_hidden": true} tags=["hide-input"] slideshow={"slide_type": "subslide"}
 line = data.photo("china").mean(0)[200, 300:324]  # 24 pixels, grey
 row = torch.cat([line, line.flip(0)])  # mirrored, so that its ends meet
 speeds = (0, 0.5, 1, 2, 4)
