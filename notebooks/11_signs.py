@@ -290,8 +290,7 @@ results.cross(recorded, "best_gap_offline", "mask", "patch", "none")
 # *Recorded: gap at the best sampling shift, mean ± standard deviation over three seeds; below it the difference to no mask, paired by
 # seed, with its 95% interval.* At patch 2 a **checkerboard costs nothing** that three seeds would show, 3% less [−16%, +10%]: it is another
 # draw of the first weights. **Blocks cost 162% [+106%, +218%]**, and all they do is turn the spectrum of tokens over. **Random signs cost
-# 646% [+614%, +679%].** At patch 1 a checkerboard is what blocks are at patch 2, and costs 560%
-# [+358%, +761%].
+# 646% [+614%, +679%].** At patch 1 a checkerboard is what blocks are at patch 2, and costs 560% [+358%, +761%].
 #
 # Blocks at patch 1 and random signs at either patch end at a gap of 28 to 30. The ruler above says what that is: nearly as far off as
 # latents whose every pixel was taken from another picture. After 600 steps such a denoiser has learned what a latent pixel may be,
@@ -351,9 +350,8 @@ results.cross(placed, "best_gap_offline", "mask", "patch", "none")
 
 # %% [markdown] slideshow={"slide_type": "slide"}
 # *Recorded: gap as above.* Without a mask this network is far behind DiT-XXS/2 at this length. Under random signs it is ahead, at 23 and 25
-# against DiT's 29 to 30, so **part of what random signs cost is the missing place**. The cost is not gone: 125% [+6%, +244%] for random
-# signs, 45% [+14%, +77%] for blocks. A place has to be learned before it helps, and two networks that differ in more than positions are
-# no clean comparison.
+# against DiT's 29 to 30. That speaks for **the missing place as a part of what random signs cost**, with two seeds and two networks that
+# differ in more than positions. The cost is not gone: 125% [+6%, +244%] for random signs, 45% [+14%, +77%] for blocks.
 
 # %% [markdown] slideshow={"slide_type": "slide"}
 # ## Noise beside the latent
@@ -367,9 +365,9 @@ results.cross(beside, "best_gap_offline", "white_channels", "steps", 0)
 
 # %% [markdown] slideshow={"slide_type": "slide"}
 # *Recorded: gap by the number of channels of noise beside the latent's 16, patch 2, 600 steps, three seeds.* The prediction fails: **16
-# channels of noise cost 90% [+64%, +117%]**, and 48 cost 94% [+50%, +137%], hardly more: how much noise there is does
-# not matter, and a token of 256 numbers, twice the network's width, is no harder than one of 128. FD-Lite0-P64 sees 13% of both. All
-# six runs with noise are best at a shift of 32, the largest that was tried, so a part of the cost may be the sampler's.
+# channels of noise cost 90% [+64%, +117%]**, and 48 cost 94% [+50%, +137%]. From 16 to 48 three seeds show no further
+# cost, though a token then holds 256 numbers, twice the network's width. In FD-Lite0-P64 both cost 13%. All six runs with noise are best
+# at a shift of 32, the largest that was tried, so a part of the cost may be the sampler's.
 
 # %% [markdown] slideshow={"slide_type": "slide"}
 # ## What is open
@@ -529,7 +527,6 @@ if size == "laptop":
     assert between[dial.METRIC].between(9, 11.5).all()
     assert between[dial.METRIC].max() < pairs
 
-
 # %%
 # "the loss is hardly higher than without, and the gap more than twice as large"
 last = {mask: sum(loss[-10:]) / 10 for mask, (_, loss) in over_steps.items()}
@@ -538,9 +535,8 @@ assert last["random"] > 1.2 * last["none"]
 gap_of = first[dial.METRIC]
 assert gap_of["blocks"] > 2 * gap_of["none"]
 
-
 # %%
-# "90% [+64%, +117%]", "94% [+50%, +137%]", "sees 13% of both"
+# "90% [+64%, +117%]", "94% [+50%, +137%]", "both cost 13%"
 costs = {
     metric: [
         results.paired(beside, metric, arm, "white0", relative=True)

@@ -85,8 +85,10 @@ def signs_explorer(latents: Latents, patch: int = 2, shown: int = 16) -> Explore
         ]
         for of in profiles.values():
             curves = {"as encoded": of["none"], "times the signs": of[mask]}
-            seen = torch.stack(list(of.values())).log10()  # one range for all masks, so that no curve leaves the plot
-            limits = [seen.min().item() - 0.1, seen.max().item() + 0.1]
+            decades = torch.stack(
+                list(of.values())
+            ).log10()  # one range for all masks, so that no curve leaves the plot
+            limits = [decades.min().item() - 0.1, decades.max().item() + 0.1]
             below = figures.profiles(curves, ylabel="energy, rank 0 = 1", styles=looks)
             parts.append(below.update_yaxes(range=limits))
         return figures.panels(parts, ["signs", "one channel", *profiles], _SIGNS, columns=2, height=640)

@@ -1,5 +1,7 @@
 """What the explorers of signs show: recorded masks as recorded, and profiles as the transforms say."""
 
+import math
+
 import pytest
 import torch
 
@@ -39,6 +41,12 @@ def test_profiles_of_tokens_move_with_signs_between_tokens_alone():
             if trace.name == "times the signs":
                 found[len(trace.y)] = torch.tensor(trace.y)
         return found[64], found[16]
+
+    for mask in MASKS:  # no curve leaves its plot
+        fig = explorer.draw(mask=mask)
+        for trace in (trace for trace in fig.data if trace.type == "scatter"):
+            low, high = fig.layout[trace.yaxis.replace("y", "yaxis")].range
+            assert low < math.log10(min(trace.y)) <= math.log10(max(trace.y)) < high
 
     by_pixel, by_token = curves("none")
     for mask, moves in (("rows", False), ("checkerboard", False), ("blocks", True), ("random", True)):
