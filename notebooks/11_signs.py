@@ -46,7 +46,7 @@ from diffusab_core import autoencoders, data, metrics, training
 from diffusab_core.latents import encode_all
 from diffusab_core.methods import denoising, diffusability, reshaping, tokens
 from diffusab_core.methods.reshaping import Reshaping, Spectrum
-from diffusab_core.metrics.yardsticks import posterior_samples
+from diffusab_core.metrics.yardsticks import decoded, posterior_samples
 
 run = chapters.start(
     "11_signs", globals(), data="crops of the training photographs"
@@ -260,15 +260,15 @@ def exchanged(patch: int) -> torch.Tensor:
 
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"] slideshow={"slide_type": "subslide"}
-def decoded(normalised):
-    return (decode(some) for some in normalised.split(128))
+def pictures(normalised):
+    return decoded(autoencoder.decode, latents.denormalise(normalised))
 
 
 features = metrics.offline_features()
-real = metrics.reference(decoded(z), features, progress=False)
+real = metrics.reference(pictures(z), features, progress=False)
 few = n_images <= 64  # never at full size
 ruler = {
-    name: metrics.frechet_to(real, decoded(exchanged(patch)), features, few)
+    name: metrics.frechet_to(real, pictures(exchanged(patch)), features, few)
     for patch, name in {1: "latent pixels", 2: "tokens of 2 × 2"}.items()
 }
 results.show(
