@@ -304,10 +304,10 @@ def table(judged: Mapping[int, Sequence[Judged]]) -> results.Table:
     for steps, of_length in sorted(judged.items()):
         for j in of_length:
             rows[j.title] |= {
-                f"{steps:,} steps, ρ": f"{_signed(j.rho)}\n[{_signed(j.low)}, {_signed(j.high)}]",
-                f"{steps:,} steps, held out": f"{_signed(j.held_out.mean)}\n"
+                f"{results.count(steps)} steps, ρ": f"{_signed(j.rho)}\n[{_signed(j.low)}, {_signed(j.high)}]",
+                f"{results.count(steps)} steps, held out": f"{_signed(j.held_out.mean)}\n"
                 f"[{_signed(j.held_low)}, {_signed(j.held_high)}]",
-                f"{steps:,} steps, expected": _signed(j.held_out.pooled),
+                f"{results.count(steps)} steps, expected": _signed(j.held_out.pooled),
             }
     return results.Table(rows).T.fillna("").rename_axis("candidate")
 
@@ -342,7 +342,8 @@ def draw(judged: Sequence[Judged], steps: int) -> go.Figure:
     fig.update_layout(height=170 + 26 * len(titles), showlegend=True)
     said = "; ".join(f"{j.title}: {abs(j.rho):.2f}, held out {j.held_out.mean:.2f}" for j in judged)
     alt = (
-        f"Rank correlation of each candidate with the gap after {steps:,} steps, over {judged[0].spaces} spaces with a"
+        f"Rank correlation of each candidate with the gap after {results.count(steps)} steps, over "
+        f"{judged[0].spaces} spaces with a"
     )
     return figures.described(fig, f"{alt} 95% interval, and within families that were held out: {said}.")
 

@@ -386,6 +386,11 @@ def spell(value: Any) -> str:
     return value if isinstance(value, str) else f"{value:g}"
 
 
+def count(number: int) -> str:
+    """A whole number as the book's prose writes it, ``9 600``, with a space that does not break."""
+    return f"{number:_}".replace("_", "\N{NO-BREAK SPACE}")
+
+
 def cross(runs: pd.DataFrame, metric: str, rows: str, columns: str, control: Any, form: str = ".2f") -> Table:
     """A metric by two settings, such as dose and length of training: mean ± sample standard deviation over seeds.
 
@@ -395,21 +400,23 @@ def cross(runs: pd.DataFrame, metric: str, rows: str, columns: str, control: Any
     Args:
         runs: The frame, in each cell with a seed at most once, and in each column with the control's seeds.
         metric: Its column.
-        rows: The column whose values are the rows, in ascending order.
+        rows: The column whose values are the rows: numbers in ascending order, words after the control as they come.
         columns: The same of the columns.
         control: The value of ``rows`` to compare with.
 
     Raises:
         ValueError: A column without the control, or what :func:`paired` refuses.
     """
-    found: dict[Any, dict[str, str]] = {row: {} for row in sorted(set(runs[rows]))}
+    words = isinstance(control, str)
+    order = dict.fromkeys([control, *runs[rows]]) if words else sorted(set(runs[rows]))
+    found: dict[Any, dict[str, str]] = {row: {} for row in order}
     for column, of_column in runs.groupby(columns):
         named = of_column.assign(arm=[str(value) for value in of_column[rows]])
         for row, of_cell in named.groupby(rows):
             cell = _plus_minus(of_cell[metric].tolist(), form)
             if row != control:
                 cell += f"\n{paired(named, metric, str(row), str(control), relative=True):.0%}"
-            found[row][column if isinstance(column, str) else f"{column:,}"] = cell
+            found[row][column if isinstance(column, str) else count(column)] = cell
     return Table(found).T.fillna("").rename(index=spell).rename_axis(rows)
 
 

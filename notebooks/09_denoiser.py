@@ -286,7 +286,7 @@ run.metrics |= {"parameters": parameters, "first_loss": first_loss.item()}
 results.show(
     {
         "width, depth": f"{width}, {depth}",
-        "parameters": f"{parameters:,}",
+        "parameters": results.count(parameters),
         "latents": " × ".join(map(str, dataset.shape)),
         "tokens with patch 1": dataset.shape[1] * dataset.shape[2],
         "largest output before training": f"{largest_output:g}",

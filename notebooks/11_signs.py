@@ -59,6 +59,9 @@ recorded = recorded.assign(
     patch=recorded.denoiser.str.replace("DiT-XXS/", "patch ")
 )
 recorded = dial.complete(recorded, "mask", "patch")  # what is in with all masks
+recorded = recorded.sort_values(
+    "mask", key=lambda of: of.map(reshaping.MASKS.index)
+)
 signs.masks_explorer(dict(list(recorded.groupby("patch"))))
 
 # %% [markdown] slideshow={"slide_type": "slide"}
@@ -346,6 +349,7 @@ results.cross(along, "best_gap_offline", "mask", "steps", "none")
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"] slideshow={"slide_type": "subslide"}
 placed = dial.read("masks_positions").assign(patch="USiT-XXS/2, 600 steps")
+placed = placed.sort_values("mask", key=lambda of: of.map(reshaping.MASKS.index))
 results.cross(placed, "best_gap_offline", "mask", "patch", "none")
 
 # %% [markdown] slideshow={"slide_type": "slide"}

@@ -246,11 +246,13 @@ def against_white(metric: str, steps: int, noise: str, seeds=(0, 1)) -> list[flo
 lengths = (600, 2400, 9600)
 figures.over_seeds(
     {
-        noise: {f"{n:,}": against_white(dial.METRIC, n, noise) for n in lengths}
+        noise: {
+            results.count(n): against_white(dial.METRIC, n, noise) for n in lengths
+        }
         for noise in COLOURS.values()
     },
     "Gap over that of white noise in percent, by training steps, for four settings and two seeds. After 600 steps noise at 0.75 and "
-    "the schedule from 0.5 to 1 lie about a quarter below zero; after 2,400 and 9,600 steps all means lie above it.",
+    "the schedule from 0.5 to 1 lie about a quarter below zero; after 2 400 and 9 600 steps all means lie above it.",
     xlabel="training steps",
     ylabel="gap over that of white noise, %",
     log_y=False,

@@ -191,7 +191,12 @@ def samples_after(steps: int):
 
 
 steps = Control(
-    "steps", "training", (600, 2400, 9600), 600, "slider", "{:,} steps".format
+    "steps",
+    "training",
+    (600, 2400, 9600),
+    600,
+    "slider",
+    lambda n: f"{results.count(n)} steps",
 )
 Explorer(samples_after, [steps])
 

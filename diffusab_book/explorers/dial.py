@@ -111,11 +111,11 @@ def dial_explorer(
     for i, steps in enumerate(lengths):
         own = sorted(set(at[steps][dose]))
         found = [results.values(at[steps], metric, f"{a:g}") for a in own]
-        lines[f"{steps:,} steps"] = (own, [values.mean() for values in found])
+        lines[f"{results.count(steps)} steps"] = (own, [values.mean() for values in found])
         ends = [_interval(values) for values in found]
         if all(math.isfinite(low) for low, _ in ends):
-            bands[f"{steps:,} steps"] = tuple(zip(*ends, strict=True))
-        looks[f"{steps:,} steps"] = {"color": i, "mode": "lines+markers"}
+            bands[f"{results.count(steps)} steps"] = tuple(zip(*ends, strict=True))
+        looks[f"{results.count(steps)} steps"] = {"color": i, "mode": "lines+markers"}
 
     def draw(a: float, steps: int = lengths[0]) -> go.Figure:
         parts = [samples(at[steps], **{dose: value}) for value in (a, reference)]
@@ -126,7 +126,8 @@ def dial_explorer(
 
     kinds = ("menu", "slider") if over_length else ("slider", "menu")
     over_dose = Control("a", "a", tuple(doses), doses[0], kinds[0], lambda a: f"{a:g}")
-    return Explorer(draw, [over_dose, Control("steps", "training", lengths, lengths[0], kinds[1], "{:,} steps".format)])
+    over_steps = Control("steps", "training", lengths, lengths[0], kinds[1], lambda n: f"{results.count(n)} steps")
+    return Explorer(draw, [over_dose, over_steps])
 
 
 _DIAL = (
@@ -236,7 +237,7 @@ def crossing(
         "ahead at that length of training.",
     )  # fmt: skip
     lengths = sorted(set(runs.steps))
-    fig.update_xaxes(tickvals=lengths, ticktext=[f"{steps:,}" for steps in lengths])
+    fig.update_xaxes(tickvals=lengths, ticktext=[results.count(steps) for steps in lengths])
     return figures.mark(fig, y=0.0)
 
 
@@ -300,7 +301,7 @@ def optimum_map(
         "interval over seeds; open symbols stand where the best of the powers tried is the first or the last of them.",
     )  # fmt: skip
     lengths = sorted({steps for places, _ in curves.values() for steps in places})
-    fig.update_xaxes(tickvals=lengths, ticktext=[f"{steps:,}" for steps in lengths])
+    fig.update_xaxes(tickvals=lengths, ticktext=[results.count(steps) for steps in lengths])
     for text, value in (marks or {}).items():
         figures.mark(fig, y=value, text=text)
     return fig

@@ -71,7 +71,7 @@ def print_page(page: Page, path: Path) -> tuple[str, bytes]:
     Raises:
         PrintError: A figure of it is never drawn.
     """
-    page.goto(path.as_uri())
+    page.goto(path.as_uri(), timeout=PATIENCE)
     page.evaluate("() => window.MathJax?.startup?.promise")
     page.evaluate(UNFOLD)
     page.add_style_tag(content=PAPER)

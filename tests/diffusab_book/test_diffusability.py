@@ -150,8 +150,12 @@ def test_all_candidates_in_order_as_a_table_and_a_figure(spaces):
     assert judged[2400][0].names == ("token_share",)
     assert len(judged[2400]) == 5
     table = diffusability.table(judged)
-    assert table.loc[CANDIDATES["token_share"].title, "2,400 steps, ρ"].startswith("+1.00")
-    columns = [f"{steps} steps, {what}" for steps in ("2,400", "9,600") for what in ("ρ", "held out", "expected")]
+    assert table.loc[CANDIDATES["token_share"].title, "2\N{NO-BREAK SPACE}400 steps, ρ"].startswith("+1.00")
+    columns = [
+        f"{steps} steps, {what}"
+        for steps in ("2\N{NO-BREAK SPACE}400", "9\N{NO-BREAK SPACE}600")
+        for what in ("ρ", "held out", "expected")
+    ]
     assert list(table.columns) == ["looks at", *columns]
     figure = diffusability.draw(judged[2400], 2400)
     assert list(figure.data[0].x) == [abs(j.rho) for j in judged[2400]]
@@ -218,7 +222,7 @@ def test_from_recorded_sweeps_to_the_file_of_a_report(tmp_path, capsys):
     assert diffusability.read_calibration(out).held_out[0] == pytest.approx(1)
     script.main(["--records", str(tmp_path)])
     said = capsys.readouterr().out
-    assert "2,400 steps, held out" in said
+    assert "2\N{NO-BREAK SPACE}400 steps, held out" in said
     assert CANDIDATES["profile_share"].title in said
     for words, wrong in ((["--steps", "600"], "600"), (["--write", "viv"], "viv"), (["--records", "none"], "none")):
         with pytest.raises(SystemExit):

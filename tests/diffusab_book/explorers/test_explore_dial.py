@@ -120,7 +120,7 @@ def test_the_dial_shows_the_samples_of_its_dose_and_length(runs):
     }
     assert list(drawn["600 steps"].x) == [0.0, *DOSES]
     wanted = [np.mean([gap(dose, 9600, seed) for seed in SEEDS]) for dose in DOSES]
-    np.testing.assert_allclose(drawn["9,600 steps"].y, wanted)
+    np.testing.assert_allclose(drawn["9\N{NO-BREAK SPACE}600 steps"].y, wanted)
     published = explorer.published()
     assert len(published.frames) == len(DOSES) * len(LENGTHS)
     assert published.layout.meta["alt"]
