@@ -184,8 +184,8 @@ results.show(dict(zip(names, sides, strict=True)), ".6f", index="loss")
 # ## As a method
 #
 # So what the remedies of {numref}`chap-se` to {numref}`chap-price` do to a spectrum by training an autoencoder can be had for any
-# cached latents, of any autoencoder, by drawing other noise and measuring the loss in its metric. Reconstruction is not touched, and the power may change *during* the
-# training, which no autoencoder can:
+# cached latents, of any autoencoder, by drawing other noise and measuring the loss in its metric. Reconstruction is not touched, and
+# the power may change *during* the training, which no autoencoder can:
 #
 # ```bash
 # diffusab train latents/mine runs/mine --denoiser DiT-S/2 --noise-spectrum 0.75
@@ -276,12 +276,39 @@ results.cross(recorded, "best_frechet_offline", "noise", "steps", "white")
 #
 # After 2 400 steps nothing of it is left: 0.75 lies 6% [−24%, +37%] above white noise, and after 9 600 steps 9% [−30%, +48%], in both
 # seeds above. We had predicted that a schedule from flat to steep is at least as good as the best constant at every length, and that it
-# ends ahead. In the means it does neither, with intervals of two seeds that decide nothing. That from 0.5 to 1.25 lies above white noise in all six runs, and at 1.25 throughout, two seeds
-# contradict each other after 9 600 steps (40% above, 2% below). In the means, white noise is best from 2 400 steps on.
+# ends ahead. In the means it does neither, with intervals of two seeds that decide nothing. That from 0.5 to 1.25 lies above white
+# noise in all six runs, and at 1.25 throughout, two seeds contradict each other after 9 600 steps (40% above, 2% below). In the means,
+# white noise is best from 2 400 steps on.
 #
 # The dial has it the same way round, with flat latents ahead early and those as encoded later. So the early gain is one of speed: it
 # is worth having where training is short, and there it costs nothing. FD-Lite0-P64 does not see it: noise at 0.75 has 2% [−1%, +5%] over
 # the four seeds, and no setting differs from white noise by more than 5% in the mean, at any length.
+
+# %% [markdown] slideshow={"slide_type": "slide"}
+# ## The filter taken apart
+#
+# Which of the three does it, noise path (N), loss weight (L) or the network's coordinates (C)? `sweeps/dial_parts.yaml` sets each
+# alone, at the powers 0.5 and 1.5, for 2 400 steps, two seeds. We had predicted that each alone hurts, and that noise with its metric
+# (NL) does what the whole filter (NLC) does.
+
+# %% jupyter={"source_hidden": true} tags=["hide-input"] slideshow={"slide_type": "subslide"}
+parts = dial.read("dial_parts")
+dial.taken_apart(parts)
+
+# %% [markdown] slideshow={"slide_type": "slide"}
+# *Recorded: gap over that without a filter, at the best shift of each run; whiskers reach from one seed to the other.*
+#
+# **At 0.5 each part alone hurts, and the parts do not add up.** The weight of the loss alone costs 34%, the coordinates 34%, the noise
+# path 10%; noise with its metric costs 20%, the whole filter 34%. At 1.5 the noise path alone costs 40%, twice as much as the whole filter
+# with its 19%: the weight of the loss and the coordinates take back part of it. Of the twenty runs one lies below that without a
+# filter, the coordinates at 1.5 (by 2%; the other seed 9% above).
+#
+# Two seeds are few. Four of the ten intervals leave out zero: at 0.5 coordinates (34% [+17%, +50%]), noise with its metric (20% [+19%,
+# +20%]) and noise path (10% [+2%, +18%]), at 1.5 the noise path (40% [+14%, +67%]). Nor is noise with its metric the filter: in
+# both seeds it lies below it at 0.5 (15 and 6%), and above at 1.5 (13 and 10%).
+#
+# The noise path at 0.5 has the two distances at odds: samples lie 10% farther from decoded latents, and 9% [−21%, +3%] nearer to
+# photographs. FD-Lite0-P64 puts it 8% [−10%, +27%] above, and the coordinates at 0.5 by 5% [+2%, +8%].
 
 # %% [markdown] slideshow={"slide_type": "slide"}
 # ## For Gaussian latents white is easiest
@@ -324,7 +351,8 @@ figures.lines(
 # It is no contradiction that a flat spectrum may hurt. A white latent asks a network to be as exact at high frequencies as at
 # low ones; whether that is worth its capacity depends on the stake, on what the *decoder* makes of an error there. In the records of
 # {numref}`chap-dial` exchanging ranks 32 to 63 of real latents between images costs a gap of 0.83, whatever the seed; the denoiser on
-# latents as encoded misses less than that after 9 600 steps (0.74 in the mean over seeds). A picture does not lie in its coarse ranks alone.
+# latents as encoded misses less than that after 9 600 steps (0.74 in the mean over seeds). A picture does not lie in its coarse ranks
+# alone.
 
 # %% [markdown] slideshow={"slide_type": "slide"}
 # ## What others found
@@ -347,6 +375,8 @@ figures.lines(
 # - Another spectrum of the latents is another noise, another weight of the loss and other coordinates of the network. The first two need
 #   no filter, and are what this chapter trains with.
 # - The noise can be changed for latents that are already cached. Mild colour made a small network faster early, and no better late.
+# - Noise path, weight of the loss and coordinates each do something else alone than together: a paper that changes one of them has not
+#   tried the filter.
 # - White is easiest for Gaussian latents. What a steep spectrum can gain lies in what is not Gaussian.
 #
 # ## Quiz
@@ -461,6 +491,53 @@ assert early_gain(lite, "0.75") == "+2% [−1%, +5%]"
 of_both = early.pivot(index="seed", columns="arm")[dial.METRIC]
 new = (of_both["0.75"] / of_both["white"] - 1)[[2, 3]]
 assert [round(100 * v) for v in new] == [-27, -23]
+
+
+# %%
+def over(arm: str, control: str = "a1", metric: str = dial.METRIC):
+    """Parts of the filter over others, paired by seed and relative."""
+    of = parts.query("seed in (0, 1)")
+    return results.paired(of, metric, arm, control, relative=True)
+
+
+# "costs 34%, the coordinates 34%, the noise path 10%; … 20%, the whole filter 34%", "40%, … 19%"
+cost = {
+    f"{a}-{p}": over(f"a{a}-{p}")
+    for a in (0.5, 1.5)
+    for p in ["NLC", "NL", "N", "L", "C"]
+}
+assert [round(100 * c.mean) for c in cost.values()] == [
+    34,
+    20,
+    10,
+    34,
+    34,
+    19,
+    32,
+    40,
+    21,
+    3,
+]
+# "Of the twenty runs one lies below", "by 2%; the other seed 9% above"
+assert [v for c in cost.values() for v in c.values if v < 0] == [
+    cost["1.5-C"].values[1]
+]
+assert [round(100 * v) for v in cost["1.5-C"].values] == [9, -2]
+# "15 and 6%", "13 and 10%"
+assert [round(100 * v) for v in over("a0.5-NL", "a0.5-NLC").values] == [-15, -6]
+assert [round(100 * v) for v in over("a1.5-NL", "a1.5-NLC").values] == [13, 10]
+# "Four of the ten intervals leave out zero …"
+off_zero = {name: f"{c:.0%}" for name, c in cost.items() if c.sign}
+assert off_zero == {
+    "0.5-NL": "+20% [+19%, +20%]",
+    "0.5-N": "+10% [+2%, +18%]",
+    "0.5-C": "+34% [+17%, +50%]",
+    "1.5-N": "+40% [+14%, +67%]",
+}
+# "9% [−21%, +3%] nearer to photographs", "8% [−10%, +27%]", "5% [+2%, +8%]"
+assert f"{over('a0.5-N', metric=photographs):.0%}" == "−9% [−21%, +3%]"
+assert f"{over('a0.5-N', metric=lite):.0%}" == "+8% [−10%, +27%]"
+assert f"{over('a0.5-C', metric=lite):.0%}" == "+5% [+2%, +8%]"
 
 # %%
 # "costs a gap of 0.83 … (0.74 in the mean over seeds)"

@@ -242,7 +242,9 @@ def crossing(
 
 
 def taken_apart(runs: pd.DataFrame, metric: str = METRIC) -> go.Figure:
-    """The parts of the filter alone and together, against no filter: paired differences, relative, with 95% intervals.
+    """The parts of the filter alone and together, against no filter: paired differences, relative, and their range.
+
+    Whiskers reach from the lowest to the highest seed: an interval of two seeds would be far wider than what is shown.
 
     Args:
         runs: From :func:`read`: arms that differ in ``power`` and ``parts``, and one with the power 1.
@@ -255,13 +257,13 @@ def taken_apart(runs: pd.DataFrame, metric: str = METRIC) -> go.Figure:
         for parts in sorted(set(of_power.parts), key=lambda text: (-len(text), "NLC".index(text[0]))):
             both = pd.concat([of_power[of_power.parts == parts].assign(arm=parts), control])
             compared = results.paired(both, metric, parts, "none", relative=True)
-            low, high = (compared.mean if math.isnan(end) else end for end in (compared.low, compared.high))
-            bars[parts] = (100 * compared.mean, 100 * low, 100 * high)
+            bars[parts] = tuple(100 * value for value in (compared.mean, min(compared.values), max(compared.values)))
         groups[f"a = {power:g}"] = bars
     return figures.bars(
         groups, xlabel="what the filter changes", ylabel="gap over none, %",
         alt="Gap over that without a filter: of the filter (NLC), of coloured noise in its metric (NL), and of the "
-        "noise path (N), the loss weight (L) and the network's coordinates (C) alone, for each power.",
+        "noise path (N), the loss weight (L) and the network's coordinates (C) alone, for each power; whiskers reach "
+        "over the seeds.",
     )  # fmt: skip
 
 
