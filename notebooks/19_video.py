@@ -374,7 +374,9 @@ results.show(
 #
 # **Everything that needs weights:** this chapter trains no video autoencoder and no denoiser of video, and the released weights of
 # the three classes were not at hand. **Real films:** leaves drift with constant speeds, cameras shake and people stop. **The eye:** no
-# distance here weighs flicker as a viewer does.
+# distance here weighs flicker as a viewer does. **Learning:** {numref}`chap-dial` gives latents of pictures other spectra and trains on
+# them. Whether a spectrum over time makes a denoiser of video learn faster or slower is what such a training would show, and nobody has
+# done it here; the sweeps `se_table_02` and `se_temporal` are there for it, and wait to be run.
 #
 # ## To take away
 #
