@@ -500,6 +500,7 @@ class Table(pd.DataFrame):
             body += f"<tr><th>{escape(str(label))}</th>"
             for cell in cells:
                 first, _, second = escape(str(cell)).partition("\n")
+                first = first.replace(" ± ", " ±&nbsp;")
                 second = second.replace(" [", "<br>[")  # keeps columns narrow
                 body += f"<td>{first}{f'<br><small>{second}</small>' if second else ''}</td>"
             body += "</tr>"

@@ -114,7 +114,7 @@ figures.images(
 #
 # After this chapter you can
 #
-# - say what an autoencoder keeps, what it costs and how well it gives an image back, as three numbers;
+# - say how few numbers an autoencoder keeps and how well it gives an image back;
 # - write down the path, the target and the training loop of a rectified flow, and say what its network learns;
 # - sample from it with Euler's method and say what more steps buy;
 # - explain why a training loss says nothing about which of two latent spaces is better;
@@ -435,11 +435,11 @@ results.show(
 # ## The same on latents
 #
 # Nothing in the loop knows about dimension two. The data are now latents of small crops, brought to zero mean and unit
-# variance per channel, so that data and noise have the same scale. They need another network, because neighbouring
-# positions have something to say to each other: a few convolutions with residual connections, with time added to the
-# features and a learned bias for each position. For white data of unit variance {eq}`eq-rf-gauss` is the exact answer. The
-# network adds its own output to that answer, and begins with an output of zero. So before training it generates white
-# noise, and it learns how latents differ from it. (Large models use a transformer here; {numref}`chap-denoiser` builds one.)
+# variance per channel, so that data and noise have the same scale. They need another network, because neighbouring positions are
+# correlated: a few convolutions with residual connections, with time added to the features and a learned bias for each position. For
+# white data of unit variance {eq}`eq-rf-gauss` is the exact answer. The network adds its own output to that answer, and begins with an
+# output of zero. So before training it generates white noise, and it learns how latents differ from it. (Large models use a transformer
+# here; {numref}`chap-denoiser` builds one.)
 
 
 # %%
@@ -508,9 +508,9 @@ figures.images(
 #
 # Move time from 1 to 0. On the right is the model's estimate of the clean latent, $\hat x_0 = x_t - t\,v(x_t,t)$, which
 # for the exact velocity is $\mathbb E[x_0\mid x_t]$: first the mean of everything, the same for all samples, then
-# layout, then detail. (Where the first estimates differ from one another, the network is not yet exact.) Why the order
-# is this one is the subject of {numref}`chap-autoregression`. What noise leaves of a picture of yours shows the page
-# {doc}`Your own picture </book/own_picture>`.
+# layout, then detail. (Here the first estimates are patterns that differ from sample to sample: so far off is this network where it sees
+# nothing but noise.) {numref}`chap-autoregression` explains this order. The page {doc}`Your own picture </book/own_picture>` shows what
+# noise leaves of your own picture.
 
 # %% slideshow={"slide_type": "subslide"}
 sampling_explorer(denoiser, lambda z: decode(from_unit(z)), noise[:16])
@@ -658,19 +658,19 @@ results.show(table, ".2f", index="latent space")
 
 # %% [markdown] slideshow={"slide_type": "slide"}
 # **Measured here**: in the first table the mean ± standard deviation over the seeds of training, and below each number the
-# paired difference to the latents as they are, with its 95% interval. In the second, what the three spaces have in common, and
-# what *real* latents reach: as many training crops, encoded and decoded, against the unseen ones.
+# paired difference to the latents as they are, with its 95% interval. In the second, what each space is given, and what *real* latents
+# reach: as many training crops, encoded and decoded, against the unseen ones.
 #
 # How to read them:
 #
 # - The first two rows agree in compression and reconstruction *by construction*. What differs between them can only be
-#   diffusability. Shuffled, the samples are farther off in both distances. Nor is information lost: a larger network, or more
-#   steps, could learn the shuffled latents as well (their smallest possible loss is the same, since a permutation maps white
+#   diffusability. Shuffled, the samples are farther off in both distances. Nor is information lost: a larger network, or more steps, may well learn the shuffled latents too (their smallest possible loss is the same, since a permutation maps white
 #   noise to white noise). "Easily" is the word that matters in the definition: this network, in these steps, profits from
 #   neighbours that resemble each other. For a network without neighbourhoods the two would be alike, see {ref}`ex-blind`.
 #   Diffusability belongs to a latent space *together with* a family of denoisers.
-# - The third row has another reconstruction and other samples, and there is no reason why the order of one should be
-#   the order of the other. The two distances need not agree either. "Easy to model" is not one number; {numref}`chap-pays`
+# - The third row has another reconstruction and other samples, and the order of one need not be the order of the other: it gives
+#   pictures back better by 9 dB, and in the layout of samples these seeds do not tell the two apart. The two distances need not agree
+#   either. "Easy to model" is not one number; {numref}`chap-pays`
 #   measures it with larger denoisers and with the metrics of the field.
 # - The shuffle is a caricature, chosen because it leaves the other two exactly where they are. Real autoencoders do not
 #   shuffle; what they do to neighbours is more subtle, and some of it shows in the **spectrum** of the latent. That is
@@ -679,7 +679,7 @@ results.show(table, ".2f", index="latent space")
 # ## To take away
 #
 # - An autoencoder is judged by two numbers that are easy to get: how few numbers it keeps, and how well it gives pictures
-#   back. Diffusability is a third, and no formula of the first two.
+#   back. Diffusability is a third, and cannot be computed from these two.
 # - A rectified flow learns the average direction from data to noise. Its best loss is not zero, and it depends on the data;
 #   so **losses do not compare latent spaces**.
 # - Sampling settles coarse waves first and fine ones last, although nothing in the loss says so.
@@ -713,7 +713,7 @@ results.show(table, ".2f", index="latent space")
 # ```
 #
 # More steps always help, but where they are matters, too. Near the noise all paths head for the mean of the data and
-# are nearly straight: steps spent there are wasted. The turns come later, where a point decides for an arm. In a run at
+# are nearly straight: steps spent there are wasted. The turns come later, where a point chooses an arm. In a run at
 # size `laptop` with 4 calls, the shifts 0.5, 1 and 2 left distances of 0.080, 0.083 and 0.156. Heun's error falls
 # faster *once steps are small*: with 2 calls it did better than Euler (0.197 against 0.257), with 4 and 8 it did not,
 # because two or four long steps jump over the turns.
@@ -801,6 +801,10 @@ worse = {
 }
 assert all(d.mean > 0 for d in worse.values())
 assert size == "smoke" or all(min(d.values) > 0 for d in worse.values())
+# "better by 9 dB, and in the layout of samples these seeds do not tell the two apart"
+if size == "laptop":
+    assert round(decibel["linear"] - decibel[autoencoder.name]) == 9
+    assert results.paired(arms, "layout", "linear latents", "latents").sign == 0
 # "That is why the number of steps matters"
 assert missed[1] > missed[4] > missed[64]
 # "The coarse waves settle while nearly everything else is noise, the fine ones last", here at t = 0.75

@@ -18,8 +18,8 @@
 # # Is diffusion spectral autoregression?
 #
 # **In short.** White noise drowns the fine frequencies of a photograph first, so a sampler meets its layout before its detail;
-# the flatter the spectrum, the less of this order is left. The order is a fact about energies: measured and computed, it agrees within one hundredth.
-# That a model *needs* it does not follow: models without it make images as good, and of all Gaussians white is the easiest.
+# the flatter the spectrum, the less of this order is left. The order follows from energies alone. That a model *needs* it does not
+# follow: one paper trains without it and gets images as good on the standard benchmarks, and of all Gaussians white is the easiest.
 #
 # ```{measured-runtime}
 # ```
@@ -88,16 +88,17 @@ figures.profiles(
 )
 
 # %% [markdown] slideshow={"slide_type": "slide"}
-# The picture shows for each frequency the time at which signal and noise are level. A sampler comes from above: what it meets
-# first are the low frequencies of photographs.
+# For each frequency of photographs, of latents and of white data (by *zigzag rank*, from low to high, {numref}`chap-dct`) the picture shows
+# the time at which signal and noise are level. A sampler comes from above and meets low frequencies first. (The curves rise a little where
+# a diagonal of the zigzag begins: there a frequency along one axis alone follows one along both, and holds more energy.)
 #
 # A language model writes a sentence word by word. A diffusion model seems to do nothing of the kind: it changes all
 # pixels at every step. Yet there is an order in what it does. Coarse layout appears first, fine texture last, and this
 # order is not built into the network; it is a consequence of two spectra, that of the data, which falls, and that of the
-# noise, which does not {cite}`rissanen2023generative`. "Diffusion is spectral autoregression", {cite:t}`dieleman2024spectral`
-# has called this; "not necessarily", {cite:t}`falck2025diffusion` has answered. This chapter makes the statement exact,
-# measures it on photographs and on latents, shows what becomes of it when a latent's spectrum is flat, and says which part of
-# it is open. (You have seen a network do it: the film strip of {numref}`chap-latent-diffusion`.)
+# noise, which does not {cite}`rissanen2023generative`. {cite:t}`dieleman2024spectral` called this "spectral
+# autoregression"; "not necessarily", replied {cite:t}`falck2025diffusion` in a blog post about their paper {cite}`falck2025fourier`.
+# This chapter makes the statement exact, measures it on photographs and on latents, shows what becomes of it when a latent's spectrum
+# is flat, and says which part of it is open. (You have seen a network do it: the film strip of {numref}`chap-latent-diffusion`.)
 #
 # ```{admonition} Learning goals
 # :class: goals
@@ -169,8 +170,8 @@ results.show(
         name: {
             "mean of the block appears at t": t[0].item(),
             "upper half of the ranks, on average": t[B * B // 2 :].mean().item(),
-            "last": t.min().item(),
-            "span": span[name],
+            "last to appear, t": t.min().item(),
+            "first − last": span[name],
         }
         for name, t in crossover.items()
     },
@@ -197,8 +198,9 @@ results.show(
 #
 # ## Does the formula hold?
 #
-# Add noise, transform, and measure how much of each coefficient of $x_t$ is signal. With independent signal and noise the
-# squared correlation between $D_k(x_t)$ and $D_k(x_0)$ is $\mathrm{SNR}_k / (1 + \mathrm{SNR}_k)$.
+# Add noise, transform, and measure how much of each coefficient of $x_t$ is signal. (The energies $E_k$ are those of the same latents, so
+# this checks noise, path and transform, and no model.) With independent signal and noise the squared correlation between $D_k(x_t)$ and
+# $D_k(x_0)$ is $\mathrm{SNR}_k / (1 + \mathrm{SNR}_k)$.
 
 # %%
 x0 = standardise(latents)
@@ -231,7 +233,7 @@ figures.profiles(
 ).update_layout(margin_t=70)
 
 # %% [markdown] slideshow={"slide_type": "slide"}
-# The dots lie on the lines: over all ranks and times the largest difference is below one hundredth.
+# The dots lie on the lines: over all ranks and times the shares differ by less than 0.01.
 #
 # ## Is the order needed?
 #
@@ -244,11 +246,11 @@ figures.profiles(
 # ```{admonition} In another paper
 # :class: paper
 #
-# {cite:t}`falck2025fourier` train image models with such noise (and models with the usual one). They find that the usual noise,
-# which takes high frequencies first and fast, breaks an assumption of the reverse process there and costs quality at high
-# frequencies. With all frequencies noised at the same rate, samples are better where high frequencies are what matters, and on
-# par on the standard image benchmarks. So an order from coarse to fine is not what makes diffusion work on images. They report,
-# too, that with the order turned upside down their training did not succeed, and that this proves nothing in general.
+# {cite:t}`falck2025fourier` train image models with such noise (and models with the usual one). They find that the usual noise, which
+# destroys high frequencies first and quickly, breaks an assumption of the reverse process there and costs quality at high frequencies.
+# With all frequencies noised at the same rate, samples are better where high frequencies are what matters, and on par on the standard
+# image benchmarks. So an order from coarse to fine is not what makes diffusion work on images. They report, too, that with the order
+# turned upside down their training did not succeed, and that this proves nothing in general.
 # ```
 #
 # **White is the easiest Gaussian.** For Gaussian data the best velocity is known; frequency by frequency it is a number times
@@ -262,18 +264,17 @@ figures.profiles(
 # data they are all the same: the best velocity is one scalar for all frequencies, with nothing to mix and nothing to learn but
 # a function of time. The least loss does not show it; it is *highest* for white data ({numref}`chap-latent-diffusion`).
 #
-# How does that go together with "a flat spectrum leaves no order"? **For Gaussian latents white is the easiest, order or not; a
-# flat spectrum can only hurt where the data are not Gaussian, and it hurts only where the decoder needs what is there.** A
-# channel that holds nothing but white noise asks for one more function of time, and a decoder that ignores it forgives every
-# error in it. Detail that matters in the picture, spread evenly over all frequencies, is another case, and how much harder it
-# makes learning has to be measured.
+# How does that fit with "a flat spectrum leaves no order"? **For Gaussian latents white is the easiest, order or not. If a flat
+# spectrum hurts, it is through what is not Gaussian in the data, and through detail that the decoder needs.** A channel that holds
+# nothing but white noise asks for one more function of time, and a decoder that ignores it forgives every error in it. Detail that
+# matters in the picture, spread evenly over all frequencies, is another case, and how much harder it makes learning has to be measured.
 #
 # ## Watching it happen
 #
-# Move $t$ from 1 towards 0, as a sampler does. On the left the photograph at latent size with noise, as a pixel-space
-# model sees it; on the right the noisy *latent*, decoded; below, the signal-to-noise ratio by rank for both and for
-# white data. A frequency is above the dashed line when it carries more signal than noise. The page
-# {doc}`Your own picture </book/own_picture>` does the same with a picture of yours.
+# Move $t$ towards 0, as a sampler does. (At 1 there is no signal, and nothing is drawn below.) On the left the photograph at latent
+# size with noise, as a pixel-space model sees it; on the right the noisy *latent*, decoded; below, the signal-to-noise ratio by rank
+# for both and for white data. A frequency is above the dashed line when it carries more signal than noise. The page {doc}`Your own
+# picture </book/own_picture>` does the same with a picture of yours.
 
 # %% slideshow={"slide_type": "subslide"}
 explorer_image = data.photo("coffee")[:, 96:288, 192:384]  # (3, 192, 192)
@@ -283,18 +284,18 @@ noise_explorer(explorer_image, autoencoder, lists, seed=seed)
 # %% [markdown]
 # Three warnings. A latent has 16 channels where RGB has three, and the decoder averages over them and over neighbours, so
 # the right picture can be recognised at times when the left one cannot, although a single latent number is as noisy as a
-# pixel: the curves compare frequencies of one channel, not pictures. The decoder was never trained on noisy latents, so the right picture shows what the noise does *through the
-# decoder*, not what a sampler would show at that time, which is the decoded estimate of the clean latent. And what the
-# curves know is second-order statistics only: two data sets with the same $E_k$ can be easy and hard to
-# model. The spectrum is a description, not a proof; whether changing it makes a diffusion model better has to be measured
-# with a diffusion model ({numref}`chap-dial`, {numref}`chap-pays`).
+# pixel: the curves compare frequencies of one channel, not pictures. The decoder was never trained on noisy latents, so the right
+# picture shows what the noise does *through the decoder*, not what a sampler would show at that time, which is the decoded estimate of
+# the clean latent. And the curves show second-order statistics only: of two data sets with the same $E_k$ one can be easy to model and
+# the other hard. The spectrum is a description, not a proof; whether changing it makes a diffusion model better has to be measured with
+# a diffusion model ({numref}`chap-dial`, {numref}`chap-pays`).
 #
 # ## How steep?
 #
 # If $E_k \propto f_k^{-\zeta}$ for a spatial frequency $f$, then in the limit $E_k\ll 1$ the crossover time
-# $t_k \approx \sqrt{E_k} \propto f_k^{-\zeta/2}$: doubling the frequency divides the time of appearance by $2^{\zeta/2}$, which
-# is two for natural images with the textbook $\zeta\approx 2$ and one, no order at all, for white data. Where $E_k$ is not small
-# the crossovers lie closer together than that. Both can be measured.
+# $t_k \approx \sqrt{E_k} \propto f_k^{-\zeta/2}$: doubling the frequency divides the time of appearance by $2^{\zeta/2}$. For natural
+# images, with the textbook $\zeta\approx 2$, that is a factor of two; for white data it is one, so there is no order at all. Where
+# $E_k$ is not small the crossovers lie closer together than that. Exponents and crossovers can both be measured.
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"] slideshow={"slide_type": "subslide"}
 slopes, fits = {}, {}
@@ -349,9 +350,9 @@ results.show(
 # - Noise is flat, pictures are not: at each time some frequencies lie above the noise and the rest below. The crossover
 #   time says when each of them appears.
 # - The flatter a spectrum, the less order there is. White data appear all at once.
-# - An order is not a need. For Gaussian data the flat spectrum is the easiest to learn; it can hurt only where the decoder
-#   needs detail that is not Gaussian.
-# - A time shift moves all frequencies alike, and gives a flat spectrum no order.
+# - An order is not a need. For Gaussian data the flat spectrum is the easiest to learn; if it hurts, then through detail that is not
+#   Gaussian and that the decoder needs.
+# - A time shift moves all frequencies alike, and gives a flat spectrum no order (first exercise).
 #
 # ## Quiz
 #
@@ -432,8 +433,8 @@ results.show(
 # ```
 #
 # From rank 1 on the spectrum becomes nearly flat: neighbours no longer resemble each other. Only $E_0$ stays large, since a
-# permutation keeps each image's channel means and every block of shuffled positions has about that mean. No information is lost, the decoder composed
-# with the inverse permutation reconstructs as before, and yet a denoiser that counts on neighbours now faces a harder
+# permutation keeps each image's channel means and every block of shuffled positions has about that mean. No information is lost, the
+# decoder composed with the inverse permutation reconstructs as before, and yet a denoiser that counts on neighbours now faces a harder
 # problem ({numref}`chap-latent-diffusion` has tried it). Reconstruction quality and diffusability are different things.
 # ````
 #

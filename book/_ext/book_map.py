@@ -11,9 +11,11 @@ from __future__ import annotations
 import html
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
+from statistics import fmean
 
 import jupytext
 from book_runtimes import runtime, seconds_in_words, table_row
@@ -27,7 +29,9 @@ from sphinx.util.docutils import SphinxDirective
 
 LOGGER = logging.getLogger(__name__)
 WORDS_PER_MINUTE = 200
-BOX, GAP, ROW = (106, 58), 8, 104  # of the drawing: a chapter's box, what lies between two, from row to row; pixels
+BOX, GAP, ROW = (112, 58), 8, 104  # of the drawing: a chapter's box, what lies between two, from row to row; pixels
+WAY = 10  # what a line takes that passes a row
+Spot = int | tuple[int, int, int]  # a chapter, or the gap in a row for the line between two: (near, number, row)
 UNREAD = (nodes.literal_block, nodes.math, nodes.math_block, nodes.raw, nodes.comment, nodes.target)
 
 
@@ -88,18 +92,55 @@ def depths(needs: Mapping[int, Iterable[int]]) -> dict[int, int]:
     return found
 
 
-def place(needs: Mapping[int, tuple[int, ...]]) -> tuple[dict[int, tuple[float, float]], tuple[int, int]]:
-    """Return the middle of each chapter's box and the size of the drawing; needs lie above, near one another."""
+def chains(needs: Mapping[int, tuple[int, ...]]) -> dict[tuple[int, int], list[Spot]]:
+    """Return for each need ``(near, number)`` what its line passes: a chapter, a gap in each row between, a chapter."""
     depth = depths(needs)
-    rows = [[n for n in sorted(needs) if depth[n] == level] for level in range(max(depth.values(), default=-1) + 1)]
-    width = max(map(len, rows), default=0) * (BOX[0] + GAP) + GAP
-    spots: dict[int, tuple[float, float]] = {}
+    return {
+        (near, number): [near, *((near, number, level) for level in range(depth[near] + 1, depth[number])), number]
+        for number in sorted(needs)
+        for near in needs[number]
+    }
+
+
+def place(needs: Mapping[int, tuple[int, ...]]) -> tuple[dict[Spot, tuple[float, float]], tuple[int, int]]:
+    """Return the middle of each chapter's box and of each gap for a line, and the size of the drawing.
+
+    Needs lie above, near one another.
+    """
+    depth = depths(needs)
+    rows: list[list[Spot]] = [[] for _ in range(max(depth.values(), default=-1) + 1)]
+    above: dict[Spot, list[Spot]] = {number: [] for number in needs}
+    for number in sorted(needs):
+        rows[depth[number]].append(number)
+    for chain in chains(needs).values():
+        for before, after in pairwise(chain):
+            above.setdefault(after, []).append(before)
+        for gap in chain[1:-1]:
+            rows[gap[2]].append(gap)
+
+    def span(spot: Spot) -> int:
+        return (BOX[0] if isinstance(spot, int) else WAY) + GAP
+
+    width = max((sum(map(span, row)) for row in rows), default=0) + GAP
+    spots: dict[Spot, tuple[float, float]] = {}
     for level, row in enumerate(rows):
-        row.sort(key=lambda n: (sum(spots[m][0] for m in needs[n]) / len(needs[n]) if needs[n] else 0, n))
-        free = width / len(row)
-        for i, number in enumerate(row):
-            spots[number] = ((i + 0.5) * free, level * ROW + BOX[1] / 2 + 4)
+        middle = {spot: fmean([spots[near][0] for near in above[spot]] or [0]) for spot in row}
+        row.sort(key=lambda spot: (middle[spot], spot if isinstance(spot, int) else spot[1]))
+        free, x = (width - sum(map(span, row))) / len(row), 0.0
+        for spot in row:
+            x += free + span(spot)
+            spots[spot] = (x - (free + span(spot)) / 2, level * ROW + BOX[1] / 2 + 4)
     return spots, (width, (len(rows) - 1) * ROW + BOX[1] + 8)
+
+
+def line_through(points: Sequence[tuple[float, float]]) -> str:
+    """Return the path of a line from below the first point to above the last, straight down past those between."""
+    half, path = BOX[1] / 2, ""
+    for i, ((x0, y0), (x, y)) in enumerate(pairwise(points)):
+        start, end = y0 + half, y - half
+        path += f"{'M' if i == 0 else 'L'}{x0:.0f} {start:.0f}"
+        path += f"C{x0:.0f} {start + 26:.0f} {x:.0f} {end - 26:.0f} {x:.0f} {end:.0f}"
+    return path
 
 
 def break_title(title: str, length: int = 17, most: int = 3) -> list[str]:
@@ -117,13 +158,10 @@ def draw(chapters: Mapping[int, Chapter], links: Mapping[int, str]) -> str:
     needs = {number: chapter.needs for number, chapter in chapters.items()}
     spots, (width, height) = place(needs)
     half = BOX[1] / 2
-    lines, boxes = [], []
+    lines = [f'<path d="{line_through([spots[spot] for spot in chain])}"/>' for chain in chains(needs).values()]
+    boxes = []
     for number, chapter in sorted(chapters.items()):
         x, y = spots[number]
-        for near in chapter.needs:
-            x0, y0 = spots[near][0], spots[near][1] + half
-            bend = f"{x0:.0f} {y0 + 26:.0f} {x:.0f} {y - half - 26:.0f} {x:.0f} {y - half:.0f}"
-            lines.append(f'<path d="M{x0:.0f} {y0:.0f}C{bend}"/>')
         parts = break_title(f"{number}. {chapter.title}")
         text = "".join(
             f'<tspan x="{x:.0f}" dy="{0 if i == 0 else 15}">{html.escape(part)}</tspan>' for i, part in enumerate(parts)

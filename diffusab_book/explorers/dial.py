@@ -44,12 +44,12 @@ def read(*sources: str | Path) -> pd.DataFrame:
 
 
 def complete(runs: pd.DataFrame, dose: str = "power", within: str = "steps") -> pd.DataFrame:
-    """The runs of those lengths and seeds that have every dose in the frame, so that what is still coming in waits.
+    """Of each length of training the seeds that have every dose that it has, so that what is still coming in waits.
 
     ``within`` names another column than the length of training where that is what differs beside the dose.
     """
-    every = runs.groupby([within, "seed"])[dose].transform("nunique") == runs[dose].nunique()
-    return runs[every].reset_index(drop=True)
+    of_seed = runs.groupby([within, "seed"])[dose].transform("nunique")
+    return runs[of_seed == runs.groupby(within)[dose].transform("nunique")].reset_index(drop=True)
 
 
 def by_dose(runs: pd.DataFrame, dose: str = "power") -> pd.DataFrame:

@@ -198,6 +198,18 @@ def test_needs_lie_above_and_no_boxes_overlap():
         assert all(abs(x - spots[b][0]) >= book_map.BOX[0] for b in needs if b != a and spots[b][1] == y)
 
 
+def test_a_line_past_a_row_runs_between_its_boxes():
+    needs = {1: (), 2: (), 3: (1,), 4: (1,), 5: (3, 4), 6: (5, 2)}
+    chain = book_map.chains(needs)[2, 6]
+    assert chain == [2, (2, 6, 1), (2, 6, 2), 6]
+    spots, _ = book_map.place(needs)
+    for gap in chain[1:-1]:
+        x, y = spots[gap]
+        beside = [spots[number][0] for number in needs if spots[number][1] == y]
+        assert beside
+        assert all(abs(x - other) > book_map.BOX[0] / 2 for other in beside)
+
+
 def test_the_drawing_links_and_names_every_chapter():
     chapters = {
         1: book_map.Chapter("notebooks/01", 1, "A & B", (), 10, 1.0),

@@ -96,8 +96,8 @@ def test_a_table_has_means_spread_and_differences_to_the_control():
 def test_a_table_shows_itself_as_html():
     found = results.table(made(**{"a<b": [1.0, 2.0], "c": [2.0, 4.0]}), {"after_psnr_db": ("PSNR", ".1f")}, "a<b")
     html = found._repr_html_()
-    assert "<th>a&lt;b</th><td>2</td><td>1.5 ± 0.7</td>" in html
-    assert "<td>3.0 ± 1.4<br><small>+1.5<br>[−4.9, +7.9]</small></td>" in html
+    assert "<th>a&lt;b</th><td>2</td><td>1.5 ±&nbsp;0.7</td>" in html
+    assert "<td>3.0 ±&nbsp;1.4<br><small>+1.5<br>[−4.9, +7.9]</small></td>" in html
     assert html.count("<tr>") == 3
     assert "..." not in repr(found)
     assert "<table" in found.loc[["c"]]._repr_html_()

@@ -50,7 +50,9 @@ def test_runs_are_read_once_with_their_samples(folder, runs):
 
 
 def test_lengths_and_seeds_that_lack_a_dose_wait(runs):
-    assert len(dial.complete(runs)) == 4  # the one length and seed with a = 0
+    whole = dial.complete(runs)
+    assert set(whole[whole.steps == 600].seed) == {0}  # the one with a = 0
+    assert len(whole) == 4 + 2 * len(DOSES) * len(SEEDS)  # which does not hold up other lengths
     same = runs[runs.power > 0]
     assert len(dial.complete(same)) == len(same)
     assert len(dial.complete(same.assign(side=same.steps, steps=0), within="side")) == len(same)
