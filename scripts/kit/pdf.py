@@ -1,4 +1,4 @@
-"""The whole book as one PDF: Chromium prints each page of the built book, and the pages are put together.
+"""The book as one PDF: Chromium prints each page of the built book but the API reference, and they are put together.
 
 The parts keep the order of the contents and get bookmarks. Links between pages of the book lead to the page inside the
 PDF, links to elsewhere stay. No TeX is needed.
@@ -29,6 +29,9 @@ PAPER = """
   div.highlight pre { white-space: pre-wrap; overflow: visible; }
   .math, .math mjx-container { overflow: visible !important; }
 """
+REFERENCE = (
+    "book/api"  # how pages of the reference begin: as many sheets as all else, and nobody looks things up on paper
+)
 PATIENCE = 180_000  # milliseconds for the figures and formulas of one page
 
 # Solutions and other folded boxes are opened: paper cannot be clicked. Questions of a quiz stay unanswered.
@@ -56,13 +59,14 @@ class Sheet:
 
 
 def list_pages(contents: Path) -> list[tuple[str, int]]:
-    """The pages of ``_toc.yml`` in order, with their depth: 0 for the root, parts and sections below."""
+    """The pages of ``_toc.yml`` to be printed, in order, with their depth: 0 for the root, parts and sections below."""
     table = yaml.safe_load(contents.read_text(encoding="utf8"))
 
     def walk(entries: list[dict], depth: int) -> list[tuple[str, int]]:
         return [found for e in entries for found in [(e["file"], depth), *walk(e.get("sections", []), depth + 1)]]
 
-    return [(table["root"], 0), *(page for part in table["parts"] for page in walk(part["chapters"], 0))]
+    pages = [(table["root"], 0), *(page for part in table["parts"] for page in walk(part["chapters"], 0))]
+    return [(name, depth) for name, depth in pages if not name.startswith(REFERENCE)]
 
 
 def print_page(page: Page, path: Path) -> tuple[str, bytes]:

@@ -102,6 +102,7 @@ def test_the_book_on_paper(browser, tmp_path):
     contents = tmp_path / "toc.yml"
     contents.write_text(
         "root: one\nparts:\n  - chapters:\n      - file: two\n        sections:\n          - file: three\n"
+        "      - file: book/api\n"
     )
     pages = pdf.list_pages(contents)
     assert pages == [("one", 0), ("two", 0), ("three", 1)]
