@@ -273,8 +273,8 @@ figures.profiles(
 #
 # Move $t$ towards 0, as a sampler does. (At 1 there is no signal, and nothing is drawn below.) On the left the photograph at latent
 # size with noise, as a pixel-space model sees it; on the right the noisy *latent*, decoded; below, the signal-to-noise ratio by rank
-# for both and for white data. A frequency is above the dashed line when it carries more signal than noise. The page {doc}`Your own
-# picture </book/own_picture>` does the same with a picture of yours.
+# for both and for white data. A frequency is above the dashed line when it carries more signal than noise. The page
+# {doc}`Your own picture </book/own_picture>` does the same with a picture of yours.
 
 # %% slideshow={"slide_type": "subslide"}
 explorer_image = data.photo("coffee")[:, 96:288, 192:384]  # (3, 192, 192)
