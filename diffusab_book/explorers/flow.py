@@ -131,10 +131,11 @@ def film_strip(
         visible=True, showgrid=False, ticks="", tickvals=[(i + 0.5) * side for i in range(4)],
         ticktext=["whole", "coarse", "middle", "fine"],
     )  # fmt: skip
+    shares = {name: flow.settled_share(band) for name, band in zip(names, bands, strict=True)}
+    lowest = min(0.0, *(share.min().item() for share in shares.values()))
     settled = figures.lines(
-        {name: flow.settled_share(band) for name, band in zip(names, bands, strict=True)},
-        x=times, xlabel="time t (sampling runs from 1 to 0)", ylabel="share settled",
-    ).update_xaxes(autorange="reversed").update_yaxes(range=[-0.25, 1.05])  # fmt: skip
+        shares, x=times, xlabel="time t (sampling runs from 1 to 0)", ylabel="share settled",
+    ).update_xaxes(autorange="reversed").update_yaxes(range=[lowest - 0.05, 1.05])  # fmt: skip
     alt = (
         "A film strip of the estimate of one clean picture from t = 1 to t = 0, in four rows: the whole, its long, its "
         "middle and its short waves. Below, the share of each band that is settled, against time: the curve of the "
