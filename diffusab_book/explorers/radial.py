@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from functools import cache
 
@@ -86,3 +87,22 @@ def radius_explorer(
             Control("model", "autoencoder:", models, models[0], "menu"),
         ],
     )
+
+
+def cutoff_curves(bands: Mapping[str, Mapping[str, Tensor]], cutoffs: Sequence[float], alt: str) -> go.Figure:
+    """How strong bands of latents are, against the radius at which pictures are low-passed; one panel for each band.
+
+    Args:
+        bands: By the panel's title, by autoencoder, amplitudes over those of unfiltered pictures, ``(draws, R)``: a
+            line through the means, and their range.
+        cutoffs: The R radii in cycles per pixel of the picture; infinite: unfiltered.
+        alt: As :func:`diffusab_book.figures.axes`.
+    """
+    places = [f"{r:g}" if r < math.inf else "all" for r in cutoffs]
+    options = {"x": places, "xlabel": "r, cycles per picture pixel", "ylabel": "% of unfiltered"}
+    parts = []
+    for values in bands.values():
+        ends = {name: (100 * v.amin(0), 100 * v.amax(0)) for name, v in values.items()}
+        parts.append(figures.lines({name: 100 * v.mean(0) for name, v in values.items()}, band=ends, **options))
+    fig = figures.panels(parts, list(bands), alt, height=480, share_y=True)
+    return fig.update_xaxes(type="category", tickangle=-45).update_layout(margin_b=80)
