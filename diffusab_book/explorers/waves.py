@@ -33,7 +33,7 @@ AT_NYQUIST = {
 _DISTANCES = {
     "decoded_latents_frechet": ("decoded latents to photographs", ".2f"),
     "frechet_offline": ("samples to photographs", ".2f"),
-    "above": ("the second less the first", ".2f"),
+    "above": ("samples less decoded latents", ".2f"),
 }
 #: Columns of :func:`diffusab_book.results.table` for the pairs.
 PAIRS = {
@@ -132,18 +132,18 @@ def waves_explorer(
             back = _hand_back(one, x, wave)
             error = ((back - wave).square().mean() / wave.square().mean()).sqrt().item()
             signals.append(back.mean(0))
-            titles.append(f"{name},<br>missing {error:.2f}")
+            titles.append(f"{name},<br>error {error:.2f}")
         return [figures.picture(dial.enlarge(3 * signal[middle, middle], 3)) for signal in signals], titles
 
     def draw(place: float) -> go.Figure:
         pictures, titles = row(place)
-        below = figures.lines(curves, band=spread, styles=looks, log_x=True, ylabel="missing", xlabel=_AXIS)
+        below = figures.lines(curves, band=spread, styles=looks, log_x=True, ylabel="error", xlabel=_AXIS)
         below = figures.mark(figures.mark(below, x=1), x=place)
         below.update_xaxes(**_TICKS).update_yaxes(range=[0, 1.05])
-        return figures.panels([*pictures, below], [*titles, ""], _WAVES, height=540, wide=True, heights=(1, 1))
+        return figures.panels([*pictures, below], [*titles, ""], _WAVES, height=460, wide=True, heights=(0.85, 1))
 
     stops = tuple(float(place) for place in curves[next(iter(curves))][0])
-    return Explorer(draw, [Control("place", _AXIS, stops, start, "slider", lambda place: f"{place:g}")])
+    return Explorer(draw, [Control("place", "ν over Nyquist", stops, start, "slider", lambda place: f"{place:g}")])
 
 
 _AXIS = "frequency over the latent's Nyquist frequency"
@@ -156,9 +156,9 @@ _TRANSFER = (
 )
 _WAVES = (
     "Explorer over the frequency of a wave: the wave, its samples held, what an autoencoder hands back of it, and the "
-    "same behind a low-pass. Below, the recorded share that is missing for strided and blurred encoders: "
-    "beyond the Nyquist frequency strided ones miss about half at first, blurred ones nearly all; far beyond it all "
-    "miss nearly all."
+    "same behind a low-pass. Below, the recorded error for strided and blurred encoders: "
+    "beyond the Nyquist frequency strided ones lose about half at first, blurred ones nearly all; far beyond it all "
+    "lose all."
 )
 
 

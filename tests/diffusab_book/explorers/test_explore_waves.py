@@ -50,8 +50,8 @@ def test_waves_come_back_and_records_stand_below(runs, photograph):
     assert pixels(back).std() > 50
     titles = [note.text for note in fig.layout.annotations]
     assert "ρ = 0.25" in titles[1]
-    assert "missing 0.00" in titles[2]
-    assert "missing 1.00" in titles[3]
+    assert "error 0.00" in titles[2]
+    assert "error 1.00" in titles[3]
     same = [explorer.draw(place=place).data[1].source for place in PLACES]
     assert same[0] == same[2] == same[3] == held, "folded onto one place"
     assert same[1] != held
