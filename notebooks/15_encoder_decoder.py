@@ -632,6 +632,8 @@ assert ends("gain", BLURRED.values())[1] < 0.11
 # "about half of the wave comes back", "drops nearly all of it", "are lost"
 assert 0.35 < ends("error", BLURRED)[0] < ends("error", BLURRED)[1] < 0.6
 assert ends("error", BLURRED.values())[0] > 0.85
+
+# %%
 # "Even of the slowest waves a quarter to a half is lost; at 2.5 and beyond nothing comes back"
 arms = (*BLURRED, *BLURRED.values())
 of = [

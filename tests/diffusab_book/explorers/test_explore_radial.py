@@ -58,3 +58,15 @@ def test_one_autoencoder_needs_no_menu_and_none_is_refused(models, image):
     assert len(explorer.draw(radius=0.3).data) == 4
     with pytest.raises(ValueError, match="at least one autoencoder"):
         radial.radius_explorer(image, {})
+
+
+def test_curves_over_cutoffs_show_means_and_ranges_in_percent():
+    draws = torch.tensor([[0.5, 1.1, 1.0], [0.7, 1.3, 1.0]])  # (draws, R)
+    bands = {"low band": {"a": draws, "b": draws / 2}, "high band": {"a": draws / 4, "b": draws / 4}}
+    fig = radial.cutoff_curves(bands, (0.1, 0.2, float("inf")), "Amplitudes of two bands against the cutoff.")
+    line = next(trace for trace in fig.data if trace.name == "a" and trace.yaxis == "y")
+    assert list(line.x) == ["0.1", "0.2", "all"]
+    assert list(line.y) == pytest.approx([60, 120, 100])
+    around = next(trace for trace in fig.data if trace.fill and trace.legendgroup == "a" and trace.yaxis == "y")
+    assert (min(around.y), max(around.y)) == pytest.approx((50, 130))
+    assert [note.text for note in fig.layout.annotations] == list(bands)

@@ -69,3 +69,37 @@ def test_an_autoencoder_needs_a_photograph_that_it_divides(runs, photograph):
         waves.waves_explorer(runs, {"a": "a-blurred"}, aliasing.pixel_unshuffle(8), photograph[:, :60, :60])
     with pytest.raises(ValueError, match="no arm 'b'"):
         waves.waves_explorer(runs, {"a": "b"}, aliasing.pixel_unshuffle(8), photograph)
+
+
+def test_the_recorded_pairs_stand_side_by_side():
+    runs = waves.read()
+    pairs = {name: f"{name}-blurred" for name in ("kl-f8c4", "kl-f8c64")}
+    assert len(runs) == 12
+    for run in runs.itertuples():  # read at the place that the column's name says
+        series = run.record.series
+        at = series["in_nyquist"].index(1.5)
+        assert run.gain == series["relative_gain"][at]
+        assert run.error == series["reconstruction_error"][at]
+        assert run.kept == series["amplitude_0.25_0.5"][series["cutoff"].index(0.0625)]
+        assert run.above == pytest.approx(run.frechet_offline - run.decoded_latents_frechet)
+    shown = waves.table(runs, pairs)
+    assert list(shown.columns) == ["kl-f8c4", "kl-f8c4-blurred", "kl-f8c64", "kl-f8c64-blurred"]
+    assert list(shown.index) == [title for title, *_ in waves.PAIRS.values()]
+    mean = results.means(runs, "error")
+    assert shown.loc["error at 1.5", "kl-f8c4"].startswith(f"{mean['kl-f8c4']:.2f} ± ")
+    difference = results.paired(runs, "error", "kl-f8c64-blurred", "kl-f8c64")
+    assert shown.loc["error at 1.5", "kl-f8c64-blurred"].endswith(f"\n{difference}")
+    assert "<details" not in shown._repr_html_()
+
+
+def test_transfer_curves_leave_out_what_is_nothing(photograph):
+    model = aliasing.pixel_unshuffle(8)
+    compared = {"plain": model, "low": aliasing.low_passed(model)}
+    found = {name: aliasing.encoder_transfer(one, [1 / 32, 3 / 32], (0.0,), 64) for name, one in compared.items()}
+    fig = waves.transfer_curves(found, [0.5, 1.5])
+    drawn = {(trace.name, trace.yaxis): list(trace.y) for trace in fig.data}
+    assert drawn["plain", "y"] == pytest.approx([1, 1])
+    assert drawn["low", "y"] == [pytest.approx(1), None], "nothing passes beyond the Nyquist frequency"
+    assert drawn["plain", "y2"] == [None, pytest.approx(1)], "all that is beyond it folds"
+    assert drawn["plain", "y3"] == [None, None], "and comes back without error"
+    assert drawn["low", "y3"] == [None, pytest.approx(1)]
