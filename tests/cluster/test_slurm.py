@@ -156,7 +156,7 @@ class Bench:
         return wait_until(found, seconds, lambda: f"start {times} of {what}\n{self.story()}")[0][1]
 
     def record(self, path: Path, cluster: Cluster) -> None:
-        """Write what Slurm's accounting says of each job, and when each step was done, for chapter 20's picture."""
+        """Write what Slurm's accounting says of each job, and when each step was done, for chapter 21's picture."""
         runs = {words[1]: words[0] for words in self.lines("executions")}
         rows = cluster.call("sacct", "-D", "-X", "-n", "-P", "--format=JobID,State,Start,End").splitlines()
         jobs = [row.split("|") for row in rows if row.split("|")[0] in runs]

@@ -43,7 +43,7 @@ from diffusab_book.sweeps import collect, driver, files, status
 from diffusab_book.sweeps.plan import plan
 
 run = chapters.start(
-    "20_cluster",
+    "21_cluster",
     globals(),
     data="crops of the photographs, fine-tuning for 4 steps",
 )
