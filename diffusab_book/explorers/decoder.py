@@ -24,7 +24,9 @@ def decoder_explorer(
     seeds: Sequence[int],
     start: int,
 ) -> Explorer:
-    """A picture beside what is drawn of its latent, and energies by zigzag rank; the title has PSNR and invented share.
+    """A picture beside what is drawn of its latent, and energies by zigzag rank from 1 on.
+
+    Titles have the PSNR and the share of the energy that is invented.
 
     Args:
         picture: ``(3, H, W)`` or ``(1, H, W)`` in [-1, 1].
@@ -35,20 +37,21 @@ def decoder_explorer(
         seeds: That the menu offers.
         start: The number of steps shown first.
     """
-    of_pictures = compare(start).energy
-    lowest = min(float(curve[1:].min()) for curve in (of_pictures, *beside.values()))
-    limits = [math.floor(math.log10(lowest)), math.ceil(math.log10(float(of_pictures.max())))]
+    of_pictures = compare(start).energy[1:]  # rank 0, the brightness, would be far above all others
+    ranks = list(range(1, len(of_pictures) + 1))
+    limits = [math.floor(of_pictures.min().log10().item()) - 1, math.ceil(of_pictures.max().log10().item())]
 
     @cache
     def found(number: int) -> tuple[go.Figure, float]:
-        seen = compare(number)
-        decoded = (seen.variance + seen.kept).clamp(min=0)
-        curves = {"picture": of_pictures, "decoded": decoded, "of it, invented": seen.variance, **beside}
+        invented, kept = (part[1:] for part in compare(number)[:2])
+        decoded = (invented + kept).clamp(min=0)
+        curves = {"picture": of_pictures, "decoded": decoded, "of it, invented": invented}
+        curves |= {name: energy[1:] for name, energy in beside.items()}
         plot = figures.lines(
-            curves, log_y=True, xlabel="zigzag rank", ylabel="energy",
+            curves, x=ranks, log_y=True, xlabel="zigzag rank", ylabel="energy",
             styles={"picture": {"color": figures.GREY, "dash": "solid"}},
         ).update_yaxes(range=limits)  # fmt: skip
-        return plot, 100 * float(seen.variance[1:].sum() / decoded[1:].sum())
+        return plot, 100 * float(invented.sum() / decoded.sum())
 
     def draw(steps: int, seed: int = seeds[0]) -> go.Figure:
         made = decode(steps, seed)
@@ -56,11 +59,11 @@ def decoder_explorer(
         distance = metrics.psnr(picture[None], made[None].clamp(-1, 1)).item()
         return figures.panels(
             [figures.picture(picture), figures.picture(made), plot],
-            ["the picture", f"drawn from its latent<br>PSNR {distance:.1f} dB", f"{share:.0f}% of the detail invented"],
+            ["the picture", f"drawn from its latent<br>PSNR {distance:.1f} dB", f"{share:.0f}% invented above rank 0"],
             "Explorer over the steps and the seed of a decoder that samples. Left a picture, beside it what is decoded "
             "from its latent: a blur in one step, more texture with more steps, other texture for another seed. Right, "
             "energy by zigzag rank of pictures and of what is decoded, and how much of that differs from seed to seed.",
-            columns=3, height=420, widths=(0.25, 0.25, 0.5),
+            columns=3, height=420, widths=(0.3, 0.3, 0.4),
         )  # fmt: skip
 
     controls = [

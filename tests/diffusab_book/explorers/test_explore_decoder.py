@@ -30,9 +30,10 @@ def test_it_draws_the_picture_what_is_decoded_and_the_energies():
     assert [trace.type for trace in figure.data[:2]] == ["image", "image"]
     lines = {trace.name: list(trace.y) for trace in figure.data[2:]}
     assert list(lines) == ["picture", "decoded", "of it, invented", "squared error"]
-    assert lines["picture"] == lines["decoded"] == pytest.approx(ENERGY.tolist(), rel=1e-3)
-    assert lines["of it, invented"][1:] == pytest.approx((ENERGY / 2)[1:].tolist(), rel=1e-3)
-    assert "50% of the detail invented" in [note.text for note in figure.layout.annotations]
+    assert lines["picture"] == lines["decoded"] == pytest.approx(ENERGY[1:].tolist(), rel=1e-3)
+    assert lines["of it, invented"] == pytest.approx((ENERGY / 2)[1:].tolist(), rel=1e-3)
+    assert figure.data[2].x[0] == 1
+    assert "50% invented above rank 0" in [note.text for note in figure.layout.annotations]
 
 
 def test_a_perfect_copy_and_a_wrong_one_differ_in_psnr():
