@@ -54,7 +54,7 @@ def text_cells(source: str, chapter: Chapter, known: References, solved: bool) -
         if isinstance(part, str):
             cells += plain_cell(part, known)
         elif part.kind == "quiz":
-            cells.append(new_markdown_cell(write_quiz(known.quizzes[chapter.name], known)))
+            cells.append(new_markdown_cell(write_quiz(known.quizzes[chapter.name], known, answers=solved)))
         elif part.kind == "exercise":
             label = part.options["label"]
             statement = f"**Exercise {known.exercises[label].number}. {part.argument}**\n\n{part.body}"
@@ -71,7 +71,8 @@ def write_notebook(chapter: Chapter, known: References, solved: bool) -> Noteboo
     Args:
         chapter: The chapter.
         known: What references point at.
-        solved: With the solutions in place; or without them and without the section of claims, with room for answers.
+        solved: With the solutions in place; or without them, without the answers of the quiz and without the section of
+            claims, with room for answers.
 
     Returns:
         A notebook without outputs. Its cells' ids are counted, so that the same sources make the same file.
@@ -79,8 +80,8 @@ def write_notebook(chapter: Chapter, known: References, solved: bool) -> Noteboo
     kind = "with solutions" if solved else "for students"
     exercises = len(list_exercises(chapter))
     head = (
-        f"*Chapter {chapter.number} of the book* Diffusability, *{kind}: {exercises} exercises, "
-        "from ★ (minutes) to ★★★ (an hour and more).*"
+        f"*Chapter {chapter.number} of the book* Diffusability, *{kind}: {exercises} exercises; "
+        "★ takes minutes, ★★ about half an hour, ★★★ an hour and more.*"
     )
     cells = [new_markdown_cell(head)]
     for cell in chapter.notebook.cells if solved else leave_out_claims(chapter.notebook.cells):

@@ -1,4 +1,6 @@
-"""The book as one PDF: Chromium prints each page of the built book but the API reference, and they are put together.
+"""The book as one PDF: Chromium prints the pages of the built book, and they are put together.
+
+The API reference and the pages for teachers stay out.
 
 The parts keep the order of the contents and get bookmarks. Links between pages of the book lead to the page inside the
 PDF, links to elsewhere stay. No TeX is needed.
@@ -29,15 +31,21 @@ PAPER = """
   div.highlight pre { white-space: pre-wrap; overflow: visible; }
   .math, .math mjx-container { overflow: visible !important; }
 """
-REFERENCE = (
-    "book/api"  # how pages of the reference begin: as many sheets as all else, and nobody looks things up on paper
-)
+# How the files begin that are not printed: the reference is as many sheets as all else, and nobody looks things up on
+# paper; teachers have their pages in the kit.
+LEFT_OUT = ("book/api", "book/teaching")
 PATIENCE = 180_000  # milliseconds for the figures and formulas of one page
 
 # Solutions and other folded boxes are opened: paper cannot be clicked. Questions of a quiz stay unanswered.
 UNFOLD = """() => {
   for (const box of document.querySelectorAll(".toggle-hidden")) box.classList.remove("toggle-hidden");
   for (const button of document.querySelectorAll(".toggle-button")) button.remove();
+}"""
+# The heading that is printed is a copy without the chapter's number.
+NUMBER = """() => {
+  const number = document.querySelector("article h1 .section-number");
+  const heading = document.querySelector("h1");
+  if (number && !heading.contains(number)) heading.prepend(number.textContent);
 }"""
 READY = """() => [...document.querySelectorAll(".book-figure")].every((box) => box.dataset.drawn === "true")
   && [...document.querySelectorAll("[data-own-picture]")].every((box) => box.dataset.state === "ready")
@@ -66,7 +74,7 @@ def list_pages(contents: Path) -> list[tuple[str, int]]:
         return [found for e in entries for found in [(e["file"], depth), *walk(e.get("sections", []), depth + 1)]]
 
     pages = [(table["root"], 0), *(page for part in table["parts"] for page in walk(part["chapters"], 0))]
-    return [(name, depth) for name, depth in pages if not name.startswith(REFERENCE)]
+    return [(name, depth) for name, depth in pages if not name.startswith(LEFT_OUT)]
 
 
 def print_page(page: Page, path: Path) -> tuple[str, bytes]:
@@ -78,6 +86,7 @@ def print_page(page: Page, path: Path) -> tuple[str, bytes]:
     page.goto(path.as_uri(), timeout=PATIENCE)
     page.evaluate("() => window.MathJax?.startup?.promise")
     page.evaluate(UNFOLD)
+    page.evaluate(NUMBER)
     page.add_style_tag(content=PAPER)
     try:
         page.wait_for_function(READY, timeout=PATIENCE)

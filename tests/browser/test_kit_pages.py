@@ -48,18 +48,17 @@ def test_slides_open_from_the_disk(browser, deck):
     total = page.evaluate("Reveal.getTotalSlides()")
     assert total > 15
     left, drawn, formulas = [], 0, 0
-    for _ in range(total):
+    for i in range(total):
+        assert page.locator(".keys").is_visible() == (i == 0)
         slide = page.locator("section.present:not(.stack)").last
         if slide.locator(".book-figure").count():
             slide.locator(".book-figure[data-drawn]").first.wait_for()
             drawn += 1
         formulas += slide.locator("mjx-container").count()
         left += [text for text in slide.locator(".text").all_text_contents() if "$" in text]
-        below = (
-            "s => Math.max(...[...s.children].filter(c => !c.matches('aside')).map(c => c.offsetTop + c.offsetHeight))"
-        )
-        assert slide.evaluate(below) <= 720
-        page.evaluate("Reveal.next()")
+        assert slide.evaluate(BOTTOM) <= 720
+        page.keyboard.press("ArrowRight")
+    assert page.evaluate("Reveal.isLastSlide() && Reveal.getProgress()") == 1, "the right arrow goes through all slides"
     page.close()
     assert left == []
     assert drawn >= 5
@@ -97,12 +96,13 @@ def test_the_book_on_paper(browser, tmp_path):
     folded = '<style>.toggle-hidden > p { display: none }</style><div class="toggle-hidden"><p>The solution.</p></div>'
     links = '<a href="two.html#there">next</a> <a href="gone.html">lost</a> <a href="https://example.org/">away</a>'
     (tmp_path / "one.html").write_text(page_of("One", f"{links}{folded}{tall}"))
-    (tmp_path / "two.html").write_text(page_of("Two", '<p id="there">Here.</p>'))
+    numbered = '<article><h1><span class="section-number">2. </span>Two</h1><p id="there">Here.</p></article>'
+    (tmp_path / "two.html").write_text(page_of("Two", numbered))
     (tmp_path / "three.html").write_text(page_of("Three", ""))
     contents = tmp_path / "toc.yml"
     contents.write_text(
         "root: one\nparts:\n  - chapters:\n      - file: two\n        sections:\n          - file: three\n"
-        "      - file: book/api\n"
+        "      - file: book/api\n      - file: book/teaching/index\n"
     )
     pages = pdf.list_pages(contents)
     assert pages == [("one", 0), ("two", 0), ("three", 1)]
@@ -110,11 +110,12 @@ def test_the_book_on_paper(browser, tmp_path):
     pdf.print_pages(browser, tmp_path, pages).write(out)
     book = PdfReader(out)
     one, two, [three] = book.outline
-    assert [item.title for item in (one, two, three)] == ["One", "Two", "Three"]
+    assert [item.title for item in (one, two, three)] == ["One", "2. Two", "Three"]
     assert book.get_destination_page_number(one) == 0
     place = book.get_destination_page_number(two)
     assert place >= 2, "the first page is a tall one"
     assert book.get_destination_page_number(three) == place + 1 == len(book.pages) - 1
+    assert book.pages[place].extract_text().startswith("2. Two"), "the heading, too"
     assert "The solution." in book.pages[0].extract_text()
     for number, page in enumerate(book.pages, 1):
         assert page.extract_text().split()[-1] == str(number)

@@ -278,9 +278,16 @@ def test_every_chapter_has_a_quiz(chapter):
         options = book_quiz.order_options(question)
         assert sum(right for *_, right in options) == 1
         assert len({say for say, *_ in options}) == len(options) >= 3
-    text = text_of(notebooks.write_notebook(chapter, KNOWN, solved=False))
-    assert text.count("<details><summary>") == text.count("</details>") == 3 * len(questions)
-    assert text.count("**Right.**") == len(questions)
+    solved, students = (text_of(notebooks.write_notebook(chapter, KNOWN, solved)) for solved in (True, False))
+    assert solved.count("<details><summary>") == solved.count("</details>") == 3 * len(questions)
+    assert solved.count("**Right.**") == len(questions)
+    assert not re.search(r"<details>|\*\*(?:Right|No)\.\*\*", students)
+    for question in questions:
+        options = book_quiz.order_options(question)
+        said = [plain.make_plain(say, KNOWN) for say, *_ in options]
+        asked = [f"- **{letter}.** {say}" for letter, say in zip("ABCDE", said, strict=False)]
+        assert "\n".join(asked) in students
+        assert [because for _, because, _ in options if plain.make_plain(because, KNOWN) in students] == []
 
 
 def test_quizzes_on_paper():

@@ -38,7 +38,8 @@
   await window.MathJax.startup.promise;
   await window.MathJax.typesetPromise();
   await window.Reveal.initialize({
-    controls: true,
+    controls: false, // its arrows lie on top of sliders; the first slide names the keys
+    navigationMode: "linear", // the right arrow goes through all slides, those below others too
     progress: true,
     hash: true,
     slideNumber: "c/t",
@@ -47,6 +48,10 @@
     width: 1180,
     height: 720,
     plugins: [window.RevealNotes],
+  });
+  // A list has the arrows while it has the focus. (A figure's slider takes them itself, see figures.js.)
+  document.querySelector(".reveal").addEventListener("keydown", (event) => {
+    if (event.target.matches("select")) event.stopPropagation();
   });
   const show = () => {
     fit();
