@@ -28,6 +28,7 @@ BUILD = ROOT / "_build"
 HTML = BUILD / "html"
 EXECUTED = HTML / "_sources" / "notebooks"  # what readers download: executed, also where the cache had a chapter
 ARCHIVE = "diffusability-course.zip"
+FOR_AUTHORS = "## For those who write chapters"  # the last section of a page, about the sources
 # What the wheel is built from, see setup.py and pyproject.toml.
 WHEEL = ("diffusab_core", "diffusab_book", "notebooks", "sweeps", "book/results", "pyproject.toml", "setup.py",
          "MANIFEST.in", "README.md", "LICENSE")  # fmt: skip
@@ -43,12 +44,16 @@ def write_notebooks(chapters: list[Chapter], known: References, out: Path) -> No
 
 
 def write_instructor(chapters: list[Chapter], known: References, out: Path) -> None:
-    """Write the pages of ``book/teaching`` in plain Markdown, and all quizzes with their answers to print."""
+    """Write the pages of ``book/teaching`` in plain Markdown, and all quizzes with their answers to print.
+
+    What the pages say to those who write chapters stays in the book.
+    """
     out.mkdir(parents=True, exist_ok=True)
     for name in ["index", *(chapter.name for chapter in chapters)]:
         page = ROOT / "book" / "teaching" / f"{name}.md"
         if page.is_file():
-            (out / page.name).write_text(make_plain(page.read_text(encoding="utf8"), known) + "\n", encoding="utf8")
+            text = page.read_text(encoding="utf8").partition(FOR_AUTHORS)[0]
+            (out / page.name).write_text(make_plain(text, known) + "\n", encoding="utf8")
     (out / "quizzes.html").write_text(sheets.write_quizzes(chapters, known, answers=True), encoding="utf8")
 
 

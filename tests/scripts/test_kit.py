@@ -148,12 +148,17 @@ def test_the_kit_of_two_chapters(tmp_path):
     first = archive.read_bytes()
     with zipfile.ZipFile(archive) as kit:
         names = {name.removeprefix("diffusability-course/") for name in kit.namelist()}
+        index = kit.read("diffusability-course/instructor/index.md").decode()
     chapters = ("05_cutting", "18_believe")
     assert names >= {f"slides/{name}.html" for name in chapters} | {f"slides/{name}" for name in slides.VENDORED}
     assert names >= {f"{folder}/{name}.ipynb" for folder in ("students", "solutions") for name in chapters}
     assert names >= {f"instructor/{name}.md" for name in (*chapters, "index")}
     assert names >= {"students/quizzes.html", "instructor/quizzes.html"}
     assert not any(name.startswith("students/01") for name in names)
+    whole = (sources.ROOT / "book" / "teaching" / "index.md").read_text(encoding="utf8")
+    assert whole.count(build_kit.FOR_AUTHORS) == 1
+    assert "## How to run a session" in index
+    assert not re.search(r"make kit|quizzes\.yaml|who write chapters|slide_type", index), "nobody has the sources there"
     assert build_kit.build(tmp_path, only=[5, 18], wheel=False).read_bytes() == first, "the same sources, the same kit"
     with pytest.raises(ValueError, match="no chapter 99"):
         build_kit.build(tmp_path, only=[99])
