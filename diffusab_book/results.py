@@ -37,6 +37,8 @@ FINETUNING = {
     "after_psnr_db": ("PSNR, dB", ".2f"),
     "after_ssim": ("SSIM", ".4f"),
 }
+#: What tables call distances whose head has to say which one it is.
+DISTANCES = {"best_gap_offline": "gap", "best_frechet_offline": "distance to photographs"}
 #: Columns of :func:`table` for denoisers.
 DENOISING = {
     "frechet_offline": ("Fréchet distance", ".2f"),
@@ -394,8 +396,9 @@ def count(number: int) -> str:
 def cross(runs: pd.DataFrame, metric: str, rows: str, columns: str, control: Any, form: str = ".2f") -> Table:
     """A metric by two settings, such as dose and length of training: mean ± sample standard deviation over seeds.
 
-    Under each number stands the difference to the control of its column, paired by seed and relative, with its 95%
-    interval; of a single seed without one. A cell without a run is empty.
+    The head of the first column names metric and rows. Under each number stands the difference to the control of its
+    column, paired by seed and relative, with its 95% interval; of a single seed without one. A cell without a run is
+    empty.
 
     Args:
         runs: The frame, in each cell with a seed at most once, and in each column with the control's seeds.
@@ -417,7 +420,8 @@ def cross(runs: pd.DataFrame, metric: str, rows: str, columns: str, control: Any
             if row != control:
                 cell += f"\n{paired(named, metric, str(row), str(control), relative=True):.0%}"
             found[row][column if isinstance(column, str) else count(column)] = cell
-    return Table(found).T.fillna("").rename(index=spell).rename_axis(rows)
+    head = f"{DISTANCES.get(metric, metric)} by {rows}".replace("_", " ")
+    return Table(found).T.fillna("").rename(index=spell).rename_axis(head)
 
 
 def compare(

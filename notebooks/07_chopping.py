@@ -17,7 +17,7 @@
 # (chap-chopping)=
 # # Chopping and penalising
 #
-# **In short.** A decoder trained on cut latents (CHF) bears cuts better by about a quarter of a decibel at most, and the
+# **In short.** A decoder trained on cut latents (CHF) stands cuts better, by about a quarter of a decibel at most, and the
 # spectrum hardly moves. The soft penalty moves it most, and more than half of the decibels are the whole latent shrinking.
 # Neither closes the gulf between a cut photograph and a cut latent, most of which is the grid's doing.
 #

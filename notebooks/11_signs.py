@@ -141,7 +141,7 @@ results.show(by_mask, {"PSNR, dB": ".2f"} | dict.fromkeys(by_mask["none"], ".3f"
 
 # %% [markdown] slideshow={"slide_type": "slide"}
 # *Measured here.* The first column is the summary of a profile that earlier chapters used. Signs take it from a fifth to more than four
-# fifths. The least loss that the spectrum predicts, {eq}`eq-loss-spectrum`, is another one in each row: it knows each frequency by itself,
+# fifths. The least loss that the spectrum predicts, {eq}`eq-loss-spectrum`, differs from row to row: it knows each frequency by itself,
 # and is wrong about what can be reached. That of the best *linear*
 # predictor, which knows the whole covariance, {eq}`eq-gaussian-loss`, is the same in all, and so is the reconstruction: nothing has
 # been made harder, it has been moved.
@@ -475,7 +475,7 @@ assert min(of_tokens[3:]) > 1.2 * of_tokens[0]
 if size == "laptop":
     assert 0.15 < share[0] < 0.25
     assert share[2] > 0.8
-    assert len({round(v, 2) for v in columns["least loss by the spectrum"]}) == 5
+    assert len({round(v, 2) for v in columns["least loss from the spectrum"]}) == 5
 # "step by step, to rounding"
 assert apart["checkerboard"].abs().max() < 1e-4
 if size == "laptop":

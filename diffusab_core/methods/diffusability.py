@@ -127,7 +127,7 @@ def describe(u: Tensor, patch: int, block_size: int = 8) -> dict[str, float]:
     return {
         "share in upper ranks": high_frequency_share(frequency_profile(u, block_size, "energy")),
         "share in upper ranks of tokens": high_frequency_share(frequency_profile(field, field.shape[-1], "energy")),
-        "least loss by the spectrum": mean_least_loss(alone).mean().item(),
+        "least loss from the spectrum": mean_least_loss(alone).mean().item(),
         "least loss, linear": mean_least_loss(together).mean().item(),
     }
 

@@ -309,6 +309,9 @@ def test_a_metric_by_two_settings_is_compared_within_each_column():
     )  # fmt: skip
     found = results.cross(runs, "after_psnr_db", "power", "steps", 1.0, ".1f")
     assert (list(found.index), list(found.columns)) == (["0.5", "1", "2"], ["600", "2\N{NO-BREAK SPACE}400"])
+    assert found.index.name == "after psnr db by power"
+    gaps = runs.assign(best_gap_offline=runs.after_psnr_db)
+    assert results.cross(gaps, "best_gap_offline", "power", "steps", 1.0).index.name == "gap by power"
     low, high = stats.ttest_1samp([-0.2, -0.16], 0).confidence_interval(0.95)
     assert found.loc["0.5", "600"] == f"4.1 ± 1.6\n{-0.18:+.0%} [{low:+.0%}, {high:+.0%}]".replace("-", "−")
     assert found.loc["0.5", "2\N{NO-BREAK SPACE}400"] == "2.5\n+25%"

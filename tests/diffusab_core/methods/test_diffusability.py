@@ -344,5 +344,5 @@ def test_the_row_of_a_network_s_latents_knows_what_signs_move_and_what_they_do_n
     assert row["share in upper ranks"] == pytest.approx(32 / 63, abs=0.01)
     assert row["share in upper ranks of tokens"] == pytest.approx(8 / 15, abs=0.01)
     of_white = mean_least_loss(torch.ones(1, dtype=torch.float64)).item()
-    assert row["least loss by the spectrum"] == pytest.approx(of_white, rel=0.01)
-    assert row["least loss, linear"] < row["least loss by the spectrum"]  # the covariance of a sample is never white
+    assert row["least loss from the spectrum"] == pytest.approx(of_white, rel=0.01)
+    assert row["least loss, linear"] < row["least loss from the spectrum"]  # the covariance of a sample is never white
