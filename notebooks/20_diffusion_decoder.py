@@ -345,7 +345,8 @@ decoder_explorer(held_out[1:2], shown, compare, blurred, STEPS, SEEDS, start=8)
 # %% [markdown] slideshow={"slide_type": "slide"}
 # *Left, a held-out photograph; beside it what is drawn from its latent. Right, mean energies over all held-out blocks. Move the
 # steps: with one, little is invented and the energy of detail is near that of the squared error; with more, the line of what is decoded
-# climbs towards that of pictures, and nearly all of the climb is invention. Then change the seed.*
+# climbs towards that of pictures, and nearly all of the climb is invention. (The share in the title counts ranks 1 and 2, too, which
+# $z$ keeps and which hold most of the energy.) Then change the seed.*
 #
 # By bands of ranks, at 32 steps:
 

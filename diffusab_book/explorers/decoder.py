@@ -49,7 +49,7 @@ def decoder_explorer(
         curves |= {name: energy[1:] for name, energy in beside.items()}
         plot = figures.lines(
             curves, x=ranks, log_y=True, xlabel="zigzag rank", ylabel="energy",
-            styles={"picture": {"color": figures.GREY, "dash": "solid"}},
+            styles={"picture": {"color": figures.GREY, "dash": "solid"}, "decoded": {"dash": "solid", "width": 4}},
         ).update_yaxes(range=limits)  # fmt: skip
         return plot, 100 * float(invented.sum() / decoded.sum())
 
