@@ -121,7 +121,7 @@ def dial_explorer(
         parts = [samples(at[steps], **{dose: value}) for value in (a, reference)]
         titles = [f"a = {a:g}", f"a = {reference:g}"]
         fig = figures.lines(lines, band=bands, styles=looks, xlabel="power a of the spectrum", ylabel=_GAP, log_y=True)
-        parts.append(with_ticks(figures.mark(fig, x=a)).update_xaxes(tickvals=doses))
+        parts.append(with_ticks(figures.mark(fig, x=a)).update_xaxes(tickvals=sorted(set(runs[dose]))))
         return figures.panels(parts, [*titles, ""], _DIAL, height=820, wide=True, heights=(1.8, 1))
 
     kinds = ("menu", "slider") if over_length else ("slider", "menu")
