@@ -811,6 +811,8 @@ if size == "laptop":
 assert missed[1] > missed[4] > missed[64]
 # "One or two steps end farther off than they began"
 assert size == "smoke" or min(missed[1], missed[2]) > miss(toy_noise)
+
+# %%
 # "The coarse waves settle while nearly everything else is noise, the fine ones last", here at t = 0.75
 coarse, middle, fine = (curve.y[8] for curve in strip.data[1:])
 assert coarse > middle > fine

@@ -633,6 +633,8 @@ last = {
     for s in [results.mean_series(recorded, "se", arm)]
 }
 assert last == {"SE, decoder only": (0.03, 0.023), "SE": (0.028, 0.018)}
+
+# %%
 # "an eighth of the way: … 0.68 decades … before, 0.58 after"
 distance = results.means(recorded, "after_spectrum_distance_to_rgb")["SE"]
 assert round(first.before_spectrum_distance_to_rgb, 2) == 0.68

@@ -468,6 +468,8 @@ percents = [[round(100 * v) for v in of.values] for of in by_power_1.values()]
 assert percents == [[17, 28], [22, 22], [41, 50]]
 means = [over_encoded(power, lite).mean for power in by_power_1]
 assert [f"{mean:.0%}" for mean in means] == ["3%", "6%", "9%"]
+
+# %%
 # "0.61 [0.32, 0.90]", "1.02 [0.99, 1.05]", "1.22 [0.58, 1.87]", "0.88 [0.63, 1.12]"
 best = [
     results.optimum(of, dial.METRIC, "power") for _, of in of_seeds.groupby("steps")

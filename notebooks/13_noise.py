@@ -518,6 +518,8 @@ assert [round(100 * c.mean) for c in cost.values()] == [
     21,
     3,
 ]
+
+# %%
 # "Of the twenty runs one lies below", "by 2%; the other seed 9% above"
 assert [v for c in cost.values() for v in c.values if v < 0] == [
     cost["1.5-C"].values[1]
@@ -534,6 +536,8 @@ assert off_zero == {
     "0.5-C": "+34% [+17%, +50%]",
     "1.5-N": "+40% [+14%, +67%]",
 }
+
+# %%
 # "9% [−21%, +3%] nearer to photographs", "8% [−10%, +27%]", "5% [+2%, +8%]"
 assert f"{over('a0.5-N', metric=photographs):.0%}" == "−9% [−21%, +3%]"
 assert f"{over('a0.5-N', metric=lite):.0%}" == "+8% [−10%, +27%]"
