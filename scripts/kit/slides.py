@@ -3,8 +3,9 @@
 A cell of a chapter is for slides when its metadata says ``slideshow={"slide_type": "slide"}``, or ``"subslide"`` for a
 picture, a table or a derivation below the slide before it. A text cell gives one slide for each of its headings. A page
 of the book is not a slide, so of the text only the skeleton is shown: formulas with the sentence that leads to them,
-tables, the first sentence of each point and of each paragraph that opens in bold. The whole text stands in the notes of
-the speaker (key S). Nothing is worded anew.
+tables, the beginning of each point and of each paragraph that opens in bold. The whole text stands in the notes of the
+speaker (key S), and with a picture what the chapter says below it. Nothing is worded anew. The title has no verdict
+below it, so that a class can vote.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import importlib.util
 import json
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import nbformat
@@ -26,10 +27,18 @@ from kit.plain import Block, make_plain, split_blocks
 from kit.sources import ROOT, Chapter, References, list_exercises
 
 TEMPLATE = Path(__file__).parent / "slides_template"
+IN_SHORT = "**In short.**"
+TAKE_AWAY = "## To take away"
+NO_CAPTION = {"admonition", "measured-runtime", "quiz", "exercise", "solution"}
 PLOTLY = "application/vnd.plotly.v1+json"
 KINDS = ("slide", "subslide")
 LONGEST_CODE = 16  # lines that can be read on a slide
 FORMULAS = 2  # on one slide
+WHOLE = 45  # words of a paragraph that is short enough to be shown whole
+WHOLE_POINT = 25  # and of a point of a list
+CLAIM = 6  # words in bold from which on they are a sentence that stands for itself, and not a head
+SHORT = 30  # words of a slide that is nearly empty
+FULL = 90  # words of a slide that takes no more
 ENDS = {
     "Quiz",
     "Exercises",
@@ -41,9 +50,12 @@ ENDS = {
 HEADING = re.compile(r"^#{1,3} (.+)$", re.MULTILINE)
 SECTION = re.compile(r"^###? (.+)$", re.MULTILINE)
 SENTENCE = re.compile(
-    r"(?<=[.?!:])(?<!e\.g\.)(?<!i\.e\.)(?<!Eq\.)(?<!Eqs\.)(?<!Fig\.)(?<!Sec\.)(?<!al\.)\s+(?=[A-Z*`(\"$])"
+    r"(?:(?<=[.?!:])|(?<=[.?!:]\*\*)|(?<=[.?!]\)))(?<!e\.g\.)(?<!i\.e\.)(?<!Eq\.)(?<!Eqs\.)(?<!Fig\.)(?<!Sec\.)(?<!al\.)\s+(?=[A-Z*`(\"$])"
 )
 POINT = re.compile(r"^(?:[-*]|\d+\.) ")
+NOT_PLAIN = re.compile(r"^(?:\||[-*] |\d+\. |> |```)|\$\$", re.MULTILINE)  # tables, lists, code, formulas
+HEAD = re.compile(r"\*\*(?:How|Why|What|Which|Whether|All|No)\b")  # what opens in bold like this is a head
+BACKWARDS = re.compile(r"(?:It|Its|They|Their|Then|That|This|These|Those|So|Both|Neither|Nor|But|And)\b")
 
 # What a page of slides loads, from the packages that carry it: file here -> (package, file inside it).
 VENDORED = {
@@ -93,22 +105,45 @@ def paragraphs(text: str) -> list[str]:
 
 
 def shorten_list(text: str) -> str:
-    """A list with the first sentence of each point, or its first two where the first is a bold head."""
+    """A list with the beginning of each point."""
     points: list[str] = []
     for line in text.splitlines():
         if POINT.match(line) or not points:
             points.append(line)
         elif line.strip():
             points[-1] += f" {line.strip()}"
-    return "\n".join(shorten_paragraph(point) for point in points)
+    return "\n".join(shorten_paragraph(point, WHOLE_POINT) for point in points)
 
 
-def shorten_paragraph(text: str) -> str:
-    """The first sentence; two where the first is no more than a bold head."""
+def shorten_paragraph(text: str, whole: int = WHOLE) -> str:
+    """A text whole where it has few words; else its first sentence, or its first two where the first is a bold head."""
     mark = POINT.match(text)
     head = mark[0] if mark else ""
-    parts = sentences(" ".join(text.removeprefix(head).split()))
-    return head + " ".join(parts[: 2 if re.fullmatch(r"\*\*[^*]+\*\*", parts[0]) else 1])
+    text = " ".join(text.removeprefix(head).split())
+    if len(text.split()) <= whole:
+        return head + text
+    parts = sentences(text)
+    bold = re.fullmatch(r"\*\*[^*]+\*\*", parts[0])
+    if bold and (len(parts[0].split()) < CLAIM or HEAD.match(parts[0])):
+        return head + " ".join([parts[0], beginning(parts[1:], 1)])
+    return head + beginning(parts, 1)
+
+
+def beginning(parts: list[str], count: int) -> str:
+    """The first sentences, and no colon with nothing behind it."""
+    while count > 1 and parts[:count][-1].endswith(":"):
+        count -= 1
+    while count < len(parts) and parts[count - 1].endswith(":"):
+        count += 1
+    return " ".join(parts[:count])
+
+
+def lead_in(parts: list[str]) -> str:
+    """The last sentence of a paragraph, with those before it that say what its *it* or its *then* is."""
+    start = len(parts) - 1
+    while start > 0 and BACKWARDS.match(parts[start]):
+        start -= 1
+    return " ".join(parts[start:])
 
 
 def split_sections(text: str) -> list[tuple[str, str]]:
@@ -133,18 +168,21 @@ def condense(body: str) -> list[str]:
                 kept.append([])
                 formulas = 0
             if plain_before and not before.lstrip().startswith("**"):
-                kept[-1].append(lead[-1])
+                kept[-1].append(lead_in(lead))
             kept[-1].append(part)
             formulas += 1
         elif POINT.match(part):
             kept[-1].append(shorten_list(part))
-        elif part.lstrip().startswith("|") or part.lstrip().startswith("**In short.**"):
+        elif part.lstrip().startswith("|"):
             kept[-1].append(part)
         elif part.lstrip().startswith("**") and not part.startswith("**Measured here"):
             kept[-1].append(shorten_paragraph(part))
     if kept == [[]] and parts:
-        first = next((part for part in parts if not part.startswith((">", "```", "*"))), "")
-        kept = [[" ".join(sentences(" ".join(first.split()))[:2])]]
+        first, code = next((p for p in zip(parts, [*parts[1:], ""], strict=True) if p[0][0] not in ">`*"), ("", ""))
+        first = " ".join(first.split())
+        kept = [[first if len(first.split()) <= WHOLE else beginning(sentences(first), 2)]]
+        if first.endswith(":") and code.startswith("```") and code.count("\n") <= LONGEST_CODE:
+            kept[0].append(code)
     return ["\n\n".join(texts) for texts in kept]
 
 
@@ -156,7 +194,7 @@ def text_slides(source: str, kind: str, known: References) -> list[NotebookNode]
     def add(text: str, notes: str, first: str) -> None:
         cells.append(new_markdown_cell(text, metadata={"slideshow": {"slide_type": first}}))
         if notes.strip():
-            cells.append(new_markdown_cell(notes.strip(), metadata={"slideshow": {"slide_type": "notes"}}))
+            cells.append(notes_of(notes.strip()))
 
     for part in split_blocks(source, {"admonition", "measured-runtime", "quiz", "exercise", "solution"}):
         if isinstance(part, Block):
@@ -175,7 +213,7 @@ def text_slides(source: str, kind: str, known: References) -> list[NotebookNode]
             if head.lstrip("# ") in ENDS:
                 return cells
             deeper = "slide" if head.startswith("#") and not head.startswith("###") else "subslide"
-            for i, text in enumerate(condense(body)):
+            for i, text in enumerate([""] if head.startswith("# ") else condense(body)):  # no verdict below the title
                 title = head.replace("### ", "## ") if i == 0 else ""
                 if title and not text and not head.startswith("# "):
                     waiting = title
@@ -227,6 +265,84 @@ def code_slide(cell: NotebookNode, outputs: list[NotebookNode]) -> list[Notebook
     return [new_code_cell(cell.source, outputs=shown, metadata=metadata)]
 
 
+def caption_below(cells: Sequence[NotebookNode], place: int, known: References) -> list[NotebookNode]:
+    """What the chapter says below a picture, as notes: a paragraph; up to the next heading if that is on no slide."""
+    cell = next((cell for cell in cells[place + 1 :] if cell.cell_type == "markdown"), None)
+    first = (split_blocks(cell.source, NO_CAPTION) or [""])[0] if cell else ""
+    if not isinstance(first, str):
+        return []
+    text = split_sections(make_plain(first, known) or " ")[:1]
+    parts = paragraphs(text[0][1]) if text and not text[0][0] else []
+    own_slide = cell.metadata.get("slideshow", {}).get("slide_type") in KINDS if cell else False
+    return [notes_of("\n\n".join(parts[:1] if own_slide else parts))] if parts else []
+
+
+def notes_of(text: str) -> NotebookNode:
+    """A text as the speaker's notes."""
+    return new_markdown_cell(text, metadata={"slideshow": {"slide_type": "notes"}})
+
+
+def verdict(chapter: Chapter, known: References) -> str:
+    """What a chapter says in short."""
+    parts = (part for text in chapter.markdown() for part in text.split("\n\n") if part.startswith(IN_SHORT))
+    return make_plain(next(parts).removeprefix(IN_SHORT).strip(), known)
+
+
+def count_words(slide: list[NotebookNode]) -> int:
+    """Words that a slide shows below its heading."""
+    shown = [cell.source for cell in slide if cell.cell_type == "markdown" and not is_notes(cell)]
+    return sum(len(re.sub(r"^#+ .+", "", text).split()) for text in shown)
+
+
+def is_notes(cell: NotebookNode) -> bool:
+    """Whether a cell is for the speaker."""
+    return cell.metadata.slideshow.slide_type == "notes"
+
+
+def take_in(slide: list[NotebookNode], following: list[NotebookNode]) -> bool:
+    """Put what follows onto a slide, where it goes on with the same section and one of the two is nearly empty.
+
+    A few words after a picture are about this picture, a few words below a new heading lead to the next one.
+    """
+    heading = re.match(r"##+ (.+)", slide[0].source)
+    again = f"### {heading[1]}" if heading else ""
+    if not heading or following[0].source.split("\n")[0] != again:
+        return False
+    rest = following[0].source.removeprefix(again).strip()
+    drawn, drawn_next = (sum(cell.cell_type == "code" for cell in s) for s in (slide, following))
+    plain = not NOT_PLAIN.search(rest)
+    few, few_next = count_words(slide) <= SHORT, count_words(following) <= SHORT
+    if drawn:
+        about = few_next or (BACKWARDS.match(rest) and count_words(following) <= WHOLE)
+        fits = drawn == 1 and not drawn_next and about and count_words(slide) == 0
+    elif drawn_next:
+        fits = few and slide[0].source.startswith("## ") and not rest and not NOT_PLAIN.search(slide[0].source)
+    else:
+        fits = count_words(slide) + count_words(following) <= FULL and (few or few_next)
+    if not (fits and plain):
+        return False
+    text = [new_markdown_cell(rest, metadata={"slideshow": {"slide_type": "-"}})] if rest else []
+    notes = dict.fromkeys(cell.source for cell in [*slide, *following] if is_notes(cell))
+    said = [notes_of(text) for text in notes if not any(text in other for other in notes if other != text)]
+    shown = [cell for cell in slide if not is_notes(cell)], [cell for cell in following[1:] if not is_notes(cell)]
+    slide[:] = [*shown[0], *text, *shown[1], *said]
+    return True
+
+
+def fill(cells: Sequence[NotebookNode]) -> list[NotebookNode]:
+    """The same with fewer slides that are nearly empty."""
+    found: list[list[NotebookNode]] = []
+    for cell in cells:
+        if cell.metadata.slideshow.slide_type in KINDS or not found:
+            found.append([])
+        found[-1].append(cell)
+    kept: list[list[NotebookNode]] = []
+    for slide in found:
+        if not kept or not take_in(kept[-1], slide):
+            kept.append(slide)
+    return [cell for slide in kept for cell in slide]
+
+
 def outputs_by_source(executed: Path) -> Mapping[str, list[NotebookNode]]:
     """Outputs of an executed notebook by the source of their cell; none without a notebook."""
     if not executed.is_file():
@@ -248,7 +364,7 @@ def write_slides(
     outputs = outputs or {}
     cells: list[NotebookNode] = []
     title = chapter.title  # of the section that a slide without a heading belongs to
-    for cell in chapter.notebook.cells:
+    for place, cell in enumerate(chapter.notebook.cells):
         kind = cell.metadata.get("slideshow", {}).get("slide_type")
         if kind not in KINDS:
             passed = SECTION.findall(cell.source) if cell.cell_type == "markdown" else []
@@ -264,15 +380,19 @@ def write_slides(
         elif made := code_slide(cell, outputs.get(cell.source.strip(), [])):
             if not cells or not is_heading(cells[-1]):
                 cells.append(new_markdown_cell(f"### {title}", metadata={"slideshow": {"slide_type": kind}}))
-            cells += made
+            cells += [*made, *caption_below(chapter.notebook.cells, place, known)]
     kinds = [*(cell.metadata.slideshow.slide_type for cell in cells[1:]), ""]
     cells = [cell for cell, below in zip(cells, kinds, strict=True) if not is_heading(cell) or below in ("-", "notes")]
+    cells = fill(cells)
+    if not any(cell.source.startswith(TAKE_AWAY) for cell in cells):
+        text = f"{TAKE_AWAY}\n\n{verdict(chapter, known)}"
+        cells.append(new_markdown_cell(text, metadata={"slideshow": {"slide_type": "slide"}}))
     if exercises := list_exercises(chapter):
         lines = [f"- **{e.number}** {e.title} {'★' * e.stars}" for e in exercises]
         text = "\n".join(["## Exercises", "", *lines])
         cells.append(new_markdown_cell(text, metadata={"slideshow": {"slide_type": "slide"}}))
-    if cells:
-        cells[0].metadata.slideshow.slide_type = "slide"
+    cells[0].metadata.slideshow.slide_type = "slide"
+    cells[0].source = f"Chapter {chapter.number}\n\n{cells[0].source}"
     for i, cell in enumerate(cells):
         cell["id"] = f"slide-{i:03d}"
     return new_notebook(cells=cells, metadata={"title": f"Chapter {chapter.number}. {chapter.title}"})

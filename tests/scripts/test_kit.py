@@ -174,11 +174,14 @@ def test_slides_of_every_chapter(chapter):
     deck = slides.write_slides(chapter, KNOWN)
     nbformat.validate(deck)
     assert deck.cells[0].metadata.slideshow.slide_type == "slide"
-    assert deck.cells[0].source.startswith("# ")
+    assert deck.cells[0].source == f"Chapter {chapter.number}\n\n# {chapter.title}", "no verdict before the votes"
+    assert deck.cells[1].metadata.slideshow.slide_type == "notes"
+    assert deck.cells[1].source.startswith("**In short.**")
     shown = [c.source for c in deck.cells if c.metadata.slideshow.slide_type in slides.KINDS]
     text = "\n".join(shown)
     assert len(shown) >= 6
-    assert "**In short.**" in text
+    assert "**In short.**" not in text
+    assert text.count("## To take away\n\n") == 1
     assert "## Learning goals" in text
     for exercise in sources.list_exercises(chapter):
         assert f"**{exercise.number}** {exercise.title} {'★' * exercise.stars}" in text
@@ -192,6 +195,7 @@ def test_slides_of_every_chapter(chapter):
 
 
 def test_what_a_slide_keeps_of_a_text():
+    long = "Words " * slides.WHOLE + "end"
     text = """First sentence. It leads here:
 
 $$
@@ -200,16 +204,82 @@ $$
 
 Then, of Sec. 3, comes prose. It is for the notes.
 
-- **Head.** One. Two.
-- Three. Four.
+- **Head.** One. LONG.
+- Three. LONG.
+- Short. Whole.
 
-**Bold begins.** This stays. This goes."""
+**Bold begins.** This stays. LONG.
+
+**This is one whole claim already.** LONG.
+
+**A short one.** Whole.""".replace("LONG", long)
     assert slides.condense(text) == [
-        "It leads here:\n\n$$\na\n$$\n\n- **Head.** One.\n- Three.\n\n**Bold begins.** This stays."
+        "First sentence. It leads here:\n\n$$\na\n$$\n\n- **Head.** One.\n- Three.\n- Short. Whole.\n\n"
+        "**Bold begins.** This stays.\n\n**This is one whole claim already.**\n\n**A short one.** Whole."
     ]
-    assert slides.condense("Only prose. Two of three. The last.") == ["Only prose. Two of three."]
+    assert slides.condense(f"Only prose. Two of three. {long}.") == ["Only prose. Two of three."]
+    assert slides.condense(f"One of these: a thing. Two: {long}.") == ["One of these: a thing."]
+    assert slides.condense("Only prose. All of it.\n\nMore.") == ["Only prose. All of it."]
+    assert slides.condense("A command:\n\n```bash\nrun\n```\n\nMore.") == ["A command:\n\n```bash\nrun\n```"]
     many = "\n\n".join(f"$${letter}$$" for letter in "abcde")
     assert [part.count("$$") // 2 for part in slides.condense(many)] == [2, 2, 1]
+
+
+def slide_of(kind, *sources):
+    """A slide: texts, and CODE for a picture; what begins with NOTES is for the speaker."""
+    cells = []
+    for text in sources:
+        made = nbformat.v4.new_code_cell("x") if text == "CODE" else nbformat.v4.new_markdown_cell(text)
+        shown = kind if not cells else "-"
+        made.metadata["slideshow"] = {"slide_type": "notes" if text.startswith("NOTES") else shown}
+        cells.append(made)
+    return cells
+
+
+def test_nearly_empty_slides_join_others():
+    def filled(*slides_of):
+        made = slides.fill([cell for slide in slides_of for cell in slide])
+        starts = [i for i, cell in enumerate(made) if cell.metadata.slideshow.slide_type in slides.KINDS]
+        return [[cell.source for cell in made[a:b]] for a, b in zip(starts, [*starts[1:], len(made)], strict=True)]
+
+    picture = slide_of("subslide", "### A", "CODE", "NOTES below")
+    long = "words " * (slides.SHORT + 1)
+    # Few words after a picture are about it.
+    assert filled(picture, slide_of("slide", "### A\n\nFew.", "NOTES few")) == [
+        ["### A", "x", "Few.", "NOTES below", "NOTES few"]
+    ]
+    assert filled(picture, slide_of("slide", "### A\n\nFew.", "NOTES below, and more")) == [
+        ["### A", "x", "Few.", "NOTES below, and more"]
+    ]
+    # A new heading with few words leads to the picture; words that go on do not, nor does a formula.
+    assert filled(slide_of("slide", "## A\n\nFew.", "NOTES few"), picture) == [
+        ["## A\n\nFew.", "x", "NOTES few", "NOTES below"]
+    ]
+    assert len(filled(slide_of("slide", "### A\n\nFew."), picture)) == 2
+    assert len(filled(slide_of("slide", "## A\n\n$$a$$"), picture)) == 2
+    assert len(filled(slide_of("slide", f"## A\n\n{long}"), picture)) == 2
+    assert len(filled(picture, slide_of("slide", f"### A\n\n{long}"))) == 2
+    assert len(filled(picture, slide_of("slide", "### A\n\n- a list"))) == 2
+    # Texts of one section.
+    assert filled(slide_of("slide", f"## A\n\n{long}"), slide_of("slide", "### A\n\nFew.")) == [
+        [f"## A\n\n{long}", "Few."]
+    ]
+    assert len(filled(slide_of("slide", f"## A\n\n{long}"), slide_of("slide", "### B\n\nFew."))) == 2
+
+
+@pytest.mark.parametrize("chapter", CHAPTERS, ids=IDS)
+def test_pictures_have_notes(chapter):
+    """What the chapter says below a picture, unless a heading comes first."""
+    cells = chapter.notebook.cells
+    picture = [nbformat.v4.new_output("display_data", {"text/html": "<p>picture</p>"})]
+    outputs = {cell.source.strip(): picture for cell in cells if cell.cell_type == "code"}
+    deck = slides.write_slides(chapter, KNOWN, outputs).cells
+    notes = "\n".join(cell.source for cell in deck if slides.is_notes(cell))
+    pictures = [i for i, cell in enumerate(cells[:-1]) if cell.cell_type == "code" and "slideshow" in cell.metadata]
+    captions = [cells[i + 1].source for i in pictures if cells[i + 1].cell_type == "markdown"]
+    said = [plain.make_plain(c.split("\n\n")[0], KNOWN) for c in captions if c[0] not in "#`(|"]
+    assert said or chapter.name == "18_believe"  # two cells of code in a row
+    assert [text for text in said if text not in notes] == []
 
 
 def test_code_and_pictures_on_slides(tmp_path):

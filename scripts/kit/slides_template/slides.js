@@ -24,7 +24,8 @@
     slide.dataset.fitted = "true";
     const drawn = slide.querySelector(":scope > .output:has(.book-figure)");
     if (drawn) {
-      const left = height - MARGIN - drawn.offsetTop;
+      const below = extent(slide).height - drawn.offsetTop - drawn.offsetHeight;
+      const left = height - MARGIN - drawn.offsetTop - below;
       drawn.style.zoom = Math.min(LARGEST, left / drawn.offsetHeight);
       return;
     }
