@@ -15,20 +15,34 @@ from pypdf import PdfReader  # noqa: E402
 
 pytestmark = pytest.mark.browser
 
-BOTTOM = "s => Math.max(...[...s.children].filter(c => !c.matches('aside')).map(c => c.offsetTop + c.offsetHeight))"
+# Of the figure on the slide, in pixels of a slide; the arrow of a menu does not count.
+SMALLEST_TEXT = """Math.min(...[
+  ...Reveal.getCurrentSlide().querySelectorAll(".main-svg text:not(.updatemenu-header-arrow)"),
+].map((text) => parseFloat(getComputedStyle(text).fontSize) * (text.closest(".output").style.zoom || 1)))"""
+# Where a slide's last thing ends, figures as zoomed.
+BOTTOM = """(slide) => Math.max(...[...slide.children].filter((child) => !child.matches("aside")).map(
+  (child) => child.getBoundingClientRect().bottom - slide.getBoundingClientRect().top)) / Reveal.getScale()"""
 
 
 @pytest.fixture(scope="module")
 def deck(tmp_path_factory) -> Path:
-    """Slides of one chapter, every tagged cell with a small figure."""
+    """Slides of one chapter, every tagged cell with a small figure, or with one that is too tall and has a menu."""
     folder = tmp_path_factory.mktemp("slides")
     chapters = sources.read_chapters()
     known = sources.collect_references(chapters)
     [chapter] = [chapter for chapter in chapters if chapter.name == "06_scale_equivariance"]
     figure = {"data": [{"y": [1, 2]}], "layout": {"meta": {"alt": "Two points."}, "height": 300}}
-    output = nbformat.v4.new_output("display_data", {slides.PLOTLY: figure})
+    buttons = [{"label": word, "method": "skip", "args": []} for word in ("this", "that")]
+    tall = {
+        "meta": {"alt": "Two."},
+        "height": 1200,
+        "xaxis": {"title": {"text": "x"}},
+        "updatemenus": [{"buttons": buttons}],
+    }
+    shown = [figure, {"data": figure["data"], "layout": tall}]
+    outputs = [nbformat.v4.new_output("display_data", {slides.PLOTLY: figure}) for figure in shown]
     code = [cell.source for cell in chapter.notebook.cells if cell.cell_type == "code"]
-    cells = [nbformat.v4.new_code_cell(source, outputs=[output]) for source in code]
+    cells = [nbformat.v4.new_code_cell(source, outputs=[outputs[i % 2]]) for i, source in enumerate(code)]
     nbformat.write(nbformat.v4.new_notebook(cells=cells), folder / "executed.ipynb")
     page = folder / "deck.html"
     outputs = slides.outputs_by_source(folder / "executed.ipynb")
@@ -47,13 +61,23 @@ def test_slides_open_from_the_disk(browser, deck):
     page.wait_for_selector("body[data-ready]")
     total = page.evaluate("Reveal.getTotalSlides()")
     assert total > 15
-    left, drawn, formulas = [], 0, 0
+    left, drawn, formulas, menus = [], 0, 0, 0
     for i in range(total):
         assert page.locator(".keys").is_visible() == (i == 0)
         slide = page.locator("section.present:not(.stack)").last
         if slide.locator(".book-figure").count():
             slide.locator(".book-figure[data-drawn]").first.wait_for()
             drawn += 1
+            page.wait_for_function(SMALLEST_TEXT + " >= 11.9")
+        if slide.locator("select").count():
+            menus += 1
+            assert slide.locator(".book-figure-menus").bounding_box()["width"] < 2, "Plotly's own menu is there"
+            slide.locator("select").focus()
+            assert slide.locator(".book-figure-menus").bounding_box()["width"] > 20
+            page.keyboard.press("ArrowDown")
+            page.keyboard.press("ArrowRight")
+            assert slide.evaluate("s => s.classList.contains('present')"), "a list keeps its arrows"
+            slide.locator("select").blur()
         formulas += slide.locator("mjx-container").count()
         left += [text for text in slide.locator(".text").all_text_contents() if "$" in text]
         assert slide.evaluate(BOTTOM) <= 720
@@ -62,6 +86,7 @@ def test_slides_open_from_the_disk(browser, deck):
     page.close()
     assert left == []
     assert drawn >= 5
+    assert menus >= 2
     assert formulas > 10
     assert trouble == []
 

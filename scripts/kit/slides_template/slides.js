@@ -5,6 +5,7 @@
 
   const SMALLEST = 0.45;
   const LARGEST = 1.6; // of a figure, times its size on the page
+  const LEAST = 12; // pixels of a figure's text, on a slide of 1180
   const MARGIN = 20; // pixels below a slide, for the number of the page
 
   // Height and width of what a slide shows. (Its own scroll height counts the formulas' hidden spoken form, too.)
@@ -17,6 +18,32 @@
     };
   }
 
+  // Lets no text of a figure be smaller than this, in its own pixels, once it is drawn.
+  async function enlarge(box, least) {
+    while (!box.dataset.drawn) await new Promise((resolve) => setTimeout(resolve, 50));
+    const plot = box.querySelector(".book-figure-plot");
+    const changes = {};
+    const raise = (path, size) => {
+      if (size < least) changes[`${path}.size`] = least;
+    };
+    const visit = (part, path) => {
+      for (const [key, value] of Object.entries(part)) {
+        if (key === "template" || key === "meta" || !value || typeof value !== "object") continue;
+        const here = Array.isArray(part) ? `${path}[${key}]` : path ? `${path}.${key}` : key;
+        if (key.endsWith("font")) raise(here, value.size);
+        else visit(value, here);
+      }
+    };
+    visit(plot.layout, "");
+    raise("font", plot._fullLayout.font.size);
+    for (const [key, axis] of Object.entries(plot._fullLayout)) {
+      if (!/^[xy]axis\d*$/.test(key)) continue;
+      if (axis.title?.text) raise(`${key}.title.font`, axis.title.font.size);
+      if (axis.tickfont) raise(`${key}.tickfont`, axis.tickfont.size);
+    }
+    if (Object.keys(changes).length) await window.Plotly.relayout(plot, changes);
+  }
+
   function fit() {
     const slide = window.Reveal.getCurrentSlide();
     const { height, width } = window.Reveal.getConfig();
@@ -26,7 +53,9 @@
     if (drawn) {
       const below = extent(slide).height - drawn.offsetTop - drawn.offsetHeight;
       const left = height - MARGIN - drawn.offsetTop - below;
-      drawn.style.zoom = Math.min(LARGEST, left / drawn.offsetHeight);
+      const zoom = Math.min(LARGEST, left / drawn.offsetHeight);
+      drawn.style.zoom = zoom;
+      for (const box of drawn.querySelectorAll(".book-figure")) enlarge(box, LEAST / zoom);
       return;
     }
     for (let size = 1; size > SMALLEST; size -= 0.05) {
