@@ -88,7 +88,9 @@ def plain_text(text: str, chapter: str) -> str:
     known = read_references()
     parts = plain.split_blocks(text, {"quiz"})
     written = (
-        plain.make_plain(part, known) if isinstance(part, str) else quizzes.write_quiz(known.quizzes[chapter], known)
+        plain.make_plain(part, known)
+        if isinstance(part, str)
+        else quizzes.write_quiz(known.quizzes[chapter], known, answers=True)
         for part in parts
     )
     return "\n\n".join(written)
