@@ -46,7 +46,7 @@ from diffusab_book.explorers.scale import (
     scale_explorer,
     training_explorer,
 )
-from diffusab_core import autoencoders, data, spectrum
+from diffusab_core import autoencoders, data, metrics, spectrum
 from diffusab_core.experiments import finetune
 from diffusab_core.methods import regularizers
 from diffusab_core.methods.finetuning import Finetuning
@@ -646,6 +646,17 @@ assert worst_mirrored < 0.01
 # "the decoded picture never changes"; the level line of the knob is what the loss has
 there_and_back = multiplied(multiplied(picture, 1.0), -1.0)
 assert torch.allclose(there_and_back, picture, atol=1e-4)
+
+# %%
+# "At scale 1 … SE is behind"
+with torch.no_grad():
+    whole = {
+        name: metrics.psnr(
+            model.decode(model.encode(picture[None]).mean), picture[None]
+        )
+        for name, model in shown.items()
+    }
+assert min(whole, key=whole.get) == "with SE"
 # "no number of any latent has changed"
 assert largest == 0
 if (
