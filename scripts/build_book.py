@@ -60,9 +60,13 @@ def build() -> int:
     for stale in (HTML, BUILD / ".doctrees"):
         shutil.rmtree(stale, ignore_errors=True)
     start = time.monotonic()
-    command = [str(Path(sys.executable).with_name("jupyter-book")), "build", ".", "--config", "_config.yml"]
-    command += ["--toc", "book/_toc.yml", "--path-output", ".", "-W", "-n", "--keep-going"]
-    status = subprocess.run(command, cwd=ROOT, env=environment(), check=False).returncode
+    execute = [sys.executable, "book/_ext/book_execution.py"]
+    write = [str(Path(sys.executable).with_name("jupyter-book")), "build", ".", "--config", "_config.yml"]
+    write += ["--toc", "book/_toc.yml", "--path-output", ".", "-W", "-n", "--keep-going"]
+    for command in (execute, write):
+        status = subprocess.run(command, cwd=ROOT, env=environment(), check=False).returncode
+        if status != 0:
+            break
     if status == 0:
         record = {"fingerprint": fingerprint, "seconds": round(time.monotonic() - start, 1)}
         STAMP.write_text(json.dumps(record) + "\n", encoding="utf8")

@@ -18,7 +18,7 @@ import nbformat
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "book" / "_ext"))
 
-from book_fingerprint import execution_fingerprint  # noqa: E402
+from book_execution import cache_folder  # noqa: E402
 
 from diffusab_book import chapters  # noqa: E402
 
@@ -47,8 +47,7 @@ def _executed(path: Path) -> nbformat.NotebookNode:
     notebook = nbformat.read(path, as_version=4)
     if any(cell.get("outputs") for cell in notebook.cells):
         return notebook
-    folder = EXECUTED.parents[1] / ".jupyter_cache" / execution_fingerprint(ROOT)
-    return get_cache(folder).merge_match_into_notebook(notebook)[1]
+    return get_cache(cache_folder(ROOT, EXECUTED.parents[1])).merge_match_into_notebook(notebook)[1]
 
 
 def replay(chapter: str, folder: Path) -> subprocess.CompletedProcess[str]:

@@ -22,7 +22,7 @@ import book_map
 import book_picture
 import book_quiz
 import book_runtimes
-from book_fingerprint import execution_fingerprint
+from book_execution import cache_folder
 from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.config import Config
@@ -53,9 +53,8 @@ def vendored_file(name: str) -> Path:
 
 
 def name_cache(app: Sphinx, config: Config) -> None:
-    """Keep executed outputs apart by what they depend on; see ``book_fingerprint``."""
-    cache = Path(app.outdir).parent / ".jupyter_cache" / execution_fingerprint(Path(app.srcdir))
-    config.nb_execution_cache_path = str(cache)
+    """Take executed outputs from where ``book_execution`` puts them."""
+    config.nb_execution_cache_path = str(cache_folder(Path(app.srcdir), Path(app.outdir).parent))
 
 
 def prepare_output(app: Sphinx) -> None:
