@@ -5,7 +5,7 @@ another, and what is expected of it. Its status is computed from ``book/results`
 down. There are five kinds of quantity, the first four over seeds:
 
 ``difference``
-    the metric of ``arm`` minus that of ``control``, paired by seed;
+    the metric of ``arm`` minus that of ``control``, paired by seed; of several arms, their mean;
 ``order``
     arms in a row along which the metric rises or falls: the change along the row by least squares, seed by seed. A
     single step that goes the other way contradicts it;
@@ -17,6 +17,8 @@ down. There are five kinds of quantity, the first four over seeds:
     what needs no run, one of :data:`EXACT`, minus a number, ``than``.
 
 Effects are shares of the mean of the control (of a row's first arm, of the number), or differences in a ``unit``.
+They are expected to be ``higher`` or ``lower`` than zero, the ``same`` within the margin, or ``not higher`` or ``not
+lower`` than the margin.
 """
 
 from __future__ import annotations
@@ -49,8 +51,9 @@ REPRODUCED, REVERSED, NO_EFFECT = "reproduced", "reversed", "no effect"
 UNDECIDED, NOT_RUN, NOT_IMPLEMENTED = "undecided", "not yet run", "not implemented"
 STATUSES = (REPRODUCED, REVERSED, NO_EFFECT, UNDECIDED, NOT_RUN, NOT_IMPLEMENTED)
 
-Expected = Literal["higher", "lower", "same"]
 SIGN = {"higher": 1, "lower": -1, "same": 0}
+BOUND = {"not higher": 1, "not lower": -1}
+Expected = Literal["higher", "lower", "same", "not higher", "not lower"]
 
 
 class ClaimError(DiffusabError, ValueError):
@@ -90,7 +93,7 @@ EXACT: dict[str, Callable[[], float]] = {
 
 #: What the run notebooks record and older records do not hold, for claims that are not yet run.
 NOT_YET_RECORDED = {
-    "frechet_inception", "best_gap_clip_offline", "frechet_i3d", "decoded_frechet_lite0p64",
+    "frechet_inception", "best_gap_clip_offline", "frechet_i3d", "decoded_frechet_lite0p64", "diverged",
     "stake_edge", "stake_without_db", "image_edge", "rgb_energy_share", "high_band_ratio",
     "trajectory_state_hf", "trajectory_time",
 }  # fmt: skip
@@ -214,20 +217,30 @@ class _Quantity(_Checked):
         """Whether a part of the quantity goes against what the whole shows."""
         return False
 
+    def judge(self, effect: results.Paired) -> results.Verdict:
+        """What an effect says of what is expected."""
+        if self.expect in BOUND:
+            return results.judge_bound(effect, BOUND[self.expect], self.margin)
+        return results.judge(effect, SIGN[self.expect], self.margin)
+
 
 class Difference(_Quantity):
-    arm: str
-    control: str
+    arm: str | tuple[str, ...]
+    control: str | tuple[str, ...]
 
     @property
     def arms(self) -> list[str]:
-        return [self.arm, self.control]
+        return [*_several(self.arm), *_several(self.control)]
 
     def effects(self, by_arm: pd.DataFrame) -> pd.Series:
-        return _against(by_arm, self.arm, self.control, self.relative)
+        ours, theirs = (by_arm[_several(arms)].mean(axis=1) for arms in (self.arm, self.control))
+        return (ours - theirs) / (theirs.mean() if self.relative else 1)
 
     def __str__(self) -> str:
-        return f"{self.arm} − {self.control}"
+        return " − ".join(
+            f"mean of {', '.join(arms)}" if len(arms := _several(side)) > 1 else arms[0]
+            for side in (self.arm, self.control)
+        )
 
 
 class Order(_Quantity):
@@ -248,7 +261,7 @@ class Order(_Quantity):
             results.summarize(_against(by_arm, after, before, self.relative))
             for before, after in zip(self.row, self.row[1:], strict=False)
         ]
-        return any(step.sign == -SIGN[self.expect] and not step.within(self.margin) for step in steps)
+        return any(step.sign == -SIGN.get(self.expect, 0) and not step.within(self.margin) for step in steps)
 
     def __str__(self) -> str:
         return " → ".join(self.row)
@@ -310,6 +323,10 @@ class Interaction(_Quantity):
 
     def __str__(self) -> str:
         return f"({self.arm} − {self.control}) − ({self.beside.arm} − {self.beside.control})"
+
+
+def _several(arms: str | tuple[str, ...]) -> list[str]:
+    return [arms] if isinstance(arms, str) else list(arms)
 
 
 def _against(by_arm: pd.DataFrame, arm: str, control: str, relative: bool) -> pd.Series:
@@ -510,7 +527,7 @@ def _judge(claim: Claim, records: Callable[[str], pd.DataFrame | None]) -> Findi
     quantity = claim.quantity
     if claim.exact:
         effect = claim.exact.count()
-        return Finding(claim, str(results.judge(effect, SIGN[quantity.expect], quantity.margin)), effect)
+        return Finding(claim, str(quantity.judge(effect)), effect)
     runs = _runs(claim, records)
     if runs is None:
         return Finding(claim, NOT_RUN)
@@ -523,7 +540,7 @@ def _judge(claim: Claim, records: Callable[[str], pd.DataFrame | None]) -> Findi
     if by_arm.isna().any(axis=None):  # nothing to choose a place by: a single seed
         return Finding(claim, UNDECIDED, seeds=tuple(by_arm.index), size=size)
     effect = results.summarize(quantity.effects(by_arm))
-    verdict = results.judge(effect, SIGN[quantity.expect], quantity.margin)
+    verdict = quantity.judge(effect)
     return Finding(
         claim, REVERSED if quantity.contradicted(by_arm) else str(verdict), effect, results.smallest_effect(effect),
         tuple(by_arm.index), size, "; ".join(dict.fromkeys(runs.device)), _marks(runs.record),

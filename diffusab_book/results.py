@@ -189,6 +189,25 @@ def judge(found: Paired, expected: int, margin: float) -> Verdict:
     return {expected: Verdict.REPRODUCED, -expected: Verdict.REVERSED}.get(found.sign, Verdict.UNDECIDED)
 
 
+def judge_bound(found: Paired, bound: int, margin: float) -> Verdict:
+    """Whether a difference stays on one side of a margin, given its 95% interval: that something is no worse.
+
+    *Reproduced*: the whole interval lies below ``margin`` (above ``-margin``), on either side of zero. *Reversed*: it
+    lies beyond. Else *undecided*, as is a single pair.
+
+    Args:
+        bound: +1, that the difference is not higher than the margin; −1, that it is not lower than minus the margin.
+    """
+    if bound not in (-1, 1):
+        raise ValueError(f"bound is the side that is excluded, +1 or -1, got {bound!r}")
+    if not margin > 0:
+        raise ValueError(f"a margin is a positive number, got {margin!r}")
+    low, high = (found.low, found.high) if bound > 0 else (-found.high, -found.low)
+    if high < margin:
+        return Verdict.REPRODUCED
+    return Verdict.REVERSED if low >= margin else Verdict.UNDECIDED
+
+
 def smallest_effect(found: Paired, power: float = 0.8) -> float:
     r"""The smallest true difference that as many pairs, as scattered as these, would show in this share of tries.
 

@@ -374,6 +374,7 @@ def train_autoencoder(
     checkpoint_every: int = 500,
     snapshots: int = 8,
     watch: Watch | None = None,
+    keep_diverged: bool = False,
     progress: bool = True,
 ) -> Pretrained:
     """Train an autoencoder and, with ``out``, keep it as a diffusers folder with its card, record and logs.
@@ -390,6 +391,8 @@ def train_autoencoder(
         workers: Processes that read images ahead.
         snapshots: How often the spectrum is looked at along the way, on 16 of the held-out crops.
         watch: See :func:`diffusab_core.training.train`.
+        keep_diverged: Keep and measure a run that diverges as it was before that step: ``diverged`` in its record is
+            1, and ``diverged_at`` the step.
     """
     alone(settings.device)  # refuses torchrun before anything is opened
     folder = Path(out) if out is not None else None
@@ -427,6 +430,7 @@ def train_autoencoder(
             snapshot=partial(finetuning.examine, autoencoder, probe),
             snapshot_every=max(1, settings.steps // max(1, snapshots)),
             samples=batches.describe,
+            keep_diverged=keep_diverged,
             progress=progress,
         )
     module = autoencoder.module
@@ -448,6 +452,9 @@ def train_autoencoder(
         found = metrics.measure_material(autoencoder, held_out)
         run.metrics |= {f"held_out_{key}": value for key, value in found.items()}
     run.metrics |= decoders.describe(autoencoder, adversary, settings.resolution)
+    run.metrics["diverged"] = float(trained.diverged_at is not None)
+    if trained.diverged_at is not None:
+        run.metrics["diverged_at"] = float(trained.diverged_at)
     run.metrics["training_time_s"] = trained.wall_time_s + (distilled.wall_time_s if distilled else 0.0)
     numbers = [key for key, value in trained.snapshots[0].items() if isinstance(value, int | float)]
     run.series = trained.series | {f"snapshot_{key}": [shot[key] for shot in trained.snapshots] for key in numbers}

@@ -98,6 +98,7 @@ class Trained:
     snapshots: list[dict[str, Any]]
     wall_time_s: float
     resumed_from: int  #: A step; 0 for a run from the start
+    diverged_at: int | None = None  #: The step before which it ended, with ``keep_diverged``
 
 
 def learning_rate(step: int, settings: Settings) -> float:
@@ -179,6 +180,7 @@ def train(
     snapshot_average: bool = False,
     watch: Callable[[int, dict[str, Any]], None] | None = None,
     samples: Callable[[int], str] | None = None,
+    keep_diverged: bool = False,
     progress: bool = True,
 ) -> Trained:
     """Train the parameters of ``module`` that require a gradient.
@@ -208,10 +210,13 @@ def train(
         watch: Called in the first process with the step and what was found, at every entry of the curves and for every
             snapshot; a run that goes on tells it of the earlier ones first. For whoever looks on while it trains.
         samples: ``samples(step)`` says in words what the step was computed on, for the message when it fails.
+        keep_diverged: Whether a run that diverges ends there, with the weights before that step, instead of failing:
+            for studies that count such runs.
 
     Raises:
-        TrainingDiverged: The loss or gradient is NaN or infinite, in any part; raised in every process, on CUDA at the
-            next entry of the curves, snapshot or checkpoint. The newest checkpoint is the last good one.
+        TrainingDiverged: The loss or gradient is NaN or infinite, in any part, without ``keep_diverged``; raised in
+            every process, on CUDA at the next entry of the curves, snapshot or checkpoint. The newest checkpoint is the
+            last good one.
         ValueError: ``module`` has nothing to train, or is not sharded although there are several processes.
         CheckpointError: The checkpoint belongs to another run, or cannot be read and there is none before it.
     """
@@ -252,32 +257,39 @@ def train(
         take_snapshot(0)
     intervals, shown = (log_every, snapshot_every, checkpoint_every), progress and world.is_main
     bar = tqdm(range(first, settings.steps), initial=first, total=settings.steps, unit="step", disable=not shown)
-    for step in bar:
-        optimiser.zero_grad(set_to_none=True)
-        loss, scalars = _backward(module, loss_fn, step, settings, world)
-        guard.add(step, loss, worlds.clip_gradients(parameters, settings.clip))
-        rate = optimiser.param_groups[0]["lr"] = learning_rate(step, settings)
-        optimiser.step()
-        average.update(module)
+    diverged_at = None
+    try:
+        for step in bar:
+            optimiser.zero_grad(set_to_none=True)
+            loss, scalars = _backward(module, loss_fn, step, settings, world)
+            guard.add(step, loss, worlds.clip_gradients(parameters, settings.clip))
+            rate = optimiser.param_groups[0]["lr"] = learning_rate(step, settings)
+            optimiser.step()
+            average.update(module)
 
-        done = step + 1
-        logs, shows, saves = (done % every == 0 or done == settings.steps for every in intervals)
-        if logs or shows or saves:
-            guard.read()
-        if logs:
-            values = {"loss": loss.item(), "learning_rate": rate} | _means(scalars, world)
-            for name, value in {"step": float(done), **values}.items():
-                series.setdefault(name, []).append(value)
-            bar.set_postfix({name: f"{value:.4g}" for name, value in values.items()})
-            if on_log is not None and world.is_main:
-                on_log(done, values)
-            watch(done, values)
-        if snapshot is not None and shows:
-            take_snapshot(done)
-        if store is not None and saves:
-            kept = {"series": series, "snapshots": snapshots, "wall_time_s": time.perf_counter() - started}
-            store.save(module, optimiser, average.state, {"step": done, **kept})
-    return Trained(worlds.unsharded(average.state), series, snapshots, time.perf_counter() - started, first)
+            done = step + 1
+            logs, shows, saves = (done % every == 0 or done == settings.steps for every in intervals)
+            if logs or shows or saves:
+                guard.read()
+            if logs:
+                values = {"loss": loss.item(), "learning_rate": rate} | _means(scalars, world)
+                for name, value in {"step": float(done), **values}.items():
+                    series.setdefault(name, []).append(value)
+                bar.set_postfix({name: f"{value:.4g}" for name, value in values.items()})
+                if on_log is not None and world.is_main:
+                    on_log(done, values)
+                watch(done, values)
+            if snapshot is not None and shows:
+                take_snapshot(done)
+            if store is not None and saves:
+                kept = {"series": series, "snapshots": snapshots, "wall_time_s": time.perf_counter() - started}
+                store.save(module, optimiser, average.state, {"step": done, **kept})
+    except TrainingDiverged as error:
+        if not keep_diverged:
+            raise
+        diverged_at = error.step
+    spent = time.perf_counter() - started
+    return Trained(worlds.unsharded(average.state), series, snapshots, spent, first, diverged_at)
 
 
 def _backward(

@@ -110,7 +110,8 @@ run = chapters.start(
 # ## The run
 #
 # The settings are the parameters above, under the same names. Without a folder of its own the run is thrown away when the
-# kernel ends; with one it goes on from its last checkpoint when it is started again.
+# kernel ends; with one it goes on from its last checkpoint when it is started again. A run whose loss is no longer finite
+# ends there: `diverged` is recorded, and what follows is of the weights before that step.
 
 # %%
 chosen = {
@@ -150,7 +151,7 @@ done = pretraining.train_autoencoder(
     settings, run.folder, size=size, workers=workers, snapshots=snapshots,
     record_name="training.json", checkpoint_every=max(50, min(500, steps // 10)),
     cache=runs.store_of(folder) / "cache" / "leaves" if folder else None,
-    watch=live.together(tell_apart, profiles, pictures),
+    watch=live.together(tell_apart, profiles, pictures), keep_diverged=True,
 )  # fmt: skip
 quality.finish(done.record.series)
 quality.finish(done.record.series, "snapshot_step")
@@ -168,7 +169,14 @@ crops = pretraining.crops_for_spectra(settings, spectra_resolution, spectra_crop
 found = probing.spectra(done.autoencoder, crops, 0, block_size)
 material = [f"held_out_{name}" for name in cards.MATERIAL_ROWS]
 sizes = ("encoder_macs", "decoder_macs", "forward_macs", "decoder_parameters")
-kept = ("parameters", "training_time_s", *sizes, *material)
+kept = (
+    "parameters",
+    "training_time_s",
+    "diverged",
+    "diverged_at",
+    *sizes,
+    *material,
+)
 measured = done.record.metrics
 run.metrics = {name: measured[name] for name in kept if name in measured}
 run.metrics |= found.metrics

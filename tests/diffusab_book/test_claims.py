@@ -140,6 +140,27 @@ def test_a_row_of_arms_is_contradicted_by_one_step(tmp_path):
     assert status(tmp_path, order=row | {"expect": "higher"}).status == "reversed"
 
 
+def test_several_arms_go_by_their_mean_and_across_sweeps(tmp_path):
+    write(tmp_path, "a", [0, 0, 0])
+    write(tmp_path, "b", [1, 0, 1], sweep="other")
+    write(tmp_path, "plain", [1, 1, 1])
+    counted = against(arm=["a", "other/b"], control=["plain"], unit="of the runs")
+    found = status(tmp_path, difference=counted)
+    assert found.effect.values == (-0.5, -1.0, -0.5)
+    assert str(found.claim.quantity) == "mean of a, other/b − plain"
+    assert [command.split()[2] for command in found.claim.commands] == ["sweeps/demo.yaml", "sweeps/other.yaml"]
+
+
+def test_no_worse_includes_better(tmp_path):
+    write(tmp_path, "plain", [10, 10.1, 9.9])
+    for arm, values, expected in (
+        ("better", [5, 5.1, 4.9], "reproduced"), ("alike", [10.1, 10.2, 10.1], "reproduced"),
+        ("worse", [13, 13.2, 12.8], "reversed"), ("either", [9, 12, 10], "undecided"),
+    ):  # fmt: skip
+        write(tmp_path, arm, values)
+        assert status(tmp_path, difference=against(arm=arm, expect="not higher")).status == expected
+
+
 def test_a_value_is_compared_with_a_number(tmp_path):
     write(tmp_path, "new", [2.18, 2.2, 2.22])
     value = {"metric": "distance", "arm": "new", "than": 2.0, "expect": "higher", "margin": 0.02}

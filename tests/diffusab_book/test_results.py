@@ -220,6 +220,29 @@ def test_a_verdict_is_read_off_the_interval(low, high, expected, verdict):
     assert results.judge(turned, -expected, 0.05) == verdict
 
 
+@pytest.mark.parametrize(
+    ("low", "high", "verdict"),
+    [
+        (-0.30, -0.10, "reproduced"),  # better is no worse
+        (-0.20, 0.04, "reproduced"),
+        (0.01, 0.04, "reproduced"),
+        (-0.20, 0.05, "undecided"),  # the margin itself is not within
+        (0.04, 0.20, "undecided"),
+        (0.05, 0.20, "reversed"),
+        (math.nan, math.nan, "undecided"),
+    ],
+)
+def test_a_bound_is_kept_or_broken(low, high, verdict):
+    found = results.Paired((low, high), (low + high) / 2, low, high)
+    assert str(results.judge_bound(found, 1, 0.05)) == verdict
+    turned = results.Paired((-high, -low), -(low + high) / 2, -high, -low)
+    assert str(results.judge_bound(turned, -1, 0.05)) == verdict
+    with pytest.raises(ValueError, match="got 0"):
+        results.judge_bound(found, 0, 0.05)
+    with pytest.raises(ValueError, match=r"got -0\.1"):
+        results.judge_bound(found, 1, -0.1)
+
+
 @pytest.mark.parametrize(("expected", "margin"), [(2, 0.05), (1, 0), (1, -0.1), (1, math.nan)])
 def test_a_verdict_wants_a_sign_and_a_margin(expected, margin):
     wrong = str(expected) if expected == 2 else str(margin)

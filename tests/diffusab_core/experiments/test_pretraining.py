@@ -1,6 +1,7 @@
 """Training an autoencoder from random weights: what it sees, exact resume, what is kept, faults."""
 
 import json
+import math
 from dataclasses import asdict, replace
 
 import pytest
@@ -14,6 +15,7 @@ from diffusab_core.experiments import cards, pretraining
 from diffusab_core.experiments.drawing import Mixture
 from diffusab_core.experiments.pretraining import Pretraining, train_autoencoder
 from diffusab_core.files import SettingsError
+from diffusab_core.training import TrainingDiverged
 from diffusab_core.training.state import CheckpointError
 
 SMALL = Pretraining(channels=(8, 8, 8), norm_groups=1, latent_channels=4, resolution=16, batch_size=2, steps=4,
@@ -47,6 +49,28 @@ def test_cut_off_and_gone_on_it_ends_with_the_same_weights(tmp_path):
     assert "Resumed at step" in gone_on.record.notes
     again = train_autoencoder(SMALL, tmp_path / "cut", **QUICK)  # only read back
     assert again.record.started == gone_on.record.started
+
+
+def test_a_run_that_diverges_is_counted_and_measured_as_it_was_before(tmp_path, monkeypatch):
+    of_steps = pretraining.loss_of
+
+    def loss_of(*args):
+        inner = of_steps(*args)
+
+        def loss(step, generator, **part):
+            value, seen = inner(step, generator, **part)
+            return value * (math.nan if step == 1 else 1), seen
+
+        return loss
+
+    assert train_autoencoder(SMALL, **QUICK).record.metrics["diverged"] == 0
+    monkeypatch.setattr(pretraining, "loss_of", loss_of)
+    with pytest.raises(TrainingDiverged, match="at step 1"):
+        train_autoencoder(SMALL, **QUICK)
+    metrics = train_autoencoder(SMALL, tmp_path / "kept", keep_diverged=True, **QUICK).record.metrics
+    assert (metrics["diverged"], metrics["diverged_at"]) == (1, 1)
+    assert all(value.isfinite().all() for value in kept(tmp_path / "kept").values())
+    assert math.isfinite(metrics["held_out_psnr_db"])
 
 
 def test_the_result_is_a_folder_that_diffusers_opens_and_its_numbers_are_those_of_the_kept_weights(tmp_path):

@@ -273,6 +273,19 @@ def test_a_loss_that_is_not_finite_stops_before_the_weights_change(bad):
     assert_parameters_after_two_steps(model)
 
 
+def test_a_run_that_diverges_may_be_kept_as_it_was_before(tmp_path):
+    def loss_of(model):
+        inner = denoising(model)
+        return lambda step, generator: inner(step, generator)[0] * (math.nan if step == 2 else 1)
+
+    model = network()
+    kept = train(model, loss_of(model), SETTINGS, keep_diverged=True, progress=False)
+    assert kept.diverged_at == 2
+    assert all(value.isfinite().all() for value in kept.ema.values())
+    assert_parameters_after_two_steps(model)
+    assert run(keep_diverged=True)[1].diverged_at is None
+
+
 def test_a_gradient_that_is_not_finite_stops_before_the_weights_change():
     def loss_of(model):
         def loss(step, generator):
