@@ -2,7 +2,8 @@
 
 A file ``sweeps/NAME.yaml`` names a run notebook, arms (values of its parameters), seeds, and how they are judged. An
 arm's parameter may be another sweep's run of the same seed, ``{sweep: finetuning, arm: plain}``, which is then made
-first. ``grid`` multiplies the arms; ``sizes`` says what is different at another size.
+first. ``grid`` multiplies the arms; ``sizes`` says what is different at another size. ``more_seeds`` gives single arms
+further seeds after the first are in, where the protocol asks for them: ``{a1-steps600: [3, 4]}``.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from diffusab_core.files import DiffusabError
 SWEEPS = HOME / "sweeps"
 
 KEYS = ("title", "source", "notebook", "metric", "better", "margin", "control", "protocol", "size", "seeds",
-        "parameters", "arms", "grid", "sizes")  # fmt: skip
+        "parameters", "arms", "grid", "more_seeds", "sizes")  # fmt: skip
 REQUIRED = ("title", "source", "notebook", "metric", "better", "margin", "control", "seeds", "arms")
 AT_A_SIZE = ("metric", "parameters", "seeds", "arms", "grid")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
@@ -75,6 +76,7 @@ class Sweep:
     parameters: Mapping[str, Any] = field(default_factory=dict)
     written: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     grid: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    more_seeds: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     sizes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     @property
@@ -86,7 +88,8 @@ class Sweep:
 
         A size's ``parameters`` and each of its ``arms`` are laid over the file's, ``seeds`` and ``grid`` replace them;
         an arm or a parameter that is null there does not exist at that size. At size smoke, which only tries whether
-        things run, an arm has its first seed alone, unless the file says something else of that size.
+        things run, an arm has its first seed alone, unless the file says something else of that size. ``more_seeds``
+        are of the file's own size.
 
         Raises:
             SweepError: An unknown size, a parameter that both an arm and the grid set, or a name that comes up twice.
@@ -115,7 +118,8 @@ class Sweep:
                 name = "-".join([base, *labels])
                 if name in found:
                     raise SweepError(f"{self.path}: the grid makes arm {name!r} twice; rename {base!r}")
-                found[name] = Arm(name, base, labels, common | values | chosen, seeds)
+                more = self.more_seeds.get(name, ()) if size == self.size else ()
+                found[name] = Arm(name, base, labels, common | values | chosen, (*seeds, *more))
         return found
 
     def metric_at(self, size: str) -> str:
@@ -211,8 +215,15 @@ def read(path: str | Path, folder: Path = SWEEPS) -> Sweep:
     sweep = Sweep(
         path=path, **{key: content[key] for key in ("title", "source", "notebook", "metric", "better", "control")},
         margin=float(margin), size=size, protocol=content.get("protocol", ""), seeds=checked["seeds"],
-        parameters=checked.get("parameters", {}), written=checked["arms"], grid=checked.get("grid", {}), sizes=sizes,
+        parameters=checked.get("parameters", {}), written=checked["arms"], grid=checked.get("grid", {}),
+        more_seeds=checked.get("more_seeds", {}), sizes=sizes,
     )  # fmt: skip
+    own = sweep.arms(size)
+    for arm, more in sweep.more_seeds.items():
+        if arm not in own:
+            raise refuse(f"more_seeds: there is no arm {arm!r}; there are {', '.join(own)}")
+        if len(set(own[arm].seeds)) < len(own[arm].seeds):
+            raise refuse(f"more_seeds: arm {arm!r} has some of {list(more)} already")
     for name in {size, *sizes}:
         arms = sweep.arms(name)
         for arm in arms.values():
@@ -246,7 +257,7 @@ def _mapping(value: Any, what: str, refuse: Any) -> dict:
 
 
 def _checked(content: Mapping[str, Any], where: str, refuse: Any) -> dict[str, Any]:
-    """The keys that may differ by size: parameters, seeds, arms and grid, those that are there."""
+    """Parameters, seeds, arms, grid and further seeds, those that are there; all but the last may differ by size."""
     found: dict[str, Any] = {}
     if "seeds" in content:
         found["seeds"] = _seeds(content["seeds"], f"{where}seeds", refuse)
@@ -267,6 +278,9 @@ def _checked(content: Mapping[str, Any], where: str, refuse: Any) -> dict[str, A
                 else {}
             )
             found["arms"][arm] = _values(values, f"{where}arm {arm!r}", refuse) | seeds
+    if "more_seeds" in content:
+        more = _mapping(content["more_seeds"], f"{where}more_seeds", refuse)
+        found["more_seeds"] = {arm: _seeds(of, f"{where}more_seeds: {arm}", refuse) for arm, of in more.items()}
     if "grid" in content:
         found["grid"] = {}
         for name, of_name in _mapping(content["grid"], f"{where}grid", refuse).items():

@@ -52,6 +52,15 @@ def test_a_size_says_what_is_different(tmp_path):
     assert [sweep.metric_at(size) for size in ("gpu", "paper")] == ["finer", "score"]
 
 
+def test_single_arms_get_further_seeds_at_the_size_of_the_file(tmp_path):
+    sweep = read(tmp_path, grid={"steps": [1, 2]}, more_seeds={"plain-steps2": [3, 4]}, sizes={"gpu": {}})
+    assert {name: arm.seeds for name, arm in sweep.arms().items() if name.startswith("plain")} == {
+        "plain-steps1": (0, 1), "plain-steps2": (0, 1, 3, 4),
+    }  # fmt: skip
+    assert {arm.seeds for arm in sweep.arms("gpu").values()} == {(0, 1)}
+    assert sweep.arms("smoke")["plain-steps2"].seeds == (0,)
+
+
 @pytest.mark.parametrize(
     ("control", "found"),
     [
@@ -92,6 +101,9 @@ def test_what_each_arm_is_compared_with(tmp_path, control, found):
         ({"grid": {"rate": [1.0]}}, "rate"),  # which an arm sets, too
         ({"grid": {"steps": [1, 1]}}, "[1, 1]"),
         ({"grid": {"steps": 3}}, "3"),
+        ({"more_seeds": {"plian": [3]}}, "plian"),
+        ({"more_seeds": {"plain": [1, 2]}}, "has some of [1, 2] already"),
+        ({"more_seeds": {"plain": 3}}, "3"),
         ({"grid": {"source": ["a/b"]}}, "a/b"),
         ({"arms": {"plain": {}, "plain-steps1": {}}, "grid": {"steps": [1]}, "parameters": {"steps": 2}}, "steps"),
     ],
