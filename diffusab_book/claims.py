@@ -481,8 +481,11 @@ class Finding:
     marks: tuple[str, ...] = ()
 
     def write(self, value: float | results.Paired, sign: bool = True) -> str:
-        """A number of the claim in its unit."""
+        """A number of the claim in its unit; an effect of more than 500% as a factor."""
         size = abs(value.mean if isinstance(value, results.Paired) else value)
+        if isinstance(value, results.Paired) and self.claim.quantity.relative and size > 5:
+            mean, low, high = (f"{1 + edge:.2g}".replace("-", "−") for edge in (value.mean, value.low, value.high))
+            return f"{mean} [{low}, {high}] times" if len(value.values) > 1 else f"{mean} times"
         form = (".1%" if size < 1 else ".0%") if self.claim.quantity.relative else ".2f"
         if not isinstance(value, results.Paired):
             form = f"{'+' * sign}{form}"

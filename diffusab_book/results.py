@@ -438,7 +438,8 @@ def cross(runs: pd.DataFrame, metric: str, rows: str, columns: str, control: Any
             cell = _plus_minus(of_cell[metric].tolist(), form)
             if row != control:
                 cell += f"\n{paired(named, metric, str(row), str(control), relative=True):.0%}"
-            found[row][column if isinstance(column, str) else count(column)] = cell
+            label = column if isinstance(column, str) else count(column)
+            found[row][f"{label} steps" if columns == "steps" and label is not column else label] = cell
     head = f"{DISTANCES.get(metric, metric)} by {rows}".replace("_", " ")
     return Table(found).T.fillna("").rename(index=spell).rename_axis(head)
 

@@ -177,7 +177,7 @@ def filter_explorer(
             "signal": {"color": figures.VERMILLION, "dash": "solid"},
             "noise": {"color": figures.BLUE, "dash": "dash"},
         }
-        below = figures.profiles(curves, "", ylabel="energy in x_t", styles=looks)
+        below = figures.profiles(curves, "", ylabel="energy in u_t", styles=looks)
         parts = [grey(dial.enter(x)), grey(dial.enter(x_t)), figures.picture(figures.mosaic(decode(x_t), columns))]
         titles = ["what the network sees", "with noise", "undone and decoded", ""]
         return figures.panels([*parts, below], titles, _FILTER, height=560, wide=True)

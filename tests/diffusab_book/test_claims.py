@@ -50,7 +50,7 @@ def status(folder, *args, **kwargs):
 
 def test_the_book_lists_its_claims():
     assert len(BOOK.claims) >= 45
-    assert {claim.source for claim in BOOK.claims} == {"se", "freqwarm", "dgae", "ours"}
+    assert {claim.source for claim in BOOK.claims} == {"se", "freqwarm", "dgae", "ours", "seen"}
     # A row has to be understood when the filter hides the one before it.
     assert [c.id for c in BOOK.claims if re.match(r"(And|So|It|Nor|Its|This) ", c.says)] == []
 
@@ -121,6 +121,11 @@ def test_an_effect_is_a_share_of_the_control_or_in_a_unit(tmp_path):
     share = status(tmp_path)
     np.testing.assert_allclose(share.effect.values, [-1 / 15, -2 / 15])
     assert share.write(share.effect).startswith("−10.0% [")
+    write(tmp_path, "new", [100.0, 200.0])
+    tenfold = status(tmp_path)
+    assert tenfold.write(tenfold.effect).endswith("] times")
+    assert tenfold.write(tenfold.effect).startswith("10 [")
+    write(tmp_path, "new", [9.0, 18.0])
     inches = status(tmp_path, difference=against(unit="dB"))
     np.testing.assert_allclose(inches.effect.values, [-1, -2])
     assert inches.write(inches.effect).endswith("] dB")

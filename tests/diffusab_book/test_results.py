@@ -331,15 +331,18 @@ def test_a_metric_by_two_settings_is_compared_within_each_column():
         made(a=of_cell).assign(power=power, steps=steps) for (power, steps), of_cell in numbers.items()
     )  # fmt: skip
     found = results.cross(runs, "after_psnr_db", "power", "steps", 1.0, ".1f")
-    assert (list(found.index), list(found.columns)) == (["0.5", "1", "2"], ["600", "2\N{NO-BREAK SPACE}400"])
+    assert (list(found.index), list(found.columns)) == (
+        ["0.5", "1", "2"],
+        ["600 steps", "2\N{NO-BREAK SPACE}400 steps"],
+    )
     assert found.index.name == "after psnr db by power"
     gaps = runs.assign(best_gap_offline=runs.after_psnr_db)
     assert results.cross(gaps, "best_gap_offline", "power", "steps", 1.0).index.name == "gap by power"
     low, high = stats.ttest_1samp([-0.2, -0.16], 0).confidence_interval(0.95)
-    assert found.loc["0.5", "600"] == f"4.1 ± 1.6\n{-0.18:+.0%} [{low:+.0%}, {high:+.0%}]".replace("-", "−")
-    assert found.loc["0.5", "2\N{NO-BREAK SPACE}400"] == "2.5\n+25%"
-    assert found.loc["1", "600"] == "5.0 ± 1.4"
-    assert found.loc["2", "2\N{NO-BREAK SPACE}400"] == ""
+    assert found.loc["0.5", "600 steps"] == f"4.1 ± 1.6\n{-0.18:+.0%} [{low:+.0%}, {high:+.0%}]".replace("-", "−")
+    assert found.loc["0.5", "2\N{NO-BREAK SPACE}400 steps"] == "2.5\n+25%"
+    assert found.loc["1", "600 steps"] == "5.0 ± 1.4"
+    assert found.loc["2", "2\N{NO-BREAK SPACE}400 steps"] == ""
     words = runs.assign(steps=[f"{steps} steps" for steps in runs.steps])
     assert list(results.cross(words, "after_psnr_db", "power", "steps", 1.0).columns) == ["2400 steps", "600 steps"]
     named = runs.assign(power=[{0.5: "b", 1.0: "c", 2.0: "a"}[power] for power in runs.power])
