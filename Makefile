@@ -16,8 +16,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 # The first of these that exists and is new enough; override with PYTHON=/path/to/python.
 PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3 python; do command -v $$p >/dev/null 2>&1 && $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$p; break; }; done)
-# A process of tests for each core; PARALLEL= runs them in one.
-PARALLEL ?= --numprocesses auto --maxprocesses 8 --dist loadfile
+# A process of tests for each core, files in alphabetical order, so that the book and Slurm, with few and long tests, do
+# not come last; PARALLEL= runs them in one process.
+PARALLEL ?= --numprocesses auto --maxprocesses 8 --dist loadfile --no-loadscope-reorder
 TORCH_CPU_INDEX := https://download.pytorch.org/whl/cpu
 
 # One thread per process: on small machines several multi-threaded processes slow each other down many times over.

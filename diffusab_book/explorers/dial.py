@@ -304,6 +304,11 @@ def optimum_map(
     )  # fmt: skip
     lengths = sorted({steps for places, _ in curves.values() for steps in places})
     fig.update_xaxes(tickvals=lengths, ticktext=[results.count(steps) for steps in lengths])
+    for name, (low, high) in band.items():
+        places, means = curves[name]
+        if len(places) == 1:  # a band of one place has no width
+            whisker = {"array": [high[0] - means[0]], "arrayminus": [means[0] - low[0]], "thickness": 1.5, "width": 5}
+            fig.update_traces(error_y=whisker, selector={"name": name})
     for text, value in (marks or {}).items():
         figures.mark(fig, y=value, text=text)
     return fig

@@ -191,5 +191,9 @@ def test_the_map_draws_the_optimum_of_each_length(runs):
     assert list(lines["patch 2"].y) == pytest.approx([0.5, 0.9, 1.1], abs=0.01)
     assert list(lines["patch 2"].marker.symbol) == ["circle-open", "circle", "circle"]
     assert list(lines["patch 1"].x) == [2400, 9600]
+    single = dial.optimum_map({"patch 2": some, "patch 1": some[some.steps == 600]}).data
+    whiskers = {trace.name: trace.error_y.array for trace in single if trace.mode == "lines+markers"}
+    assert whiskers["patch 2"] is None
+    assert len(whiskers["patch 1"]) == 1
     (line,) = fig.layout.shapes
     assert line.y0 == 1.25
