@@ -18,6 +18,7 @@ from diffusab_core.data.open import WORDS
 
 TEXTS = tomllib.loads(Path(__file__).with_name("findings.toml").read_text())
 LIMITS, TITLES = TEXTS["limits"], TEXTS["titles"]
+VOID = TEXTS["void"]  # topics that say nothing of a model that does not reconstruct
 TOLD_CUT, TOLD_CUTOFF = 0.75, 0.2  # which cut ratio, and which cutoff (cycles per RGB pixel), is told
 FINE_BAND = 0.25  # latent bands that begin here or above, cycles per latent pixel, are its fine ones
 
@@ -110,6 +111,13 @@ def _spectrum(model: Model, rgb: Profile, block_size: int) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def _reconstruction(found: Mapping[str, Any]) -> dict[str, Any]:
+    """Whether a model reconstructs at all: not ``poor`` by the limit, nor worse than each image's own mean colour."""
+    psnr, flat = found["psnr_db"], found["flat_db"]
+    below = psnr is not None and (flat is None or psnr < flat)
+    return {**found, "below_flat": below, "poor": below or (psnr is not None and psnr < LIMITS["poor_db"])}
+
+
 def _cut(cut: Mapping[str, Any]) -> dict[str, Any]:
     i = nearest(cut["ratios"], TOLD_CUT)
     whole, left, rgb = cut["latent"][0], cut["latent"][i], cut["rgb"][i]
@@ -176,18 +184,19 @@ def _diffusability(score: Mapping[str, Any]) -> dict[str, Any]:
 #: Topics of which nothing is said where they are not asked for.
 OPTIONAL = ("diffusability",)
 FACTS: Mapping[str, Callable[..., Mapping[str, Any]]] = {
-    "reconstruction": dict, "spectrum": _spectrum, "cut": _cut, "noise": _noise, "scale": _scale,
+    "reconstruction": _reconstruction, "spectrum": _spectrum, "cut": _cut, "noise": _noise, "scale": _scale,
     "dependence": _dependence, "stake": _stake, "gratings": _gratings, "cutoff": _cutoff,
     "diffusability": _diffusability,
 }  # fmt: skip
 
 
-def read_facts(report: Report, model: Model) -> dict[str, Mapping[str, Any]]:
-    """The facts of every topic that was measured."""
+def read_facts(report: Report, model: Model) -> dict[str, Any]:
+    """The facts of every topic that was measured, and whether the model is ``poor``: it does not reconstruct."""
     found = {topic: FACTS[topic](part) for topic, part in model.parts.items()}
     if "reconstruction" in found and "lpips" in model.not_measured:
         found["reconstruction"] |= {"why_no_lpips": model.not_measured["lpips"]}
-    return {"spectrum": _spectrum(model, report.rgb_like(model), report.options.block_size)} | found
+    poor = "reconstruction" in found and found["reconstruction"]["poor"]
+    return {"poor": poor, "spectrum": _spectrum(model, report.rgb_like(model), report.options.block_size)} | found
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -213,13 +222,14 @@ def say(topic: str, facts: Mapping[str, Any]) -> str:
 
 
 def findings(report: Report, model: Model) -> dict[str, str]:
-    """What a model's numbers say, by topic; what was not measured says so."""
+    """What a model's numbers say, by topic, without what is void; what was not measured says so."""
     facts = read_facts(report, model)
     why = model.not_measured
     return {
         topic: say(topic, facts[topic]) if topic in facts else f"Not measured: {why.get(topic, 'no reason is known')}."
         for topic in (TITLES if report.plan else ("spectrum",))
-        if topic not in OPTIONAL or topic in facts or topic in why
+        if (topic not in OPTIONAL or topic in facts or topic in why)
+        and not (facts["poor"] and topic in VOID and topic in facts)
     }
 
 
@@ -240,6 +250,18 @@ def headline(report: Report, model: Model) -> str:
     return say("headline", read_facts(report, model))
 
 
+def find_poor(report: Report) -> list[str]:
+    """Names of the models that do not reconstruct."""
+    return [model.name for model in report.models if read_facts(report, model)["poor"]]
+
+
+def warn_of_means(report: Report) -> str:
+    """What is to be said beside the statistic ``mean_ratio``, nothing where it does not mislead."""
+    facts = [_spectrum(model, report.rgb_like(model), report.options.block_size) for model in report.models]
+    said = [choose(TEXTS["page"]["means"], {**f, "name": m.name}) for f, m in zip(facts, report.models, strict=True)]
+    return " ".join(filter(None, said))
+
+
 def write_option(name: str, value: Any) -> str:
     """A setting as an option of a command, ``--image-key '*.jpg'``, with a space in front."""
     flag = f" --{name.replace('_', '-')}"
@@ -257,7 +279,9 @@ def next_steps(report: Report) -> list[dict[str, Any]]:
     asked["chosen"] = "".join(write_option(name, value) for name, value in options.choices.items())
     asked["known"] = "leaves" if options.frames or options.images in (None, "photos") else "photos"
     asked["known"] += f" --frames {options.frames}" if options.frames else ""
-    asked["how_many"] = " --samples 8192" if options.images in (None, *WORDS) else ""  # those are endless
+    asked["endless"] = options.images in (None, *WORDS)
+    asked["on_cpu"] = report.record.device.startswith("cpu")
+    asked["small"] = " --steps 100 --batch-size 4" if asked["on_cpu"] else ""
     facts = [
         {**read_facts(report, m), **asked, "kind": m.profile.kind, "source": shlex.quote(m.profile.source),
          "other": "kl-f4c4" if m.profile.source == "kl-f4c16" else "kl-f4c16"}
@@ -268,7 +292,8 @@ def next_steps(report: Report) -> list[dict[str, Any]]:
         if chosen:
             commands = [choose(command, facts[chosen[0]]) for command in step.get("commands", ())]
             names = [report.models[i].name for i in chosen]
-            steps.append({"text": step["text"], "commands": commands, "models": names})
+            text = choose(step["text"], facts[chosen[0]])
+            steps.append({"text": text, "commands": commands, "models": names})
     return steps
 
 

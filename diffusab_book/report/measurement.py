@@ -245,6 +245,7 @@ def see(subject: Subject, posterior: Posterior, x: Tensor, plan: Plan, lpips: me
     if y.shape != x.shape:
         raise ReportError(f"{subject.name} decodes {tuple(z.shape)} to {tuple(y.shape)}, not to {tuple(x.shape)}")
     subject.note("psnr", metrics.psnr_per_image(y, x))
+    subject.note("flat", metrics.psnr_per_image(paint_flat(x), x))
     if min(x.shape[-2:]) >= 11:
         subject.note("ssim", metrics.ssim_per_image(y, x))
     with subject.unless_it_fails("lpips") as goes_on:  # images too small for its network
@@ -256,6 +257,11 @@ def see(subject: Subject, posterior: Posterior, x: Tensor, plan: Plan, lpips: me
             pairs = ((decoded, small_x), (decoded, small_y), (small_y, small_x))
             for target, pair in zip(SCALE_TARGETS, pairs, strict=True):
                 subject.note(f"{target} {s}", metrics.psnr_per_image(*pair))
+
+
+def paint_flat(x: Tensor) -> Tensor:
+    """Images ``(N, 3, ..., H, W)``, each in its own mean colour; of clips that of all frames."""
+    return x.mean(tuple(range(2, x.ndim)), keepdim=True).expand_as(x)
 
 
 def first_frames(x: Tensor) -> Tensor:
@@ -271,7 +277,7 @@ def parts_of_stream(subject: Subject, plan: Plan, lpips: metrics.LPIPSDistance |
     if not subject.per_image["ssim"]:
         subject.not_measured["ssim"] = f"needs images of at least 11 pixels, these have {min(subject.options.sides)}"
     reconstruction = {
-        "images": len(psnr), "psnr_db": subject.mean("psnr"),
+        "images": len(psnr), "psnr_db": subject.mean("psnr"), "flat_db": subject.mean("flat"),
         "psnr_spread_db": statistics.stdev(psnr) if len(psnr) > 1 and all(map(math.isfinite, psnr)) else None,
         "ssim": subject.mean("ssim"), "lpips": subject.mean("lpips"), "lpips_digest": getattr(lpips, "digest", None),
     }  # fmt: skip

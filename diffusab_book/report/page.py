@@ -7,6 +7,7 @@ import io
 import json
 import math
 import os
+import re
 import tempfile
 from contextlib import ExitStack, suppress
 from pathlib import Path
@@ -41,26 +42,33 @@ def render(report: Report, picture: str) -> str:
         said = DEFINITIONS[statistic].replace("D_uv", "D").replace("D_00", "D₀₀")
         views[statistic] = {
             "y": [list(trace.y) for trace in fig.data], "label": drawings.AXIS_LABELS[statistic],
-            "alt": fig.layout.meta["alt"], "definition": said[0].upper() + said[1:],
+            "alt": fig.layout.meta["alt"], "definition": f"{said[0].upper()}{said[1:]}.",
         }  # fmt: skip
+    views["mean_ratio"]["definition"] += f" {words.warn_of_means(report)}".rstrip()
     rows, compared = words.compare(report)
     headlines = {m.name: words.headline(report, m) for m in report.models}
     environment = Environment(
         loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters |= {"percent": words.percent, "number": words.number}
+    environment.filters |= {"percent": words.percent, "number": words.number, "split_commands": split_commands}
     return environment.get_template("page.html").render(
         report=report, plan=report.plan, options=report.options, record=report.record, picture=picture,
         charts=drawn, tables={key: drawings.read_numbers(fig) for key, fig in drawn.items()}, views=views,
         data=figures.shorten({"charts": {k: json.loads(fig.to_json()) for k, fig in drawn.items()}, "views": views}),
         colours=[drawings.style(i)["color"] for i in range(len(report.models))],
         findings={m.name: words.findings(report, m) for m in report.models}, titles=words.TITLES,
-        headlines=headlines, steps=words.next_steps(report), comparison=rows, compared=compared,
-        scored=words.tell_scores(report),
+        poor=words.find_poor(report), headlines=headlines, steps=words.next_steps(report),
+        comparison=rows, compared=compared, scored=words.tell_scores(report),
         thresholds=[words.choose(t, {}) for t in words.TEXTS["page"]["thresholds"]],
         relative_amplitude=words.relative_amplitude, white=words.white_share(report.options.block_size),
         plotly=get_plotlyjs(), css=(HERE / "page.css").read_text(), script=(HERE / "page.js").read_text(),
     )  # fmt: skip
+
+
+def split_commands(text: str) -> list[tuple[str, str]]:
+    """Text in pieces, each with the command between backticks that follows it, at the end none."""
+    pieces = [*re.split(r"`([^`]+)`\.?", text), ""]
+    return list(zip(pieces[::2], pieces[1::2], strict=True))
 
 
 def png(report: Report) -> bytes:
@@ -94,7 +102,7 @@ def summarise(report: Report) -> list[str]:
     images, wanted = report.images, report.options.samples
     said = [f"measured on {images.described}"]
     if len(images.used) < wanted:
-        said.append(f"{wanted} images were asked for, {len(images.used)} are there")
+        said.append(f"of up to {wanted} images {len(images.used)} are there")
     if images.skipped:
         file, reason = min(images.skipped, key=lambda skip: skip[1].startswith("a hidden"))
         said.append(f"left out {len(images.skipped)}, all named in the page, such as {file}: {reason}")

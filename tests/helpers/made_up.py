@@ -23,9 +23,11 @@ def make_noise(share=0.05, by_channel=(0.1, 0.2, 0.3, 0.4), by_frequency=(), det
     }  # fmt: skip
 
 
-def make_parts(compression=4, psnr=30.0, left=25.0, rgb=40.0, apart=25.0, low=22.0, fine=1.1, error=0.7):
+def make_parts(compression=4, psnr=30.0, left=25.0, rgb=40.0, apart=25.0, low=22.0, fine=1.1, error=0.7, flat=12.0):
     return {
-        "reconstruction": {"images": 3, "psnr_db": psnr, "psnr_spread_db": 1.0, "ssim": 0.9, "lpips": None},
+        "reconstruction": {
+            "images": 3, "psnr_db": psnr, "psnr_spread_db": 1.0, "flat_db": flat, "ssim": 0.9, "lpips": None,
+        },
         "cut": {"images": 3, "ratios": [0.0, 0.75], "latent": [psnr, left], "rgb": [None, rgb]},
         "noise": make_noise(),
         "scale": {

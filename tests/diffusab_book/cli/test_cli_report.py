@@ -92,7 +92,7 @@ def test_command_writes_page_and_json_for_all_kinds_of_models(tmp_path, folder, 
     assert lines[-1].startswith("writing ...")
     assert sorted(os.listdir(out)) == ["report.html", "report.json"]
     for words in (
-        "3 images were asked for, 2 are there",
+        "of up to 3 images 2 are there",
         "left out 1, all",
         "own:Pool: The encoder is deterministic",
         "\nnext: mine: Find out why these images are not reconstructed",

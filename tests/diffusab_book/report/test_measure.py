@@ -96,6 +96,8 @@ def test_numbers_of_a_diffusers_folder_are_those_of_the_whole_batch(found, folde
     assert model.parts["reconstruction"]["ssim"] == pytest.approx(metrics.ssim(y, x).item(), rel=1e-3)
     spread = metrics.psnr_per_image(y, x).std().item()
     assert model.parts["reconstruction"]["psnr_spread_db"] == pytest.approx(spread, rel=1e-2)
+    variance = (x / 2).flatten(2).var(2, correction=0).mean(1)  # over an image's pixels, of values in [0, 1]
+    assert model.parts["reconstruction"]["flat_db"] == pytest.approx((-10 * variance.log10()).mean().item(), rel=1e-4)
     assert model.parts["scale"]["to_image_db"][0] == pytest.approx(
         metrics.psnr(small, downsample(x, 2)).item(), rel=1e-4
     )

@@ -90,6 +90,34 @@ def test_a_report_opens_with_a_headline_a_picture_and_what_to_do(two):
     assert 'class="headline"' not in without_plotly(render(replace(two, plan=None)))
 
 
+def test_decoded_images_stand_below_a_headline_that_says_they_are_bad():
+    report = make_report(make_model("bad", psnr=11.0), make_model("sound"))
+    text = without_plotly(render(report))
+    below = text[text.index('<p class="headline">') : text.index('class="opening"')]
+    assert below.count("<img") == 2  # the image and what the bad model makes of it
+    assert "bad: decoded" in below
+    assert "sound: decoded" not in below
+    assert 'class="glance"' not in without_plotly(render(make_report(make_model("sound"))))
+
+
+def test_a_command_in_a_reason_is_a_block():
+    lacking = replace(make_model(), not_measured={"lpips": "no weights; get them with `curl -o a https://b/<c>`"})
+    text = without_plotly(render(make_report(lacking)))
+    assert 'no weights; get them with <pre tabindex="0">curl -o a https://b/&lt;c&gt;</pre></li>' in text
+    assert "`" not in text[text.index("<body>") : text.index("<script")]
+
+
+def test_the_warning_of_a_statistic_stands_beside_it():
+    profile = make_profile("odd")
+    model = replace(make_model("odd"), profile=replace(
+        profile, profiles={**profile.profiles, "mean_ratio": [1.0] * 63 + [9.7 / 64]}))  # fmt: skip
+    text = without_plotly(render(make_report(model)))
+    views = json.loads(Elements(text).named("script", id="data")[0][1])["views"]
+    assert "Do not compare odd by it" in views["mean_ratio"]["definition"]
+    assert "compare" not in views["ratio_of_means"]["definition"]
+    assert "9.7 times" not in text[: text.index("<script")]
+
+
 def test_profile_is_the_first_section(two):
     text = without_plotly(render(replace(two, plan=None)))
     assert re.findall(r'data-key="([\w-]+)"', text) == ["profile"]
@@ -226,7 +254,7 @@ def test_files_are_written_together_or_not_at_all(two, tmp_path, monkeypatch):
 
 def test_summary_for_a_shell(two):
     said = page.summarise(two)
-    assert said[:2] == ["measured on 3 images", "4 images were asked for, 3 are there"]
+    assert said[:2] == ["measured on 3 images", "of up to 4 images 3 are there"]
     assert said[2].startswith("left out 1, all named in the page, such as ")
     assert sum(line.startswith("first: ") for line in said) == 9
 

@@ -359,7 +359,7 @@ def test_command_writes_json_picture_and_page(tmp_path, folder, code, latents, p
     assert result.exit_code == 0, result.output
     assert result.stderr == ""
     assert sorted(os.listdir(out)) == ["profile.html", "profile.json", "profile.png"]
-    assert "6 images were asked for, 4 are there" in result.stdout
+    assert "of up to 6 images 4 are there" in result.stdout
     assert "left out 3, all named in the page" in result.stdout
 
     found = json.loads((out / "profile.json").read_text(), parse_constant=lambda text: pytest.fail(text))
