@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import json
 import math
@@ -11,7 +12,7 @@ import secrets
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -22,6 +23,13 @@ class DiffusabError(Exception):
 
     It says what is wrong, the offending value, and what to do about it.
     """
+
+    shell: str | None = None  #: The same where an option has another name in a shell than in Python
+
+    def at_shell(self, text: str) -> Self:
+        """This error, which a command line prints in these words."""
+        self.shell = text
+        return self
 
 
 class DiffusabWarning(UserWarning):
@@ -103,6 +111,19 @@ def flush(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def guess_place(path: str | os.PathLike) -> str:
+    """`` (did you mean PLACE?)`` where one part of a path that is not there is spelled almost as one that is there."""
+    path = there = Path(path)
+    while not there.parent.is_dir() and there != there.parent:
+        there = there.parent
+    with suppress(OSError):
+        names = [name for name in os.listdir(there.parent) if not name.startswith(".")]
+        for name in difflib.get_close_matches(there.name, names):
+            if (found := there.parent / name / path.relative_to(there)).exists():
+                return f" (did you mean {printable(str(found))}?)"
+    return ""
 
 
 def digest_file(path: str | os.PathLike) -> str:

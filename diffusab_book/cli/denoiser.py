@@ -28,7 +28,11 @@ from diffusab_core.latents.others import open_stored
 from diffusab_core.methods import denoising
 from diffusab_core.methods.freqwarm import FreqWarm, warmed
 from diffusab_core.methods.reshaping import AS_ENCODED, parse_noise_spectrum
+from diffusab_core.metrics.offline import FEATURES
 from diffusab_core.training import world as worlds
+
+#: Of images that are drawn a step at a time, and therefore with a decimal.
+_BAR = "{percentage:3.0f}%|{bar}| {n:.1f}/{total} {unit}s [{elapsed}<{remaining}]"
 
 
 @command(denoising.Denoising, also=Choosing, without=("betas", "weight_decay", "reshaping"), opens="latents",
@@ -178,17 +182,21 @@ def sample(
         if clips and npz is not None:
             raise UsageError("--npz packs images, this denoiser makes clips")
         pictures = claim_folder(out, about, world, CLIPS if clips else PICTURES)
-
-        def there(places: range) -> bool:
-            return all((pictures / f"{place:06d}.{'mp4' if clips else 'png'}").is_file() for place in places)
-
-        drawn = experiments.generate(model, decoder, sampling, world=world, skip=there)
+        if not clips and sampling.samples <= FEATURES and world.is_main:
+            typer.echo(f"{sampling.samples} samples are for looking at: evaluate-samples takes more than {FEATURES}")
         count = -(-sampling.samples // sampling.batch_size) * sampling.batch_size // world.size
         unit, hide = "clip" if clips else "image", not world.is_main
-        with tqdm(total=min(sampling.samples, count), unit=unit, disable=hide) as bar:
-            for places, images, _ in drawn:
+        with tqdm(total=min(sampling.samples, count), unit=unit, disable=hide, bar_format=_BAR) as bar:
+
+            def there(places: range) -> bool:
+                ending = "mp4" if clips else "png"
+                found = all((pictures / f"{place:06d}.{ending}").is_file() for place in places)
+                bar.update(len(places) if found else 0)
+                return found
+
+            how = {"world": world, "skip": there, "advance": bar.update}
+            for places, images, _ in experiments.generate(model, decoder, sampling, **how):
                 _write_pictures(pictures, places, images, fps)
-                bar.update(len(places))
         worlds.barrier(world)
         if world.is_main:
             # Of clips the strips, one below the other.

@@ -32,7 +32,8 @@ class UsageError(DiffusabError, ValueError):
 
 def fail(error: BaseException | str, status: int = 1) -> typer.Exit:
     """One clear line on standard error, and a non-zero exit status."""
-    typer.secho("diffusab: " + printable(" ".join(str(error).split())), fg="red", err=True)
+    said = getattr(error, "shell", None) or str(error)
+    typer.secho("diffusab: " + printable(" ".join(said.split())), fg="red", err=True)
     return typer.Exit(status)
 
 

@@ -24,7 +24,7 @@ from diffusab_core.autoencoders.face import Autoencoder
 from diffusab_core.autoencoders.families import KNOWN, AutoencoderError, family_of
 from diffusab_core.autoencoders.gain import GAIN_CONTROL, put_gain_control
 from diffusab_core.autoencoders.quantizers import FSQ_LEVELS, put_fsq
-from diffusab_core.files import DiffusabWarning, first_line
+from diffusab_core.files import DiffusabWarning, first_line, guess_place
 
 WEIGHTS = Path(__file__).parent / "weights"
 
@@ -157,7 +157,7 @@ def load(
     if isinstance(name_or_path, str) and _HUB_ID.fullmatch(place):
         return _open_hub(place, asked.subfolder, device, dtype, asked.variant)
     close = difflib.get_close_matches(text, SHIPPED, n=1)
-    guess = f" (did you mean {close[0]}?)" if close else ""
+    guess = f" (did you mean {close[0]}?)" if close else guess_place(place)
     raise AutoencoderError(
         f"no autoencoder {text!r}{guess}: it is not a local folder or file, not the id of a hub repository "
         f"(owner/name), and not a shipped name ({', '.join(SHIPPED)})"
@@ -253,9 +253,9 @@ def _open_hub(
         raise AutoencoderError(f"{repository} {why.format(repository)}") from error
     except Exception as error:  # what a missing network raises depends on proxies, cache and the hub library's version
         raise AutoencoderError(
-            f"{repository!r} is neither a local folder nor in the hub's cache, and the hub cannot be reached "
-            f"({type(error).__name__}): connect to the network, give a local folder, or use a shipped name "
-            f"({', '.join(SHIPPED)})"
+            f"{repository!r} is neither a local folder{guess_place(repository)} nor in the hub's cache, and the hub "
+            f"cannot be reached ({type(error).__name__}): connect to the network, give a local folder, or use a "
+            f"shipped name ({', '.join(SHIPPED)})"
         ) from error
     class_name = _class_name(Path(config), repository)
     return _from_pretrained(class_name, repository, repository, device, dtype, subfolder=subfolder, variant=variant)

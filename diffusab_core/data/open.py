@@ -24,6 +24,7 @@ from diffusab_core.data.stores import Crop, ImageFolder, ImagesNotFound, StoredI
 from diffusab_core.data.tables import Table, load_table
 from diffusab_core.data.video import ENDINGS
 from diffusab_core.data.zips import Zips
+from diffusab_core.files import guess_place
 
 if TYPE_CHECKING:
     from diffusab_core.training.world import World
@@ -193,7 +194,8 @@ def find_kind(where: Where) -> tuple[str, Any]:
     if missing := [file for file in files if not os.path.exists(file)]:
         if len(files) > 1:
             raise ImagesNotFound(f"{len(missing)} of {len(files)} files are missing, the first is {missing[0]}")
-        raise ImagesNotFound(f"there is no folder {missing[0]} and no such file; understood are {UNDERSTOOD}")
+        none = f"there is no folder {missing[0]} and no such file{guess_place(missing[0])}"
+        raise ImagesNotFound(f"{none}; understood are {UNDERSTOOD}")
     kinds = {_ending(file) for file in files}
     if len(kinds) > 1:
         raise ImagesError(f"files of one kind are opened together, not {several(files)} of different kinds")

@@ -11,6 +11,7 @@ import hashlib
 import io
 import json
 import os
+import re
 import warnings
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -40,7 +41,7 @@ from diffusab_core.data.pixels import (
     say_size,
     sides,
 )
-from diffusab_core.files import DiffusabError, DiffusabWarning, printable
+from diffusab_core.files import DiffusabError, DiffusabWarning, guess_place, printable
 
 if TYPE_CHECKING:
     from diffusab_core.training.world import World
@@ -50,7 +51,7 @@ Check = Literal["decode", "header", "none"]
 CROPS, CHECKS = get_args(Crop), get_args(Check)
 LABELS_FILE = "dataset.json"  #: Of EDM and StyleGAN
 _EXAMPLE = "n01440764/name.JPEG"
-_TOO_SMALL = "smaller than the resolution"
+_TOO_SMALL, _SIZE = "smaller than the resolution", re.compile(r"(\d+) x (\d+) pixels, ")
 _PIECE = 512  # items checked at a time: a million tasks at once are gigabytes
 #: Folders that systems and programs leave among images, in lower case; those with a dot in front are hidden anyway.
 _SYSTEM_FOLDERS = {
@@ -344,9 +345,16 @@ class StoredImages(Dataset):
             return
         reasons = [f"{skip.name}: {skip.reason}" for skip in self.skipped[:3]] or [f"it holds no {self.source.unit}"]
         reasons += [f"and {len(self.skipped) - 3} more"] if len(self.skipped) > 3 else []
-        if self.skipped and all(_TOO_SMALL in skip.reason for skip in self.skipped):
-            reasons += ["a smaller resolution takes them (--resolution)"]
-        raise ImagesError(f"no usable {self.source.item} in {self.where}: {'; '.join(reasons)}")
+        said = f"no usable {self.source.item} in {self.where}: {'; '.join(reasons)}"
+        sizes = [_SIZE.match(skip.reason) for skip in self.skipped if _TOO_SMALL in skip.reason]
+        if not sizes or len(sizes) < len(self.skipped):
+            raise ImagesError(said)
+        if isinstance(self.resolution, tuple):  # of pieces that are no squares there is no one that is largest
+            raise ImagesError(f"{said}; a smaller resolution takes them")
+        side = min(int(length) for size in sizes for length in size.groups())
+        raise ImagesError(f"{said}; a resolution of {side} takes them").at_shell(
+            f"{said}; --resolution {side} takes them"
+        )
 
     def _refuse_empty_classes(self) -> None:
         """Folders of classes are there because they hold something; numbers need not all occur."""
@@ -402,7 +410,7 @@ class Folder(Source):
     def __init__(self, path: str | os.PathLike, labels: bool = False) -> None:
         self.root, self.where = Path(path), printable(str(Path(path)))
         if not self.root.exists():
-            raise ImagesNotFound(f"there is no folder {self.root}")
+            raise ImagesNotFound(f"there is no folder {self.root}{guess_place(self.root)}")
         if not self.root.is_dir():
             raise ImagesError(f"{self.root} is a file, give the folder that holds the images")
         files, self.skipped = _find_files(str(self.root))

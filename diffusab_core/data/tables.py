@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from diffusab_core.data.pixels import ImagesError, UnusableImage
 from diffusab_core.data.stores import Source, as_file, several, trace_of
+from diffusab_core.files import guess_place
 
 if TYPE_CHECKING:
     import datasets
@@ -134,8 +135,9 @@ def load_table(
     except Exception as error:  # anything from OSError to the hub's own kinds
         said = f"{where if isinstance(where, str) else several(where)} cannot be read"
         if kind == "hub":
-            said = (f"there is no file or folder {where}, so it was taken for the name of a dataset on the Hugging "
-                    f"Face hub, split {split or 'train'}, and datasets could not load that")  # fmt: skip
+            there = f"there is no file or folder {where}{guess_place(where)}"
+            said = (f"{there}, so it was taken for the name of a dataset on the Hugging Face hub, split "
+                    f"{split or 'train'}, and datasets could not load that")  # fmt: skip
         raise ImagesError(f"{said} ({_say_cause(error)})") from error
     if isinstance(found, datasets.Dataset):
         if split is not None:

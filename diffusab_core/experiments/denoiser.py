@@ -246,19 +246,20 @@ def generate(
     *,
     world: World | None = None,
     skip: Callable[[range], bool] | None = None,
+    advance: Callable[[float], None] | None = None,
 ) -> Iterator[tuple[range, Tensor, Tensor | None]]:
     """Images batch by batch: their places, ``(N, 3, H, W)`` or clips ``(N, 3, T, H, W)`` in [-1, 1], and classes.
 
     Every process of ``world`` draws its share of the batches; ``skip`` says whether images at these places are there
-    already. Another autoencoder than that of the latents, see :func:`check_autoencoder`, and what
-    :func:`diffusab_core.methods.denoising.sample_batches` refuses are a :class:`SettingsError`.
+    already; ``advance`` is that of :func:`~diffusab_core.methods.denoising.sample_batches`. Another autoencoder than
+    that of the latents, see :func:`check_autoencoder`, and what that function refuses are a :class:`SettingsError`.
     """
     check_autoencoder(denoiser, autoencoder)
     world = world or World()
     device = next(autoencoder.parameters()).device
     model, shape, classes = denoiser.model, denoiser.shape, denoiser.num_classes
     shares = {"rank": world.rank, "size": world.size}
-    for places, x, y in denoising.sample_batches(model, sampling, shape, classes, skip=skip, **shares):
+    for places, x, y in denoising.sample_batches(model, sampling, shape, classes, skip=skip, advance=advance, **shares):
         z = denoiser.denormalise(x.float()).to(device)
         decode = autoencoder.decode_in_order(places.start)
         images = torch.cat([decode(some).clamp(-1, 1) for some in z.split(_DECODED_AT_ONCE)])

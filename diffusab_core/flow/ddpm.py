@@ -16,6 +16,7 @@ Lu et al. 2022 (DPM-Solver++).
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cache
 from typing import Literal, get_args
 
@@ -96,6 +97,7 @@ def sample(
     *,
     y: Tensor | None = None,
     progress: bool = False,
+    after_step: Callable[[], None] | None = None,
 ) -> Tensor:
     r"""From noise to data by a model that predicts the noise.
 
@@ -116,6 +118,7 @@ def sample(
         method: ``"dpm++"`` or ``"ddim"``.
         y: Conditioning, ``(N, ...)``, handed on by keyword when given.
         progress: Whether to draw a progress bar.
+        after_step: Called after each step, for a progress bar of your own.
 
     Returns:
         Samples ``(N, ...)`` in the dtype of ``noise``.
@@ -146,4 +149,6 @@ def sample(
         if predicted.shape != x.shape:
             raise ValueError(f"the model returned shape {tuple(predicted.shape)} for input of shape {tuple(x.shape)}")
         x = solver.step(predicted.float(), n - 1, x).prev_sample
+        if after_step is not None:
+            after_step()
     return x.to(noise.dtype)

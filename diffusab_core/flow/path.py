@@ -115,6 +115,7 @@ def sample(
     y: Tensor | None = None,
     trajectory: bool = False,
     progress: bool = False,
+    after_step: Callable[[], None] | None = None,
 ) -> Tensor:
     r"""Integrate :math:`\dot x = v(x, t)` from noise at :math:`t = 1` to data at :math:`t = 0`.
 
@@ -137,6 +138,7 @@ def sample(
         y: Conditioning, ``(N, ...)``, handed on by keyword when given.
         trajectory: Whether to return every state, the noise first, instead of the last one.
         progress: Whether to draw a progress bar.
+        after_step: Called after each step, for a progress bar of your own.
 
     Returns:
         Samples ``(N, ...)`` in the dtype of ``noise``; with ``trajectory`` ``(steps + 1, N, ...)``, at the times
@@ -169,6 +171,8 @@ def sample(
         if method == "heun":
             v = (v + velocity(x + h * v, t_next)) / 2
         x = x + h * v
+        if after_step is not None:
+            after_step()
         if trajectory:
             states.append(x.to(noise.dtype))
     return torch.stack(states) if trajectory else x.to(noise.dtype)

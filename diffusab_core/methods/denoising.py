@@ -19,6 +19,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, fields, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -298,12 +299,14 @@ def sample_batches(
     size: int = 1,
     skip: Callable[[range], bool] | None = None,
     progress: bool = False,
+    advance: Callable[[float], None] | None = None,
 ) -> Iterator[tuple[range, Tensor, Tensor | None]]:
     """Normalised latents, batch by batch: places of the samples, ``(N, *shape)``, and their classes.
 
     A sample's noise is a function of the seed and its place: on other devices, at other batch sizes or with other
     numbers of processes samples differ by rounding only. The model is in evaluation mode; its device is used.
     Process ``rank`` of ``size`` draws every ``size``-th batch, without those for whose places ``skip`` is true.
+    ``advance`` is told after each step how many samples' work that was: of a batch of N in S steps, N / S.
     """
     device = next(model.parameters()).device
     prediction = denoisers.prediction_of(model)
@@ -318,11 +321,12 @@ def sample_batches(
         y = None if y is None else y.to(device)
         branches = denoisers.SelfConditioned(model), denoisers.SelfConditioned(model)
         network = flow.guided(*branches, settings.guidance, settings.guidance_interval)
+        told = {"progress": progress, "after_step": advance and partial(advance, len(places) / settings.steps)}
         with torch.autocast(device.type, torch.bfloat16, enabled=settings.precision == "bf16"):
             if prediction == "noise":
-                x = ddpm.sample(network, noise, settings.steps, settings.method, y=y, progress=progress)
+                x = ddpm.sample(network, noise, settings.steps, settings.method, y=y, **told)
             else:
-                x = flow.sample(network, noise, settings.steps, settings.method, settings.shift, y=y, progress=progress)
+                x = flow.sample(network, noise, settings.steps, settings.method, settings.shift, y=y, **told)
         yield places, x, y
 
 

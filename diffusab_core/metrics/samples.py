@@ -124,7 +124,8 @@ def check_enough(count: int | None, features: Features, few: bool, what: str = "
     """Refuse a covariance that cannot have full rank, unless ``few`` allows it, with a :class:`SamplesError`."""
     if count is not None and count <= features.dimensions and not few:
         short = f"{count} {what} are too few for the {features.dimensions} features of {features.name}"
-        raise SamplesError(f"{short}: the distance compares with nothing; few=True (--few) takes it all the same")
+        short += f", it takes more than {features.dimensions}: the distance compares with nothing"
+        raise SamplesError(f"{short}; few=True takes it all the same").at_shell(f"{short}; --few takes it all the same")
 
 
 @dataclass(frozen=True, eq=False)

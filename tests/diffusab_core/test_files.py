@@ -18,6 +18,22 @@ from diffusab_core.training import Settings
 from diffusab_core.training.batches import Batches
 
 
+@pytest.mark.parametrize(
+    ("given", "found"),
+    [
+        ("image", "images"), ("imagse/train/a.png", "images/train/a.png"), ("images/trian", "images/train"),
+        ("imagse/none", None), ("weights", None), ("hiden", None),
+    ],
+)  # fmt: skip
+def test_a_place_that_is_spelled_almost_alike_is_guessed(tmp_path, monkeypatch, given, found):
+    (tmp_path / "images" / "train").mkdir(parents=True)
+    (tmp_path / "images" / "train" / "a.png").touch()
+    (tmp_path / ".hidden").mkdir()
+    assert files.guess_place(tmp_path / given) == (f" (did you mean {tmp_path / found}?)" if found else "")
+    monkeypatch.chdir(tmp_path)
+    assert files.guess_place(given) == (f" (did you mean {found}?)" if found else "")
+
+
 def test_a_file_gets_its_name_only_once_it_is_whole(tmp_path):
     path = tmp_path / "deep" / "record.json"
     with files.writing(path) as partial:

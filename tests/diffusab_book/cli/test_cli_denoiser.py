@@ -13,6 +13,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from diffusab_book.cli import app
+from diffusab_book.cli import denoiser as commands
 from diffusab_book.figures import to_uint8
 from diffusab_core import autoencoders, data, experiments
 from diffusab_core.experiments import records
@@ -87,6 +88,28 @@ def test_the_same_command_reads_back_and_draws_what_is_missing(folder: Path):
     shell("sample", "denoiser", "samples", "--samples", str(IMAGES), "--steps", "2", "--guidance", "2",
           "--batch-size", "16", "--device", "cpu", folder=folder)  # fmt: skip
     assert lost.read_bytes() == wanted
+
+
+def test_the_bar_moves_within_a_batch_and_few_samples_are_said_to_be(folder: Path, tmp_path: Path, monkeypatch):
+    told = []
+
+    class Bar(commands.tqdm):
+        def update(self, n=1):
+            told.append(n)
+            return super().update(n)
+
+    monkeypatch.setattr(commands, "tqdm", Bar)
+    words = ["sample", str(folder / "denoiser"), str(tmp_path / "out"), "--samples", "6", "--steps", "4",
+             "--batch-size", "4", "--device", "cpu"]  # fmt: skip
+    done = CliRunner().invoke(app, words)
+    assert done.exit_code == 0, done.output
+    assert told == [1.0] * 4 + [0.5] * 4
+    assert "6.0/6 images" in done.stderr
+    assert "6 samples are for looking at: evaluate-samples takes more than 32\n" in done.stdout
+    told.clear()
+    (tmp_path / "out" / "images" / "000005.png").unlink()
+    done = CliRunner().invoke(app, words)
+    assert told == [4, 0] + [0.5] * 4
 
 
 def torchrun(*arguments: str, folder: Path) -> str:

@@ -118,6 +118,7 @@ def test_images_smaller_than_the_resolution_are_named(images, tmp_path):
     line = one_line(done)
     assert "no usable image" in line
     assert "ant/0.png: 24 x 20 pixels, smaller than the resolution 64" in line
+    assert line.endswith("; --resolution 12 takes them")
     assert not (tmp_path / "c").exists()
 
 

@@ -311,7 +311,8 @@ def bad(places: Path, root: Path, fault: str) -> tuple[list[object], str]:
         folder.mkdir()
         return [folder, real], f"no usable image in {folder}"
     if fault == "too few":
-        return [folder, real, "--samples", 32], "32 samples are too few for the 32 features of offline"
+        said = "of offline, it takes more than 32: the distance compares with nothing; --few takes it"
+        return [folder, real, "--samples", 32], said
     if fault == "too few references":
         return [folder, real, "--reference-samples", 9], "9 reference images are too few for the 32 features"
     if fault == "another size":

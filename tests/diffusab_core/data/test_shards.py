@@ -420,6 +420,8 @@ def test_kinds(everywhere, monkeypatch):
         ("nowhere", FileNotFoundError, "there is no folder nowhere and no such file; understood are photos, leaves"),
         (Path("ILSVRC/imagenet-1k"), FileNotFoundError, "there is no folder ILSVRC/imagenet-1k"),
         ("./ILSVRC/imagenet-1k", FileNotFoundError, "no such file"),
+        ("folders", FileNotFoundError, "no such file (did you mean folder?); understood"),
+        ("train-000.tar", FileNotFoundError, "no such file (did you mean train-0000.tar?); understood"),
         ("shards/train-0000.tar", FileNotFoundError, "no such file"),
         ("shards/train.parquet", FileNotFoundError, "no such file"),
         ([], ValueError, "an empty list"),

@@ -458,6 +458,18 @@ def test_samples_do_not_depend_on_the_number_of_processes(model, size):
     assert_same_samples(dict(sorted(together.items())), alone)
 
 
+@pytest.mark.parametrize("network", [tiny(std=0.2).eval(), LinearNoise()])
+def test_a_bar_of_samples_moves_with_every_step(network):
+    told = []
+    settings = replace(SAMPLING, samples=10, batch_size=4, steps=5)
+    list(
+        denoising.sample_batches(
+            network, settings, SHAPE, CLASSES, skip=lambda places: 5 in places, advance=told.append
+        )
+    )
+    assert told == [4 / 5] * 5 + [2 / 5] * 5  # the second batch is there already
+
+
 @pytest.mark.parametrize("guidance", [1.0, 2.0])
 def test_samples_agree_at_any_batch_size_and_number_of_processes(model, guidance):
     settings = replace(SAMPLING, guidance=guidance, steps=12)
