@@ -125,6 +125,14 @@ def test_unknown_name_lists_the_shipped_ones_and_the_other_ways():
         load("/no/such/folder")
 
 
+def test_a_folder_that_is_spelled_almost_as_asked_is_named(folder, monkeypatch):
+    with pytest.raises(AutoencoderError, match=rf"\(did you mean {folder}\?\)"):
+        load(f"{folder}s")
+    monkeypatch.chdir(folder.parent)
+    with pytest.raises(AutoencoderError, match=rf"'{folder.name}s' \(did you mean {folder.name}\?\)"):
+        load(f"{folder.name}s")
+
+
 def test_folder_without_config(tmp_path, folder):
     with pytest.raises(AutoencoderError, match=r"no config\.json"):
         load(tmp_path)
