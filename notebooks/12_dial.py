@@ -37,6 +37,7 @@ record_path: str = ""  # where the run record goes; nowhere when empty
 import math
 from itertools import pairwise
 
+import pandas as pd
 import torch
 
 from diffusab_book import chapters, figures, results
@@ -272,12 +273,44 @@ dial.optimum_map(
 #
 # After 2 400 steps of patch 1 steeper latents (1.25) have caught up, as far as two seeds say: 2% [−22%, +26%] behind those as encoded,
 # where they were 22% behind. At patch 2 that takes until 9 600 steps.
+
+# %% [markdown] slideshow={"slide_type": "slide"}
+# ## A wider network, and latents that are made up
+#
+# Two things could make flat latents the harder ones from 2 400 steps on: a network too narrow for tokens of 64 numbers (DiT-XXS has 128
+# features), or something in real latents besides their energies. `sweeps/dial_controls.yaml` repeats three doses after 2 400 steps, with
+# two seeds: for a wider and deeper network (DiT-XS, 192 features); for latents whose DCT coefficients keep their size and get random
+# signs, so that energies stay and shapes go; and for Gaussian latents with the mean and the covariance of the real ones.
+
+# %% jupyter={"source_hidden": true} tags=["hide-input"] slideshow={"slide_type": "subslide"}
+KINDS = {"wider": "DiT-XS", "phase": "random signs", "gaussian": "Gaussian"}
+controls = dial.read("dial_controls")
+controls["kind"] = [KINDS[arm.partition("-")[0]] for arm in controls.arm]
+as_before = recorded.query("steps == 2400 and power in (0.5, 1, 1.25)")
+beside = pd.concat([as_before.assign(kind="DiT-XXS"), controls])
+results.cross(beside, "best_gap_offline", "power", "kind", 1.0)
+
+# %% [markdown] slideshow={"slide_type": "slide"}
+# *Recorded: gap by the power $a$, after 2 400 steps. DiT-XXS, as above, and DiT-XS learn real latents; the other two columns are DiT-XXS on
+# made-up ones. Each column is compared with its own $a = 1$: the gap of made-up latents is that to decoded made-up ones, and two seeds give
+# wide intervals.*
+#
+# **It does not look like the width.** With DiT-XS, flat latents lie 38% [−19%, +95%] behind those as encoded, in both seeds (XXS: 32%), and
+# steeper ones (1.25) are 6% ahead, in both, where XXS has them 10% behind. The wider network is farther on, with a gap of 1.10 in place
+# of 1.53, and so is the turn.
+#
+# **It looks like shapes.** A Gaussian with the same covariance is learned nearly whole: at $a = 1$ its gap is 0.06 and 0.12, where two
+# sets of such latents have 0.01. And there steep is the hard side, with 0.12 and 0.19 at 1.25. Flat is not decided: 0.06 and 0.19 at 0.5
+# (in FD-Lite0-P64 it is ahead of $a = 1$ in both seeds). Theory says that white is the easiest of all Gaussians ({numref}`chap-noise`),
+# and we had predicted that flatter is easier; half of that is seen. With random signs the doses hardly differ: 0.5 lies 5% [−19%, +30%]
+# behind $a = 1$, 1.25 by 2% with one seed on either side. So what makes flat latents the harder ones late is nothing that energies or a
+# covariance hold; as far as two seeds say, it goes with the signs, which is to say with shapes.
 #
 # ## The same thing, done to the noise
 #
 # Write such a training in the latents' own coordinates, and the filter is gone: what is left is *coloured noise*, with the loss in its
-# metric. {numref}`chap-noise` does this, takes the filter apart, and trains without one. There, too, is what a theory has to say:
-# for Gaussian latents white is easiest, {eq}`eq-noise-lacks`.
+# metric and the network in other coordinates. {numref}`chap-noise` does this, takes the filter apart, and trains without one. There,
+# too, is what a theory has to say: for Gaussian latents white is easiest, {eq}`eq-noise-lacks`.
 
 # %% [markdown] slideshow={"slide_type": "slide"}
 # ## What others found
@@ -308,10 +341,11 @@ dial.optimum_map(
 # - **Other autoencoders.** All of this is one autoencoder, `kl-f4c16`, and five photographs; seeds are those of the denoiser.
 # - **Seeds.** There are three for each arm of patch 2 and two of patch 1, and there will be five where an interval straddles its margin. {numref}`chap-believe`
 #   judges each of our predictions about the dial, as far as its runs are in.
-# - **Other networks, Gaussian surrogates** have their sweeps, and are written about once they are in.
+# - **Networks** of the sizes that the papers use. The wider one here has four million weights.
 #
 # ```bash
-# diffusab sweep dial_patch2 --jobs 2      # then dial_controls
+# diffusab sweep dial_patch2 --jobs 2            # its further seeds
+# diffusab sweep dial_patch2 --size gpu --jobs 1 # DiT-S, 40 000 steps
 # ```
 
 # %% [markdown]
@@ -321,6 +355,7 @@ dial.optimum_map(
 # - Which spectrum is best depends on the length of training: a mildly flattened one early, later the one as encoded or a
 #   somewhat steeper one, which three seeds do not tell apart. White latents have the smallest gap at neither length.
 # - Where tokens hold one latent pixel, those as encoded are ahead after 600 steps already, in both of two seeds.
+# - As far as two seeds say, that order is no lack of width, nor in the covariance: Gaussian latents and those with random signs do not have it.
 # - A comparison at one length, one sampling shift or by the loss would each have said something else.
 #
 # ## Quiz
@@ -488,6 +523,38 @@ assert f"{found:.0%}" == "+2% [−22%, +26%]"
 of_chosen = results.choose_places(of_patch_1, "shift_gap_offline")
 found = results.paired(of_chosen, chosen, "0.5", "1", relative=True)
 assert f"{found:.0%}" == "+30% [−77%, +138%]"
+
+# %%
+# "38% [−19%, +95%] behind", "6% ahead, in both", "1.10 in place of 1.53"; "0.06 and 0.12 … 0.12 and 0.19 … 0.06 and 0.19"
+of_kind = {
+    key: dial.by_dose(controls[controls.kind == kind])
+    for key, kind in KINDS.items()
+}
+flat, steep = (
+    results.paired(of_kind["wider"], dial.METRIC, power, "1", relative=True)
+    for power in ("0.5", "1.25")
+)
+assert (f"{flat:.0%}", round(100 * steep.mean)) == ("+38% [−19%, +95%]", -6)
+assert max(steep.values) < 0 < min(flat.values)
+assert round(results.means(of_kind["wider"], dial.METRIC)["1"], 2) == 1.10
+gaussian = {
+    power: results.values(of_kind["gaussian"], dial.METRIC, power).round(2).tolist()
+    for power in ("1", "1.25", "0.5")
+}
+assert list(gaussian.values()) == [[0.06, 0.12], [0.12, 0.19], [0.06, 0.19]]
+
+# %%
+# "5% [−19%, +30%]", "2% with one seed on either side"
+flat, steep = (
+    results.paired(of_kind["phase"], dial.METRIC, power, "1", relative=True)
+    for power in ("0.5", "1.25")
+)
+assert f"{flat:.0%}" == "+5% [−19%, +30%]"
+assert min(steep.values) < 0 < max(steep.values)
+assert round(100 * steep.mean) == 2
+# "two sets of such latents have 0.01", "ahead of a = 1 in both seeds"
+assert round(of_kind["gaussian"].gap_floor_offline.mean(), 2) == 0.01
+assert max(results.paired(of_kind["gaussian"], lite, "0.5", "1").values) < 0
 
 # %%
 # "0.61 [0.32, 0.90]", "1.02 [0.99, 1.05]", "1.22 [0.58, 1.87]", "0.88 [0.63, 1.12]"

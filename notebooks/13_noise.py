@@ -311,7 +311,8 @@ dial.taken_apart(parts)
 # Two seeds are few. Four of the ten intervals leave out zero: at 0.5 the coordinates (34% [+17%, +50%]), noise with its metric (20% [+19%,
 # +20%]) and noise path (10% [+2%, +18%]), at 1.5 the noise path (40% [+14%, +67%]). The weight of the loss at 0.5 is not
 # among them (34% [−22%, +90%]). Nor does noise with its metric do what the filter does, as far as two seeds say: in both it lies below
-# the filter at 0.5 (15 and 6%), and above at 1.5 (13 and 10%). With the shift chosen on the other seed, as the protocol judges, the first is −10% [−72%, +51%], which decides nothing.
+# the filter at 0.5 (15 and 6%), and above at 1.5 (13 and 10%). With the shift chosen on the other seed, as the protocol judges, the
+# first is −10% [−72%, +51%], which decides nothing.
 #
 # Under the noise path alone, at 0.5, the two distances disagree: samples lie 10% farther from decoded latents, and 9% [−21%, +3%] nearer
 # to photographs. FD-Lite0-P64 puts it 8% [−10%, +27%] above, and the coordinates at 0.5 by 5% [+2%, +8%].
@@ -354,7 +355,8 @@ figures.lines(
 # The two lines run against each other. At $a = 0$ even a perfect denoiser has a high loss, though a single number is all that it has to
 # learn. If flat real latents are learned worse, then it is by what is not Gaussian in them, or by what the network can do: its tokens,
 # its width, its bias towards smooth answers. The records of {numref}`chap-dial` fit a network that learns the Gaussian part first,
-# where flat is ahead, and the rest later.
+# where flat is ahead, and the rest later. Of Gaussian latents with the same covariance steep ones are the hard ones there, as theory has
+# it.
 #
 # It is no contradiction that a flat spectrum may hurt. A white latent asks a network to be as exact at high frequencies as at
 # low ones; whether that is worth its capacity depends on what the *decoder* makes of an error there. The runs of
