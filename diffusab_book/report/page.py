@@ -27,15 +27,16 @@ from diffusab_core import files
 from diffusab_core.spectrum import STATISTICS
 
 HERE = Path(__file__).parent
+PHONE = 3.9  # inches: at 10 points, as on a page of 390 pixels
 FILES = {"profile": ("profile.json", "profile.png", "profile.html"), "report": ("report.json", "report.html")}
 
 # ---------------------------------------------------------------------------------------------------------------------
 # The page
 
 
-def render(report: Report, picture: str) -> str:
-    """The whole page; ``picture`` is the PNG of the profile in base64: a report opens with it, a profile shows it where
-    scripts are off."""
+def render(report: Report, picture: str, narrow: str) -> str:
+    """The whole page; ``picture`` is the PNG of the profile in base64, ``narrow`` that for a phone: a report opens with
+    them, a profile shows the former where scripts are off."""
     drawn, views = drawings.draw_all(report), {}
     for statistic in STATISTICS:
         fig = drawings.draw_profile(report, statistic)
@@ -52,7 +53,8 @@ def render(report: Report, picture: str) -> str:
     )
     environment.filters |= {"percent": words.percent, "number": words.number, "split_commands": split_commands}
     return environment.get_template("page.html").render(
-        report=report, plan=report.plan, options=report.options, record=report.record, picture=picture,
+        report=report, plan=report.plan, options=report.options, record=report.record,
+        picture=picture, narrow=narrow,
         charts=drawn, tables={key: drawings.read_numbers(fig) for key, fig in drawn.items()}, views=views,
         data=figures.shorten({"charts": {k: json.loads(fig.to_json()) for k, fig in drawn.items()}, "views": views}),
         colours=[drawings.style(i)["color"] for i in range(len(report.models))],
@@ -71,16 +73,19 @@ def split_commands(text: str) -> list[tuple[str, str]]:
     return list(zip(pieces[::2], pieces[1::2], strict=True))
 
 
-def png(report: Report) -> bytes:
-    """The profile by the drawn statistic as a picture on white, for papers and slides."""
+def png(report: Report, width: float = 8.0) -> bytes:
+    """The profile by the drawn statistic as a picture on white, for papers and slides; ``width`` in inches.
+
+    Letters have the same size at any width: as wide as a phone, they are read on one.
+    """
     from matplotlib.figure import Figure  # half a second, and only here; Figure itself needs no display
 
     styles = dict(zip(figures.DASHES, ("solid", "dashed", "dotted", "dashdot", (0, (8, 3))), strict=True))
     statistic, drawn = report.options.statistic, drawings.drawn(report)
     # Matplotlib reads $ as mathematics and hides labels that begin with an underscore.
     labels = [profile.name.replace("$", r"\$").removeprefix("_") for profile, _ in drawn]
-    columns = max(1, min(3, 90 // (max(map(len, labels)) + 8)))
-    figure = Figure(figsize=(8, 4.4 + 0.2 * math.ceil(len(drawn) / columns)), layout="constrained")
+    columns = max(1, min(3, int(11.25 * width) // (max(map(len, labels)) + 8)))
+    figure = Figure(figsize=(width, 4.4 + 0.2 * math.ceil(len(drawn) / columns)), layout="constrained")
     axes = figure.add_subplot()
     for label, (profile, how) in zip(labels, drawn, strict=True):
         values = [value or math.nan for value in profile.profiles[statistic]]  # no zero on a logarithmic axis
@@ -129,11 +134,11 @@ def write(report: Report, out: str | os.PathLike) -> tuple[Path, ...]:
     Raises:
         ReportError: A file cannot be written; no temporary file is left.
     """
-    picture, found = png(report), files.make_printable(report.as_dict())
+    pictures, found = (png(report), png(report, PHONE) if report.plan else b""), files.make_printable(report.as_dict())
     made = {
         "json": (json.dumps(found, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode(),
-        "png": picture,
-        "html": files.printable(render(report, base64.b64encode(picture).decode())).encode(),
+        "png": pictures[0],
+        "html": files.printable(render(report, *(base64.b64encode(some).decode() for some in pictures))).encode(),
     }
     path, paths = None, tuple(Path(out) / name for name in FILES[report.kind])
     try:

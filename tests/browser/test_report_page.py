@@ -49,7 +49,9 @@ def test_page_opens_from_disk_and_draws(browser, page_file, width, scheme):
     assert page.evaluate("() => document.documentElement.scrollWidth") <= width
     assert page.evaluate(WIDE) == []
     assert (page.evaluate(LUMINANCE) < 200) == (scheme == "dark")
-    assert page.evaluate("() => document.querySelector('.opening img').naturalWidth") > 1000
+    drawn, shown = page.evaluate("() => (i => [i.naturalWidth, i.clientWidth])(document.querySelector('.opening img'))")
+    assert drawn == (624 if width == 390 else 1280)
+    assert drawn / shown < 2  # letters of 10 points, 22 pixels as drawn, are 11 or more on the page
     assert page.locator("#next + ol pre").count() >= 2
     pictures = page.evaluate("() => [...document.querySelectorAll('.pictures img')].map(i => i.naturalWidth)")
     assert pictures == [64] * (2 * (1 + 3 * 3))

@@ -1,6 +1,7 @@
 """The page and the files of a report, from numbers that are made up: what is shown, and that nothing becomes code."""
 
 import errno
+import io
 import json
 import os
 import re
@@ -10,6 +11,7 @@ from html.parser import HTMLParser
 import pytest
 import torch
 from made_up import PIXEL, make_model, make_noise, make_profile, make_report
+from PIL import Image
 from plotly.offline import get_plotlyjs
 
 from diffusab_book.report import Options, ReportError, charts, page
@@ -17,6 +19,7 @@ from diffusab_book.report.results import Model
 from diffusab_core import files
 from diffusab_core.experiments import records
 
+NARROW = "data:image/png;base64,bmFycm93"
 HOSTILE = '</script><script>alert("1")</script><!-- & $title$ {{ 7 * 7 }}'
 
 
@@ -48,7 +51,7 @@ def two():
 
 
 def render(report):
-    return page.render(report, PIXEL.partition(",")[2])
+    return page.render(report, PIXEL.partition(",")[2], NARROW.partition(",")[2])
 
 
 def without_plotly(text):
@@ -83,7 +86,15 @@ def test_page_holds_everything_and_fetches_nothing(two):
 
 def test_a_report_opens_with_a_headline_a_picture_and_what_to_do(two):
     text = without_plotly(render(two))
-    order = ['<p class="headline">', f'src="{PIXEL}"', 'id="next"', "diffusab extract", 'id="findings"', "<table>"]
+    order = [
+        '<p class="headline">',
+        f'(max-width: 36rem)" srcset="{NARROW}"',
+        f'src="{PIXEL}"',
+        'id="next"',
+        "diffusab extract",
+        'id="findings"',
+        "<table>",
+    ]
     places = [text.index(mark, text.index("<main>")) for mark in order]
     assert places == sorted(places)
     assert text.count('<p class="headline">') == 2
@@ -257,6 +268,12 @@ def test_summary_for_a_shell(two):
     assert said[:2] == ["measured on 3 images", "of up to 4 images 3 are there"]
     assert said[2].startswith("left out 1, all named in the page, such as ")
     assert sum(line.startswith("first: ") for line in said) == 9
+
+
+def test_the_picture_for_a_phone_is_narrow_and_as_high(two):
+    wide, narrow = (Image.open(io.BytesIO(page.png(two, *width))) for width in ((), (page.PHONE,)))
+    assert (wide.width, narrow.width) == (1280, 624)
+    assert narrow.height >= wide.height  # letters are no smaller, so the legend has no fewer lines
 
 
 def test_running_out_of_memory_is_one_line(tmp_path, monkeypatch):

@@ -110,13 +110,13 @@ def test_the_section_is_there_with_a_calibration_only(options, tmp_path, monkeyp
     plain = measurement.measure(options, PLAN, progress=False)
     assert "diffusability" not in plain.models[0].parts | plain.models[0].not_measured
     assert "diffusability" not in findings.findings(plain, plain.models[0])
-    assert 'id="diffusability"' not in page.render(plain, "")
+    assert 'id="diffusability"' not in page.render(plain, "", "")
     diffusability.write_calibration(replace(CALIBRATION, items=8), path)
     scored = measurement.measure(options, PLAN, progress=False)
     part = scored.models[0].parts["diffusability"]
     assert (part["crops"], part["side"]) == (8, 64)
     assert json.loads(json.dumps(scored.as_dict()))["models"][0]["diffusability"] == part
-    text = page.render(scored, "")
+    text = page.render(scored, "", "")
     assert 'id="diffusability"' in text
     said = findings.findings(scored, scored.models[0])["diffusability"]
     for words in ("4 latent spaces", "9,600 steps", "+0.85 (95% interval +0.70 to +0.93)", "+0.60 (+0.10 to +0.80)",
@@ -151,5 +151,5 @@ def test_what_a_score_is_blind_to_is_said_of_each_kind(looks_at):
     rows = findings.tell_scores(report)
     assert [row[0] for row in rows] == ["a", "b"]
     assert rows[1][1:] == ["–"] * 5
-    assert "too few crops" in page.render(report, "")
+    assert "too few crops" in page.render(report, "", "")
     assert findings.tell_scores(make_report(make_model("c"))) == []
