@@ -41,7 +41,7 @@ def test_page_lets_nothing_be_fetched(browser, server, tmp_path, forbidden):
     report = measure(Options(latents=(str(tmp_path / "z.safetensors"),), samples=2, resolution=64, device="cpu"))
     main = f'<img src="{address}/image" alt=""><link rel="stylesheet" href="{address}/style">'
     script = f'fetch("{address}/fetch").catch(() => 0).then(() => document.body.classList.add("tried"));'
-    text = page.render(report, "").replace("</main>", f"{main}<script>{script}</script></main>")
+    text = page.render(report, "", "").replace("</main>", f"{main}<script>{script}</script></main>")
     if not forbidden:
         text, count = re.subn(r'<meta http-equiv="Content-Security-Policy"[^>]*>', "", text)
         assert count == 1

@@ -256,7 +256,7 @@ def test_what_is_void_is_not_found():
     poor, sound = make_model("poor", psnr=14.0, without=("scale",)), make_model("sound")
     report = make_report(poor, sound)
     said = f.findings(report, poor)
-    assert set(f.findings(report, sound)) - set(said) == {"cut", "dependence", "stake"}
+    assert set(f.findings(report, sound)) - set(said) == {"cut", "dependence", "stake", "gratings"}
     assert said["scale"] == "Not measured: no scale."
     assert "left out of these sentences" in said["reconstruction"]
     assert f.find_poor(report) == ["poor"]
