@@ -114,7 +114,8 @@ def flush(path: Path) -> None:
 
 
 def guess_place(path: str | os.PathLike) -> str:
-    """`` (did you mean PLACE?)`` where one part of a path that is not there is spelled almost as one that is there."""
+    """For the message of a path that is not there: in brackets the one that is there and is spelled almost alike in one
+    part, with a space in front; else nothing."""
     path = there = Path(path)
     while not there.parent.is_dir() and there != there.parent:
         there = there.parent
