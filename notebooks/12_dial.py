@@ -20,8 +20,9 @@
 # **In short.** A filter in front of a denoiser takes the energies of its latents to a power $a$, flatter below 1, steeper above, and is
 # undone before decoding, at no cost in reconstruction. Which power is best depends on the length of training: how far samples lie from
 # decoded real latents, the {term}`gap`, is least at 0.61 [0.32, 0.90] after 600 steps and at 1.02 [0.99, 1.05] after 2 400, over three
-# seeds. At 0.5 it is 31% [−55%, −7%] smaller than at 1.25 after 600 steps, and 44% [+16%, +71%] larger after 9 600. That is in the
-# features of a small classifier that has seen these photographs; a second set of features does not show it.
+# seeds. At 0.5 it is 31% [−55%, −7%] smaller than at 1.25 after 600 steps, and 44% [+16%, +71%] larger after 9 600. That is at the
+# usual training times and in the features of a small classifier that has seen these photographs. Trained at more noise, the difference
+# after 600 steps is gone (−3% [−29%, +24%]); a second set of features shows neither.
 #
 # ```{measured-runtime}
 # ```
@@ -192,8 +193,9 @@ results.cross(recorded, "best_gap_offline", "power", "steps", 1.0)
 #
 # So flat and steep change places. The gap at 0.5 is 31% [−55%, −7%] below that at 1.25 after 600 steps, and 44% [+16%, +71%] above it
 # after 9 600. With the shift chosen on the other seeds, as the protocol judges, it is 30% [−54%, −5%] and 44% [+16%, +71%]. **This is
-# the crossing that the protocol asks for**: at least 10% either way, intervals off zero. How large it is early is known poorly: the
-# interval after 600 steps reaches into the margin of 10%, so two more seeds are due there.
+# the crossing that the protocol asks for**: at least 10% either way, intervals off zero; other training times, below, take half of it
+# away. How large it is early is known poorly: the interval after 600 steps reaches into the margin of 10%, so two more seeds are due
+# there.
 #
 # We had also predicted that 1.25 *overtakes* the latents as encoded after 9 600 steps. It catches up, from 20% over 10% to 1% [−21%,
 # +23%]: one seed has it 12% behind, the others 3% and 5% ahead (by the protocol's shift −2% [−23%, +20%]). Three seeds cannot tell, and
@@ -243,6 +245,43 @@ figures.lines(
 # shifts of the sampler. Over three seeds 0.5 lies 12% [−20%, +45%] behind 1.25 at a shift of 1, and 44% at the best shift of each: a
 # comparison at one shift compares samplers, too. After 600 steps every run is best at 16 or 32, eight of eighteen at 32, the largest
 # that was tried, and the white ones at 16. With larger shifts some gaps after 600 steps might be smaller, not those of white latents.
+#
+# ## The times that are trained
+#
+# How often a denoiser meets which noise is a choice, too. Times are drawn from a logit-normal law with location 0, half of them below
+# $t = 1/2$; a location of 1 trains at more noise. A filter moves the noise at which a frequency is decided, so each dose may want its own.
+# `sweeps/dial_times.yaml` tries four locations after 600 steps, on a seed that judges nothing else:
+
+# %% jupyter={"source_hidden": true} tags=["hide-input"] slideshow={"slide_type": "subslide"}
+times = dial.read("dial_times")
+results.cross(times, "best_gap_offline", "power", "time_location", 1.0)
+
+# %% [markdown]
+# *Recorded, one seed: gap by the power $a$ (rows) and the location of the training times (columns).* The largest location is best for all
+# three doses, and it changes their order: at 0 the powers 0.5 and 1 are level and 1.25 is 17% behind, at 1 those as encoded are ahead
+# of both, by 5% and 8%. By the protocol the arms of the dial are then repeated with the better location (`sweeps/dial_tuned.yaml`). So
+# far this is done for 600 steps, with three seeds:
+
+# %% jupyter={"source_hidden": true} tags=["hide-input"] slideshow={"slide_type": "subslide"}
+tuned = dial.complete(dial.read("dial_tuned"))
+both = pd.concat(
+    [
+        recorded.query("steps == 600 and power in (0.5, 1, 1.25, 1.5)"),
+        tuned.query("steps == 600"),
+    ]
+)
+results.cross(both, "best_gap_offline", "power", "time_location", 1.0)
+
+# %% [markdown] slideshow={"slide_type": "slide"}
+# *Recorded after 600 steps, three seeds: gap by the power $a$ and the location of the training times.* **Trained at more noise, flat
+# latents have no lead.** After 600 steps the gap at 0.5 lies 2% [−25%, +29%] above that of latents as encoded and 3% [−29%, +24%] below
+# that at 1.25; 1.25 is 4% [+1%, +8%] behind those as encoded, and 1.5 by 15% [−3%, +34%]. Flat latents have not become harder: their
+# gap stays what it was (+3% [−5%, +12%]), while that at 1.25 and 1.5 falls by 27% [−46%, −8%] and 34% [−42%, −26%]. So what a flat
+# filter gives a short training, more noise gives it, too. We had predicted that the doses come closer together, as they do, and that
+# 0.5 is within 10% of those as encoded, which three seeds leave open.
+#
+# The crossing of this chapter is one at the usual training times, then. Whether flat latents fall behind after 2 400 and 9 600 steps of
+# such a training, too, is not run yet. Eleven of the twelve runs have their best sampling shift at 32, the largest that was tried.
 #
 # ## Patch 1, and a map
 #
@@ -337,6 +376,7 @@ results.cross(beside, "best_gap_offline", "power", "kind", 1.0)
 # %% [markdown] slideshow={"slide_type": "slide"}
 # ## What is open
 #
+# - **Training times.** What tuned times leave of the differences after 2 400 and 9 600 steps is not run yet, nor larger locations than 1.
 # - **Length.** The papers train for 400 000 steps, we for 9 600 at most. Whether steeper latents pass those as encoded is open.
 # - **Other autoencoders.** All of this is one autoencoder, `kl-f4c16`, and five photographs; seeds are those of the denoiser.
 # - **Seeds.** There are three for each arm of patch 2 and two of patch 1, and there will be five where an interval straddles its margin. {numref}`chap-believe`
@@ -356,7 +396,7 @@ results.cross(beside, "best_gap_offline", "power", "kind", 1.0)
 #   somewhat steeper one, which three seeds do not tell apart. White latents have the smallest gap at neither length.
 # - Where tokens hold one latent pixel, those as encoded are ahead after 600 steps already, in both of two seeds.
 # - As far as two seeds say, that order is no lack of width, nor in the covariance: Gaussian latents and those with random signs do not have it.
-# - A comparison at one length, one sampling shift or by the loss would each have said something else.
+# - A comparison at one length, one sampling shift, one choice of training times or by the loss would each have said something else.
 #
 # ## Quiz
 #
@@ -523,6 +563,40 @@ assert f"{found:.0%}" == "+2% [−22%, +26%]"
 of_chosen = results.choose_places(of_patch_1, "shift_gap_offline")
 found = results.paired(of_chosen, chosen, "0.5", "1", relative=True)
 assert f"{found:.0%}" == "+30% [−77%, +138%]"
+
+# %%
+# "1.25 is 17% behind", "as encoded are ahead of both, by 5% and 8%"
+of_times = times.pivot(index="power", columns="time_location")[dial.METRIC]
+over_1 = (100 * (of_times / of_times.loc[1.0] - 1)).round()
+assert over_1[0.0].tolist() == [0, 0, 17]
+assert over_1[1.0].tolist() == [5, 0, 8]
+assert set(of_times.idxmin(axis=1)) == {1.0}
+# "eleven of the twelve"
+short = tuned.query("steps == 600 and seed in (0, 1, 2)")
+assert sorted(short.best_shift) == [16] + 11 * [32]
+
+
+# %%
+def at_more_noise(power: str, control: str = "1") -> str:
+    of = dial.by_dose(short)
+    return f"{results.paired(of, dial.METRIC, power, control, relative=True):.0%}"
+
+
+def by_more_noise(power: float) -> str:
+    """Location 1 over location 0, of one power after 600 steps."""
+    of = both.query("power == @power and seed in (0, 1, 2)")
+    of = of.assign(arm=of.time_location.map("{:g}".format))
+    return f"{results.paired(of, dial.METRIC, '1', '0', relative=True):.0%}"
+
+
+# "2% [−25%, +29%] … 3% [−29%, +24%] … 4% [+1%, +8%] … 15% [−3%, +34%]"
+assert at_more_noise("0.5") == "+2% [−25%, +29%]"
+assert at_more_noise("0.5", "1.25") == "−3% [−29%, +24%]"
+assert at_more_noise("1.25") == "+4% [+1%, +8%]"
+assert at_more_noise("1.5") == "+15% [−3%, +34%]"
+# "+3% [−5%, +12%]", "27% [−46%, −8%] and 34% [−42%, −26%]"
+moved = [by_more_noise(a) for a in (0.5, 1.25, 1.5)]
+assert moved == ["+3% [−5%, +12%]", "−27% [−46%, −8%]", "−34% [−42%, −26%]"]
 
 # %%
 # "38% [−19%, +95%] behind", "6% ahead, in both", "1.10 in place of 1.53"; "0.06 and 0.12 … 0.12 and 0.19 … 0.06 and 0.19"

@@ -162,7 +162,8 @@ results.cross(longer, "best_frechet_offline", "autoencoder", "steps", CONTROL)
 # 7% [−42%, +56%]: one seed has it 29% behind, the others 6% and 3% ahead. We had predicted a sign that turns: behind at 600, level at
 # 2 400, ahead at 9 600. The first holds. The trend points where the prediction does, and three seeds do not decide whether it gets
 # there: the protocol asks for two more. {numref}`chap-dial` turns the spectrum alone to where SE goes ($a = 1.25$) and finds the same:
-# behind early, and not told apart late. Seeds are those of the denoiser, so the intervals speak of these three autoencoders and not of
+# behind early, and not told apart late. Trained at more noise, early differences of the dial all but vanish; with SE this has
+# not been tried. Seeds are those of the denoiser, so the intervals speak of these three autoencoders and not of
 # all that such a fine-tuning could give.
 #
 # **What a user gets** is farther from photographs at each length, by 26% [+21%, +31%], 13% [−5%, +31%] and 15% [+10%, +20%]. The
