@@ -19,9 +19,9 @@
 #
 # **In short.** A filter in front of a denoiser is, exactly, coloured noise on the latents as they are, with another weight of the loss
 # and other coordinates of the network. The first two need no filter: noise can be coloured for cached latents of any autoencoder, at no
-# cost in reconstruction. After 600 steps, over four seeds, the gap under mildly coloured noise (0.75) is 26% [−31%, −21%] below that
-# under white noise, and samples are 23% nearer to photographs. After 2 400 and 9 600 steps two seeds see none of it, and a second set
-# of features sees none at all.
+# cost in reconstruction. After 600 steps at the usual training times, over four seeds, the gap under mildly coloured noise (0.75) is 26%
+# [−31%, −21%] below that under white noise, and samples are 23% nearer to photographs. After 2 400 and 9 600 steps two seeds see none
+# of it, and a second set of features sees none at all.
 #
 # ```{measured-runtime}
 # ```
@@ -286,10 +286,10 @@ results.cross(recorded, "best_frechet_offline", "noise", "steps", "white")
 # seeds contradict each other after 9 600 steps (40% above, 2% below). In the means of the gap, white noise is best from 2 400 steps on.
 #
 # The dial shows the same order, with flat latents ahead early and those as encoded later. So the early gain is one of speed: it is
-# worth having where training is short, and there it costs nothing. All this is at the usual training times: trained at
-# more noise, flat latents have no lead early ({numref}`chap-dial`), and whether mild colour has one is not known. FD-Lite0-P64 does not
-# see it: noise at 0.75 lies 2% [−1%, +5%] above white noise over the four seeds, and no setting differs from white noise by more than
-# 5% in the mean, at any length.
+# worth having where training is short, and there it costs nothing. All this is at the usual training times: trained at more noise, no
+# early lead of flat latents is seen ({numref}`chap-dial`), and whether mild colour has one is not known. FD-Lite0-P64 does not see it:
+# noise at 0.75 lies 2% [−1%, +5%] above white noise over the four seeds, and no setting differs from white noise by more than 5% in the
+# mean, at any length.
 
 # %% [markdown] slideshow={"slide_type": "slide"}
 # ## The filter taken apart
@@ -357,8 +357,8 @@ figures.lines(
 # The two lines run against each other. At $a = 0$ even a perfect denoiser has a high loss, though a single number is all that it has to
 # learn. If flat real latents are learned worse, then it is by what is not Gaussian in them, or by what the network can do: its tokens,
 # its width, its bias towards smooth answers. The records of {numref}`chap-dial` fit a network that learns the Gaussian part first,
-# where flat is ahead, and the rest later. Of Gaussian latents with the same covariance steep ones are the hard ones there, as theory has
-# it.
+# where flat is ahead, and the rest later. Of Gaussian latents with the same covariance steep ones are the hard ones there, in both of
+# two seeds, as theory has it.
 #
 # It is no contradiction that a flat spectrum may hurt. A white latent asks a network to be as exact at high frequencies as at
 # low ones; whether that is worth its capacity depends on what the *decoder* makes of an error there. The runs of

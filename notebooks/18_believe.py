@@ -18,7 +18,8 @@
 # # What we now believe
 #
 # **In short.** What a small denoiser misses depends on the spectrum between its tokens, and which spectrum is best depends on the length of
-# training: flatter early, as encoded later, in one set of features and at the usual training times (at more noise flat has no lead).
+# training: flatter early, as encoded later, in one set of features and at the usual training times (trained at more noise,
+# three seeds see no early difference).
 # Scale equivariance does to a spectrum what its paper says, costs reconstruction against plain fine-tuning, and after **600 steps** of
 # training its samples are 20% farther from photographs (95% interval +12% to +28%). FreqWarm has no effect beyond 5% at that length,
 # with 64 channels, where its premise is not met.
@@ -104,8 +105,8 @@ counts
 # same loss to reach, the gap grows by 161% after 600 steps and by 234% after 2 400 ({numref}`chap-signs`). A filter over the whole
 # latent is another matter ({numref}`chap-dial`), and which one is best depends on the length of training: over three seeds the gap at
 # $a = 0.5$ is 30% smaller than at 1.25 after 600 steps, and 44% larger after 9 600. In a second set of features the first effect is 4%, and the crossing is not
-# seen. With training times
-# that were chosen on another seed the difference after 600 steps is gone (−2% [−29%, +24%]); longer trainings with them are not run
+# seen. With training times that were
+# chosen on another seed three seeds do not see the difference after 600 steps (−2% [−29%, +24%]); longer trainings with them are not run
 # yet. Mildly coloured noise on latents as they are ({numref}`chap-noise`) makes the gap a quarter smaller after 600 steps, and brings
 # samples as much nearer to photographs; after 2 400 steps two seeds see none of that, and the second features see none at all.
 #
@@ -288,7 +289,7 @@ assert found["ours-se-late"].status == "undecided"
 assert said("ours-mask-at-tokens").startswith("reproduced: +161")
 assert said("ours-mask-lasts").startswith("reproduced: +234")
 # %%
-# "the difference after 600 steps is gone (−2% [−29%, +24%])"
+# "do not see the difference after 600 steps (−2% [−29%, +24%])"
 tuned = results.choose_places(
     results.frame("dial_tuned").query("steps == 600"), "shift_gap_offline"
 )
