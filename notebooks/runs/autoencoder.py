@@ -169,14 +169,8 @@ crops = pretraining.crops_for_spectra(settings, spectra_resolution, spectra_crop
 found = probing.spectra(done.autoencoder, crops, 0, block_size)
 material = [f"held_out_{name}" for name in cards.MATERIAL_ROWS]
 sizes = ("encoder_macs", "decoder_macs", "forward_macs", "decoder_parameters")
-kept = (
-    "parameters",
-    "training_time_s",
-    "diverged",
-    "diverged_at",
-    *sizes,
-    *material,
-)
+ended = ("training_time_s", "diverged", "diverged_at")
+kept = ("parameters", *ended, *sizes, *material)
 measured = done.record.metrics
 run.metrics = {name: measured[name] for name in kept if name in measured}
 run.metrics |= found.metrics
@@ -185,11 +179,7 @@ run.notes = done.record.notes
 figures.lines(
     {
         name: found.series[f"ratio_of_means_{kind}"]
-        for kind, name in {
-            "mean": "means",
-            "sample": "samples",
-            "rgb": "RGB",
-        }.items()
+        for kind, name in (("mean", "means"), ("sample", "samples"), ("rgb", "RGB"))
     },
     xlabel="zigzag rank",
     ylabel="amplitude over that of rank 0",
