@@ -261,7 +261,8 @@ class Order(_Quantity):
             results.summarize(_against(by_arm, after, before, self.relative))
             for before, after in zip(self.row, self.row[1:], strict=False)
         ]
-        return any(step.sign == -SIGN.get(self.expect, 0) and not step.within(self.margin) for step in steps)
+        against = BOUND[self.expect] if self.expect in BOUND else -SIGN[self.expect]
+        return any(step.sign == against and not step.within(self.margin) for step in steps)
 
     def __str__(self) -> str:
         return " → ".join(self.row)

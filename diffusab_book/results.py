@@ -412,6 +412,14 @@ def count(number: int) -> str:
     return f"{number:_}".replace("_", "\N{NO-BREAK SPACE}")
 
 
+def _head(setting: str, value: Any) -> str:
+    """A setting's value as the head of a column; words as they are."""
+    if isinstance(value, str):
+        return value
+    number = count(value) if isinstance(value, int) else spell(value).replace("-", "\N{MINUS SIGN}")
+    return f"{number} steps" if setting == "steps" else number
+
+
 def cross(runs: pd.DataFrame, metric: str, rows: str, columns: str, control: Any, form: str = ".2f") -> Table:
     """A metric by two settings, such as dose and length of training: mean ± sample standard deviation over seeds.
 
@@ -438,8 +446,7 @@ def cross(runs: pd.DataFrame, metric: str, rows: str, columns: str, control: Any
             cell = _plus_minus(of_cell[metric].tolist(), form)
             if row != control:
                 cell += f"\n{paired(named, metric, str(row), str(control), relative=True):.0%}"
-            label = column if isinstance(column, str) else count(column)
-            found[row][f"{label} steps" if columns == "steps" and label is not column else label] = cell
+            found[row][_head(columns, column)] = cell
     head = f"{DISTANCES.get(metric, metric)} by {rows}".replace("_", " ")
     return Table(found).T.fillna("").rename(index=spell).rename_axis(head)
 

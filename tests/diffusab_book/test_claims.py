@@ -140,8 +140,13 @@ def test_a_row_of_arms_is_contradicted_by_one_step(tmp_path):
     found = status(tmp_path, order=row)
     assert found.status == "reproduced"
     np.testing.assert_allclose(found.effect.values, [-5 / 10.5, -5.5 / 10.5])  # of three, the line joins the ends
+    assert status(tmp_path, order=row | {"expect": "not higher"}).status == "reproduced"
+    assert status(tmp_path, order=row | {"expect": "not lower"}).status == "reversed"
+    write(tmp_path, "b", [5.0, 10.0])  # steps that no two seeds decide contradict nothing
+    assert status(tmp_path, order=row | {"expect": "not higher"}).status == "reproduced"
     write(tmp_path, "b", [3.0, 3.3])
     assert status(tmp_path, order=row).status == "reversed"
+    assert status(tmp_path, order=row | {"expect": "not higher"}).status == "reversed"
     assert status(tmp_path, order=row | {"expect": "higher"}).status == "reversed"
 
 

@@ -345,6 +345,8 @@ def test_a_metric_by_two_settings_is_compared_within_each_column():
     assert found.loc["2", "2\N{NO-BREAK SPACE}400 steps"] == ""
     words = runs.assign(steps=[f"{steps} steps" for steps in runs.steps])
     assert list(results.cross(words, "after_psnr_db", "power", "steps", 1.0).columns) == ["2400 steps", "600 steps"]
+    times = runs.assign(location=[-0.5 if steps == 600 else 1.0 for steps in runs.steps])
+    assert list(results.cross(times, "after_psnr_db", "power", "location", 1.0).columns) == ["−0.5", "1"]
     named = runs.assign(power=[{0.5: "b", 1.0: "c", 2.0: "a"}[power] for power in runs.power])
     assert list(results.cross(named, "after_psnr_db", "power", "steps", "c").index) == ["c", "b", "a"]
     with pytest.raises(ValueError, match=r"'3\.0'"):
