@@ -1,4 +1,4 @@
-r"""An explorer of a regulariser's weight: the spectrum that it gives, and what it costs in reconstruction."""
+r"""What a regulariser gives and what it costs: every run in one plane, and an explorer of the weight."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
+import pandas as pd
 import plotly.graph_objects as go
 
-from diffusab_book import figures
+from diffusab_book import figures, results
 from diffusab_book.explorer import Control, Explorer
 
 
@@ -31,6 +32,50 @@ class Setting:
         if not self.psnr_db or len(self.psnr_db) != len(self.high_frequency):
             counts = f"{len(self.psnr_db)} and {len(self.high_frequency)}"
             raise ValueError(f"a setting needs one PSNR for each energy ratio, got {counts}")
+
+
+def read_settings(runs: pd.DataFrame, arms: Mapping[float, str]) -> dict[float, Setting]:
+    """Settings of recorded fine-tuning runs (:func:`diffusab_book.results.frame`), by weight, from the arm of each."""
+    return {
+        weight: Setting(
+            results.mean_series(runs, "after_profile", arm),
+            results.values(runs, "after_hf_energy_ratio", arm).tolist(),
+            results.values(runs, "after_psnr_db", arm).tolist(),
+        )
+        for weight, arm in arms.items()
+    }
+
+
+def plane(runs: pd.DataFrame, families: Mapping[str, str], alt: str) -> go.Figure:
+    """Fine-tuning runs of one model, a marker for each, and the model as a star: energy ratio across, PSNR up.
+
+    Args:
+        runs: A frame of :func:`diffusab_book.results.frame`.
+        families: By the beginning of an arm's name its entry in the legend; the first that fits counts.
+        alt: As :func:`diffusab_book.figures.axes`.
+
+    Raises:
+        ValueError: An arm belongs to no family.
+    """
+
+    def family(arm: str) -> str:
+        found = next((name for start, name in families.items() if arm.startswith(start)), None)
+        if found is None:
+            raise ValueError(f"arm {arm!r} begins with none of {', '.join(families)}")
+        return found
+
+    series, styles = dict.fromkeys(families.values()), {}
+    for name, of_family in runs.groupby(runs.arm.map(family)):
+        series[name] = (1000 * of_family.after_hf_energy_ratio, of_family.after_psnr_db)
+        texts = (of_family.arm + ", seed " + of_family.seed.astype(str)).tolist()
+        styles[name] = {"text": texts, "hovertemplate": "%{text}: %{x:.2f}, %{y:.2f} dB<extra></extra>"}
+    model = runs.iloc[0]
+    series = {name: places for name, places in series.items() if places}
+    series["untouched"] = ([1000 * model.before_hf_energy_ratio], [model.before_psnr_db])
+    styles["untouched"] = {"color": figures.GREY, "symbol": "star", "size": 14}
+    titles = {"xlabel": "HF energy ratio of the latents, 10⁻³", "ylabel": "PSNR, dB"}
+    fig = figures.points(series, styles=styles, alt=alt, height=460, **titles)
+    return fig.update_xaxes(type="log", tickvals=[0.1, 0.2, 0.4, 0.6, 1, 1.5, 2, 3, 5, 10, 20, 50])
 
 
 def weight_explorer(

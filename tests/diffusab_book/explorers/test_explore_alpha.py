@@ -1,8 +1,10 @@
 """The explorer of a weight shows the runs that it was given, and keeps its shape from one weight to the next."""
 
+import pandas as pd
 import pytest
 
-from diffusab_book.explorers.alpha import Setting, weight_explorer
+from diffusab_book import results
+from diffusab_book.explorers.alpha import Setting, plane, read_settings, weight_explorer
 
 SETTINGS = {
     0.0: Setting([1.0, 0.5, 0.25], [0.004, 0.006], [30.0, 31.0]),
@@ -47,3 +49,30 @@ def test_settings_that_cannot_be_drawn_are_refused():
         weight_explorer({0.1: SETTINGS[0.1]}, REFERENCES, start=0.1)
     with pytest.raises(ValueError, match="one PSNR for each energy ratio, got 1 and 2"):
         Setting([1.0], [0.1, 0.2], [30.0])
+
+
+def test_settings_are_read_from_records_by_weight():
+    runs = results.frame("finetuning")
+    found = read_settings(runs, {0.0: "plain", 0.25: "se"})
+    assert list(found) == [0.0, 0.25]
+    assert found[0.25].psnr_db == runs[runs.arm == "se"].sort_values("seed").after_psnr_db.tolist()
+    assert found[0.25].profile[-1] < found[0.0].profile[-1], "scale equivariance lowers the highest frequency"
+
+
+def test_every_run_lies_in_the_plane_in_the_colour_of_its_family():
+    before = {"before_hf_energy_ratio": 0.002, "before_psnr_db": 28.0}
+    ran = {"a": ("plain", 0, 0.001, 27.0), "b": ("se", 0, 0.0005, 26.5), "c": ("se-soft1", 1, 0.0002, 26.0)}
+    columns = ["arm", "seed", "after_hf_energy_ratio", "after_psnr_db"]
+    runs = pd.DataFrame(ran.values(), columns=columns).assign(**before)
+    families = {"plain": "control", "se-soft": "both", "se": "SE", "kl": "KL"}
+    fig = plane(runs, families, "Runs in a plane of energy and reconstruction.")
+    found = {trace.name: (tuple(trace.x), tuple(trace.y)) for trace in fig.data}
+    assert found == {
+        "control": ((1,), (27,)),
+        "both": ((0.2,), (26,)),
+        "SE": ((0.5,), (26.5,)),
+        "untouched": ((2,), (28,)),
+    }
+    assert fig.data[1].text == ("se-soft1, seed 1",)
+    with pytest.raises(ValueError, match="'se-soft1' begins with none of plain"):
+        plane(runs.iloc[2:], {"plain": "control"}, "Runs in a plane of energy and reconstruction.")
