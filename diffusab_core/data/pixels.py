@@ -25,7 +25,14 @@ class ImagesError(DiffusabError, ValueError):
 
 
 class UnusableImage(ImagesError):
-    """An image that cannot be decoded, that is too small, or that is not converted to RGB without guessing."""
+    """An image that cannot be decoded, that is too small, or that is not converted to RGB without guessing.
+
+    ``size`` is the height and width of one that is only too small, else ``None``.
+    """
+
+    def __init__(self, said: str, size: tuple[int, int] | None = None) -> None:
+        super().__init__(said)
+        self.size = size
 
 
 def rgb01(x: Tensor) -> Tensor:

@@ -11,7 +11,6 @@ import hashlib
 import io
 import json
 import os
-import re
 import warnings
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -51,7 +50,6 @@ Check = Literal["decode", "header", "none"]
 CROPS, CHECKS = get_args(Crop), get_args(Check)
 LABELS_FILE = "dataset.json"  #: Of EDM and StyleGAN
 _EXAMPLE = "n01440764/name.JPEG"
-_TOO_SMALL, _SIZE = "smaller than the resolution", re.compile(r"(\d+) x (\d+) pixels, ")
 _PIECE = 512  # items checked at a time: a million tasks at once are gigabytes
 #: Folders that systems and programs leave among images, in lower case; those with a dot in front are hidden anyway.
 _SYSTEM_FOLDERS = {
@@ -69,6 +67,13 @@ class Skipped(NamedTuple):
 
     name: str  # within the store
     reason: str
+
+
+class Fault(NamedTuple):
+    """Why an item cannot be used."""
+
+    reason: str
+    size: tuple[int, int] | None = None  # height and width of one that is only too small
 
 
 class Source(Protocol):
@@ -161,6 +166,7 @@ class StoredImages(Dataset):
         self.source, self.where, self.classes = source, source.where, source.classes
         self.resolution, self.crop, self.seed, self.replace = resolution, crop, seed, replace
         self.skipped, self._kept = tuple(source.skipped), np.arange(len(source))
+        self._too_small: tuple[tuple[int, int], ...] = ()  # sizes of those that a smaller resolution would take
         if self.classes:
             self._leave_out(self._find_loose_files())
         if check != "none":
@@ -192,12 +198,12 @@ class StoredImages(Dataset):
         except Exception as error:  # decoders raise anything from SyntaxError to struct.error on a broken file
             raise UnusableImage(f"{self.place(index)}: {say_why(error)}") from error
 
-    def why_unusable(self, index: int, check: Check = "decode") -> str | None:
+    def why_unusable(self, index: int, check: Check = "decode") -> Fault | None:
         """Open an item, keep nothing of it, and say why it cannot be used, or ``None`` if it can."""
         try:
             self._read(index, check)
         except Exception as error:  # as above
-            return say_why(error)
+            return Fault(say_why(error), error.size if isinstance(error, UnusableImage) else None)
         return None
 
     def _read(self, index: int, check: Check = "decode") -> np.ndarray | None:
@@ -210,7 +216,7 @@ class StoredImages(Dataset):
         if height < (least := sides(self.resolution))[0] or width < least[1]:
             oblong = isinstance(self.resolution, tuple)
             wanted = f"{least[1]} x {least[0]}" if oblong else self.resolution  # as sizes of images: width first
-            raise UnusableImage(f"{width} x {height} pixels, {_TOO_SMALL} {wanted}")
+            raise UnusableImage(f"{width} x {height} pixels, smaller than the resolution {wanted}", (height, width))
 
     def __getitem__(self, index: int) -> Tensor | tuple[Tensor, int]:
         index = check_index(index, len(self))
@@ -263,7 +269,7 @@ class StoredImages(Dataset):
                 usable += [i for i in some if i not in faults]
                 bar.update(len(usable) - bar.n)
         drawn = self.pick(sorted(usable))
-        drawn.skipped += tuple(Skipped(self.name(i), faults[i]) for i in sorted(faults))
+        drawn._tell((self.name(i), faults[i]) for i in sorted(faults))
         drawn._refuse_nothing()
         return drawn
 
@@ -308,12 +314,12 @@ class StoredImages(Dataset):
         except Exception:  # as above
             return None
 
-    def _check(self, indices: Iterable[int], check: Check, pool: ThreadPoolExecutor) -> dict[int, str]:
+    def _check(self, indices: Iterable[int], check: Check, pool: ThreadPoolExecutor) -> dict[int, Fault]:
         """Which of these items cannot be used, and why."""
-        reasons = pool.map(partial(self.why_unusable, check=check), indices)
-        return {i: reason for i, reason in zip(indices, reasons, strict=True) if reason is not None}
+        faults = pool.map(partial(self.why_unusable, check=check), indices)
+        return {i: fault for i, fault in zip(indices, faults, strict=True) if fault is not None}
 
-    def _find_faults(self, check: Check, progress: bool, world: World | None) -> dict[int, str]:
+    def _find_faults(self, check: Check, progress: bool, world: World | None) -> dict[int, Fault]:
         if world is not None:
             from diffusab_core.training.world import from_main  # loads what one process does not need
 
@@ -329,16 +335,22 @@ class StoredImages(Dataset):
                 bar.update(len(some))
         return faults
 
-    def _find_loose_files(self) -> dict[int, str]:
+    def _find_loose_files(self) -> dict[int, Fault]:
         """Files without a class: a list or a licence is left out, an image is an error."""
         loose = {i: self.why_unusable(i, "header") for i in np.flatnonzero(self.source.targets < 0).tolist()}
-        for i in (i for i, reason in loose.items() if reason is None):
+        for i in (i for i, fault in loose.items() if fault is None):
             raise ImagesError(self.source.say_unlabelled(i))
         return loose
 
-    def _leave_out(self, faults: dict[int, str]) -> None:
-        self.skipped += tuple(Skipped(self.name(i), reason) for i, reason in faults.items())
+    def _leave_out(self, faults: dict[int, Fault]) -> None:
+        self._tell((self.name(i), fault) for i, fault in faults.items())
         self._kept = np.delete(self._kept, list(faults))
+
+    def _tell(self, faults: Iterable[tuple[str, Fault]]) -> None:
+        """Add what cannot be used, with its name, to what was left out."""
+        faults = list(faults)
+        self.skipped += tuple(Skipped(name, fault.reason) for name, fault in faults)
+        self._too_small += tuple(fault.size for _, fault in faults if fault.size is not None)
 
     def _refuse_nothing(self) -> None:
         if len(self):
@@ -346,12 +358,11 @@ class StoredImages(Dataset):
         reasons = [f"{skip.name}: {skip.reason}" for skip in self.skipped[:3]] or [f"it holds no {self.source.unit}"]
         reasons += [f"and {len(self.skipped) - 3} more"] if len(self.skipped) > 3 else []
         said = f"no usable {self.source.item} in {self.where}: {'; '.join(reasons)}"
-        sizes = [_SIZE.match(skip.reason) for skip in self.skipped if _TOO_SMALL in skip.reason]
-        if not sizes or len(sizes) < len(self.skipped):
+        if not self._too_small or len(self._too_small) < len(self.skipped):
             raise ImagesError(said)
         if isinstance(self.resolution, tuple):  # of pieces that are no squares there is no one that is largest
             raise ImagesError(f"{said}; a smaller resolution takes them")
-        side = min(int(length) for size in sizes for length in size.groups())
+        side = min(map(min, self._too_small))
         raise ImagesError(f"{said}; a resolution of {side} takes them").at_shell(
             f"{said}; --resolution {side} takes them"
         )

@@ -12,7 +12,7 @@ from PIL import Image
 from torch.utils.data import DataLoader
 from torchvision.datasets import ImageFolder as TorchvisionFolder
 
-from diffusab_core.data import ImageFolder, UnusableImage, open_images, resize_to, stores
+from diffusab_core.data import ImageFolder, ImagesError, UnusableImage, open_images, resize_to, stores
 from diffusab_core.data.pixels import to_tensor
 from diffusab_core.files import write_text
 from diffusab_core.latents.identity import images_found
@@ -333,9 +333,22 @@ def test_a_file_that_changes_after_the_check_is_named(tmp_path, crop):
     save(tmp_path / "a.png", height=20)
     with pytest.raises(UnusableImage, match=r"a\.png: 80 x 20 pixels, smaller than the resolution 32"):
         folder[0]
+    assert folder.why_unusable(0).size == (20, 80)
     (tmp_path / "a.png").unlink()
     with pytest.raises(UnusableImage, match=r"a\.png: cannot be read \(No such file or directory\)"):
         folder[0]
+    assert folder.why_unusable(0).size is None
+
+
+def test_a_smaller_resolution_is_advised_only_where_it_would_help(tmp_path):
+    save(tmp_path / "a.png", height=20)
+    save(tmp_path / "b.png", width=30)
+    with pytest.raises(ImagesError, match=r"; a resolution of 20 takes them$"):
+        ImageFolder(tmp_path, 128)
+    (tmp_path / "9 x 9 pixels, smaller than the resolution.png").write_bytes(b"")  # what it says is not what it is
+    with pytest.raises(ImagesError) as caught:
+        ImageFolder(tmp_path, 128)
+    assert "takes them" not in str(caught.value)
 
 
 def test_errors_reach_the_trainer_from_a_worker(tmp_path):
