@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import statistics
-import warnings
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -25,7 +24,7 @@ from diffusab_core.data.stores import StoredImages
 from diffusab_core.data.video import ENDINGS
 from diffusab_core.experiments import records
 from diffusab_core.experiments.autoencoder import seen
-from diffusab_core.files import DiffusabWarning, differences, first_line, write_json, writing
+from diffusab_core.files import differences, first_line, write_json, writing
 from diffusab_core.latents.identity import weights_digest
 from diffusab_core.metrics.clips import CLIP_FEATURES
 from diffusab_core.metrics.samples import (
@@ -201,7 +200,7 @@ def evaluate_sample_folder(
     :class:`SamplesError` refuses no samples, a broken one or one of another size, fewer or more than ``samples.json``
     says, too few for the network, and a cache or file of statistics of something else. Weights and images that are
     missing are an error of theirs. A broken reference image is left out, counted and named in the notes. Where the two
-    sides are stored differently, as JPEG and as PNG, a warning and the notes say so.
+    sides are stored differently, as JPEG and as PNG, the notes say so.
 
     Args:
         cache: File for the reference's statistics, read if it is there and fits, else written; those of the decoded
@@ -302,8 +301,6 @@ def evaluate_sample_folder(
         run.notes += f" {left_out} reference images are broken and left out{f', such as {names[0]}' if names else ''}."
     if said := say_stored_differently(stored["samples"], stored["reference"]):
         run.notes += f" {said}"
-    if said and world.is_main:
-        warnings.warn(said, DiffusabWarning, stacklevel=2)
     if autoencoder is not None:
         run.notes += f" The gap is to these reference images encoded and decoded by {autoencoder.name}."
     if settings.features == "clip_offline":
