@@ -25,6 +25,7 @@ from scipy import optimize, stats
 
 from diffusab_book.places import HOME
 from diffusab_core.experiments.records import RunRecord, by_arm
+from diffusab_core.spectrum.bands import compare_energies
 
 #: The book's recorded runs, one folder for each experiment.
 RESULTS = HOME / "book" / "results"
@@ -346,6 +347,42 @@ def tail(runs: pd.DataFrame, name: str, last: int, arm: str) -> np.ndarray:
         if not 1 <= last <= len(run.series[name]):
             raise ValueError(f"series {name!r} of run {run.identity} has {len(run.series[name])} entries, not {last}")
     return np.array([np.mean(run.series[name][-last:]) for run in records])
+
+
+def between(runs: pd.DataFrame, name: str, after: float, until: float, place: str = "step") -> list[float]:
+    """Of every run the mean of a series over the places ``after < place <= until``, such as the steps of a phase.
+
+    Raises:
+        ValueError: A run has no entry there, or a series has another length than its places.
+    """
+    found = []
+    for run in runs.record:
+        pairs = zip(run.series[place], run.series[name], strict=True)
+        inside = [value for where, value in pairs if after < where <= until]
+        if not inside:
+            raise ValueError(
+                f"series {name!r} of run {run.identity} has no entry with {after:g} < {place} <= {until:g}"
+            )
+        found.append(fmean(inside))
+    return found
+
+
+def compare_spectra(runs: pd.DataFrame, bands: Mapping[str, slice]) -> pd.DataFrame:
+    """Energies of generated over real latents, see :func:`~diffusab_core.spectrum.bands.compare_energies`.
+
+    Args:
+        runs: The frame; records hold ``generated_energy`` and ``real_energy``, by zigzag rank.
+        bands: Ranks of each, from 1 on.
+
+    Returns:
+        The frame with the columns ``Q``, energy outside the flat coefficient, ``q``, the list of shares from rank 1 on,
+        and for each band the mean of its shares.
+    """
+    compared = [compare_energies(run.series["generated_energy"], run.series["real_energy"]) for run in runs.record]
+    columns = {"Q": [outside for outside, _ in compared], "q": [shares for _, shares in compared]}
+    for band, ranks in bands.items():
+        columns[band] = [fmean(shares[ranks.start - 1 : ranks.stop - 1]) for _, shares in compared]
+    return runs.assign(**columns)
 
 
 def by_place(runs: pd.DataFrame, place: str, name: str, arm: str, form: str = "g") -> dict[str, list[float]]:

@@ -1,8 +1,7 @@
-r"""What a warm-up on low-passed images shows a denoiser, by frequency, and what the switch away from it costs.
+r"""What a warm-up on low-passed images shows a denoiser, by frequency.
 
 By zigzag rank k of the latents' DCT, all latents normalised by the statistics of the whole images': the variance of
-whole and of low-passed images' latents, their ratio, and the distance of the two distributions. For linear denoisers
-the loss right after the switch is known, :func:`~diffusab_core.flow.gaussian.mismatch_loss`.
+whole and of low-passed images' latents, their ratio, and the distance of the two distributions.
 """
 
 from __future__ import annotations

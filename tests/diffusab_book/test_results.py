@@ -151,6 +151,25 @@ def test_tail_means_are_over_the_last_entries_of_each_run():
             results.tail(found, "loss", last, "a")
 
 
+def test_phases_of_a_training_are_averaged_run_by_run():
+    found = results.frame({"a": [denoiser(0, 4.0), denoiser(1, 4.0, loss=(1.0, 4.0, 6.0))]})
+    assert results.between(found, "loss", 0, 20, "snapshot_step") == [1.0, 5.0]  # the first place is left out
+    assert results.between(found, "loss", 5, 15, "snapshot_step") == [1.5, 4.0]
+    with pytest.raises(ValueError, match="no entry with 20 < snapshot_step <= 30"):
+        results.between(found, "loss", 20, 30, "snapshot_step")
+
+
+def test_spectra_of_generated_and_real_latents_are_compared_band_by_band():
+    runs = [denoiser(0, 4.0), denoiser(1, 4.0)]
+    for one, made in zip(runs, ([2.0, 4.0, 2.0, 2.0], [1.0, 1.0, 0.5, 0.5]), strict=True):
+        one.series.update(generated_energy=made, real_energy=[1.0, 1.0, 1.0, 2.0])
+    found = results.compare_spectra(results.frame({"a": runs}), {"low": slice(1, 2), "high": slice(2, 4)})
+    assert found.Q.tolist() == [1.0, 0.5]
+    assert found.q[0] == [2.0, 1.0, 0.5]
+    assert found.low.tolist() == [2.0, 2.0]
+    assert found.high.tolist() == [0.75, 0.75]
+
+
 def test_series_by_place_hold_one_value_for_each_run():
     runs = [denoiser(0, 4.0), denoiser(1, 3.0)]
     found = results.by_place(results.frame({"a": runs}), "snapshot_step", "snapshot_frechet_offline", "a")

@@ -7,7 +7,7 @@ import torch
 
 from diffusab_core import data
 from diffusab_core.autoencoders import Posterior, wrap
-from diffusab_core.metrics.probes import EDGES, WHOLE, exposure, fed_energy
+from diffusab_core.metrics.probes import EDGES, WHOLE, band_stakes, exposure, fed_energy
 from diffusab_core.spectrum.bands import band_masks, ranked, second_moments
 from diffusab_core.spectrum.radial import radial_split
 
@@ -136,3 +136,53 @@ def test_no_coupling_is_cheaper_than_the_distance():
 def test_exposure_of_what_cannot_be_compared_is_refused(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+class Scaled:
+    """A latent of 8 x 8 that is the image times a gain for each channel, and a decoder that divides by another."""
+
+    def __init__(self, up, down):
+        self.up, self.down = (torch.tensor(gains, dtype=torch.float64)[:, None, None] for gains in (up, down))
+
+    def encode(self, x):
+        return Posterior(mean=x * self.up, std=torch.zeros(()))
+
+    def decode(self, z):
+        return z / self.down
+
+
+BANDS = {"low": slice(1, 10), "high": slice(32, 64), "all": slice(64)}
+
+
+@pytest.fixture(scope="module")
+def blocks():
+    """White noise of 8 x 8 whose channels are correlated."""
+    white = torch.randn(2000, 3, 8, 8, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    return 0.1 * torch.einsum("cd,ndhw->nchw", torch.tensor([[1, 0, 0], [0.5, 1, 0], [0, 0, 2.0]]).double(), white)
+
+
+def test_the_stake_of_a_linear_decoder_is_what_is_lost_without_the_band(blocks):
+    stakes = band_stakes(wrap(Scaled([1, 1, 1], [1, 1, 1]), "by hand", dtype=torch.float64, probe=8), blocks, BANDS)
+    for name, ranks in (("low", 9), ("high", 32), ("all", 64)):
+        assert stakes[name].removed == pytest.approx(ranks / 64, rel=0.03)
+        assert stakes[name].stake == pytest.approx(ranks / 64, rel=0.03)
+        assert stakes[name].energy == pytest.approx(3 * ranks, rel=0.03)
+    assert stakes["low"].gain == pytest.approx(stakes["low"].stake / stakes["low"].energy)
+
+
+def test_a_gain_that_is_undone_leaves_the_stake_and_one_that_is_not_changes_it(blocks):
+    plain, undone, kept = (
+        band_stakes(wrap(Scaled(*gains), "by hand", dtype=torch.float64, probe=8), blocks, BANDS)["high"]
+        for gains in (([1, 1, 1], [1, 1, 1]), ([3, 0.5, 1], [3, 0.5, 1]), ([1, 1, 1], [0.5, 0.5, 0.5]))
+    )
+    assert undone.stake == pytest.approx(plain.stake)
+    assert kept.stake == pytest.approx(4 * plain.stake)
+    assert kept.energy == pytest.approx(plain.energy)
+
+
+def test_what_has_no_stake_is_refused(blocks):
+    autoencoder = wrap(Scaled([1, 1, 1], [1, 1, 1]), "by hand", dtype=torch.float64, probe=8)
+    with pytest.raises(ValueError, match="above 0, got 0"):
+        band_stakes(autoencoder, blocks, BANDS, share=0)
+    with pytest.raises(ValueError, match="one square block"):
+        band_stakes(autoencoder, blocks[..., :4], BANDS)
