@@ -48,6 +48,7 @@ from diffusab_core.flow.gaussian import linear_bounds
 from diffusab_core.metrics.probes import band_stakes, encode_mean, exposure
 from diffusab_core.spectrum import bands
 
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 run = chapters.start(
     "17_opposite_advice",
     globals(),
