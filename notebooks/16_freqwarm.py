@@ -197,7 +197,7 @@ curriculum_explorer(
     r0s=(0.1, 0.2),
 )
 
-# %% [markdown]
+# %% [markdown] slideshow={"slide_type": "slide"}
 # ### Two frequencies that must not be confused
 #
 # A latent position covers $f$ pixels, so that the latent's Nyquist frequency, half a cycle per latent pixel, is $1/(2f)$

@@ -580,13 +580,13 @@ assert [f"{p:.0%}" for name, p in share.items() if name != "SE, with FreqWarm"] 
 # "Only one effect is settled", "Nor is the interaction", "nor at any snapshot along the way"
 assert [p.sign for p in absolute.values()] == [1, 0, 0, 0]
 assert interaction.sign == 0
-taken = recorded.record.iloc[0].series["snapshot_step"]
-assert len(taken) > 3
-for i in range(1, len(taken)):  # the first is that of the untrained denoiser
-    recorded["snapshot"] = [
-        r.series["snapshot_frechet_offline"][i] for r in recorded.record
-    ]
+for step in (200, 400, 600):
+    recorded["snapshot"] = results.between(
+        recorded, "snapshot_frechet_offline", step - 1, step, "snapshot_step"
+    )
     assert all(effects("snapshot")[name].sign == 0 for name in WARMED)
+
+# %%
 # "same decoder to the bit"
 recorded["decoder"] = [of["weights"] for of in recorded.latents]
 pairs = recorded.groupby([recorded.arm.str.startswith(SE), "seed"])
