@@ -357,7 +357,7 @@ def panels(
     height = height or rows * max(one.layout.height or 360 for one in figs)
     inside = height - margin["t"] - margin["b"]
     between = 8 + 18 * bool(lower or beside) + 16 * ("<br>" in lower) + 58 * (not pictures[columns - 1])
-    apart = (0.03 if heatmaps else 0.06) if share_y else 0.14 if columns == 2 else 0.3 / columns
+    apart = (0.03 if heatmaps else 0.09) if share_y else 0.14 if columns == 2 else 0.3 / columns
     bare = all(pictures[i] for i in range(above) if i % columns)  # no axis with numbers between two columns
     gap = 0.015 if bare and not share_y else apart
     across, down = _domains(columns, widths, gap), _domains(rows, heights and heights[::-1], between / inside)

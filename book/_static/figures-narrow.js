@@ -10,6 +10,8 @@
   const GAP = 108; // pixels between two rows: labels of the upper one, rotated ones too, and title of the lower
   const MENU_HEIGHT = 40;
   const LABEL_SIZE = 11.5;
+  const SLIDER_ROOM = 22; // more pixels above a slider: labels of an axis may be rotated here, and its title is lower
+  const LEGEND_ROOM = 24; // and below a menu: a legend may take a second line here
 
   // The panels of a figure, in reading order: {x, y: axis names, xd, yd: domains, picture: whether it holds images}.
   function panels(figure) {
@@ -105,6 +107,13 @@
     return out;
   }
 
+  // Puts the sliders of a piece of layout lower.
+  function lower(part) {
+    if (!part.sliders) return part;
+    const pad = (slider) => ({ ...slider.pad, t: (slider.pad?.t ?? 0) + SLIDER_ROOM });
+    return { ...part, sliders: part.sliders.map((slider) => ({ ...slider, pad: pad(slider) })) };
+  }
+
   const MENU_ARGUMENT = { update: 1, relayout: 0 }; // which argument of a menu's method is a layout
 
   // Returns the figure {data, layout, frames} as it should be on a narrow screen; the original stays as it is.
@@ -119,23 +128,37 @@
 
     const all = panels(figure);
     const several = all.length > 1;
+    const change = (part) => lower(several ? rewrite(part, all) : part);
+    const before = height - margin.t - margin.b;
     if (several) {
-      height = place(all, height - margin.t - margin.b) + margin.t + margin.b;
-      out.layout = rewrite(out.layout, all);
+      height = place(all, before) + margin.t + margin.b;
       out.frames = (figure.frames ?? []).map((frame) =>
         frame.layout ? { ...frame, layout: rewrite(frame.layout, all) } : frame,
       );
     }
-    const extra = MENU_HEIGHT * Math.max(menus.length - 1, 0);
+    out.layout = change(out.layout);
+    const legend = out.layout.legend;
+    if (legend?.y > 1) {
+      // Above the panels it keeps its distance in pixels, which was given as a share of their old height.
+      const y = 1 + ((legend.y - 1) * before) / (height - margin.t - margin.b);
+      out.layout.legend = { ...legend, y };
+    }
+    if (layout.sliders) {
+      margin.b += SLIDER_ROOM;
+      height += SLIDER_ROOM;
+    }
+    const named = layout.showlegend !== false && (figure.data ?? []).some((trace) => trace.name && trace.showlegend !== false);
+    const room = menus.length && named ? LEGEND_ROOM : 0;
+    const extra = MENU_HEIGHT * Math.max(menus.length - 1, 0) + room;
     out.layout.updatemenus = menus.map((menu, i) => ({
       ...menu,
       x: 0,
       xanchor: "left",
-      pad: { ...menu.pad, b: (menu.pad?.b ?? 0) + MENU_HEIGHT * (menus.length - 1 - i) },
+      pad: { ...menu.pad, b: (menu.pad?.b ?? 0) + room + MENU_HEIGHT * (menus.length - 1 - i) },
       buttons: (menu.buttons ?? []).map((button) => {
         const at = MENU_ARGUMENT[button.method];
-        if (!several || at === undefined || !button.args?.[at]) return button;
-        return { ...button, args: button.args.map((value, k) => (k === at ? rewrite(value, all) : value)) };
+        if (at === undefined || !button.args?.[at]) return button;
+        return { ...button, args: button.args.map((value, k) => (k === at ? change(value) : value)) };
       }),
     }));
     out.layout.margin = { ...margin, t: margin.t + extra };
