@@ -91,11 +91,12 @@ figures.profiles(
 )
 
 # %% [markdown] slideshow={"slide_type": "slide"}
-# A photograph is mostly smooth. Split it into frequencies and nearly all of its energy sits in the lowest ones. The latent
-# that an autoencoder makes of the same photograph need not be like that: above, its curve lies between that of photographs
-# and that of white noise. Whether a diffusion model that has to learn the latent feels the difference is what this book asks.
-# This chapter builds the instrument with which it looks: the **blockwise discrete cosine transform** and the **frequency
-# profile** of {cite:t}`skorokhodov2025improving`.
+# *How strong each of the 64 frequencies of 8 × 8 blocks is, relative to the coarsest: rank 0, the mean of the block.*
+#
+# A photograph is mostly smooth. Split it into frequencies and nearly all of its energy sits in the lowest ones. The latent that an
+# autoencoder makes of the same photograph need not be like that: above, its curve lies between that of photographs and that of white noise.
+# Whether a diffusion model that has to learn the latent feels the difference is what this book asks. This chapter builds the instrument
+# with which it looks: the **blockwise discrete cosine transform** (DCT) and the **frequency profile** of {cite:t}`skorokhodov2025improving`.
 #
 # ```{admonition} Learning goals
 # :class: goals
@@ -117,9 +118,10 @@ figures.profiles(
 # D_{uv} = \alpha(u)\,\alpha(v) \sum_{x=0}^{B-1}\sum_{y=0}^{B-1} P_{xy}\, f(x,u)\, f(y,v),
 # $$ (eq-dct)
 #
-# with $f(x,u) = \cos\dfrac{(2x+1)\,u\,\pi}{2B}$, with $\alpha(0)=\sqrt{1/B}$ and $\alpha(u)=\sqrt{2/B}$ otherwise. $D_{uv}$ says how much of the pattern
-# $\alpha(u)\alpha(v) f(x,u) f(y,v)$ is in the block. Here $x$ and $u$ run down the rows, $y$ and $v$ along the columns, as
-# the indices of a tensor do: $u$ counts half-oscillations from top to bottom, $v$ from left to right.
+# with $f(x,u) = \cos\dfrac{(2x+1)\,u\,\pi}{2B}$ (this $f$, with two arguments, is no compression), with $\alpha(0)=\sqrt{1/B}$ and
+# $\alpha(u)=\sqrt{2/B}$ otherwise. $D_{uv}$ says how much of the pattern $\alpha(u)\alpha(v) f(x,u) f(y,v)$ is in the block. Here $x$ and
+# $u$ run down the rows, $y$ and $v$ along the columns, as the indices of a tensor do: $u$ counts half-oscillations from top to bottom,
+# $v$ from left to right.
 
 # %% slideshow={"slide_type": "subslide"}
 figures.basis_functions(B)
@@ -161,11 +163,11 @@ figures.zigzag_path(B)
 #
 # $$ A_{uv} = \left|\frac{D_{uv}}{D_{00}}\right|, $$ (eq-profile)
 #
-# and averages over blocks, channels and samples (its Eq. 1). Read as a curve over the zigzag ranks, this is the
-# **frequency profile**. Dividing by $D_{00}$ makes signals of different scale comparable, and it assumes that $D_{00}$ is
-# not small beside the rest. For an image with values in $[0, 1]$ that is safe: $D_{00}$ is $B$ times the block's mean
-# brightness, and for non-negative pixels no $|D_{uv}|$ can exceed $2 D_{00}$. We come back to what happens when pixels, or
-# latents, take both signs.
+# and averages over blocks, channels and samples (its Eq. 1). Read as a curve over the zigzag ranks, this is the **frequency profile**.
+# Dividing by $D_{00}$ makes signals of different scale comparable. It assumes that $D_{00}$ is not small beside the rest. For an image with
+# values in $[0, 1]$ that is safe: $D_{00}$ is $B$ times the block's mean brightness, and for non-negative pixels no $|D_{uv}|$ can exceed
+# $2 D_{00}$. For latents, which take both signs, it is not. So the figures of this book average first and divide then, mean $|D|$ over mean
+# $|D_{00}|$; a later section says why.
 
 # %% slideshow={"slide_type": "subslide"}
 of_photos = spectrum.frequency_profile(data.rgb01(rgb_batch), B, "ratio_of_means")
@@ -187,16 +189,11 @@ figures.profiles(
 #
 # ## Looking at a latent
 #
-# The autoencoder behind the picture at the top is small: 0.4 million parameters, trained by this book's own script on five
-# photographs, with a KL weight of $10^{-6}$, which is next to none. It compresses each side fourfold into 16 channels. The
-# two photographs used here were kept out of its training, and it shows: it shifts their colours a little. For a fair
-# comparison, photographs are brought to the latent's own height and width, with an antialiased bilinear filter, since the
-# same picture on fewer pixels has a different profile.
-
-# %%
-shapes = tuple(rgb_batch.shape[1:]), tuple(latents.shape[1:])
-print("image, latent:           ", *shapes)
-print(f"latents, mean and spread: {latents.mean():+.2f}, {latents.std():.2f}")
+# The autoencoder behind the picture at the top is small: 0.4 million parameters, trained by this book's own script on five photographs, with
+# next to no KL term (weight $10^{-6}$; {numref}`chap-kl`). It compresses each side fourfold into 16 channels: a crop of 128 × 128 pixels
+# becomes a latent of 16 × 32 × 32. The two photographs used here were kept out of its training, and it shows: it shifts their colours a
+# little. For a fair comparison, photographs are brought to the latent's own height and width, with an antialiased bilinear filter, since
+# the same picture on fewer pixels has a different profile.
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
 ratio, share = {}, {}
@@ -213,16 +210,16 @@ run.metrics |= {
     "hf_share_rgb": rgb_share,
     "hf_share_latent": latent_share,
 }
-RATIO, SHARE = "HF energy ratio, 10⁻⁵", "share in the upper half, %"
-both = {s: {RATIO: 1e5 * ratio[s], SHARE: 100 * share[s]} for s in signals}
-results.show(both, {RATIO: ".1f", SHARE: ".1f"}, index="signal")
+RATIO, SHARE = "HF energy ratio, 10⁻³", "share in the upper half, %"
+both = {s: {RATIO: 1000 * ratio[s], SHARE: 100 * share[s]} for s in signals}
+results.show(both, {RATIO: ".2f", SHARE: ".1f"}, index="signal")
 
 # %% [markdown] slideshow={"slide_type": "slide"}
-# **Measured here.** The *high-frequency energy ratio* is the mean energy of the upper half of the zigzag ranks over the energy
-# of $D_{00}$. For the latents it is about twenty times that of RGB. Part of this factor is brightness: RGB in $[0, 1]$ has a
-# large $D_{00}$ because all its values are positive. A number that no offset changes is the *share* of the energy outside
-# $D_{00}$ that lies in the upper half. It is about four times that of RGB, and far below that of white noise. (One
-# autoencoder, crops of the two photographs it was not trained on, no spread over seeds.)
+# **Measured here**, on one autoencoder and crops of the two photographs it was not trained on. The *high-frequency (HF) energy ratio* is the
+# mean energy of the upper half of the zigzag ranks over the energy of $D_{00}$. For the latents it is about twenty times that of RGB. Part
+# of this factor is brightness: RGB in $[0, 1]$ has a large $D_{00}$ because all its values are positive. The *HF share* is a number that no
+# offset changes: the part of the energy outside $D_{00}$ that lies in the upper half of the ranks. It is about four times that of RGB, and
+# far below that of white noise.
 #
 # ```{admonition} In the paper
 # :class: paper
@@ -240,7 +237,7 @@ results.show(both, {RATIO: ".1f", SHARE: ".1f"}, index="signal")
 # Two photographs are few. Where the book needs many pictures, or labelled ones, it draws **dead leaves**: opaque shapes of
 # power-law sizes that fall on each other, painted with colours and textures of photographs. Twelve classes differ in what
 # the leaves are. Such pictures share with natural ones the power law of their spectra {cite}`ruderman1997origins`: averaged
-# over all directions, the power at frequency $f$ falls as
+# over all directions, the power at a frequency of $f$ cycles per pixel falls as
 #
 # $$ P(f) \propto f^{-\zeta}, \qquad \zeta \approx 2 \text{ for natural scenes}. $$ (eq-power-law)
 
@@ -267,7 +264,7 @@ for i, (name, pictures) in enumerate(
     inside = (frequency >= 3 / resolution) & (frequency <= 0.35)
     level = (power.log() + exponent * frequency.log())[inside].mean().exp()
     fitted = level * frequency[inside] ** -exponent
-    law = f"{name}: f^−{exponent:.2f}"
+    law = f"{name}: f<sup>−{exponent:.2f}</sup>"
     series |= {name: (frequency, power), law: (frequency[inside], fitted)}
     styles[name] = {"mode": "markers", "color": i, "size": 5, "symbol": i}
     styles[law] = {"color": i, "dash": figures.DASHES[i]}
@@ -316,15 +313,9 @@ figures.profiles(
 of_family = {}
 for name, signal in family.items():
     energies = spectrum.frequency_profile(signal, B, "energy")
-    of_family[name] = {
-        RATIO: 1e5 * spectrum.high_frequency_energy_ratio(signal, B).item(),
-        SHARE: 100 * spectrum.high_frequency_share(energies),
-    }
-    run.metrics |= {
-        f"{name}_hf_energy_ratio": of_family[name][RATIO] / 1e5,
-        f"{name}_hf_share": of_family[name][SHARE] / 100,
-    }
-results.show(of_family, {RATIO: ".0f", SHARE: ".1f"}, index="signal")
+    of_family[name] = 100 * spectrum.high_frequency_share(energies)
+run.metrics |= {f"{name}_hf_share": s / 100 for name, s in of_family.items()}
+results.show({SHARE: of_family}, ".1f", index="signal")
 
 # %% [markdown]
 # **Measured here**, on one training run of each member. All three latents have more high-frequency energy than RGB. Whether
@@ -370,7 +361,7 @@ figures.over_seeds(
 results.table(
     recorded,
     {
-        "hf_energy_ratio_mean": ("HF energy ratio, 10⁻⁵", ".0f", 1e5),
+        "hf_energy_ratio_mean": ("HF energy ratio, 10⁻³", ".1f", 1000),
         "hf_share_mean": ("share in the upper half, %", ".1f"),
         "held_out_psnr_db": ("held-out PSNR, dB", ".1f"),
     },
@@ -403,13 +394,13 @@ results.show(
 )
 
 # %% [markdown] slideshow={"slide_type": "slide"}
-# The means of the share rise with the channels, as in the paper, and in each of the three seeds the latent of 64 channels has
-# more of it than that of 4. But the 95% interval of every difference holds zero: at this size the second observation is
-# neither confirmed nor refuted. What stands beyond doubt is the first observation: every run of every latent has more than
-# three times the share of RGB. (Not all of that distance is the autoencoder's: leaves, which are pictures too, lie between
-# the two.) One reason to expect little from these models: at f8 the reconstruction gains no more than 0.6 dB from 64 channels
-# over 16, which is less than it varies between seeds, so after 2000 steps the larger latent is not yet filled with what it
-# could hold. The models of the paper had 100 000 steps to fill theirs.
+# The means of the share rise with the channels, as in the paper, and in each of the three seeds the latent of 64 channels has more of it than
+# that of 4. But the 95% interval of every difference holds zero: at this size the second observation is neither confirmed nor refuted. The
+# first observation stands beyond doubt: every run of every latent has more than three times the share of RGB. (Not all of that distance is
+# the autoencoder's: leaves, which are pictures too, lie between the two.)
+#
+# One reason to expect little from these models: at f8 the reconstruction gains no more than 0.6 dB from 64 channels over 16, less than it
+# varies between seeds. After 2000 steps the larger latent is not yet filled with what it could hold. The paper's had 100 000 steps.
 #
 # ## Why a mean of ratios is fragile
 #
@@ -454,10 +445,8 @@ figures.panels(
 # \end{gathered}
 # $$ (eq-cauchy)
 #
-# The mean **does not exist**. An average over more samples does not settle: now and then one block with a tiny $D_{00}$
-# outweighs all that came before. Any signal whose $D_{00}$ has positive density at zero has the same tail.
-#
-# Three estimators avoid this. The package computes all four over a stream, in constant memory:
+# The mean **does not exist**. An average over more samples does not settle: now and then one block with a tiny $D_{00}$ outweighs all that
+# came before. The same holds for any signal whose $D_{00}$ comes near zero often enough. Three estimators avoid this:
 #
 # | name in the code | formula | for white noise |
 # |---|---|---|
@@ -488,43 +477,34 @@ for i, statistic in enumerate(spectrum.STATISTICS):
 run.metrics |= {f"relative_spread_{s}": v for s, v in relative_spread.items()}
 figures.panels(
     list(spread.values()),
-    [STATISTIC_LABELS[s] for s in spread],
+    [f"{STATISTIC_LABELS[s]}: {100 * relative_spread[s]:.0f}%" for s in spread],
     "Four panels, one for each statistic, with eight profiles each, from eight groups of images. The eight curves of the mean "
     "of ratios scatter widely and have spikes; those of the other three statistics lie close together.",
     columns=2,
     height=560,
 )
 
-# %% jupyter={"source_hidden": true} tags=["hide-input"]
-results.show(
-    {s: {"spread, %": 100 * v} for s, v in relative_spread.items()},
-    ".0f",
-    index="statistic",
-)
-
 # %% [markdown] slideshow={"slide_type": "slide"}
-# **Measured here**: spread between the eight groups, standard deviation over mean, averaged over all ranks but the first. The
-# groups differ in content, so no estimator can agree with itself perfectly; but the mean of ratios adds to this a scatter of
-# its own. If you have drawn the plot for an autoencoder of your own and found some frequencies
-# inexplicably high, you may have met this effect. From here on the book says with every profile which statistic it uses, and
-# where it does not say otherwise it is the **ratio of means**, which equals one for white noise and has a finite spread.
+# **Measured here**: one curve for each group. The number above is their spread, standard deviation over mean, averaged over all ranks but the
+# first. The groups differ in content, so no estimator can agree with itself perfectly; but the mean of ratios adds a scatter of its own. If
+# you have drawn the plot for an autoencoder of your own and found some frequencies inexplicably high, you may have met this effect. Where
+# this book does not say otherwise, a profile is the **ratio of means**, which is one for white noise and has a finite spread.
 #
 # ## Cutting frequencies
 #
-# A profile says how much energy sits at each rank. Whether that energy *matters* is another question, and the direct way
-# to answer it is to remove it. `chop_high_frequencies` keeps the coefficients with $\text{zigzag}(u,v) < B^2 - n_{\text{cut}}$,
-# sets the others to zero and transforms back. Move the slider: how few coefficients does a photograph need?
+# A profile says how much energy sits at each rank. Whether that energy *matters* is another question, and the direct way to answer it is to
+# remove it. `chop_high_frequencies` sets the last $n_{\text{cut}}$ of the $B^2$ coefficients of a block to zero, keeps those with
+# $\text{zigzag}(u,v) < B^2 - n_{\text{cut}}$, and transforms back. Move the slider: how few coefficients does a photograph need?
 
 # %% slideshow={"slide_type": "subslide"}
 explorer_image = data.photo("coffee")[:, 96:288, 192:384]  # (3, 192, 192)
 dct_explorer(explorer_image)
 
 # %% [markdown]
-# Now the same cut in two places at once: in the photograph, and in the latent of the photograph, which is then decoded.
-# One latent pixel covers four by four image pixels, so the photograph's blocks are made four times larger, and both lose the
-# same share of their coefficients. That is not the same part of the scene: the photograph's grid is four times finer, so at
-# equal shares it keeps frequencies that are four times higher. The page {doc}`Your own picture </book/own_picture>` makes both cuts in
-# a picture of yours.
+# Now the same cut in two places at once: in the photograph, and in its latent, which is then decoded. One latent pixel covers four by four
+# image pixels, so the photograph's blocks are made four times larger, and both lose the **same share** of their coefficients. That is not the
+# **same scene**: the photograph's grid is four times finer, so what is left of it reaches to waves four times shorter. The page
+# {doc}`Your own picture </book/own_picture>` makes both cuts in a picture of yours.
 
 # %% slideshow={"slide_type": "subslide"}
 cut_explorer(explorer_image, autoencoder)
@@ -568,16 +548,15 @@ results.show(
 )
 
 # %% [markdown]
-# **Measured here**: PSNR against the uncut photograph, mean over held-out crops. Halving the frequencies of the photograph
-# leaves a picture that is hard to tell from it; halving those of the latent multiplies the squared error of the decoded
-# picture (3 dB are a factor of two). So the decoder *uses* what sits at high latent frequencies. But it is no worse off than
-# anybody who has only those frequencies of the scene: the column in the middle is the photograph cut there, and it lies close
-# to the decoded latent. {numref}`chap-cutting` goes on from here.
+# **Measured here**: PSNR against the uncut photograph, mean over held-out crops; *same scene* is the photograph with no shorter waves than the
+# cut latent can hold. With half of its frequencies the photograph is hard to tell from the whole one; with half of those of the latent the
+# squared error of the decoded picture is a multiple (3 dB are a factor of two). So the decoder *uses* what sits at high latent frequencies.
+# But it is no worse off than anybody who has only those frequencies of the scene: the photograph cut there, in the middle, lies close to the
+# decoded latent. {numref}`chap-cutting` goes on from here.
 #
-# A diffusion model does not remove high frequencies, of course, it gets them somewhat wrong, and a small error there costs
-# little: with the upper half of the ranks multiplied by 0.9 the second table loses a few tenths of a decibel at most. What
-# the cut measures is dependence, not the damage that a particular model will do. This is the second half of the diagnosis,
-# and Fig. 5 of the paper.
+# A diffusion model does not remove high frequencies, of course, it gets them somewhat wrong, and a small error there costs little: with the
+# upper half of the ranks multiplied by 0.9 the second table loses a few tenths of a decibel at most. What the cut measures is dependence,
+# not the damage that a particular model will do. This is the second half of the diagnosis, and Fig. 5 of the paper.
 #
 # ## To take away
 #
@@ -689,7 +668,7 @@ assert all(d.sign == 0 for d in grows.values())
 assert gains["f8: 64 channels against 16"].mean < 0.65
 assert recorded[recorded.arm == "f8, 16 channels"].held_out_psnr_db.std() > 0.65
 # "leaves, which are pictures too, lie between the two"
-leaf_share = of_family["leaves at latent size"][SHARE]
+leaf_share = of_family["leaves at latent size"]
 assert upper["RGB at f8 size"]["4"][0] < leaf_share < min(upper["f8 latents"]["4"])
 # "it lies close to the decoded latent"; "loses a few tenths of a decibel at most"
 assert all(abs(found[1] - found[2]) < 3 for found in cuts.values())
@@ -718,11 +697,3 @@ print("the mean of ratios is worst:", worst == "mean_ratio")
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
 chapters.finish(run)
-
-# %% [markdown]
-# ## Further reading
-#
-# The block DCT and its zigzag come from image compression {cite}`ahmed1974discrete,wallace1991jpeg`; the statistics of
-# natural images from {cite:t}`ruderman1997origins`; the view of diffusion as autoregression over frequencies from
-# {cite:t}`rissanen2023generative` and {cite:t}`dieleman2024spectral`; the profile itself from
-# {cite:t}`skorokhodov2025improving`.
