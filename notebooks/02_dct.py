@@ -315,7 +315,7 @@ for name, signal in family.items():
     energies = spectrum.frequency_profile(signal, B, "energy")
     of_family[name] = 100 * spectrum.high_frequency_share(energies)
 run.metrics |= {f"{name}_hf_share": s / 100 for name, s in of_family.items()}
-results.show({SHARE: of_family}, ".1f", index="signal")
+results.show({n: {SHARE: s} for n, s in of_family.items()}, ".1f", index="signal")
 
 # %% [markdown]
 # **Measured here**, on one training run of each member. All three latents have more high-frequency energy than RGB. Whether
