@@ -256,9 +256,9 @@ results.show(
 # %% [markdown] slideshow={"slide_type": "slide"}
 # **Measured here.** At 0.2 cycles per pixel the warm-up shows **less** high-frequency latent energy than plain training, on the
 # control and with SE. Over a training whose first quarter is the warm-up, the exposure to these ranks falls by about a
-# twentieth. SE, for its part, takes two fifths of their energy, for good. The six
-# autoencoders of {numref}`chap-freqwarm` agree. It says nothing against Finding 3 for those in which it was made, which compress up
-# to 32 times, are hundreds of times larger and saw far more than crops of five photographs.
+# twentieth. SE, for its part, takes two fifths of their energy, for good. Low-passing lowers it in the six autoencoders of
+# {numref}`chap-freqwarm`, too. Nothing of this speaks against Finding 3 for those in which it was made, which compress up to 32
+# times, are hundreds of times larger and saw far more than crops of five photographs.
 #
 # ## Energy times gain
 #
