@@ -351,7 +351,7 @@ gains = {
 }
 cancel, level = "as the control: product 1", torch.linspace(0.35, 1.25, 46)
 figures.lines(
-    {cancel: (level, 1 / level)} | gains,
+    gains | {cancel: (level, 1 / level)},
     mode="lines+markers",
     styles={cancel: {"mode": "lines", "color": figures.GREY, "dash": "dot"}},
     xlabel="energy removed, over the control's",
