@@ -19,9 +19,8 @@
 #
 # **In short.** Multiply a latent by fixed signs in front of a denoiser and undo it behind: pictures, reconstruction and the least loss
 # that any function reaches stay, and the spectrum is turned upside down. Inside a token a transformer cannot notice, and does not. Between
-# tokens it is costly: over three seeds signs that alternate from token to token make the gap 162% [+106%, +218%] larger after 600 steps
-# and 270% [+149%, +392%] after 9 600, random signs 646% [+614%, +679%] after 600. A second set of features has the same order after 600
-# steps and sees far less. A profile of latent pixels shows none of this: what counts is what differs between tokens.
+# tokens it is costly: over three seeds signs that alternate from token to token make the gap 162% larger after 600 steps and 270% after
+# 9 600, random signs 646% after 600. A profile of latent pixels shows none of this: what counts is what differs between tokens.
 #
 # ```{measured-runtime}
 # ```
@@ -87,7 +86,7 @@ signs.masks_explorer(dict(list(recorded.groupby("patch"))))
 # ## The same latents, other signs
 #
 # Let $M$ multiply the normalised latent by signs, $+1$ or $-1$ at each position, the same for all channels. A network that is to
-# answer $v(x, t)$ is given $Mx$ and its answer is multiplied by $M$ again,
+# answer $v(x, t)$, a function $f$, is given $Mx$ and its answer is multiplied by $M$ again,
 #
 # $$
 # v(x, t) = M f(M x, t), \qquad M^\top M = 1, \quad M^2 = 1 .
@@ -300,9 +299,16 @@ results.cross(recorded, "best_gap_offline", "mask", "patch", "none")
 # and next to nothing of what goes with what. Under blocks at patch 2 it has: those gaps, 9 to 11, lie below that of latents with exchanged
 # tokens.
 #
-# In the distance to photographs, what a user gets, blocks cost 123% [+78%, +168%] at patch 2 and random signs 403% [+386%, +420%]. The
-# second features, FD-Lite0-P64, agree in the order and see less: 4% [+0%, +9%] and 30% [+28%, +32%], and at patch 1
-# 20% [+7%, +33%] for the checkerboard.
+# Other measures have the same order. Patch 2, over no mask:
+#
+# | | blocks | random |
+# |---|---|---|
+# | gap | +162% [+106%, +218%] | +646% [+614%, +679%] |
+# | distance to photographs, what a user gets | +123% [+78%, +168%] | +403% [+386%, +420%] |
+# | gap in second features, FD-Lite0-P64 | +4% [+0%, +9%] | +30% [+28%, +32%] |
+#
+# The second features (64 components of a network that was trained on ImageNet) see far less, at patch 1, too: 20% [+7%, +33%] for the
+# checkerboard.
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"] slideshow={"slide_type": "subslide"}
 first = recorded.query("seed == 0 and patch == 'patch 2'").set_index("mask")

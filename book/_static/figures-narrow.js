@@ -8,6 +8,7 @@
   const PICTURE_HEIGHT = 220; // pixels, at most
   const CHART_HEIGHT = [170, 240]; // pixels, at least and at most
   const GAP = 108; // pixels between two rows: labels of the upper one, rotated ones too, and title of the lower
+  const PICTURE_GAP = 60; // between two rows of pictures: a title of three lines
   const MENU_HEIGHT = 40;
   const LABEL_SIZE = 11.5;
   const SLIDER_ROOM = 22; // more pixels above a slider: labels of an axis may be rotated here, and its title is lower
@@ -49,19 +50,21 @@
   // Gives each panel its new place (nx, ny: domains) and returns the height of the plotting area in pixels.
   function place(all, oldHeight) {
     const stack = rows(all);
-    const heights = stack.map((row) => {
+    const pictures = stack.map((row) => row.every((panel) => panel.picture));
+    const gaps = pictures.slice(1).map((below, i) => (below && pictures[i] ? PICTURE_GAP : GAP));
+    const heights = stack.map((row, i) => {
       const old = Math.max(...row.map((panel) => (panel.yd[1] - panel.yd[0]) * oldHeight));
-      if (row.every((panel) => panel.picture)) return Math.min(old, PICTURE_HEIGHT * (row.length > 1 ? 0.8 : 1));
+      if (pictures[i]) return Math.min(old, PICTURE_HEIGHT * (row.length > 1 ? 0.8 : 1));
       return Math.min(Math.max(old, CHART_HEIGHT[0]), CHART_HEIGHT[1]);
     });
-    const total = heights.reduce((a, b) => a + b, 0) + GAP * (stack.length - 1);
+    const total = [...heights, ...gaps].reduce((a, b) => a + b, 0);
     let top = total;
     stack.forEach((row, i) => {
       row.forEach((panel, j) => {
         panel.nx = row.length === 1 ? [0, 1] : [j * 0.52, j * 0.52 + 0.48];
         panel.ny = [(top - heights[i]) / total, top / total];
       });
-      top -= heights[i] + GAP;
+      top -= heights[i] + (gaps[i] ?? 0);
     });
     return total;
   }
