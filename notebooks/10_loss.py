@@ -80,11 +80,12 @@ figures.lines(
 ).update_yaxes(dtick=None, tickvals=[0.7, 1, 1.5, 2, 3, 4, 6])
 
 # %% [markdown] slideshow={"slide_type": "slide"}
-# *Recorded, means over three seeds; a line is one spectrum, its markers are 600, 2 400 and 9 600 training steps.* The spectra are
-# those of {numref}`chap-dial`: the same latents with their energies to the power $a$, undone in front of the decoder. The {term}`gap` is
-# how far samples lie from decoded real latents. Along a line loss and gap fall together: on *one* latent space, as training goes
-# on, a lower loss comes with better samples. Across the lines it does not. The steepest spectrum has the lowest loss after every length, and after 600 steps the
-# order of the losses is the order of the gaps reversed, in each seed.
+# *Recorded, means over three seeds; a line is one spectrum, its markers are 600, 2 400 and 9 600 training steps.* The spectra are those of
+# {numref}`chap-dial`: the same latents with their energies to the power $a$, undone in front of the decoder; $a = 1$ is the latent as it
+# is, and a larger $a$ is steeper. The {term}`gap` is how far samples lie from decoded real latents, at the time shift of the sampler that
+# makes it smallest. Along a line loss and gap fall together: on *one* latent space, as training goes on, a lower loss comes with better
+# samples. Across the lines it does not. The steepest spectrum has the lowest loss after every length, and after 600 steps the order of the
+# losses is the order of the gaps reversed, in each seed.
 #
 # A denoiser reports its loss for nothing, at every step, so one would like to read from it which latent space is easier. This chapter
 # computes what a loss is made of, and what remains to be read from it.
@@ -426,12 +427,12 @@ results.show(
 )
 
 # %% [markdown]
-# *Fréchet distances computed here, and the trained denoisers' from the records (1 024 pictures against 8 192 crops; more pictures
-# make a distance a little smaller).* They hold the decoder's error, which {numref}`chap-pays` takes apart. The Gaussian covers most of the way from decoded noise, and the trained denoisers most of
-# what is left. They have learned more than a spectrum, so that what they make of each latent space is worth comparing. The
-# Gaussian is farthest for SE, where its loss is lowest. And fine detail counts in these features: real latents whose upper half
-# of ranks is set to zero are farther from photographs than before, by more than a factor of two.
-#
+# *Fréchet distances to photographs, computed here; the trained denoisers' from the records (1 024 pictures against 8 192 crops; more pictures
+# make a distance a little smaller). Less is better.* The decoder's error is in all of them; {numref}`chap-pays` takes it apart. The Gaussian
+# covers most of the way from decoded noise, and the trained denoisers most of what is left. They have learned more than a spectrum, so that
+# what they make of each latent space is worth comparing. The Gaussian is farthest for SE, where its loss is lowest. And fine detail counts
+# in these features: real latents whose upper half of ranks is set to zero are farther from photographs than before, by more than a factor
+# of two.
 
 # %% [markdown] slideshow={"slide_type": "slide"}
 # ## To take away
