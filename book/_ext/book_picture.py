@@ -21,7 +21,7 @@ from safetensors.numpy import load_file
 from sphinx.application import Sphinx
 from sphinx.errors import ExtensionError
 
-from diffusab_core.autoencoders.opening import WEIGHTS
+from diffusab_core.autoencoders.names import WEIGHTS
 from diffusab_core.data import photo
 
 PAGE = "book/own_picture"

@@ -13,7 +13,7 @@ from typing import Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from diffusab_book.cli import options
+from diffusab_book.cli import early, options
 
 #: Where each command is; its function has its name.
 COMMANDS = {
@@ -56,6 +56,8 @@ class Commands(TyperGroup):
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         if args and args[0] in COMMANDS:
+            with options.in_one_line("nothing was written"):
+                early.look(args[0], args[1:])
             importlib.import_module(f"diffusab_book.cli.{COMMANDS[args[0]]}")
         return super().resolve_command(ctx, args)
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from diffusab_book.cli.options import Device, Workers, command, settle
-from diffusab_core.data.open import CLIPS
+from diffusab_core.data.places import CLIPS
 from diffusab_core.experiments import pretraining
 from diffusab_core.training.world import resolve_device
 

@@ -12,12 +12,12 @@ from PIL import Image
 from torchvision.io import decode_image
 from tqdm import tqdm
 
-from diffusab_book import figures
 from diffusab_book.cli.options import Device, UsageError, command, settle
 from diffusab_core import autoencoders, experiments
-from diffusab_core.autoencoders.opening import split_options
-from diffusab_core.data.open import WORDS, Choosing, open_images
+from diffusab_core.autoencoders.names import split_options
+from diffusab_core.data.open import open_images
 from diffusab_core.data.pixels import parse_resolution, sides
+from diffusab_core.data.places import WORDS, Choosing
 from diffusab_core.data.video import write_clip
 from diffusab_core.denoisers import DenoiserError, prediction_of
 from diffusab_core.experiments.samples import CLIPS, PICTURES, claim_folder, pack_samples
@@ -218,6 +218,8 @@ def _class(label: str | None, names: tuple[str, ...]) -> int | None:
 
 
 def _write_pictures(folder: Path, places: range, images: Any, fps: float) -> None:
+    from diffusab_book import figures  # seconds, and nobody waits for them who has misspelt an option
+
     for place, image in zip(places, images, strict=True):
         # Whole files under their final names only: a picture that is there is not drawn again.
         if image.ndim == 4:
@@ -228,5 +230,7 @@ def _write_pictures(folder: Path, places: range, images: Any, fps: float) -> Non
 
 
 def _write_grid(folder: Path, file: Path, count: int, columns: int) -> None:
+    from diffusab_book import figures  # as above
+
     pictures = torch.stack([decode_image(str(folder / f"{place:06d}.png")) for place in range(count)])  # uint8
     Image.fromarray(figures.to_uint8(figures.mosaic(pictures / 127.5 - 1, columns=columns))).save(file)

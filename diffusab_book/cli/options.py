@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin, get_t
 
 import typer
 
+from diffusab_core.autoencoders.names import Opening
 from diffusab_core.files import DiffusabError, DiffusabWarning, printable
 
 #: The commands whose modules have been imported, by name.
@@ -132,7 +133,7 @@ def command(
         kinds = [kind for kind in (settings, also) if kind is not None]
         own = own[len(kinds) :]
         names = {kind: [n for n in _own_first(kind) if n not in {"device", *without}] for kind in kinds}
-        opening = _opening() if opens is not None else None
+        opening = Opening if opens is not None else None
         how = [f.name for f in fields(opening)] if opening is not None else []
 
         def call(**values: Any) -> None:
@@ -169,12 +170,6 @@ def _own_first(settings: type) -> list[str]:
     """The names of a dataclass's fields, those that it inherits last."""
     names = [f.name for f in fields(settings)]
     return sorted(names, key=lambda name: name not in inspect.get_annotations(settings))
-
-
-def _opening() -> type:
-    from diffusab_core.autoencoders import Opening  # slow to import, and not every command opens a model
-
-    return Opening
 
 
 def _name_models(values: dict[str, Any], name: str, opening: Any) -> None:

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from diffusab_book.cli.options import Device, Out, UsageError, Workers, command, settle
-from diffusab_core.data.open import CLIPS
+from diffusab_core.data.places import CLIPS
 from diffusab_core.experiments.doctor import Diagnosis, diagnose
 from diffusab_core.experiments.samples import SampleEvaluation, evaluate_sample_folder
 from diffusab_core.training import world as worlds

@@ -1,7 +1,13 @@
 """What ``diffusab profile`` and ``diffusab report`` measure, say and write: one measurement, one page."""
 
-from diffusab_book.report.measurement import measure
-from diffusab_book.report.options import Options, Plan, ReportError
-from diffusab_book.report.page import make, write
+import lazy_loader
 
-__all__ = ["Options", "Plan", "ReportError", "make", "measure", "write"]
+# Figures and statistics are loaded when something is measured, not for an option that is misspelt.
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submod_attrs={
+        "measurement": ["measure"],
+        "options": ["Options", "Plan", "ReportError"],
+        "page": ["make", "write"],
+    },
+)

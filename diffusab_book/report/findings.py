@@ -14,7 +14,7 @@ from typing import Any
 from jinja2 import Environment, StrictUndefined
 
 from diffusab_book.report.results import Model, Profile, Report
-from diffusab_core.data.open import WORDS
+from diffusab_core.data.places import WORDS
 
 TEXTS = tomllib.loads(Path(__file__).with_name("findings.toml").read_text())
 LIMITS, TITLES = TEXTS["limits"], TEXTS["titles"]

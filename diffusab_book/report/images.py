@@ -10,8 +10,9 @@ from torch.utils.data import Dataset
 
 from diffusab_book.report.options import Options, ReportError
 from diffusab_core.data import Photos
-from diffusab_core.data.open import WORDS, check_choices, open_images
+from diffusab_core.data.open import open_images
 from diffusab_core.data.pixels import say_size
+from diffusab_core.data.places import WORDS, check_choices
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import torch
 
-from diffusab_core.data.open import Choosing
-from diffusab_core.data.pixels import ImagesError, parse_resolution, sides
+from diffusab_core.data.pixels import parse_resolution, sides
+from diffusab_core.data.places import Choosing, ImagesError
 from diffusab_core.data.stores import CROPS
 from diffusab_core.files import DiffusabError
 from diffusab_core.spectrum import STATISTICS

@@ -1,21 +1,18 @@
-"""One face over every autoencoder: opened by name, encoded to a posterior, decoded."""
+"""One face over every autoencoder: opened by name, encoded to a posterior, decoded.
 
-from diffusab_core.autoencoders.catalogue import CATALOGUE, PUBLISHED
-from diffusab_core.autoencoders.face import Autoencoder
-from diffusab_core.autoencoders.families import AutoencoderError, Posterior
-from diffusab_core.autoencoders.opening import SHIPPED, WEIGHTS, Opening, load, save
-from diffusab_core.autoencoders.own import wrap
+Each name is imported when it is first used, so that what needs no torch does not wait for it.
+"""
 
-__all__ = [
-    "CATALOGUE",
-    "PUBLISHED",
-    "SHIPPED",
-    "WEIGHTS",
-    "Autoencoder",
-    "AutoencoderError",
-    "Opening",
-    "Posterior",
-    "load",
-    "save",
-    "wrap",
-]
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submod_attrs={
+        "catalogue": ["CATALOGUE", "PUBLISHED"],
+        "face": ["Autoencoder"],
+        "families": ["Posterior"],
+        "names": ["AutoencoderError", "Opening", "SHIPPED", "WEIGHTS"],
+        "opening": ["load", "save"],
+        "own": ["wrap"],
+    },
+)

@@ -14,10 +14,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from diffusab_core.autoencoders.families import AutoencoderError
+from diffusab_core.autoencoders.names import ARCHIVE, AutoencoderError
 from diffusab_core.files import first_line
-
-SUFFIX = ".jit"
 
 #: Files of a release, the whole model or its two halves, in the order in which they are looked for.
 RELEASED = (("autoencoder.jit",), ("encoder.jit", "decoder.jit"))
@@ -26,7 +24,7 @@ RELEASED = (("autoencoder.jit",), ("encoder.jit", "decoder.jit"))
 def find(place: Path) -> list[Path]:
     """The archives that make a model: a file itself, or those of a folder; none where it is neither."""
     if not place.is_dir():
-        return [place] if place.suffix.lower() == SUFFIX else []
+        return [place] if place.suffix.lower() == ARCHIVE else []
     found = ([place / name for name in names] for names in RELEASED)
     return next((files for files in found if all(file.is_file() for file in files)), [])
 

@@ -14,13 +14,9 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-import diffusers
 from pydantic import ConfigDict, TypeAdapter
 from pydantic.dataclasses import dataclass
 from torch import nn
-
-from diffusab_core.autoencoders.cosmos import CosmosImageTokenizer
-from diffusab_core.autoencoders.diffusion import DiffusionAutoencoder
 
 STRICT = ConfigDict(extra="forbid")
 
@@ -103,6 +99,11 @@ class CatalogueEntry:
 
 def find_class(name: str) -> type | None:
     """A class of models by its name in ``config.json``: this package's own, or one of diffusers'."""
+    import diffusers  # seconds: the catalogue itself is data
+
+    from diffusab_core.autoencoders.cosmos import CosmosImageTokenizer
+    from diffusab_core.autoencoders.diffusion import DiffusionAutoencoder
+
     own_classes = {kind.__name__: kind for kind in (CosmosImageTokenizer, DiffusionAutoencoder)}
     return own_classes.get(name) or getattr(diffusers, name, None)
 

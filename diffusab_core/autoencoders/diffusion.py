@@ -41,7 +41,7 @@ from diffusers.models.upsampling import Upsample2D
 from torch import Tensor, nn
 
 from diffusab_core import flow
-from diffusab_core.autoencoders.families import AutoencoderError
+from diffusab_core.autoencoders.names import AutoencoderError
 from diffusab_core.denoisers import DIT_SIZES, DiT
 from diffusab_core.denoisers.parts import TimeEmbedding, patchify
 from diffusab_core.training.order import draw_noise

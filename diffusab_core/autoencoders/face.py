@@ -10,7 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from diffusab_core.autoencoders.families import AutoencoderError, Family, Posterior, family_of
+from diffusab_core.autoencoders.families import Family, Posterior, family_of
+from diffusab_core.autoencoders.names import AutoencoderError
 
 
 @dataclass(frozen=True)

@@ -42,11 +42,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from diffusab_core.files import DiffusabError
-
-
-class AutoencoderError(DiffusabError, ValueError):
-    """An autoencoder that cannot be found, built or opened; the message says what was tried and what to do."""
+from diffusab_core.autoencoders.names import AutoencoderError
 
 
 @dataclass(frozen=True)

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 import logging
 import os
 import re
 import warnings
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,81 +19,16 @@ from diffusab_core.autoencoders import archives, own, single
 from diffusab_core.autoencoders.blurred import BLURRED, put_blurs
 from diffusab_core.autoencoders.catalogue import find_class
 from diffusab_core.autoencoders.face import Autoencoder
-from diffusab_core.autoencoders.families import KNOWN, AutoencoderError, family_of
+from diffusab_core.autoencoders.families import KNOWN, family_of
 from diffusab_core.autoencoders.gain import GAIN_CONTROL, put_gain_control
+from diffusab_core.autoencoders.names import SHIPPED, WEIGHTS, AutoencoderError, Opening, find_kind, split_options
 from diffusab_core.autoencoders.quantizers import FSQ_LEVELS, put_fsq
 from diffusab_core.files import DiffusabWarning, first_line, guess_place
-
-WEIGHTS = Path(__file__).parent / "weights"
-
-#: Names of the autoencoders that come with the package.
-SHIPPED = (
-    "kl-f4c16",
-    *(f"kl-{shape}" for shape in ("f4c4", "f8c4", "f8c16", "f8c64", "f16c64", "f16c128", "f16c256")),
-    *(f"kl-f4c16-beta{beta}" for beta in ("0", "1e-6", "1e-4", "1e-2", "1e-1")),
-    # kl-f4c16, fine-tuned 400 steps: plain, with scale equivariance, with chopped high frequencies.
-    *(f"kl-f4c16-{method}" for method in ("ft", "se", "chf")),
-)
 
 #: Entries of a folder's ``config.json`` by which this package's layers take the place of diffusers'.
 CHANGES = (BLURRED, GAIN_CONTROL, FSQ_LEVELS)
 
-#: Suffixes of files that hold pickles. Opening one can run any code its author put there, so none is ever loaded.
-PICKLES = frozenset({".pt", ".pth", ".bin", ".ckpt", ".pkl", ".pickle"})
-
-_NO_MODEL = {
-    ".py": "is Python code, not a model's name; name the function that builds it: {name}:function"
-} | dict.fromkeys(
-    PICKLES,
-    "is a pickle, and pickles can run any code when opened, so none is loaded; give a diffusers folder with "
-    "safetensors, or build the model in Python: file.py:function",
-)
-_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
-_OPTIONS = re.compile(r"(.*?)((?:,(?:variant|config)=[^,]*)*)", re.DOTALL)
 _WEIGHTS = re.compile(r"diffusion_pytorch_model(?:\.([^.]+?))?(?:-\d{5}-of-\d{5})?\.safetensors")
-
-
-@dataclass(frozen=True)
-class Opening:
-    """What has to be known to open some models besides their place.
-
-    Attributes:
-        subfolder: Folder inside a pipeline's folder or repository that holds the model, usually vae; the same as
-            MODEL:vae.
-        variant: Which of several files of weights, usually fp16; the same as MODEL,variant=fp16.
-        model_config: What a single file of weights is: a name of the catalogue such as FluxAE or SD, a config.json, or
-            a diffusers folder; the same as FILE.safetensors,config=NAME.
-    """
-
-    subfolder: str | None = None
-    variant: str | None = None
-    model_config: str | None = None
-
-    def __bool__(self) -> bool:
-        return any(asdict(self).values())
-
-    def of(self, model: str) -> str:
-        """The model's name with these in it, which :func:`load` takes as it is."""
-        place, found = split_options(model)
-        for name, value in asdict(self).items():
-            if value is not None and getattr(found, name) not in (None, value):
-                raise AutoencoderError(f"{model} names its {name}, and {value!r} is another")
-        merged = {name: value or getattr(found, name) for name, value in asdict(self).items()}
-        text = place + (f":{merged['subfolder']}" if merged["subfolder"] else "")
-        text += f",variant={merged['variant']}" if merged["variant"] else ""
-        return text + (f",config={merged['model_config']}" if merged["model_config"] else "")
-
-
-def split_options(model: str) -> tuple[str, Opening]:
-    """Place and options of a model's name, ``PLACE[:SUBFOLDER][,variant=VARIANT][,config=CONFIG]``."""
-    place, options = _OPTIONS.fullmatch(model).groups()
-    given = dict(option.split("=", 1) for option in options.split(",")[1:])
-    subfolder = None
-    if not Path(place).exists() and not own.FACTORY.fullmatch(place):
-        outside, _, inside = place.rpartition(":")
-        if outside and inside and (Path(outside).is_dir() or _HUB_ID.fullmatch(outside)):
-            place, subfolder = outside, inside
-    return place, Opening(subfolder, given.get("variant") or None, given.get("config") or None)
 
 
 def load(
@@ -111,8 +44,8 @@ def load(
     """Open an autoencoder, in evaluation mode; pickled weights (``.bin``, ``.ckpt``) can run code and are never opened.
 
     Args:
-        name_or_path: A name in :data:`SHIPPED` (a folder of that name is ``./name``); a folder in diffusers' layout, or
-            one with a fine-tuned model of your own, or with ``autoencoder.jit`` (or ``encoder.jit`` and
+        name_or_path: A name in :data:`~.names.SHIPPED` (a folder of that name is ``./name``); a folder in diffusers'
+            layout, or one with a fine-tuned model of your own, or with ``autoencoder.jit`` (or ``encoder.jit`` and
             ``decoder.jit``); ``owner/repository`` on the Hugging Face hub; a single file of weights,
             ``file.safetensors`` or ``file.jit``, whose configuration is known or given; or
             ``path/to/file.py:function``, your own model, see :mod:`diffusab_core.autoencoders.own`. The options below
@@ -127,7 +60,8 @@ def load(
     """
     text = Opening(subfolder, variant, model_config).of(os.fspath(name_or_path))
     place, asked = split_options(text)
-    if place in SHIPPED:
+    kind = find_kind(text, hub=isinstance(name_or_path, str))
+    if kind == "shipped":
         if asked:
             raise AutoencoderError(f"{text}: {place} comes with the package, there is nothing to choose of it")
         if (Path(place) / "config.json").is_file():
@@ -136,7 +70,7 @@ def load(
             )
             warnings.warn(shadow, DiffusabWarning, stacklevel=2)
         return _open_folder(WEIGHTS / place, place, device, dtype)
-    if Path(place).is_dir():
+    if kind == "folder":
         folder = Path(place) / asked.subfolder if asked.subfolder else Path(place)
         if archives.find(folder) and not any(_WEIGHTS.fullmatch(path.name) for path in folder.iterdir()):
             return single.open_file(folder, asked.model_config, device, dtype)
@@ -145,23 +79,13 @@ def load(
         if own.is_kept(folder):
             return own.reopen(folder, Path(place).resolve().name, device, dtype, probe)
         return _open_folder(folder, Path(place).resolve().name, device, dtype, asked.variant)
-    if own.FACTORY.fullmatch(place):
+    if kind == "factory":
         if asked:
             raise AutoencoderError(f"{text}: {place} is Python code, which opens its weights itself")
         return own.build(place, device, dtype, probe)
-    if (suffix := Path(place.partition(":")[0]).suffix.lower()) in _NO_MODEL:
-        name = place.partition(":")[0]
-        raise AutoencoderError(f"{name} {_NO_MODEL[suffix].format(name=name)}")
-    if Path(place).suffix.lower() in (".safetensors", ".sft", archives.SUFFIX):
+    if kind == "file":
         return single.open_file(Path(place), asked.model_config, device, dtype)
-    if isinstance(name_or_path, str) and _HUB_ID.fullmatch(place):
-        return _open_hub(place, asked.subfolder, device, dtype, asked.variant)
-    close = difflib.get_close_matches(text, SHIPPED, n=1)
-    guess = f" (did you mean {close[0]}?)" if close else guess_place(place)
-    raise AutoencoderError(
-        f"no autoencoder {text!r}{guess}: it is not a local folder or file, not the id of a hub repository "
-        f"(owner/name), and not a shipped name ({', '.join(SHIPPED)})"
-    )
+    return _open_hub(place, asked.subfolder, device, dtype, asked.variant)
 
 
 def _class_name(config: Path, where: str) -> str:

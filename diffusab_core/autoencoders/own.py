@@ -16,7 +16,6 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
-import re
 import sys
 import traceback
 import warnings
@@ -32,9 +31,9 @@ from torch import Tensor, nn
 
 from diffusab_core import files
 from diffusab_core.autoencoders.face import Autoencoder
-from diffusab_core.autoencoders.families import AutoencoderError, Family, Posterior, point
+from diffusab_core.autoencoders.families import Family, Posterior, point
+from diffusab_core.autoencoders.names import AutoencoderError
 
-FACTORY = re.compile(r".+\.py:[^:/\\]*")  #: ``path/to/file.py:function``
 NOTE, STATE = "own.json", "own.safetensors"  #: Files of a kept model of one's own
 
 

@@ -24,7 +24,7 @@ from diffusers.models.autoencoders.vae import VectorQuantizer
 from torch import Tensor, nn
 
 from diffusab_core.autoencoders.face import Autoencoder
-from diffusab_core.autoencoders.families import AutoencoderError
+from diffusab_core.autoencoders.names import AutoencoderError
 
 #: The entry of a ``VQModel`` folder's ``config.json`` that says that FSQ is in place of its codebook.
 FSQ_LEVELS = "fsq_levels"

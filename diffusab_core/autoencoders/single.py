@@ -25,7 +25,8 @@ from torch import Tensor, nn
 from diffusab_core.autoencoders import archives, cosmos
 from diffusab_core.autoencoders.catalogue import CATALOGUE, PUBLISHED, CatalogueEntry, find_class
 from diffusab_core.autoencoders.face import Autoencoder
-from diffusab_core.autoencoders.families import AutoencoderError, family_of
+from diffusab_core.autoencoders.families import family_of
+from diffusab_core.autoencoders.names import AutoencoderError
 from diffusab_core.files import DiffusabWarning, first_line, write_json
 
 
@@ -70,8 +71,6 @@ def open_file(file: Path, config: str | None, device: str | torch.device, dtype:
     ``AutoencoderError`` where the file cannot be read, the configuration does not fit it, or none does.
     """
     parts = archives.find(file)
-    if not all(part.is_file() for part in parts or [file]):
-        raise AutoencoderError(f"there is no file {file}")
     held = archives.read(parts) if parts else None
     tensors = _read_shapes(file) if held is None else {name: tensor.to("meta") for name, tensor in held.items()}
     if config is not None or (not parts and (file.parent / "config.json").is_file()):

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from diffusab_core.data.pixels import ImagesError
-from diffusab_core.data.stores import Source, several
+from diffusab_core.data.places import ImagesError, several
+from diffusab_core.data.stores import Source
 from diffusab_core.data.zips import find_data
 from diffusab_core.files import first_line, printable
 

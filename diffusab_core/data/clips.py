@@ -20,9 +20,10 @@ from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
-from diffusab_core.data.pixels import ImagesError, UnusableImage, check_counts, read_rgb, read_size
+from diffusab_core.data.pixels import UnusableImage, check_counts, read_rgb, read_size
+from diffusab_core.data.places import ENDINGS, ImagesError
 from diffusab_core.data.stores import THREADS, Check, Folder, Skipped, Source, StoredImages, say_why, trace_of
-from diffusab_core.data.video import ENDINGS, Timeline, lay_grid, read_frames, read_timeline
+from diffusab_core.data.video import Timeline, lay_grid, read_frames, read_timeline
 from diffusab_core.files import printable
 
 if TYPE_CHECKING:
@@ -108,7 +109,7 @@ class Film:
 
 
 class ClipFiles(Source):
-    """Clips in files of video (:data:`~.video.ENDINGS`) and in folders whose images are frames, in sorted order.
+    """Clips in files of video (:data:`~.places.ENDINGS`) and in folders whose images are frames, in sorted order.
 
     Every file is cut into as many clips as it holds, one after the other; a rest that is shorter is not used. Frames
     of a folder are ordered by the numbers in their names. In a folder that holds files of video, images are no frames

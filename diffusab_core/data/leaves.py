@@ -27,7 +27,8 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from diffusab_core.data.photos import photo, photo_names
-from diffusab_core.data.pixels import ImagesError, check_counts, check_index, resize_to
+from diffusab_core.data.pixels import check_counts, check_index, resize_to
+from diffusab_core.data.places import ImagesError
 from diffusab_core.data.shapes import CLASS_NAMES, CLASSES, Array, Atlas, DrawnLeaves, LeafClass
 
 

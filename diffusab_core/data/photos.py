@@ -13,7 +13,8 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from diffusab_core.data.pixels import ImagesError, check_counts, check_index, random_crop, to_tensor
+from diffusab_core.data.pixels import check_counts, check_index, random_crop, to_tensor
+from diffusab_core.data.places import ImagesError
 
 Split = Literal["train", "test"]
 SPLITS = get_args(Split)

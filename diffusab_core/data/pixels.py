@@ -15,13 +15,9 @@ from PIL import ExifTags, Image, ImageOps
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from diffusab_core.files import DiffusabError
+from diffusab_core.data.places import ImagesError
 
 Resolution = int | tuple[int, int]  # the side of a square, or height and width, in pixels
-
-
-class ImagesError(DiffusabError, ValueError):
-    """Images that cannot be opened or used as they were asked for."""
 
 
 class UnusableImage(ImagesError):

@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from diffusab_core.data.pixels import ImagesError
-from diffusab_core.data.stores import Skipped, Source, as_file, is_hidden, several, trace_of
+from diffusab_core.data.places import ImagesError, several
+from diffusab_core.data.stores import Skipped, Source, as_file, is_hidden, trace_of
 from diffusab_core.files import printable
 
 IMAGE_KEYS = ("jpg", "jpeg", "png", "webp", "bmp", "ppm", "avif")

@@ -27,7 +27,6 @@ from torch.utils.data import Dataset
 from tqdm import tqdm
 
 from diffusab_core.data.pixels import (
-    ImagesError,
     Resolution,
     UnusableImage,
     adm_crop,
@@ -40,7 +39,8 @@ from diffusab_core.data.pixels import (
     say_size,
     sides,
 )
-from diffusab_core.files import DiffusabError, DiffusabWarning, guess_place, printable
+from diffusab_core.data.places import ImagesError, ImagesNotFound
+from diffusab_core.files import DiffusabWarning, guess_place, printable
 
 if TYPE_CHECKING:
     from diffusab_core.training.world import World
@@ -56,10 +56,6 @@ _SYSTEM_FOLDERS = {
     "@eadir", "#recycle", "@recycle", "__macosx", "$recycle.bin", "system volume information", "lost+found",
 }  # fmt: skip
 THREADS = min(8, os.cpu_count() or 1)  # Pillow decodes outside the GIL
-
-
-class ImagesNotFound(DiffusabError, FileNotFoundError):
-    """There are no images where they were looked for."""
 
 
 class Skipped(NamedTuple):
@@ -512,7 +508,7 @@ def read_labels(told: bytes, names: Iterable[str], where: str) -> tuple[list[int
     """Class numbers of these files from EDM's and StyleGAN's ``dataset.json``; -1 of one that it does not list.
 
     It holds ``{"labels": [["00000/img00000000.png", 6], ...]}``. Labels that are no whole numbers, or none at all, are
-    an :class:`~diffusab_core.data.pixels.ImagesError`.
+    an :class:`~diffusab_core.data.places.ImagesError`.
     """
     try:
         pairs = json.loads(told)["labels"]
@@ -552,8 +548,3 @@ def as_file(data: bytes, size: int) -> io.BytesIO:
     if len(data) < size:
         raise UnusableImage(f"only {len(data)} of its {size} bytes are there")
     return io.BytesIO(data)
-
-
-def several(places: Sequence[str]) -> str:
-    """One place, or the first and the last of many, for messages."""
-    return places[0] if len(places) == 1 else f"{places[0]} ... {places[-1]} ({len(places)} files)"

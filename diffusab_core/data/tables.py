@@ -11,8 +11,9 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from diffusab_core.data.pixels import ImagesError, UnusableImage
-from diffusab_core.data.stores import Source, as_file, several, trace_of
+from diffusab_core.data.pixels import UnusableImage
+from diffusab_core.data.places import ImagesError, several
+from diffusab_core.data.stores import Source, as_file, trace_of
 from diffusab_core.files import guess_place
 
 if TYPE_CHECKING:

@@ -21,12 +21,11 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from diffusab_core.data.pixels import ImagesError, UnusableImage
+from diffusab_core.data.pixels import UnusableImage
+from diffusab_core.data.places import ImagesError
 from diffusab_core.files import printable, writing
 
 Array = np.ndarray
-#: Endings of files of video, in lower case; an animation is one, too.
-ENDINGS = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".gif", ".mpg", ".mpeg", ".ts")
 #: Transfer curves of high dynamic range, by FFmpeg's numbers.
 _HDR = {16: "PQ", 18: "HLG"}
 _UNSPECIFIED, _BT709 = 2, 1  # colour spaces, by FFmpeg's numbers

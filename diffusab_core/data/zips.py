@@ -13,8 +13,9 @@ from typing import BinaryIO
 
 import numpy as np
 
-from diffusab_core.data.pixels import ImagesError, UnusableImage
-from diffusab_core.data.stores import LABELS_FILE, Skipped, Source, as_file, is_hidden, read_labels, several
+from diffusab_core.data.pixels import UnusableImage
+from diffusab_core.data.places import ImagesError, several
+from diffusab_core.data.stores import LABELS_FILE, Skipped, Source, as_file, is_hidden, read_labels
 from diffusab_core.files import printable
 
 _KEPT = ("header_offset", "compress_size", "file_size", "compress_type", "flag_bits", "CRC")  # of each member

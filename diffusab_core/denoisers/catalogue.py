@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
-from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,63 +13,16 @@ from torch import nn
 
 from diffusab_core import files
 from diffusab_core.denoisers.dit import DiT
-from diffusab_core.denoisers.uvit import Prediction, UViT
-from diffusab_core.files import DiffusabError
-
-#: Width, depth and heads. S to XL are those of Peebles and Xie 2023; XS and XXS are this book's, for a laptop's CPU.
-DIT_SIZES: dict[str, tuple[int, int, int]] = {
-    "XXS": (128, 4, 4),
-    "XS": (192, 6, 6),
-    "S": (384, 12, 6),
-    "B": (768, 12, 12),
-    "L": (1024, 24, 16),
-    "XL": (1152, 28, 16),
-}
-#: The same of U-ViT and USiT (Bao et al. 2023; 2B of Chen et al. 2025); XXS is this book's.
-UVIT_SIZES: dict[str, tuple[int, int, int]] = {
-    "XXS": (128, 4, 4),
-    "S": (512, 12, 8),
-    "M": (768, 16, 12),
-    "L": (1024, 20, 16),
-    "H": (1152, 28, 16),
-    "2B": (2048, 28, 32),
-}
-PATCHES = (1, 2, 4)
-
-
-@dataclass(frozen=True)
-class Family:
-    """What denoisers of one first name have in common."""
-
-    sizes: Mapping[str, tuple[int, int, int]]  # width, depth and heads by name
-    prediction: Prediction
-    self_conditioning: bool
-
-
-FAMILIES = {
-    "DiT": Family(DIT_SIZES, "velocity", self_conditioning=True),
-    "UViT": Family(UVIT_SIZES, "noise", self_conditioning=False),
-    "USiT": Family(UVIT_SIZES, "velocity", self_conditioning=False),
-}
-
-_NAME = re.compile(r"(\w+)-(\w+)/(\d+)")
-WEIGHTS_FILE, CONFIG_FILE = "denoiser.safetensors", "denoiser.json"
-
-
-class DenoiserError(DiffusabError, ValueError):
-    """A denoiser that is not known by that name, or a folder that does not hold one."""
-
-
-def parse(name: str) -> tuple[Family, str, int]:
-    """Family, size and patch of a name such as ``"DiT-XL/2"``, or a :class:`DenoiserError` that lists all names."""
-    found = _NAME.fullmatch(name)
-    family = FAMILIES.get(found[1]) if found else None
-    if family is None or found[2] not in family.sizes or found[3] not in map(str, PATCHES):
-        raise DenoiserError(
-            f"no denoiser {name!r}: names are DiT-SIZE/PATCH with sizes {', '.join(DIT_SIZES)}, or UViT-SIZE/PATCH and "
-            f"USiT-SIZE/PATCH with sizes {', '.join(UVIT_SIZES)}; patches are {', '.join(map(str, PATCHES))}"
-        )
-    return family, found[2], int(found[3])
+from diffusab_core.denoisers.names import (
+    CONFIG_FILE,
+    DIT_SIZES,
+    WEIGHTS_FILE,
+    DenoiserError,
+    Prediction,
+    check_folder,
+    parse,
+)
+from diffusab_core.denoisers.uvit import UViT
 
 
 def prediction_of(model: nn.Module) -> Prediction:
@@ -118,9 +68,7 @@ def load(folder: str | os.PathLike, device: str | torch.device = "cpu") -> tuple
     A :class:`DenoiserError` where the folder does not hold one, or its weights are not those of its configuration.
     """
     folder = Path(folder)
-    for file in (folder / CONFIG_FILE, folder / WEIGHTS_FILE):
-        if not file.is_file():
-            raise DenoiserError(f"{folder} holds no denoiser: {file.name} is missing")
+    check_folder(folder)
     try:
         config = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
         shape = {"input_size": tuple(config["input_size"]), "num_classes": config["num_classes"]}

@@ -12,14 +12,13 @@ are those of patch 1, latents of 32 channels and 16 x 16 (f32 of 512 x 512 image
 from __future__ import annotations
 
 import math
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from diffusab_core.denoisers import parts
+from diffusab_core.denoisers.names import Prediction
 
-Prediction = Literal["velocity", "noise"]
 #: A time in [0, 1] is multiplied by this before its sinusoids are taken: U-ViT is told its step, USiT its time.
 TIME_SCALES: dict[Prediction, int] = {"noise": 1000, "velocity": 1}
 

@@ -15,9 +15,10 @@ from torch.utils.data import Dataset
 
 from diffusab_core import autoencoders, data, metrics, training
 from diffusab_core.autoencoders import Autoencoder, own
-from diffusab_core.autoencoders.families import AutoencoderError
+from diffusab_core.autoencoders.names import AutoencoderError
 from diffusab_core.autoencoders.opening import check_keepable
-from diffusab_core.data.open import WORDS, Choosing, open_images
+from diffusab_core.data.open import open_images
+from diffusab_core.data.places import WORDS, Choosing
 from diffusab_core.data.stores import StoredImages
 from diffusab_core.experiments import records
 from diffusab_core.experiments.cards import name_distance

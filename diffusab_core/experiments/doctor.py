@@ -12,8 +12,9 @@ import numpy as np
 from torch.utils.data import Dataset
 
 from diffusab_core.data.arrays import list_arrays
-from diffusab_core.data.open import WORDS, Choosing, open_images
-from diffusab_core.data.pixels import ImagesError, UnusableImage
+from diffusab_core.data.open import open_images
+from diffusab_core.data.pixels import UnusableImage
+from diffusab_core.data.places import WORDS, Choosing, ImagesError
 from diffusab_core.data.stores import StoredImages
 from diffusab_core.experiments.samples import (
     SampleEvaluation,

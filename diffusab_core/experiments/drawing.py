@@ -13,7 +13,8 @@ from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from diffusab_core import data
-from diffusab_core.data.open import WORDS, open_images
+from diffusab_core.data.open import open_images
+from diffusab_core.data.places import WORDS
 from diffusab_core.data.stores import StoredImages
 from diffusab_core.experiments.cards import MIXTURE
 from diffusab_core.files import SettingsError, writing
@@ -86,7 +87,7 @@ def open_training_images(
         length: How many images the run takes; of what is made on demand none is seen twice.
         kept_side: Of stored images, see :class:`~.pretraining.Pretraining`.
         cache: Folder for leaves that are drawn once.
-        choices: See :class:`~diffusab_core.data.open.Choosing`.
+        choices: See :class:`~diffusab_core.data.places.Choosing`.
     """
     if images == MIXTURE and choices:
         raise SettingsError(f"{next(iter(choices))} is no option for {MIXTURE}")

@@ -29,7 +29,7 @@ from diffusab_core.autoencoders import Autoencoder
 from diffusab_core.autoencoders.blurred import blur_pooled
 from diffusab_core.autoencoders.gain import with_gain_control
 from diffusab_core.autoencoders.quantizers import with_fsq
-from diffusab_core.data.open import CLIPS, Choosing
+from diffusab_core.data.places import CLIPS, Choosing
 from diffusab_core.experiments import decoders, records
 from diffusab_core.experiments.autoencoder import PROBE_SEED, Watch, add_pictures, seen
 from diffusab_core.experiments.cards import EVALUATION_SEED, card, describe_images

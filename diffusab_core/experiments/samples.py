@@ -18,10 +18,10 @@ from torch.utils.data import DataLoader, Dataset, Subset
 from diffusab_core import autoencoders, metrics
 from diffusab_core.autoencoders import Autoencoder
 from diffusab_core.data.arrays import list_arrays
-from diffusab_core.data.open import WORDS, Choosing, open_images
+from diffusab_core.data.open import open_images
 from diffusab_core.data.pixels import UnusableImage, center_crop, read_rgb
+from diffusab_core.data.places import ENDINGS, WORDS, Choosing
 from diffusab_core.data.stores import StoredImages
-from diffusab_core.data.video import ENDINGS
 from diffusab_core.experiments import records
 from diffusab_core.experiments.autoencoder import seen
 from diffusab_core.files import differences, first_line, write_json, writing

@@ -26,8 +26,9 @@ from tqdm import tqdm
 
 from diffusab_core import autoencoders
 from diffusab_core.autoencoders import Autoencoder
-from diffusab_core.data.open import CLIPS, WORDS, Choosing, open_images
+from diffusab_core.data.open import open_images
 from diffusab_core.data.pixels import parse_resolution, sides
+from diffusab_core.data.places import CLIPS, WORDS, Choosing
 from diffusab_core.data.stores import CROPS, StoredImages
 from diffusab_core.files import DiffusabWarning
 from diffusab_core.latents import cache as caches

@@ -30,9 +30,9 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from diffusab_core import files
-from diffusab_core.autoencoders.opening import PICKLES
+from diffusab_core.autoencoders.names import PICKLES
 from diffusab_core.data.arrays import list_arrays, read_array
-from diffusab_core.data.pixels import ImagesError
+from diffusab_core.data.places import ImagesError
 from diffusab_core.data.stores import LABELS_FILE, Folder, Source, read_labels, says_no_labels
 from diffusab_core.data.zips import Zips
 from diffusab_core.latents.base import Latents, check_labels

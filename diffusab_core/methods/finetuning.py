@@ -27,8 +27,9 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from diffusab_core import data, denoisers, metrics, spectrum, training
 from diffusab_core.autoencoders import Autoencoder
 from diffusab_core.autoencoders.catalogue import Recipe
-from diffusab_core.autoencoders.families import AutoencoderError, check_trainable
-from diffusab_core.data.open import Choosing
+from diffusab_core.autoencoders.families import check_trainable
+from diffusab_core.autoencoders.names import AutoencoderError
+from diffusab_core.data.places import Choosing
 from diffusab_core.methods import adversarial, minildm, regularizers, shifts, spectrum_matching
 from diffusab_core.methods.adversarial import Adversary
 

@@ -25,7 +25,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from diffusab_core.data.open import Choosing
+from diffusab_core.data.places import Choosing
 from diffusab_core.files import differences
 from diffusab_core.latents.base import STATISTICS_SAMPLES, Latents
 from diffusab_core.latents.cache import LatentCache

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from diffusab_core.data.arrays import list_arrays, read_array
-from diffusab_core.data.pixels import ImagesError
+from diffusab_core.data.places import ImagesError
 from diffusab_core.files import DiffusabError, DiffusabWarning, differences, first_line, write_bytes
 from diffusab_core.metrics import sets
 from diffusab_core.metrics.clips import CLIP_FEATURES

@@ -18,7 +18,7 @@ import torch
 from diffusab_book import chapters, runs
 from diffusab_core import autoencoders
 from diffusab_core.autoencoders import CATALOGUE
-from diffusab_core.data.open import Choosing
+from diffusab_core.data.places import Choosing
 from diffusab_core.experiments import finetune, records
 from diffusab_core.experiments.bench import Trial
 from diffusab_core.experiments.pretraining import Pretraining

@@ -18,7 +18,7 @@ from diffusab_book.sweeps.plan import plan
 from diffusab_core import autoencoders
 
 REPOSITORY = Path(__file__).resolve().parents[3]
-SHIPPED = autoencoders.opening.WEIGHTS / "kl-f8c4"
+SHIPPED = autoencoders.WEIGHTS / "kl-f8c4"
 PLAIN = bytes(range(256)) * 8000  # 2 MB
 NAME = f"net-{hashlib.sha256(PLAIN).hexdigest()[:8]}.pth"
 

@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from diffusab_core import data, experiments
 from diffusab_core.autoencoders import CATALOGUE, PUBLISHED, Autoencoder, AutoencoderError, Opening, load, save, single
 from diffusab_core.autoencoders.families import describe_normalisation
-from diffusab_core.autoencoders.opening import split_options
+from diffusab_core.autoencoders.names import split_options
 from diffusab_core.latents import extraction
 from diffusab_core.methods.finetuning import Finetuning
 

@@ -9,7 +9,8 @@ from made_clips import cut, moving, save_video, spoil
 from PIL import Image
 
 from diffusab_core.data import LeafClips, Leaves, StoredClips, leaf_clip, open_images
-from diffusab_core.data.pixels import ImagesError, UnusableImage, to_tensor
+from diffusab_core.data.pixels import UnusableImage, to_tensor
+from diffusab_core.data.places import ImagesError
 from diffusab_core.latents.identity import images_identity
 
 

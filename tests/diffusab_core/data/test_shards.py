@@ -16,7 +16,8 @@ from torch.utils.data import DataLoader
 
 from diffusab_core.data import ImageFolder, Photos, UnusableImage, stack
 from diffusab_core.data.leaves import Leaves
-from diffusab_core.data.open import WORDS, expand, find_kind, open_images
+from diffusab_core.data.open import open_images
+from diffusab_core.data.places import WORDS, expand, find_kind
 from diffusab_core.data.shards import Tars
 
 

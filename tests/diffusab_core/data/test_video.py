@@ -12,7 +12,8 @@ from made_clips import cut, moving, save_video, spoil
 from PIL import Image
 
 from diffusab_core.data import video
-from diffusab_core.data.pixels import ImagesError, UnusableImage
+from diffusab_core.data.pixels import UnusableImage
+from diffusab_core.data.places import ImagesError
 from diffusab_core.data.video import lay_grid, read_frames, read_timeline, strip, to_levels, write_clip
 
 OPENCV = Path("/usr/share/doc/opencv-doc")

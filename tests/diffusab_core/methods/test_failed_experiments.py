@@ -9,7 +9,7 @@ from torch import nn
 
 from diffusab_core import autoencoders, data
 from diffusab_core.autoencoders import CATALOGUE, Autoencoder
-from diffusab_core.autoencoders.families import AutoencoderError
+from diffusab_core.autoencoders.names import AutoencoderError
 from diffusab_core.denoisers import DenoiserError
 from diffusab_core.experiments import finetune
 from diffusab_core.methods import cost, finetuning, minildm
