@@ -45,11 +45,6 @@ class Invention(NamedTuple):
         """error / (2 variance), ``(B²,)``; infinite where nothing is invented."""
         return self.error / (2 * self.variance)
 
-    @property
-    def survival(self) -> Tensor:
-        """Energy of what is decoded over that of the images, ``(B²,)``."""
-        return (self.variance + self.kept) / self.energy
-
 
 def compare_seeds(x: Tensor, pictures: Tensor, block_size: int = 8) -> Invention:
     """Of images ``(N, 3, H, W)`` in [-1, 1] and what each of S seeds makes of them, ``(S, N, 3, H, W)``.

@@ -216,17 +216,13 @@ class Memorisation(NamedTuple):
     share: float  # of samples nearer than all but 1% of the held-out ones: about 0.01 where nothing is memorised
 
 
-def measure_memorisation(samples: Tensor, held_out: Tensor, training: Tensor) -> Memorisation:
-    """Whether samples are nearer to training latents than real ones of other images are; all normalised, ``(N, ...)``.
-
-    Training latents are posterior means, as their noise is drawn anew at each step. Where training and held-out images
-    are crops of the same photographs, neighbours that overlap are on both sides.
-    """
-    return compare_nearest(nearest_distances(samples, training), nearest_distances(held_out, training))
-
-
 def compare_nearest(samples: Tensor, held_out: Tensor) -> Memorisation:
-    """The same from distances to the nearest training latent, ``(N,)`` and ``(M,)``, however those were found."""
+    """Whether samples are nearer to training latents than real ones of other images are.
+
+    Both are distances to the nearest training latent, ``(N,)`` and ``(M,)``, as :func:`nearest_distances` finds them
+    of normalised latents. Training latents are posterior means, as their noise is drawn anew at each step. Where
+    training and held-out images are crops of the same photographs, neighbours that overlap are on both sides.
+    """
     near = torch.quantile(held_out, 0.01)
     ratio, share = samples.median() / held_out.median(), (samples < near).double().mean()
     return Memorisation(samples, held_out, ratio.item(), share.item())

@@ -19,7 +19,6 @@ OPTION = re.compile(r"^:([\w-]+):[ \t]*(.*)\n", re.MULTILINE)
 ROLE = re.compile(r"\{([\w:-]+)\}`([^`]+)`")
 NUMBERED = re.compile(r"\$\$(?P<body>(?:(?!\$\$).)+?)\$\$[ \t]*\((?P<label>eq-[\w-]+)\)", re.DOTALL)
 DRAWING = re.compile(r"!\[(?P<alt>[^\]]*)\]\((?:\.\./)*(?P<path>book/drawings/[\w-]+\.svg)\)")
-NESTED = re.compile(r"\\begin\{(gathered|aligned|cases|split)\}")
 LEFT_OUT = {"measured-runtime", "quiz"}
 
 

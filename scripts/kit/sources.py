@@ -17,7 +17,6 @@ from nbformat import NotebookNode
 from pybtex.database import Person, parse_file
 
 ROOT = Path(__file__).resolve().parents[2]
-DIFFICULTY = {1: "★", 2: "★★", 3: "★★★"}
 
 LABEL = re.compile(r"^\((\S+)\)=\s*$", re.MULTILINE)
 TITLE = re.compile(r"^# (.+)$", re.MULTILINE)
