@@ -154,12 +154,20 @@ def differences(
 ) -> str:
     """What differs between two identities, ``"seed 0 -> 1; steps 10 -> None"``; an empty string if nothing does.
 
-    A missing entry counts as ``None``. Without ``keys`` all entries of both are compared, in alphabetical order.
+    A missing entry counts as ``None``. Without ``keys`` all entries of both are compared, in alphabetical order. Of
+    dictionaries only the entries that differ are named, as ``latents.seed``.
     """
-    keys = sorted(found.keys() | wanted.keys()) if keys is None else keys
-    return "; ".join(
-        f"{key} {found.get(key)!r} {word} {wanted.get(key)!r}" for key in keys if found.get(key) != wanted.get(key)
-    )
+    keys, told = sorted(found.keys() | wanted.keys()) if keys is None else keys, []
+    for key in keys:
+        a, b = found.get(key), wanted.get(key)
+        if a == b:
+            continue
+        if isinstance(a, Mapping) and isinstance(b, Mapping):
+            inside = ({f"{key}.{name}": value for name, value in side.items()} for side in (a, b))
+            told.append(differences(*inside, word=word))
+        else:
+            told.append(f"{key} {a!r} {word} {b!r}")
+    return "; ".join(told)
 
 
 def first_line(error: BaseException, limit: int = 120) -> str:

@@ -12,7 +12,7 @@ from PIL import Image
 from torchvision.io import decode_image
 from tqdm import tqdm
 
-from diffusab_book.cli.options import Device, UsageError, command, settle
+from diffusab_book.cli.options import Device, UsageError, check_writable, command, settle
 from diffusab_core import autoencoders, experiments
 from diffusab_core.autoencoders.names import split_options
 from diffusab_core.data.open import open_images
@@ -165,6 +165,8 @@ def sample(
     """
     if npz is not None and npz.suffix != ".npz":
         raise UsageError(f"--npz names a file that ends with .npz, got {npz}")
+    if npz is not None:
+        check_writable(npz)
     with worlds.world(device) as world:
         model = experiments.open_denoiser(denoiser, world.device)
         name = autoencoder or model.latents.get("autoencoder")

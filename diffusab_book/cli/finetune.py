@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from diffusab_book.cli.options import Device, Out, UsageError, Workers, command, settle
+from diffusab_book.cli.options import Device, Out, UsageError, Workers, check_writable, command, settle
 from diffusab_core import autoencoders, experiments
 from diffusab_core.methods import finetuning
 from diffusab_core.training.world import resolve_device
@@ -85,6 +85,8 @@ def finetune(
 def evaluate(given: dict[str, Any], device: Device = "auto", out: Out = None) -> None:
     """Reconstruction and spectrum of an autoencoder: PSNR, SSIM, LPIPS, Fréchet distance, high-frequency measures,
     the cut curve."""
+    if out is not None:
+        check_writable(out)
     record = experiments.evaluate(settle(experiments.Evaluation, given, device=str(resolve_device(device))))
     if out is not None:
         record.write(out)

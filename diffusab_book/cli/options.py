@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import re
 import sys
+import tempfile
 import warnings
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -34,6 +35,8 @@ class UsageError(DiffusabError, ValueError):
 def fail(error: BaseException | str, status: int = 1) -> typer.Exit:
     """One clear line on standard error, and a non-zero exit status."""
     said = getattr(error, "shell", None) or str(error)
+    if isinstance(error, OSError) and not isinstance(error, DiffusabError) and error.filename and error.strerror:
+        said = f"{error.filename}: {error.strerror}"  # without the number that nobody knows
     typer.secho("diffusab: " + printable(" ".join(said.split())), fg="red", err=True)
     return typer.Exit(status)
 
@@ -78,6 +81,18 @@ def settle(settings: type[S], given: Mapping[str, Any], **more: Any) -> S:
         return settings(**{**given, **more})
     except ValueError as error:
         raise UsageError(" ".join(str(error).split())) from error
+
+
+def check_writable(file: Path) -> None:
+    """Refuse before anything is computed what could not be written after."""
+    if file.is_dir():
+        raise UsageError(f"{file} is a folder, name a file")
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=file.parent):
+            pass
+    except OSError as error:
+        raise UsageError(f"cannot write {file}: {error.strerror or error}") from error
 
 
 def explain(settings: type) -> dict[str, str]:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import tempfile
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from diffusab_book.cli.options import Device, Out, UsageError, Workers, command, settle
+from diffusab_book.cli.options import Device, Out, UsageError, Workers, check_writable, command, settle
 from diffusab_core.data.places import CLIPS
 from diffusab_core.experiments.doctor import Diagnosis, diagnose
 from diffusab_core.experiments.samples import SampleEvaluation, evaluate_sample_folder
@@ -38,7 +37,7 @@ def evaluate_samples(
 ) -> None:
     """Fréchet distance, precision, recall and Inception Score of samples; torchrun shares them among its processes."""
     for file in filter(None, (out, cache, samples_statistics, reference_statistics)):
-        _check_writable(file)
+        check_writable(file)
     for name, file in (("samples", samples_statistics), ("reference", reference_statistics)):
         if file is not None and file.suffix != ".npz":
             raise UsageError(f"--{name}-statistics names a file that ends with .npz, got {file}")
@@ -69,15 +68,3 @@ def doctor(given: dict[str, Any]) -> None:
     marks = {"ok": "ok  ", "look": "LOOK", "unknown": "  ? "}
     for finding in diagnose(settle(Diagnosis, given)):
         typer.echo(f"{marks[finding.verdict]}  {finding.cause}: {finding.said}")
-
-
-def _check_writable(file: Path) -> None:
-    """Refuse before anything is computed what could not be written after."""
-    if file.is_dir():
-        raise UsageError(f"{file} is a folder, name a file")
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=file.parent):
-            pass
-    except OSError as error:
-        raise UsageError(f"cannot write {file}: {error.strerror or error}") from error

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from huggingface_hub import errors as hub_errors
 from huggingface_hub import hf_hub_download
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 
 from diffusab_core.autoencoders import archives, own, single
@@ -203,6 +204,8 @@ def _from_pretrained(
     try:
         module, info = (plain if mixed else kind).from_pretrained(source, output_loading_info=True, **options)
     except Exception as error:  # diffusers raises OSError, ValueError, RuntimeError, SafetensorError ... for bad files
+        if damaged := _find_damaged(Path(source)):
+            raise AutoencoderError(damaged) from error
         hint = "" if options["variant"] or "no file named" not in str(error).lower() else ": is it --variant fp16?"
         raise AutoencoderError(f"{source}: the weights cannot be loaded ({first_line(error)}){hint}") from error
     finally:
@@ -212,6 +215,20 @@ def _from_pretrained(
     if missing := sorted(info["missing_keys"]):  # diffusers would go on with random weights in their place
         raise AutoencoderError(f"{source}: the weights lack {len(missing)} tensors, the first is {missing[0]}")
     return Autoencoder(name, module.to(device).eval())
+
+
+def _find_damaged(folder: Path) -> str:
+    """Which of a folder's files of weights cannot be read, and why; empty where none is, or where there is no folder.
+
+    A header says how long its file is, so that one that is cut off is known without reading it.
+    """
+    for path in sorted(folder.glob("*.safetensors")):
+        try:
+            with safe_open(path, "pt"):
+                pass
+        except (SafetensorError, OSError) as error:
+            return f"{path} is damaged or cut off ({first_line(error)}): copy or fetch it again"
+    return ""
 
 
 def save(autoencoder: Autoencoder, folder: str | os.PathLike) -> None:

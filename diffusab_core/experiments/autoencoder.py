@@ -75,8 +75,9 @@ class Evaluation(Choosing):
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.samples < 1:
-            raise ValueError(f"samples must be at least 1, got {self.samples}")
+        for name in ("samples", "block_size"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
         if self.features not in ("none", *FEATURES):
             raise ValueError(f"features must be one of none, {', '.join(FEATURES)}, got {self.features!r}")
         if self.features_weights is not None and self.features in ("none", "offline"):

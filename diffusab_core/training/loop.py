@@ -217,9 +217,14 @@ def train(
         TrainingDiverged: The loss or gradient is NaN or infinite, in any part, without ``keep_diverged``; raised in
             every process, on CUDA at the next entry of the curves, snapshot or checkpoint. The newest checkpoint is the
             last good one.
+        SettingsError: An interval of less than one step.
         ValueError: ``module`` has nothing to train, or is not sharded although there are several processes.
         CheckpointError: The checkpoint belongs to another run, or cannot be read and there is none before it.
     """
+    intervals = {"log_every": log_every, "snapshot_every": snapshot_every, "checkpoint_every": checkpoint_every}
+    for name, every in intervals.items():
+        if every < 1:
+            raise SettingsError(f"{name} must be at least 1, got {every}")
     parameters = [p for p in module.parameters() if p.requires_grad]
     if not parameters:
         raise ValueError("no parameter of the module requires a gradient, there is nothing to train")
@@ -255,7 +260,7 @@ def train(
     started = time.perf_counter() - saved["wall_time_s"]
     if snapshot is not None and not snapshots:
         take_snapshot(0)
-    intervals, shown = (log_every, snapshot_every, checkpoint_every), progress and world.is_main
+    shown = progress and world.is_main
     bar = tqdm(range(first, settings.steps), initial=first, total=settings.steps, unit="step", disable=not shown)
     diverged_at = None
     try:
@@ -268,7 +273,7 @@ def train(
             average.update(module)
 
             done = step + 1
-            logs, shows, saves = (done % every == 0 or done == settings.steps for every in intervals)
+            logs, shows, saves = (done % every == 0 or done == settings.steps for every in intervals.values())
             if logs or shows or saves:
                 guard.read()
             if logs:

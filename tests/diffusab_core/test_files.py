@@ -115,6 +115,12 @@ def test_differences_name_every_entry_with_both_values():
     assert files.differences(old, dict(old)) == ""
 
 
+def test_of_dictionaries_only_what_differs_inside_is_named():
+    old, new = ({"latents": {"seed": 0, "model": name, "same": {"a": 1}}, "steps": 4} for name in ("a", "b"))
+    assert files.differences(old, new) == "latents.model 'a' -> 'b'"
+    assert files.differences(old, {"latents": None, "steps": 4}).startswith("latents {'seed': 0")
+
+
 def test_an_error_in_one_line(tmp_path):
     assert files.first_line(ValueError("one\ntwo")) == "ValueError: one"
     assert files.first_line(KeyError()) == "KeyError"

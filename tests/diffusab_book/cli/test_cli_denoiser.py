@@ -110,6 +110,10 @@ def test_the_bar_moves_within_a_batch_and_few_samples_are_said_to_be(folder: Pat
     (tmp_path / "out" / "images" / "000005.png").unlink()
     done = CliRunner().invoke(app, words)
     assert told == [4] + [0.5] * 4
+    told.clear()
+    done = CliRunner().invoke(app, [*words, "--npz", str(tmp_path / "out" / "grid.png" / "all.npz")])
+    assert "grid.png/all.npz: File exists" in done.stderr, "said before anything is drawn"
+    assert told == []
 
 
 def torchrun(*arguments: str, folder: Path) -> str:

@@ -89,6 +89,7 @@ def test_a_value_that_the_settings_refuse_is_one_line(run):
     [
         (DiffusabError("no\nsuch thing"), "diffusab: no such thing\n", 1),
         (OSError(28, "No space left on device"), "diffusab: [Errno 28] No space left on device\n", 1),
+        (NotADirectoryError(20, "Not a directory", "file/x"), "diffusab: file/x: Not a directory\n", 1),
         (KeyboardInterrupt(), "diffusab: interrupted; goes on in here\n", 130),
         (torch.OutOfMemoryError("CUDA out of memory. Tried"), "--batch-size", 1),
     ],

@@ -187,6 +187,17 @@ def test_a_single_file_that_nothing_fits_is_told_so(tmp_path):
         load(tmp_path / "nowhere.safetensors")
 
 
+def test_weights_that_are_cut_off_are_named(tmp_path):
+    make().save_pretrained(tmp_path / "vae")
+    file = tmp_path / "vae" / "diffusion_pytorch_model.safetensors"
+    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+    with pytest.raises(
+        AutoencoderError, match=r"vae/diffusion_pytorch_model\.safetensors is damaged or cut off"
+    ) as told:
+        load(tmp_path / "vae")
+    assert "\n" not in str(told.value)
+
+
 # --- images of other than three channels, missing factors ------------------------------------------------------------
 
 

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from diffusab_core.files import SettingsError
 from diffusab_core.training import Settings, TrainingDiverged, batch_indices, generator_at, loop, state, train
 from diffusab_core.training.batches import Batches, ReadAhead
 from diffusab_core.training.loop import _Average
@@ -164,6 +165,13 @@ def test_other_settings_are_refused_by_name(tmp_path):
     run(checkpoint=tmp_path)
     with pytest.raises(CheckpointError, match=r"learning_rate 0\.01 -> 0\.02"):
         run(replace(SETTINGS, learning_rate=0.02), checkpoint=tmp_path)
+
+
+@pytest.mark.parametrize("name", ["checkpoint_every", "log_every", "snapshot_every"])
+def test_an_interval_of_no_step_is_refused_before_anything_is_trained(tmp_path, name):
+    with pytest.raises(SettingsError, match=f"{name} must be at least 1, got 0"):
+        run(checkpoint=tmp_path, **{name: 0})
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_another_identity_is_refused_by_name(tmp_path):
