@@ -157,10 +157,10 @@ figures.panels(
 # | `median_ratio` | $\sqrt{\dfrac{E_k + \sigma^2}{E_0 + \sigma^2}}$ | for the same, if independent |
 # | `mean_ratio` | does not exist | |
 #
-# The second line follows from $\mathbb E|D| = \sqrt{2/\pi}\,\sqrt{\mathbb E D^2}$ for a Gaussian, the third from the median
-# of a Cauchy variable. Real coefficients are not so: channels differ in variance, blocks differ in content, and $D_{00}$ may
-# have an offset. So for these two the formula is an approximation and has to be measured. All three tend to the flat profile of white noise as $\sigma$ grows: relative to
-# $D_{00}$, **noise lifts the high frequencies most, because they had least**.
+# The second line follows from $\mathbb E|D| = \sqrt{2/\pi}\,\sqrt{\mathbb E D^2}$ for a Gaussian, the third from the median of a Cauchy
+# variable. Real coefficients are not so: channels differ in variance, blocks differ in content, and $D_{00}$ may have an offset. So for
+# these two the formula is an approximation and has to be measured. All three tend to the flat profile of white noise as $\sigma$ grows:
+# relative to $D_{00}$, **noise lifts the high frequencies most, because they had least**.
 #
 # ```{admonition} In the paper
 # :class: paper
@@ -213,12 +213,12 @@ for beta in betas:
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
 columns = {
     "noise, % of variance": ("noise_share", 100, ".0f"),
-    "HF energy ratio of μ, 10⁻³": ("hf_energy_ratio_mean", 1000, ".1f"),
-    "of z, 10⁻³": ("hf_energy_ratio_sample", 1000, ".1f"),
-    "HF share of μ, %": ("hf_share_mean", 100, ".0f"),
-    "of z, %": ("hf_share_sample", 100, ".0f"),
-    "PSNR from μ, dB": ("psnr_db_mean", 1, ".1f"),
-    "from z, dB": ("psnr_db_sample", 1, ".1f"),
+    "HF ratio μ, 10⁻³": ("hf_energy_ratio_mean", 1000, ".1f"),
+    "HF ratio z, 10⁻³": ("hf_energy_ratio_sample", 1000, ".1f"),
+    "HF share μ, %": ("hf_share_mean", 100, ".0f"),
+    "HF share z, %": ("hf_share_sample", 100, ".0f"),
+    "PSNR μ, dB": ("psnr_db_mean", 1, ".1f"),
+    "PSNR z, dB": ("psnr_db_sample", 1, ".1f"),
 }
 table = {
     weight_label(beta): {"variance of μ": f"{found['variance of μ']:.2f}"}
@@ -231,9 +231,9 @@ table = {
 results.show(table, index="β")
 
 # %% [markdown]
-# **Measured here**, on seed 0 of the family and held-out crops; μ are means, z samples. The *HF share* is the part of the
-# energy outside $D_{00}$ that lies in the upper half of the ranks; unlike the energy ratio, it does not change with an offset
-# of the latent ({numref}`chap-dct`).
+# **Measured here**, on seed 0 of the family and held-out crops; μ are means, z samples. *HF ratio* and *HF share* are those of
+# {numref}`chap-dct`: the mean energy of the upper half of the ranks over that of $D_{00}$, and the part of the energy outside $D_{00}$ that
+# lies in the upper half, which does not change with an offset of the latent. PSNR is of pictures decoded from means or samples.
 #
 # The two panels at the top answer two different questions. The right one is what a diffusion model is trained on (the paper
 # draws posterior samples from its variational autoencoders). The left one is what the *encoder* has learnt to say. What lies
@@ -305,20 +305,19 @@ for beta in betas:
     run.metrics |= {f"beta{beta}_{key}": value for key, value in found.items()}
     of_channels[weight_label(beta)] = {
         "silent channels": found["silent_channels"],
-        "HF energy ratio, 10⁻³": 1000 * of_beta[beta]["hf_energy_ratio_sample"],
-        "of live channels, 10⁻³": 1000 * found["live_hf_energy_ratio_sample"],
+        "HF ratio, 10⁻³": 1000 * of_beta[beta]["hf_energy_ratio_sample"],
+        "HF ratio, live, 10⁻³": 1000 * found["live_hf_energy_ratio_sample"],
         "HF share, %": 100 * of_beta[beta]["hf_share_sample"],
-        "of live channels, %": 100 * found["live_hf_share_sample"],
+        "HF share, live, %": 100 * found["live_hf_share_sample"],
     }
 results.show(of_channels, ".1f", index="β")
 
 # %% [markdown] slideshow={"slide_type": "slide"}
-# **Measured here**, on samples, seed 0 of the family; *silent* means more noise than signal. In this training run, and in the
-# two others that are recorded below, strong KL does not make all channels a little noisy. It makes half of them
-# ($\beta=10^{-2}$) or 13 of 16 ($10^{-1}$) say nothing, which is known as **posterior collapse**, and their samples are white
-# noise of variance one. Most of the high frequencies that a diffusion model would meet at the strongest weight sit there. But
-# not all: compare the live channels with $\beta = 0$. The term has two parts that bear on this. Averaged over the data
-# {cite}`hoffman2016elbo`,
+# **Measured here**, on samples, seed 0 of the family; *silent* means more noise than signal, *live* the other channels. In this training run,
+# and in the two others that are recorded below, strong KL does not make all channels a little noisy. It makes half of them
+# ($\beta=10^{-2}$) or 13 of 16 ($10^{-1}$) say nothing, which is known as **posterior collapse**, and their samples are white noise of
+# variance one. Most of the high frequencies that a diffusion model would meet at the strongest weight sit there. But not all: compare the
+# live channels with $\beta = 0$. Why does the term flatten these, too? It has two parts. Averaged over the data {cite}`hoffman2016elbo`,
 #
 # $$
 # \begin{gathered}
@@ -432,17 +431,17 @@ for kind in ("mean", "sample"):
         for r in recorded.record
     ]
 spectra_columns = {
-    "hf_energy_ratio_mean": ("HF energy ratio of μ, 10⁻³", ".1f", 1000),
-    "hf_energy_ratio_sample": ("of z, 10⁻³", ".1f", 1000),
-    "hf_share_mean": ("HF share of μ, %", ".1f", 100),
-    "hf_share_sample": ("of z, %", ".1f", 100),
+    "hf_energy_ratio_mean": ("HF ratio μ, 10⁻³", ".1f", 1000),
+    "hf_energy_ratio_sample": ("HF ratio z, 10⁻³", ".1f", 1000),
+    "hf_share_mean": ("HF share μ, %", ".1f", 100),
+    "hf_share_sample": ("HF share z, %", ".1f", 100),
 }
 results.table(recorded, spectra_columns, control="0")
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"] slideshow={"slide_type": "subslide"}
 psnr_columns = {
-    "held_out_psnr_db": ("PSNR from μ, dB", ".2f"),
-    "held_out_psnr_db_from_samples": ("from z, dB", ".2f"),
+    "held_out_psnr_db": ("PSNR μ, dB", ".2f"),
+    "held_out_psnr_db_from_samples": ("PSNR z, dB", ".2f"),
 }
 results.table(recorded, psnr_columns, control="0")
 
@@ -607,9 +606,9 @@ from_samples = results.means(recorded, "held_out_psnr_db_from_samples")
 assert 0.75 < of_beta[strongest]["noise_share"] < 0.85
 assert 0.5 < psnr["10⁻¹"] - from_samples["10⁻¹"] < 0.6
 # "Most of the high frequencies ... sit there. But not all"
-live_only = "of live channels, 10⁻³"
+live_only = "HF ratio, live, 10⁻³"
 last, first = of_channels[weight_label(strongest)], of_channels["0"]
-assert last[live_only] < last["HF energy ratio, 10⁻³"] / 2
+assert last[live_only] < last["HF ratio, 10⁻³"] / 2
 assert last[live_only] > 2 * first[live_only]
 # "never farther from their line than a few hundredths"; "Only the energy profile ... can be predicted"
 assert max(gap.values()) < 0.1
