@@ -71,12 +71,11 @@ shown = {
 scale_explorer(picture, shown, scales=(1, 2, 3, 4))
 
 # %% [markdown] slideshow={"slide_type": "slide"}
-# First comes what a small picture should look like, then what three decoders make of the *latent* made smaller
-# by the same factor: `untouched` is an autoencoder that comes with this book, the other two are the same one after 400 more
-# steps of training, without and with the term that this chapter is about. The picture was never trained on. From a small
-# latent it comes out much too soft, and softer with every scale; with SE less so. (At scale 1 nothing is made smaller: there SE is
-# behind, which is its price. The shift in colour is there at scale 1 already. It belongs to this small autoencoder, which has seen five
-# photographs.)
+# First comes what a small picture should look like, then what three decoders make of the *latent* made smaller by the same factor.
+# `untouched` is an autoencoder that comes with this book. The other two are the same one after 400 more steps of training, without and with
+# the term that this chapter is about, **scale equivariance** (SE). The picture was never trained on. From a small latent it comes out much
+# too soft, and softer with every scale; with SE less so. (At scale 1 nothing is made smaller: there SE is behind, which is its price. The
+# shift in colour is there at scale 1 already. It belongs to this small autoencoder, which has seen five photographs.)
 #
 # Earlier chapters showed that the latents of these autoencoders have a larger share of their energy at high frequencies
 # than pictures of the same size have, and that their decoders depend on it. From here on we change the spectrum.
@@ -212,7 +211,8 @@ def multiplied(image: torch.Tensor, kappa: float) -> torch.Tensor:
 knob_explorer(picture, multiplied)
 
 # %% [markdown]
-# The formula is for ideal downsampling. Here it stands beside the loss as this book implements it, on crops of photographs.
+# The formula is for ideal downsampling. Here it stands beside the loss as this book implements it, on crops of photographs, both over the
+# variance of the small picture.
 
 
 # %%
@@ -244,7 +244,7 @@ figures.lines(
     curves,
     styles=styles,
     xlabel="exponent κ of the gain",
-    ylabel="SE loss / variance of the small picture",
+    ylabel="SE loss over variance",
     alt="The loss of scale equivariance against the exponent of the encoder's gain, for "
     "scales 2 and 4. It is zero at exponent zero and grows with the exponent; measured "
     "points lie on the curves of the formula, a little below them at the right.",
@@ -436,10 +436,17 @@ figures.profiles(
 # | LTX | 30.897 → 30.386 | 0.886 → 0.885 | 0.152 → 0.137 | 5.928 → 5.303 |
 #
 # The table compares with the *untouched* autoencoders, so it does not say how much of each change is fine-tuning alone.
-# Downstream the control was run, and it moves in both directions (Table 1, FID untouched / fine-tuned / with SE): DiT-B/2
-# on FluxAE 25.41 / 30.51 / 18.06, DiT-L/2 12.42 / 14.48 / 9.61, DiT-XL/2 12.21 / 10.62 / 9.85, and DiT-B/1 on Cosmos
-# 11.69 / 13.59 / 11.85, where even the sign depends on what one compares with. Table 10 has autoencoders trained from scratch with and
-# without the term: PSNR falls from 29.39 to 28.73 dB (FluxAE) and from 37.08 to 36.61 dB (CogVideoX).
+# Downstream the control was run, and it moves in both directions (Table 1, FID):
+#
+# | | untouched | fine-tuned | with SE |
+# |---|---|---|---|
+# | DiT-B/2 on FluxAE | 25.41 | 30.51 | 18.06 |
+# | DiT-L/2 on FluxAE | 12.42 | 14.48 | 9.61 |
+# | DiT-XL/2 on FluxAE | 12.21 | 10.62 | 9.85 |
+# | DiT-B/1 on Cosmos | 11.69 | 13.59 | 11.85 |
+#
+# In the last row even the sign depends on what one compares with. Table 10 has autoencoders trained from scratch with and without the
+# term: PSNR falls from 29.39 to 28.73 dB (FluxAE) and from 37.08 to 36.61 dB (CogVideoX).
 # ```
 #
 # The spectrum moves in the same direction. So does reconstruction, once the comparison is the same, with and without the term
