@@ -69,9 +69,10 @@ def _limit_threads() -> None:
 def _make(given: dict[str, Any], factory: list[str] | None, out: Path, device: str, *plan: reports.Plan) -> None:
     logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # every retry would be a line of its own
     models = (*given.pop("models", ()), *(factory or ()))
+    settings = settle(reports.Options, given, models=models, device=device)  # before figures are loaded
     _limit_threads()
     stage = stages.choose_stage() if plan else stages.silently  # a profile is a matter of seconds
-    lines = reports.make(settle(reports.Options, given, models=models, device=device), out, *plan, stage=stage)
+    lines = reports.make(settings, out, *plan, stage=stage)
     try:
         typer.echo("\n".join(lines))
     except OSError as error:

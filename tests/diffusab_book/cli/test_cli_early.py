@@ -40,6 +40,13 @@ def test_a_name_of_nothing_is_one_line_without_torch(tmp_path, words, said):
     assert done.stderr.count("\n") == 1
 
 
+def test_a_value_that_cannot_be_is_refused_before_figures_and_models_are_loaded(tmp_path):
+    code = WITHOUT_TORCH.replace("sys.modules['torch'] = None", "sys.modules |= {'plotly': None, 'diffusers': None}")
+    command = [sys.executable, "-c", code, "report", "kl-f4c16", "--block-size", "1"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (1, "diffusab: --block-size must be at least 2, got 1\n")
+
+
 @pytest.mark.parametrize(
     "words",
     [
