@@ -309,8 +309,11 @@ def test_dropping_pasting_and_what_is_no_picture(page):
     )
     page.wait_for_function("() => /cannot read letter.txt/.test(document.querySelector('.own-status').textContent)")
     assert page.evaluate(pixel) == [0, 0, 200, 255], "the picture that was there stays"
+    page.wait_for_function(READY, timeout=60_000)  # and is encoded, though that had to wait for the green one
+    assert page.locator(".own-status").inner_text() == "Your browser cannot read letter.txt as a picture."
     page.get_by_role("button", name="The book's picture").click()
     wait(page, "The book's picture")
+    assert "letter.txt" not in page.locator(".own-status").inner_text()
 
 
 def test_it_fits_a_phone(browser, page_file):

@@ -44,8 +44,12 @@
       const [pasted] = [...event.clipboardData.files].filter((found) => found.type.startsWith("image/"));
       if (pasted) take(pasted, "what you pasted");
     });
+    const lines = { trouble: "", progress: "" }; // what went wrong stands until the next picture, whatever still runs
     return {
-      say: (text) => (status.textContent = text),
+      say(kind, text) {
+        lines[kind] = text;
+        status.textContent = `${lines.trouble} ${lines.progress}`.trim();
+      },
       show(image, name) {
         show(canvas, image);
         const label = name ? `The middle square of ${name}` : "The book's picture: a cup of coffee, from near";
@@ -61,31 +65,34 @@
     const autoencoder = startAutoencoder();
     const names = Object.keys(explorers).filter((name) => boxes[name]);
     const shown = names.map((name) => explorers[name](boxes[name], autoencoder));
-    let chosen = 0;
+    let asked = 0; // pictures handed over
+    let chosen = 0; // the one that is shown; a file that is no picture leaves it
 
     const encode = latest(async (image, number) => {
-      chooser.say("Encoding ...");
+      chooser.say("progress", "Encoding ...");
       const latent = await autoencoder.encode(image);
       if (number !== chosen) return;
-      chooser.say("");
+      chooser.say("progress", "");
       for (const tell of shown) tell({ image, latent });
       boxes.choose.dataset.state = "ready";
     });
 
     async function take(blob, name) {
-      const number = ++chosen;
+      const number = ++asked;
+      chooser.say("trouble", "");
       let image;
       try {
         image = await read(blob, SIDE);
       } catch {
-        chooser.say(`Your browser cannot read ${name} as a picture.`);
+        if (number === asked) chooser.say("trouble", `Your browser cannot read ${name} as a picture.`);
         return;
       }
-      if (number !== chosen) return;
+      if (number < chosen) return;
+      chosen = number;
       boxes.choose.dataset.state = "busy";
       chooser.show(image, name);
       for (const tell of shown) tell({ image, latent: null });
-      encode(image, number).catch((error) => chooser.say(`The autoencoder does not run here: ${error.message}`));
+      encode(image, number).catch((error) => chooser.say("trouble", `The autoencoder does not run here: ${error.message}`));
     }
 
     const chooser = fillChooser(boxes.choose, take);
