@@ -82,7 +82,7 @@ class Explorer:
         """ipywidgets controls over a FigureWidget; a change redraws only what differs."""
         import ipywidgets
 
-        figure = go.FigureWidget(self.draw(**self.defaults))
+        figure = open_whole(self.draw(**self.defaults))
         figure._config = {"displayModeBar": False}
         inputs = {}
         for control in self.controls:
@@ -165,6 +165,28 @@ class Explorer:
             fig.update_layout(margin_t=top + 56, height=(fig.layout.height or 450) + 56)
         fig.update_layout(margin_b=(fig.layout.margin.b or 48) + 76, height=(fig.layout.height or 450) + 76)
         return fig
+
+
+def open_whole(figure: go.Figure) -> go.FigureWidget:
+    """A live figure that reaches the page with its traces.
+
+    Plotly announces its widget to the page first, empty, and sends the traces after it. A page that is slow draws in
+    between, and what it draws stays empty: the view never looks for traces that come by that way.
+    """
+
+    class FigureWidget(go.FigureWidget):
+        _filled = False
+
+        def __init__(self) -> None:
+            super().__init__(figure)
+            self._filled = True
+            self.open()
+
+        def open(self) -> None:  # which a widget does first of all
+            if self._filled:
+                super().open()
+
+    return FigureWidget()
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -33,6 +33,19 @@ def explorer():
     return Explorer(draw, CONTROLS)
 
 
+def test_the_live_figure_reaches_the_page_with_its_traces(explorer, monkeypatch):
+    """And not after it: a slow page would draw the empty one, which then stays."""
+    import comm
+
+    create, opened = comm.create_comm, []
+    monkeypatch.setattr(comm, "create_comm", lambda **how: opened.append(how["data"]["state"]) or create(**how))
+    _, figure = explorer.widget().children
+    (state,) = [state for state in opened if "_widget_data" in state]
+    assert [trace["name"] for trace in state["_widget_data"]] == ["curve", "constant"]
+    assert state["_widget_layout"]["height"] == 300
+    assert figure.model_id
+
+
 def test_published_has_a_frame_for_each_slider_and_menu_value(explorer):
     fig = explorer.published()
     assert len(fig.frames) == 3 * 2
