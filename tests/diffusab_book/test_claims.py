@@ -9,7 +9,7 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from diffusab_book import claims
+from diffusab_book import claims, results
 from diffusab_book.claims import ClaimError
 from diffusab_book.cli import app
 from diffusab_core.experiments import records
@@ -300,7 +300,7 @@ def content():
 
 
 def test_what_is_listed_as_not_yet_recorded_is_not_recorded():
-    frames = [claims.results.frame(path.name) for path in claims.results.RESULTS.iterdir() if any(path.glob("*.json"))]
+    frames = [results.frame(path.name) for path in results.RESULTS.iterdir() if any(path.glob("*.json"))]
     recorded = {name for frame in frames for run in frame.record for name in (*run.metrics, *run.series)}
     assert not claims.NOT_YET_RECORDED & recorded, "take it out of the set: records have it now"
 
