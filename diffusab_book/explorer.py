@@ -82,7 +82,7 @@ class Explorer:
         """ipywidgets controls over a FigureWidget; a change redraws only what differs."""
         import ipywidgets
 
-        figure = open_whole(self.draw(**self.defaults))
+        figure = open_live(self.draw(**self.defaults))
         figure._config = {"displayModeBar": False}
         inputs = {}
         for control in self.controls:
@@ -167,14 +167,40 @@ class Explorer:
         return fig
 
 
-def open_whole(figure: go.Figure) -> go.FigureWidget:
-    """A live figure that reaches the page with its traces.
+# anywidget gives a widget two seconds to be there; one that takes longer shows itself and hears no message ever after.
+# Plotly's module, of 5 MB, can take longer. So this one is there at once, and fetches that one, once for a page.
+_LOADER = """
+const load = (code) =>
+  (globalThis.plotlyFigureModule ??= import(URL.createObjectURL(new Blob([code], { type: "text/javascript" }))));
+export default () => {
+  let figure;
+  return {
+    initialize({ model }) {
+      figure = load(model.get("_plotly")).then((module) => {
+        const made = module.default();
+        made.initialize({ model });
+        return made;
+      });
+    },
+    async render(place) {
+      return (await figure).render(place);
+    },
+  };
+};
+"""
 
-    Plotly announces its widget to the page first, empty, and sends the traces after it. A page that is slow draws in
-    between, and what it draws stays empty: the view never looks for traces that come by that way.
+
+def open_live(figure: go.Figure) -> go.FigureWidget:
+    """A live figure for pages that are slow: it comes with its traces, and hears what is sent while its script loads.
+
+    Plotly announces its widget to the page empty and sends the traces after it. A page that draws in between stays
+    empty: the view never looks for traces that come by that way.
     """
+    import traitlets
 
     class FigureWidget(go.FigureWidget):
+        _esm = _LOADER
+        _plotly = traitlets.Unicode(str(go.FigureWidget._esm)).tag(sync=True)
         _filled = False
 
         def __init__(self) -> None:

@@ -43,6 +43,8 @@ def test_the_live_figure_reaches_the_page_with_its_traces(explorer, monkeypatch)
     (state,) = [state for state in opened if "_widget_data" in state]
     assert [trace["name"] for trace in state["_widget_data"]] == ["curve", "constant"]
     assert state["_widget_layout"]["height"] == 300
+    assert len(state["_esm"]) < 2000  # which is there at once
+    assert "as default" in state["_plotly"]  # what it imports
     assert figure.model_id
 
 
