@@ -286,10 +286,10 @@ results.cross(recorded, "best_frechet_offline", "noise", "steps", "white")
 # seeds contradict each other after 9 600 steps (40% above, 2% below). In the means of the gap, white noise is best from 2 400 steps on.
 #
 # The dial shows the same order, with flat latents ahead early and those as encoded later. So the early gain is one of speed: it is
-# worth having where training is short, and there it costs nothing. All this is at the usual training times: trained at more noise, no
-# early lead of flat latents is seen ({numref}`chap-dial`), and whether mild colour has one is not known. FD-Lite0-P64 does not see it:
-# noise at 0.75 lies 2% [−1%, +5%] above white noise over the four seeds, and no setting differs from white noise by more than 5% in the
-# mean, at any length.
+# worth having where training is short, and there it costs nothing. All this is at the usual training times: trained at more noise, flat
+# latents have no early lead and are behind after 2 400 steps ({numref}`chap-dial`), and whether mild colour has a lead there is not
+# known. FD-Lite0-P64 does not see it: noise at 0.75 lies 2% [−1%, +5%] above white noise over the four seeds, and no setting differs
+# from white noise by more than 5% in the mean, at any length.
 
 # %% [markdown] slideshow={"slide_type": "slide"}
 # ## The filter taken apart
