@@ -128,14 +128,14 @@ def test_recipes_are_table_5():
     assert row("frames") == (None, None, 17, 17)
 
 
-def test_freqwarm_runs_are_those_of_the_paper_and_their_commands_parse():
+def test_freqwarm_runs_are_those_of_the_paper_and_their_commands_parse(tmp_path):
     runs = {name: entry.freqwarm for name, entry in CATALOGUE.items() if entry.freqwarm}
     assert set(runs) == {"LTX-AE", "DC-AE-f32c32", "DC-AE-f32c128", "DC-AE-f32c512", "Wan2.2-AE"}
     gains = {name: round(run.fid[0] - run.fid[1], 2) for name, run in runs.items()}
     assert gains["DC-AE-f32c128"] == 4.42
     assert gains["Wan2.2-AE"] == 14.11
     assert gains["DC-AE-f32c32"] < gains["DC-AE-f32c128"] < gains["DC-AE-f32c512"]
-    extract, baseline, warm = runs["LTX-AE"].commands("owner/name:vae", "photographs", 1000, 250)
+    extract, baseline, warm = runs["LTX-AE"].commands("owner/name:vae", str(tmp_path), 1000, 250)
     assert warm.startswith(baseline.replace(" baseline ", " freqwarm "))
     for command in (extract, baseline, warm):
         words = command.split("diffusab_book " if "torchrun" in command else "diffusab ")[1].split()
