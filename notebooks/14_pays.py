@@ -276,22 +276,24 @@ energy = {arm: c.diagonal(dim1=1, dim2=2).mean(1) for arm, c in moments.items()}
 # latents, while the recorded energies are of raw ones, in which channels with a large spread weigh more.
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
-generated = {}  # for each arm, for each run: Q and the shares q_k, k from 1 on
-for arm in arms:
-    runs = [r.series for r in results.by_seed(recorded, "record", arm)]
-    generated[arm] = [
-        bands.compare_energies(s["generated_energy"], s["real_energy"])
-        for s in runs
-    ]
+BANDS = {
+    "ranks 1 to 9": slice(1, 10),
+    "10 to 31": slice(10, 32),
+    "32 to 63": slice(32, K),
+}
+recorded = results.compare_spectra(
+    recorded, BANDS
+)  # Q, the shares q_k, their means
 perfect = {
     arm: bands.compare_energies(sampled_energy(e, 40).tolist(), e.tolist())
     for arm, e in energy.items()
 }
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"] slideshow={"slide_type": "subslide"}
+of_arms = recorded.groupby("arm")
 curves = {
-    arm: [fmean(q) for q in zip(*(q for _, q in found), strict=True)]
-    for arm, found in generated.items()
+    arm: [fmean(q) for q in zip(*of_arms.q.get_group(arm), strict=True)]
+    for arm in arms
 }
 exact = {f"perfect, {arm}": q for arm, (_, q) in perfect.items()}
 thin = {"dash": "dot", "width": 1}
@@ -307,28 +309,15 @@ errors = figures.lines(
 figures.mark(errors, y=1)
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"] slideshow={"slide_type": "subslide"}
-BANDS = {
-    "ranks 1 to 9": slice(0, 9),
-    "10 to 31": slice(9, 31),
-    "32 to 63": slice(31, 63),
+in_bands = of_arms[["Q", *BANDS]].mean().loc[list(arms)].T.to_dict()
+for arm, (outside, q) in perfect.items():
+    means = {name: fmean(q[r.start - 1 : r.stop - 1]) for name, r in BANDS.items()}
+    in_bands[f"perfect, 40 steps, {arm}"] = {"Q": outside, **means}
+titles = {"Q": "energy outside D₀₀, Q"} | {
+    name: f"share q, {name}" for name in BANDS
 }
-
-
-def in_bands(found) -> dict[str, float]:
-    """Q, then the mean q of each band, as means over runs."""
-    means = {"energy outside D₀₀, Q": fmean(outside for outside, _ in found)}
-    return means | {
-        f"share q, {name}": fmean(fmean(q[ranks]) for _, q in found)
-        for name, ranks in BANDS.items()
-    }
-
-
 results.show(
-    {arm: in_bands(found) for arm, found in generated.items()}
-    | {
-        f"perfect, 40 steps, {arm}": in_bands([found])
-        for arm, found in perfect.items()
-    },
+    {row: {titles[k]: v for k, v in of.items()} for row, of in in_bands.items()},
     ".3f",
     index="generated over real",
 )
@@ -683,9 +672,9 @@ assert at == {SE: [4, 4, 4], CONTROL: [4, 4, 8]}
 
 # %%
 # "about a tenth too much … into ranks 1 to 9"; "SE's deficit at ranks 10 to 31 is the largest in the mean"
-banded = {arm: list(in_bands(found).values()) for arm, found in generated.items()}
-assert all(1.05 < found[1] < 1.15 for found in banded.values())
-assert banded[SE][2] == min(found[2] for found in banded.values())
+low, middle = "ranks 1 to 9", "10 to 31"
+assert all(1.05 < in_bands[arm][low] < 1.15 for arm in arms)
+assert in_bands[SE][middle] == min(in_bands[arm][middle] for arm in arms)
 
 # %% [markdown]
 # ## Check yourself
