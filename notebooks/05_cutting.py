@@ -97,7 +97,7 @@ figures.image_grid(
 # experiment of this chapter is the most direct one there is. Set the high frequencies to zero and look.
 #
 # How large are those errors? High frequencies are decided late ({numref}`chap-autoregression`). That they come out *worst* is often said,
-# and our records do not bear it out. Of the twelve denoisers of {numref}`chap-pays` (`sweeps/denoisers.yaml`), ten make samples whose
+# and our records do not bear it out. Of twelve short runs (`sweeps/denoisers.yaml`), ten make samples whose
 # energies are farther off in the lower half of the ranks than in the upper half, and in one the highest quarter is the worst.
 #
 # ```{admonition} Learning goals

@@ -324,8 +324,8 @@ results.show(
 # %% [markdown] slideshow={"slide_type": "slide"}
 # ## Losses of trained networks
 #
-# {numref}`chap-pays` trains one denoiser recipe on the three autoencoders, 600 steps of 64 latents, with three seeds. Here are the
-# losses of those runs, with the bounds of linear predictors as dotted lines.
+# One denoiser recipe was trained on the three autoencoders, 600 steps of 64 latents, with three seeds (`sweeps/denoisers.yaml`). Here
+# are the losses of those runs, with the bounds of linear predictors as dotted lines.
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"] slideshow={"slide_type": "subslide"}
 smooth = {}
@@ -427,12 +427,12 @@ results.show(
 )
 
 # %% [markdown]
-# *Fréchet distances to photographs, computed here; the trained denoisers' from the records (1 024 pictures against 8 192 crops; more pictures
-# make a distance a little smaller). Less is better.* The decoder's error is in all of them; {numref}`chap-pays` takes it apart. The Gaussian
-# covers most of the way from decoded noise, and the trained denoisers most of what is left. They have learned more than a spectrum, so that
-# what they make of each latent space is worth comparing. The Gaussian is farthest for SE, where its loss is lowest. And fine detail counts
-# in these features: real latents whose upper half of ranks is set to zero are farther from photographs than before, by more than a factor
-# of two.
+# *Fréchet distances to photographs, computed here; the trained denoisers' from the records (1 024 pictures against 8 192 crops; more
+# pictures make a distance a little smaller). Less is better.* The decoder's error is in all of them; {numref}`chap-pays` takes it
+# apart. The Gaussian covers most of the way from decoded noise, and the trained denoisers most of what is left. They have learned more
+# than a spectrum, so that what they make of each latent space is worth comparing. The Gaussian is farthest for SE, where its loss is
+# lowest. And fine detail counts in these features: real latents whose upper half of ranks is set to zero are farther from photographs
+# than before, by more than a factor of two.
 
 # %% [markdown] slideshow={"slide_type": "slide"}
 # ## To take away

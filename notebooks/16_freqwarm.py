@@ -129,9 +129,9 @@ figures.mark(null, y=-32, text="from −22% to −32%")
 #
 # {cite:t}`lai2026toward` train the denoiser on latents of images from which all that lies beyond the radius $r_0$
 # (in cycles per pixel of the image, Nyquist 0.5) is removed, then on latents of whole images. Autoencoder, loss and sampler
-# stay. The stated reason: "excessive" high frequencies of the image lower the amplitude of the latent's high frequencies (Finding 3), so that a denoiser sees too
-# little of what the decoder relies on; filtering them out lets the encoder produce stronger high frequencies, on which the
-# denoiser warms up.
+# stay. The stated reason: "excessive" high frequencies of the image lower the amplitude of the latent's high frequencies (Finding 3),
+# so that a denoiser sees too little of what the decoder relies on; filtering them out lets the encoder produce stronger high
+# frequencies, on which the denoiser warms up.
 #
 # ImageNet 512², USiT-H, without guidance; gFID (lower is better) / Inception score (higher is better):
 #
@@ -427,8 +427,15 @@ results.table(family["c64"], SAMPLES, control=BASELINE)
 # ### What was generated, by frequency
 #
 # The purpose of the warm-up is a denoiser that knows the latent's high frequencies better. So compare energies of generated
-# latents with those of real ones, by DCT rank. As in {eq}`eq-pays-ratio`, $Q$ is the energy outside $D_{00}$ and $q_k$ the
-# share of each rank in it, generated over real; both are one where the spectrum is right.
+# latents with those of real ones, by DCT rank. $Q$ is the energy outside $D_{00}$ and $q_k$ the share of each rank in it, generated
+# over real,
+#
+# $$
+# Q = \frac{\sum_{j\ge1} \hat E_j \big/ \hat E_0}{\sum_{j\ge1} E_j \big/ E_0}, \qquad
+# q_k = \frac{\hat E_k \big/ \sum_{j\ge1} \hat E_j}{E_k \big/ \sum_{j\ge1} E_j} ,
+# $$ (eq-freqwarm-ratio)
+#
+# both one where the spectrum is right.
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"] slideshow={"slide_type": "subslide"}
 ENERGIES = {"Q": ("energy outside D₀₀, Q", ".3f")}
@@ -442,7 +449,8 @@ results.table(by_cutoff["c64"], ENERGIES, control=BASELINE)
 
 # %% [markdown] slideshow={"slide_type": "slide"}
 # *Recorded for 4 channels, then for 64, generated over real.* No share moves with the curriculum beyond its interval at ranks 32
-# to 63, where the warm-up is meant to help. (Of the 24 intervals of the two tables one lies off zero, a change of 0.01; chance makes about one.)
+# to 63, where the warm-up is meant to help. (Of the 24 intervals of the two tables one lies off zero, a change of 0.01; chance makes
+# about one.)
 #
 # ## What this shows and what it cannot show
 #

@@ -391,7 +391,7 @@ results.show(
 # it is left that an interval would hold apart from zero, in either direction.
 #
 # And the *spectrum* of what is generated. FreqWarm's account of itself is about this: if the high frequencies were under-exposed
-# and no longer are, their share $q_k$ of the energy, generated over real as in {eq}`eq-pays-ratio`, is nearer to one with it.
+# and no longer are, their share $q_k$ of the energy, generated over real as in {eq}`eq-freqwarm-ratio`, is nearer to one with it.
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"] slideshow={"slide_type": "subslide"}
 recorded["miss"] = np.abs(np.log(recorded["32 to 63"]))
