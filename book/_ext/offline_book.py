@@ -19,6 +19,7 @@ import book_buttons
 import book_drawings
 import book_figures
 import book_map
+import book_numbers
 import book_picture
 import book_quiz
 import book_runtimes
@@ -107,6 +108,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
     book_address.setup(app)
     book_buttons.setup(app)
     book_map.setup(app)
+    book_numbers.setup(app)
     book_drawings.setup(app)
     book_picture.setup(app)
     app.add_css_file("book.css", priority=900)

@@ -13,10 +13,13 @@ import book_drawings
 import book_figures
 import book_fingerprint
 import book_notebooks
+import book_numbers
 import book_quiz
 import book_runtimes
 import offline_book
 import pytest
+from docutils import nodes
+from docutils.utils import new_document
 from sphinx.application import Sphinx
 from sphinx.errors import ExtensionError
 
@@ -95,6 +98,28 @@ def test_drawings_have_names_of_their_own_and_colours_for_pages_without_a_theme(
     assert re.findall(r"var\(--[\w-]+\)", text) == [], "a variable has something to fall back to"
     used = [page for page in (ROOT / "notebooks").glob("*.py") if f"drawings/{path.name}" in page.read_text()]
     assert used
+
+
+@pytest.mark.parametrize(
+    ("text", "kept"),
+    [
+        ("after 9 600 steps", "after 9_600 steps"),
+        ("after 2\n400 and 1 302 720", "after 2_400 and 1_302_720"),
+        ("in 2026 100 runs, 600 steps of 64, 10 1000", "in 2026 100 runs, 600 steps of 64, 10 1000"),
+    ],
+)
+def test_a_number_stays_on_its_line(text, kept):
+    assert book_numbers.keep_together(text) == kept.replace("_", "\N{NO-BREAK SPACE}")
+
+
+def test_numbers_in_code_stand_as_they_are():
+    page = new_document("page")
+    words, code = nodes.paragraph("", "after 9 600 steps, "), nodes.literal("", "x 9 600")
+    words += code
+    page += words
+    page += nodes.literal_block("", "2 400")
+    book_numbers.KeepNumbersTogether(page).run()
+    assert page.astext() == "after 9\N{NO-BREAK SPACE}600 steps, x 9 600\n\n2 400"
 
 
 def test_parameters_are_folded_on_the_page():
