@@ -122,7 +122,7 @@ def dial_explorer(
         titles = [f"a = {a:g}", f"a = {reference:g}"]
         fig = figures.lines(lines, band=bands, styles=looks, xlabel="power a of the spectrum", ylabel=_GAP, log_y=True)
         parts.append(with_ticks(figures.mark(fig, x=a)).update_xaxes(tickvals=sorted(set(runs[dose]))))
-        return figures.panels(parts, [*titles, ""], _DIAL, height=820, wide=True, heights=(1.8, 1))
+        return figures.panels(parts, [*titles, ""], _DIAL, height=740, wide=True, heights=(1.25, 1))
 
     kinds = ("menu", "slider") if over_length else ("slider", "menu")
     over_dose = Control("a", "a", tuple(doses), doses[0], kinds[0], lambda a: f"{a:g}")
