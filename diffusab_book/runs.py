@@ -227,9 +227,10 @@ def execute(
     with locks.alone(folder / ".lock", wait, f"{spec.notebook}/{spec.identity}") as lock:
         os.close(locks.hold(folder))  # the kernel of a driver that was killed lives for a second or two
         if force:
+            (folder / "record.json").unlink(missing_ok=True)  # first: what is half removed must not pass for done
             for old in folder.iterdir():
                 if old.name not in (".lock", ".kernel"):
-                    shutil.rmtree(old) if old.is_dir() else old.unlink()
+                    shutil.rmtree(old) if old.is_dir() and not old.is_symlink() else old.unlink()
         elif record := finished(folder):
             return record
         _begin(spec, folder)

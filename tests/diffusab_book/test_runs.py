@@ -189,6 +189,21 @@ def test_a_run_is_done_once_and_read_back_at_once(folder):
     assert again.started > record.started
 
 
+def test_a_run_that_is_cut_off_while_its_old_files_go_is_not_done(folder, monkeypatch):
+    spec = RunSpec.resolve("tiny", "smoke")
+    runs.execute(spec, progress=False)
+
+    def stop(path, *args):
+        raise KeyboardInterrupt
+
+    for name in "0ab":  # whichever file comes first
+        (spec.folder() / f"{name}_weights").mkdir()
+    monkeypatch.setattr(runs.shutil, "rmtree", stop)
+    with pytest.raises(KeyboardInterrupt):
+        runs.execute(spec, force=True, progress=False)
+    assert runs.finished(spec.folder()) is None
+
+
 def test_what_failed_is_kept_and_goes_on(folder):
     spec = RunSpec.resolve("tiny", parameters={"fail": True})
     told = subprocess.run(diffusab("-p", "fail", "true"), capture_output=True, text=True)
