@@ -142,7 +142,7 @@ def paired(
 
     Args:
         runs: The frame, with a column ``metric`` and the two arms in its column ``arm``.
-        relative: Differences over the control's mean, so that their sign is that of the absolute ones.
+        relative: Differences over the size of the control's mean, so that their sign is that of the absolute ones.
         nested: Column with the seed of what several runs have in common, such as ``"autoencoder_seed"`` where several
             denoisers were trained on each autoencoder. Differences are averaged within one of these, and the interval
             is over them: runs on one autoencoder say nothing of another.
@@ -154,7 +154,7 @@ def paired(
     ours, theirs = (_by(runs, metric, one, keys) for one in (arm, control))
     if list(ours.index) != list(theirs.index):
         raise ValueError(f"{arm!r} has seeds {list(ours.index)}, {control!r} has {list(theirs.index)}: nothing to pair")
-    found = (ours - theirs) / (theirs.mean() if relative else 1)
+    found = (ours - theirs) / (abs(theirs.mean()) if relative else 1)
     return summarize(found if nested is None else found.groupby(level=nested).mean())
 
 

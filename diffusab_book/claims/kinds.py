@@ -64,7 +64,7 @@ class Difference(Quantity):
 
     def effects(self, by_arm: pd.DataFrame) -> pd.Series:
         ours, theirs = (by_arm[_several(arms)].mean(axis=1) for arms in (self.arm, self.control))
-        return (ours - theirs) / (theirs.mean() if self.relative else 1)
+        return (ours - theirs) / (abs(theirs.mean()) if self.relative else 1)
 
     def __str__(self) -> str:
         return " − ".join(
@@ -84,15 +84,14 @@ class Order(Quantity):
         values = by_arm[self.row]
         place = np.arange(len(self.row)) - (len(self.row) - 1) / 2
         change = (values * place).sum(axis=1) / (place**2).sum() * (len(self.row) - 1)
-        return change / (by_arm[self.row[0]].mean() if self.relative else 1)
+        return change / (abs(by_arm[self.row[0]].mean()) if self.relative else 1)
 
     def contradicted(self, by_arm: pd.DataFrame) -> bool:
         steps = [
             results.summarize(_against(by_arm, after, before, self.relative))
             for before, after in zip(self.row, self.row[1:], strict=False)
         ]
-        against = BOUND[self.expect] if self.expect in BOUND else -SIGN[self.expect]
-        return any(step.sign == against and not step.within(self.margin) for step in steps)
+        return any(self.judge(step) == results.Verdict.REVERSED for step in steps)
 
     def __str__(self) -> str:
         return " → ".join(self.row)
@@ -161,4 +160,4 @@ def _several(arms: str | tuple[str, ...]) -> list[str]:
 
 
 def _against(by_arm: pd.DataFrame, arm: str, control: str, relative: bool) -> pd.Series:
-    return (by_arm[arm] - by_arm[control]) / (by_arm[control].mean() if relative else 1)
+    return (by_arm[arm] - by_arm[control]) / (abs(by_arm[control].mean()) if relative else 1)

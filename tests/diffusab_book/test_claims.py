@@ -150,6 +150,37 @@ def test_a_row_of_arms_is_contradicted_by_one_step(tmp_path):
     assert status(tmp_path, order=row | {"expect": "higher"}).status == "reversed"
 
 
+def test_a_step_that_its_seeds_do_not_decide_contradicts_nothing(tmp_path):
+    """Neither one across zero where no change is expected, nor one across the margin of a bound."""
+    row = {"metric": "distance", "row": ["a", "b", "c"], "margin": 0.05}
+    write(tmp_path, "a", [10.0, 10.0, 10.0])
+    write(tmp_path, "b", [9.0, 11.0, 10.0])
+    write(tmp_path, "c", [10.0, 10.02, 10.01])
+    assert status(tmp_path, order=row | {"expect": "same"}).status == "reproduced"
+    write(tmp_path, "b", [10.3, 10.5, 10.7])  # from 0% to 10% higher
+    write(tmp_path, "c", [9.0, 9.0, 9.1])
+    assert status(tmp_path, order=row | {"expect": "not higher"}).status == "reproduced"
+    write(tmp_path, "b", [12.0, 12.0, 12.1])
+    assert status(tmp_path, order=row | {"expect": "same"}).status == "reversed"
+    assert status(tmp_path, order=row | {"expect": "not higher"}).status == "reversed"
+
+
+@pytest.mark.parametrize(
+    "quantity",
+    [
+        {"difference": against(expect="higher")},
+        {"order": {"metric": "distance", "row": ["plain", "between", "new"], "expect": "higher", "margin": 0.05}},
+        {"interaction": against(expect="higher", beside={"arm": "plain", "control": "plain"})},
+    ],
+    ids=lambda quantity: next(iter(quantity)),
+)
+def test_a_control_below_zero_turns_no_sign(tmp_path, quantity):
+    """As a gap, a distance above another one, can be."""
+    for arm, middle in (("plain", -2.0), ("between", -1.5), ("new", -1.0)):
+        write(tmp_path, arm, [middle, middle - 0.01, middle + 0.01])
+    assert status(tmp_path, **quantity).status == "reproduced"
+
+
 def test_several_arms_go_by_their_mean_and_across_sweeps(tmp_path):
     write(tmp_path, "a", [0, 0, 0])
     write(tmp_path, "b", [1, 0, 1], sweep="other")

@@ -64,6 +64,8 @@ def test_paired_differences_and_their_interval():
     relative = results.paired(runs, "after_psnr_db", "se", "plain", relative=True)
     assert f"{relative:.0%}" == "+25% [+0%, +50%]"
     assert results.paired(runs, "after_psnr_db", "plain", "se").sign == -1
+    below = made(plain=[-1.0, -2.0, -3.0], se=[-0.5, -1.3, -2.7])
+    assert f"{results.paired(below, 'after_psnr_db', 'se', 'plain', relative=True):.0%}" == "+25% [+0%, +50%]"
     assert results.paired(made(a=[1.0, 2.0], b=[2.0, 1.0]), "after_psnr_db", "a", "b").sign == 0
 
 
