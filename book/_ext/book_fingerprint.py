@@ -15,7 +15,7 @@ from pathlib import Path
 EXECUTION_INPUTS = (
     "diffusab_core/**/*",
     "diffusab_book/**/*",
-    "book/results/**/*.json",
+    "book/results/**/*",  # records, and grids of samples
     "book/claims.yaml",
     "book/cluster_story.json",
     "sweeps/*.yaml",
@@ -26,6 +26,8 @@ EXECUTION_INPUTS = (
 # What else the pages are made of.
 PAGE_INPUTS = (
     "_config.yml",
+    "CITATION.cff",
+    "LICENSE",
     "book/**/*",
     "notebooks/*.py",
     "scripts/build_book.py",

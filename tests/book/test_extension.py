@@ -149,6 +149,7 @@ def project(root):
         "diffusab_core/autoencoders/weights/model.bin": "weights",
         "constraints.txt": "torch==2.15.0\n",
         "notebooks/02_dct.py": "# %%\n",
+        "book/results/demo/plain-seed0.webp": "samples",
         "book/index.md": "# Book\n",
     }.items():
         path = root / name
@@ -158,7 +159,13 @@ def project(root):
 
 
 @pytest.mark.parametrize(
-    "changed", ["diffusab_core/spectrum.py", "diffusab_core/autoencoders/weights/model.bin", "constraints.txt"]
+    "changed",
+    [
+        "diffusab_core/spectrum.py",
+        "diffusab_core/autoencoders/weights/model.bin",
+        "constraints.txt",
+        "book/results/demo/plain-seed0.webp",
+    ],
 )
 def test_a_change_in_what_chapters_use_means_executing_again(tmp_path, changed):
     root = project(tmp_path)
@@ -174,7 +181,9 @@ def test_a_new_module_means_executing_again(tmp_path):
     assert book_fingerprint.execution_fingerprint(root) != before
 
 
-@pytest.mark.parametrize("name", ["book/index.md", "book/drawings/chain.svg", "scripts/kit/plain.py"])
+@pytest.mark.parametrize(
+    "name", ["book/index.md", "book/drawings/chain.svg", "scripts/kit/plain.py", "CITATION.cff", "LICENSE"]
+)
 def test_a_page_makes_the_book_stale_but_keeps_outputs(tmp_path, name):
     root = project(tmp_path)
     outputs, book = book_fingerprint.execution_fingerprint(root), book_fingerprint.book_fingerprint(root)
