@@ -142,9 +142,10 @@ def _scale(scale: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _dependence(needs: Mapping[str, Any]) -> dict[str, Any]:
-    edges, whole = needs["edges"], needs["psnr_whole"]
-    worst, a, b = max((lost(v, whole), *edges[i : i + 2]) for i, v in enumerate(needs["psnr_without"]))
-    return {**needs, "lost": lost(needs["low_db"], whole), "worst": worst, "a": a, "b": b}
+    edges, whole, without = needs["edges"], needs["psnr_whole"], needs["psnr_without"]
+    i = min(range(len(without)), key=lambda band: math.inf if without[band] is None else without[band])
+    worst = {"worst": lost(without[i], whole), "left": without[i], "a": edges[i], "b": edges[i + 1]}
+    return {**needs, "lost": lost(needs["low_db"], whole), **worst}
 
 
 def _stake(stake: Mapping[str, Any]) -> dict[str, Any]:
@@ -300,7 +301,7 @@ def next_steps(report: Report) -> list[dict[str, Any]]:
 def compare(report: Report) -> tuple[list[list[str]], list[str]]:
     """Models side by side: rows of a table, a dash without the part, and in sentences which of several lies where.
 
-    A model is named only if the next one's number differs in the digits that are shown.
+    A model is named only if the next one's number differs in the digits that are shown. A PSNR of ``None`` is infinite.
     """
     facts = [read_facts(report, model) for model in report.models]
     rows = []
@@ -311,7 +312,7 @@ def compare(report: Report) -> tuple[list[list[str]], list[str]]:
     said = []
     for what, topic, fact, form, which in TEXTS["page"]["compared"]:
         pairs = [(f[topic][fact], m.name) for f, m in zip(facts, report.models, strict=True) if topic in f]
-        there = sorted((pair for pair in pairs if pair[0] is not None), reverse=which == "most")
+        there = sorted(pairs, key=lambda pair: math.inf if pair[0] is None else pair[0], reverse=which == "most")
         shown = [(name, FORMS[form](value)) for value, name in there]
         if len(shown) > 1 and all(text != shown[0][1] for _, text in shown[1:]):
             rest = ", ".join(f"{name} {text}" for name, text in shown[1:])

@@ -276,8 +276,10 @@ def parts_of_stream(subject: Subject, plan: Plan, lpips: metrics.LPIPSDistance |
         subject.not_measured["lpips"] = why
     if not subject.per_image["ssim"]:
         subject.not_measured["ssim"] = f"needs images of at least 11 pixels, these have {min(subject.options.sides)}"
+    # An image that has one colour only is its own mean: it would make the mean of all infinite.
+    flat = [value for value in subject.per_image["flat"] if math.isfinite(value)]
     reconstruction = {
-        "images": len(psnr), "psnr_db": subject.mean("psnr"), "flat_db": subject.mean("flat"),
+        "images": len(psnr), "psnr_db": subject.mean("psnr"), "flat_db": statistics.fmean(flat) if flat else None,
         "psnr_spread_db": statistics.stdev(psnr) if len(psnr) > 1 and all(map(math.isfinite, psnr)) else None,
         "ssim": subject.mean("ssim"), "lpips": subject.mean("lpips"), "lpips_digest": getattr(lpips, "digest", None),
     }  # fmt: skip

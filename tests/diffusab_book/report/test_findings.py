@@ -352,12 +352,23 @@ def test_lpips_that_was_not_measured_says_how_it_could_be():
 
 def test_models_are_compared_where_the_digits_differ():
     assert f.compare(make_report(make_model()))[1] == []
-    first, second = make_model("a", share=0.1, psnr=30.0), make_model("b", share=0.2, psnr=31.0, apart=None)
+    first, second = make_model("a", share=0.1, psnr=30.0), make_model("b", share=0.2, psnr=31.0)
     said = f.compare(make_report(first, second))[1]
     assert any(s.startswith("Steepest spectrum") and "a, 10% (b 20%)" in s for s in said)
     assert any(s.startswith("Highest PSNR of reconstructions") and "b, 31.0 dB (a 30.0 dB)" in s for s in said)
-    assert not any("scale" in s for s in said)  # only one has a number
+    assert not any("scale" in s for s in said)  # both the same
     assert not any("low part" in s for s in said)  # both the same
+
+
+def test_a_perfect_model_is_compared_as_the_best():
+    models = [make_model(name, psnr=psnr, apart=psnr) for name, psnr in (("a", 20.0), ("b", None), ("c", 30.0))]
+    said = f.compare(make_report(*models))[1]
+    assert sum("b, ∞ dB (c 30.0 dB, a 20.0 dB)" in s for s in said) == 2
+    point = make_model("b", psnr=None)
+    point.parts["dependence"] |= {"psnr_whole": None, "psnr_without": [10.0, 22.0, None]}
+    told = f.findings(make_report(point), point)["dependence"]
+    assert "costs most is 0 to 0.25, without which PSNR is 10.0 dB (3 images)" in told
+    assert "inf" not in told
 
 
 def test_side_by_side_has_a_cell_for_each_model():

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from diffusab_book.report import Options, Plan, ReportError
-from diffusab_book.report.findings import relative_amplitude
-from diffusab_book.report.measurement import Subject, parts_of_subset
+from diffusab_book.report.findings import FACTS, relative_amplitude
+from diffusab_book.report.measurement import Subject, parts_of_stream, parts_of_subset, see
 from diffusab_core import data, metrics
 from diffusab_core.autoencoders import wrap
 from diffusab_core.metrics import yardsticks
@@ -45,6 +45,28 @@ def x():
 @pytest.fixture(scope="module")
 def identity(x):
     return measured(wrap(Identity(), "identity", probe=32), x)
+
+
+class Dim(Identity):
+    """Every image, a little darker."""
+
+    def decode(self, z):
+        return 0.98 * z
+
+
+def test_an_image_of_one_colour_is_not_what_a_model_is_measured_by(x):
+    """A blank page is its own mean: of a folder with one, all flat colours would be infinitely good."""
+
+    def reconstruction(images):
+        s = subject(wrap(Dim(), "dim", probe=32))
+        see(s, s.encode(images), images, PLAN, None)
+        return parts_of_stream(s, PLAN, None, "")["reconstruction"]
+
+    alone, beside = reconstruction(x), reconstruction(torch.cat([x, torch.ones_like(x[:1])]))
+    assert beside["images"] == 4
+    assert beside["flat_db"] == pytest.approx(alone["flat_db"])
+    assert not FACTS["reconstruction"](beside)["poor"]
+    assert reconstruction(torch.ones_like(x))["flat_db"] is None
 
 
 def test_cut_curve_of_the_identity_is_that_of_rgb(identity, x):
