@@ -42,8 +42,8 @@ def place_of(plan: Plan, results: Path) -> Path:
 def copy(plan: Plan, results: Path, jobs: Sequence[Job] | None = None, replace: bool = False) -> Copied:
     """Copy finished records, of all the sweep's own runs or of these, to ``ARM-seedK.json``.
 
-    A grid of samples goes beside it as ``ARM-seedK.webp`` if it has at most :data:`MAX_SAMPLES` bytes. A record of
-    another run that has the name already is kept unless ``replace``.
+    A grid of samples goes beside it as ``ARM-seedK.webp`` if it has at most :data:`MAX_SAMPLES` bytes; one of an older
+    record never stays beside a new one. A record of another run that has the name already is kept unless ``replace``.
     """
     folder, new, kept = place_of(plan, results), [], []
     for (arm, seed), job in plan.own.items():
@@ -54,13 +54,15 @@ def copy(plan: Plan, results: Path, jobs: Sequence[Job] | None = None, replace: 
         if target.is_file() and not replace and _identity(target) != job.spec.identity:
             kept.append(target)
             continue
-        if not target.is_file() or target.read_bytes() != content:
-            new.append(write_bytes(target, content))
-        grid = job.folder / SAMPLES
+        grid, picture = job.folder / SAMPLES, target.with_suffix(".webp")
+        renewed = not target.is_file() or target.read_bytes() != content
         if grid.is_file() and grid.stat().st_size <= MAX_SAMPLES:
-            picture = target.with_suffix(".webp")
             if not picture.is_file() or picture.read_bytes() != grid.read_bytes():
                 write_bytes(picture, grid.read_bytes())
+        elif renewed:
+            picture.unlink(missing_ok=True)
+        if renewed:  # after its samples: what is cut off in between is done again
+            new.append(write_bytes(target, content))
     return Copied(tuple(new), tuple(kept))
 
 

@@ -121,19 +121,19 @@ def tail(path: Path, size: int = 4000) -> str:
 
 def _progress(job: Job) -> tuple[int | None, float | None]:
     """The step that the training has logged last, and the seconds that the rest of it will take."""
-    found = sorted(job.folder.glob("**/training/logs/progress.json"), key=lambda path: path.stat().st_mtime)
-    if not found:
-        return None, None
-    try:
-        about = json.loads(found[-1].read_text(encoding="utf-8"))
+    try:  # the folder may go while it is looked at: a run that is made again removes it
+        found = [(path.stat().st_mtime, path) for path in job.folder.glob("**/training/logs/progress.json")]
+        if not found:
+            return None, None
+        noted, file = max(found)
+        about = json.loads(file.read_text(encoding="utf-8"))
         step, first, seconds = int(about["step"]), int(about["first"]), float(about["seconds"])
     except (OSError, ValueError, KeyError):
         return None, None
     steps = value_of(job.spec, "steps")
     if not steps or step <= first:
         return step, None
-    since = time.time() - found[-1].stat().st_mtime
-    return step, max(0.0, (steps - step) * seconds / (step - first) - since)
+    return step, max(0.0, (steps - step) * seconds / (step - first) - (time.time() - noted))
 
 
 # ---------------------------------------------------------------------------------------------------------------------

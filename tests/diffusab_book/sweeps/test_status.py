@@ -112,6 +112,12 @@ def test_progress_is_what_training_has_noted(made, monkeypatch):
     assert left_s == pytest.approx(150 * 12 / 40, abs=2)
 
 
+def test_a_folder_that_goes_while_it_is_looked_at_stops_nothing(made, monkeypatch):
+    fail(made.own["plain", 0], "KeyboardInterrupt", "")
+    monkeypatch.setattr(status.Path, "glob", lambda folder, pattern: iter([folder / "gone" / "progress.json"]))
+    assert next(state.kind for state in status.look(made)) == "cut off"
+
+
 def test_a_killed_runs_log_says_why_it_has_no_record(made):
     job = made.own["plain", 0]
     log = status.log_of(made, job)
@@ -183,6 +189,17 @@ def test_samples_go_with_a_record_if_they_are_small(made, tmp_path):
         (made.own[arm, 0].folder / "samples.webp").write_bytes(bytes(size))
     collect.copy(made, tmp_path / "results")
     assert [path.name for path in (tmp_path / "results" / "one").glob("*.webp")] == ["plain-seed0.webp"]
+
+
+def test_samples_of_an_older_record_do_not_stay(made, tmp_path):
+    job, folder = made.own["plain", 0], tmp_path / "results" / "one"
+    finish(job, 1.0)
+    (job.folder / "samples.webp").write_bytes(b"first")
+    collect.copy(made, tmp_path / "results")
+    finish(job, 2.0)  # made again, and its grid is too large
+    (job.folder / "samples.webp").write_bytes(bytes(collect.MAX_SAMPLES + 1))
+    collect.copy(made, tmp_path / "results")
+    assert [path.name for path in folder.iterdir()] == ["plain-seed0.json"]
 
 
 def test_other_sizes_have_a_folder_of_their_own(made, tmp_path):
