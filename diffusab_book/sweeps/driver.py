@@ -295,7 +295,8 @@ def write_plan(plan: Plan, work: Path, pending: Sequence[Job], launch: Launch, f
         "threads": 1,
         "resources": [resources(_share(launch, group[0])) for group in groups.values()],
     }
-    shutil.rmtree(work / "done", ignore_errors=True)
+    for name in ("done", "begun"):
+        shutil.rmtree(work / name, ignore_errors=True)
     write_json(work / "plan.json", told, alone=True)
     return told
 
@@ -312,15 +313,19 @@ def command(plan: Plan, job: Job, launch: Launch, force: bool) -> str:
     for name in ("device", "workers"):
         if name in declared and getattr(launch, name) is not None:
             words += ["-p", name, str(getattr(launch, name))]
-    words += ["--force"] if force else []
     words += ["--nproc", str(max(1, launch.gpus))] if launch.gpus > 1 or launch.nodes > 1 else []
     if launch.nodes > 1:  # the executor takes this variable out of a job's environment
         words = ["env", f"SLURM_JOB_NUM_NODES={launch.nodes}", *words]
     log = status.log_of(plan, job)
     ended = shlex.quote(str(log.with_suffix(".status")))
-    flag = status.work_folder(plan.root, plan.sweep.name, plan.size) / "done" / job.run
+    work = status.work_folder(plan.root, plan.sweep.name, plan.size)
+    flag, begun = work / "done" / job.run, work / "begun" / job.run
+    asked = shlex.join(words)
+    if force:  # once: what is tried again, or comes back into Slurm's queue, goes on
+        folder, file = shlex.quote(str(begun.parent)), shlex.quote(str(begun))
+        asked += f" $(test -e {file} || {{ mkdir -p {folder}; touch {file}; echo --force; }})"
     return (
-        f"rm -f {ended}; (cd {shlex.quote(str(Path.cwd()))} && exec {shlex.join(words)}) "
+        f"rm -f {ended}; (cd {shlex.quote(str(Path.cwd()))} && exec {asked}) "
         f">> {shlex.quote(str(log))} 2>&1 "
         f"|| {{ status=$?; echo $status > {ended}; exit $status; }}; "
         f"mkdir -p {shlex.quote(str(flag.parent))} && touch {shlex.quote(str(flag))}"
@@ -469,6 +474,7 @@ def dry_run(plan: Plan, launch: Launch, results: Path | None, force: bool, say: 
     measured = costs(plan, [] if results is None else [results])
     width = max(len(plan.label(job)) for job in plan.jobs.values())
     hours, megabytes_, unmeasured, missing = 0.0, 0.0, 0, 0
+    asked: dict[str, dict[str, Any]] = {}  # of Slurm, by notebook
     for run, job in plan.jobs.items():
         to_do, cost = not job.done or (force and run in own), measured[run]
         what = "done" if not to_do else status.in_words(cost.seconds) or "not measured"
@@ -478,9 +484,10 @@ def dry_run(plan: Plan, launch: Launch, results: Path | None, force: bool, say: 
             unmeasured += cost.seconds is None
             hours += (cost.seconds or 0) / 3600
             megabytes_ += cost.megabytes or 0
+            asked[job.spec.notebook] = resources(_share(launch, job))
     time_ = "not measured" if missing and unmeasured == missing else f"{hours:.1f} h of computing"
     time_ += f" and {unmeasured} runs not measured" if 0 < unmeasured < missing else ""
     disk = f"{megabytes_:.0f} MB" if megabytes_ else "not measured"
     say(f"{len(plan.jobs)} runs, {len(plan.jobs) - missing} done, {missing} to make: {time_}; disk: {disk}")
-    if launch.on == "slurm":
-        say(f"each asks Slurm for {', '.join(f'{k}={v}' for k, v in resources(launch).items())}")
+    for notebook, of_run in asked.items() if launch.on == "slurm" else ():
+        say(f"each run of {notebook} asks Slurm for {', '.join(f'{k}={v}' for k, v in of_run.items())}")

@@ -252,7 +252,25 @@ def test_each_run_is_one_diffusab_run(small):
     assert words == [sys.executable, "-m", "diffusab_book", "run", *job.spec.arguments(), *there]
     result = CliRunner().invoke(app, [*words[3:], "--dry-run"])
     assert result.stdout.startswith(job.spec.identity)
-    assert "--force)" in driver.command(made, job, Launch(), force=True)
+
+
+def test_a_run_that_is_made_again_begins_anew_once(small, monkeypatch):
+    """What is tried again, or comes back into Slurm's queue, goes on with what the first try has done."""
+    made = plan(files.read(small), None, "store dir")
+    job, work = made.own["more", 1], status.work_folder(made.root, made.sweep.name, made.size)
+    python = Path("python")
+    python.write_text('#!/bin/sh\necho "$@"\nexit 3\n')
+    python.chmod(0o755)
+    monkeypatch.setattr(driver.sys, "executable", str(python.absolute()))
+    for _ in range(2):
+        told = driver.write_plan(made, work, [job], Launch(), force=True)
+        (work / "logs").mkdir(exist_ok=True)
+        for again in (False, True):
+            words = ["bash", "-euo", "pipefail", "-c", told["jobs"][0]["command"]]
+            assert subprocess.run(words, check=False).returncode == 3
+            last = status.log_of(made, job).read_text().splitlines()[-1]
+            assert last.startswith("-m diffusab_book run tiny")
+            assert last.endswith("--force") is not again
 
 
 def test_longer_runs_come_first(small):
@@ -280,6 +298,12 @@ def test_a_dry_run_lists_runs_and_says_what_was_not_measured(small):
     result = CliRunner().invoke(app, ["sweep", str(small), "--dry-run", "--results", "results"])
     assert "4 to make: 2.0 h of computing; disk: not measured" in result.stdout
     assert not Path("runs").exists()
+
+
+def test_a_dry_run_says_what_runs_ask_of_slurm(small):
+    words = ["sweep", str(small), "--dry-run", "--results", "results", "--on", "slurm", "--gpus", "4", "--nodes", "2"]
+    result = CliRunner().invoke(app, words)
+    assert result.stdout.splitlines()[-1] == "each run of tiny asks Slurm for cpus_per_task=1, mem_mb=0, gres=gpu:1"
 
 
 def test_only_one_driver_has_a_sweep(small, monkeypatch):
