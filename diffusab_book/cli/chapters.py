@@ -74,6 +74,8 @@ def run(
     if notebook is None:
         raise UsageError("name a notebook; --list lists them")
     values = _typed(chapters.find(notebook), parameter or [])
+    if seed is not None and values.get("seed", seed) != seed:
+        raise UsageError(f"--seed is {seed} and parameter 'seed' is {values['seed']}: one of them must go")
     where = {name: values.pop(name) for name in ("device", "workers") if name in values}
     spec = runs.RunSpec.resolve(notebook, size, seed, values)
     folder = spec.folder(root)

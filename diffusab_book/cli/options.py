@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import os
 import re
 import sys
 import tempfile
@@ -65,6 +66,8 @@ def in_one_line(interrupted: str) -> Iterator[None]:
             warnings.showwarning = show
             yield
     except (DiffusabError, OSError) as error:
+        if isinstance(error, BrokenPipeError) and _nobody_reads():
+            raise typer.Exit(1) from error
         raise fail(error) from error
     except KeyboardInterrupt:
         raise fail(f"interrupted; {interrupted}", 130) from None
@@ -73,6 +76,17 @@ def in_one_line(interrupted: str) -> Iterator[None]:
             raise
         advice = "a smaller --batch-size or --resolution needs less memory"
         raise fail(f"{str(error).splitlines()[0]} ({advice})") from error
+
+
+def _nobody_reads() -> bool:
+    """Whether what reads standard output has ended, as ``head`` does; the rest of the output is then dropped."""
+    try:
+        sys.stdout.write("\n")  # another pipe may have broken than this one
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the interpreter flushes it once more
+        return True
+    return False
 
 
 def settle(settings: type[S], given: Mapping[str, Any], **more: Any) -> S:

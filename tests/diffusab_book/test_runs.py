@@ -378,6 +378,7 @@ def test_the_command_line(folder):
     for bad, named in [
         ([], "--list"), (["nothing"], "'nothing'"), (["tiny", "-p", "steps", "many"], "'many'"),
         (["tiny", "-p", "stepz", "4"], "'stepz'"), (["tiny", "--nproc", "2"], "tiny trains in one process"),
+        (["tiny", "-p", "seed", "3", "--seed", "4"], "--seed is 4 and parameter 'seed' is 3"),
     ]:  # fmt: skip
         told = run(app, ["run", *bad])
         assert told.exit_code == 1

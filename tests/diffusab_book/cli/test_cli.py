@@ -23,6 +23,14 @@ def test_models_lists_every_shipped_autoencoder():
     assert "kl-f4c16: 4x compression, 16 channels, 425,347 parameters" in done.stdout
 
 
+def test_who_reads_the_head_only_sees_no_error():
+    words = [sys.executable, "-m", "diffusab_book", "run", "--list"]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        process.stdout.close()
+        assert process.stderr.read() == ""
+    assert process.returncode == 1
+
+
 def test_the_old_word_says_where_it_went():
     done = subprocess.run([sys.executable, "-m", "diffusab_core", "train", "x"], capture_output=True, text=True)
     assert done.returncode == 1
