@@ -32,9 +32,11 @@ STAMP = BUILD / "book.json"  # what the finished build was made of
 
 def is_current() -> bool:
     """Tell whether ``_build/html`` holds a finished build of the present sources."""
-    if not (STAMP.is_file() and (HTML / "index.html").is_file()):
+    try:
+        made_of = json.loads(STAMP.read_text(encoding="utf8"))["fingerprint"]
+    except (OSError, ValueError):  # none, or one that a full disk has cut off
         return False
-    return json.loads(STAMP.read_text(encoding="utf8"))["fingerprint"] == book_fingerprint(ROOT)
+    return (HTML / "index.html").is_file() and made_of == book_fingerprint(ROOT)
 
 
 def environment() -> dict[str, str]:

@@ -20,6 +20,7 @@ import offline_book
 import pytest
 from docutils import nodes
 from docutils.utils import new_document
+from script_modules import load_script
 from sphinx.application import Sphinx
 from sphinx.errors import ExtensionError
 
@@ -191,6 +192,18 @@ def test_a_page_makes_the_book_stale_but_keeps_outputs(tmp_path, name):
     (root / name).write_text("# The book\n")
     assert book_fingerprint.execution_fingerprint(root) == outputs
     assert book_fingerprint.book_fingerprint(root) != book
+
+
+def test_a_stamp_that_a_full_disk_has_cut_off_is_none(tmp_path, monkeypatch):
+    script = load_script("build_book")
+    for name, path in {"ROOT": project(tmp_path), "HTML": tmp_path, "STAMP": tmp_path / "book.json"}.items():
+        monkeypatch.setattr(script, name, path)
+    (tmp_path / "index.html").touch()
+    assert not script.is_current()
+    script.STAMP.write_text(json.dumps({"fingerprint": book_fingerprint.book_fingerprint(tmp_path)}))
+    assert script.is_current()
+    script.STAMP.write_text("")
+    assert not script.is_current()
 
 
 def test_leftovers_change_nothing(tmp_path):
