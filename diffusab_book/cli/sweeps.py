@@ -151,7 +151,16 @@ def _with_runs(names: list[str] | None, size: str | None, root: Path) -> list[Pl
     chosen = [(file, of) for file, of in found if size in (None, of)]
     if not chosen:
         raise UsageError(f"no sweep has been started in {root}; name a file")
-    return [_plan(file, of, root) for file, of in chosen]
+    there = []
+    for file, of in chosen:
+        try:
+            there.append(_plan(file, of, root))
+        except (files.SweepError, FileNotFoundError) as error:  # of one must not hide the others
+            said = error if Path(file).is_file() else f"{file} is no longer there"
+            typer.secho(f"diffusab: warning: {said}; its runs are left out", fg="yellow", err=True)
+    if not there:
+        raise UsageError(f"of the sweeps that have been started in {root} none can be read")
+    return there
 
 
 @command(interrupted="what has been fetched stays, the same command goes on")

@@ -160,6 +160,23 @@ def test_the_command_shows_every_run(made):
     assert "1 done, 1 failed, 2 waiting" in result.stdout
 
 
+def test_a_sweep_whose_file_is_gone_or_broken_hides_no_other(made, tmp_path):
+    for name in ("one", "gone", "broken"):
+        other = plan(files.read(write_sweep(tmp_path / f"{name}.yaml")), None, made.root)
+        work = status.work_folder(made.root, name, "laptop")
+        work.mkdir(parents=True)
+        driver.write_plan(other, work, list(other.jobs.values()), driver.Launch(), force=False)
+    (tmp_path / "gone.yaml").unlink()
+    (tmp_path / "broken.yaml").write_text("title: alone\n")
+    result = CliRunner().invoke(app, ["status", "--once"])
+    assert (result.exit_code, result.stdout.count("4 waiting")) == (0, 1)
+    broken, gone = result.stderr.splitlines()
+    assert f"{tmp_path / 'gone.yaml'} is no longer there" in gone
+    assert "broken.yaml: 'source' is missing" in broken
+    (tmp_path / "one.yaml").unlink()
+    assert CliRunner().invoke(app, ["status", "--once"]).exit_code == 1
+
+
 # ---------------------------------------------------------------------------------------------------------------------
 # Collecting
 
