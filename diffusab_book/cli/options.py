@@ -25,7 +25,7 @@ REGISTERED: dict[str, Any] = {}
 
 S = TypeVar("S")
 Device = Annotated[str, typer.Option(help="auto, cuda, mps or cpu.")]
-Workers = Annotated[int, typer.Option(help="Processes that read images ahead.")]
+Workers = Annotated[int, typer.Option(min=0, help="Processes that read images ahead.")]
 Out = Annotated[Path | None, typer.Option(help="File for the run record, JSON.")]
 
 

@@ -4,6 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from typer.testing import CliRunner
 
 from diffusab_book.cli import app
@@ -21,6 +22,16 @@ def test_models_lists_every_shipped_autoencoder():
     assert done.exit_code == 0
     assert [line.split(":")[0] for line in done.stdout.splitlines()] == list(autoencoders.SHIPPED)
     assert "kl-f4c16: 4x compression, 16 channels, 425,347 parameters" in done.stdout
+
+
+@pytest.mark.parametrize("command", ["extract", "finetune", "train-autoencoder", "evaluate-samples"])
+def test_a_number_of_workers_is_none_or_more(command):
+    words = ["photos"] * 2 if command == "evaluate-samples" else ["kl-f4c4", "out"] if command == "extract" else []
+    words += {"finetune": ["kl-f4c4", "--out", "out"], "train-autoencoder": ["--out", "out"]}.get(command, [])
+    done = CliRunner().invoke(app, [command, *words, "--workers", "-1"])
+    assert done.exit_code == 2
+    assert "--workers" in done.output
+    assert not Path("out").exists()
 
 
 def test_who_reads_the_head_only_sees_no_error():
