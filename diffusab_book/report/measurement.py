@@ -42,6 +42,7 @@ from diffusab_core.metrics.networks import how_to_fetch
 from diffusab_core.metrics.noise import PosteriorNoise
 from diffusab_core.metrics.offline import SIDE as OFFLINE_SIDE
 from diffusab_core.spectrum import STATISTICS, ProfileAccumulator, high_frequency_share, radial_split
+from diffusab_core.spectrum.dct import to_double
 from diffusab_core.training.order import generator_at
 from diffusab_core.training.world import resolve_device
 
@@ -302,7 +303,7 @@ def parts_of_subset(subject: Subject, x: Tensor, plan: Plan) -> dict[str, Callab
         alone = torch.zeros(2, dtype=torch.float64)
         for batch in x.split(size):
             for i, part in enumerate(radial_split(subject.encode(batch).mean, plan.split_radius)):
-                alone[i] += metrics.psnr_per_image(subject.decode(part), batch).double().sum().cpu()
+                alone[i] += to_double(metrics.psnr_per_image(subject.decode(part), batch)).sum().cpu()
         low, high = plain(alone / len(x))
         bands = probes.decoder_dependence(subject, x, plan.edges, options.seed, size)
         return {**plain(bands), "split_radius": plan.split_radius, "low_db": low, "high_db": high}

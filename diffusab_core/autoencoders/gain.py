@@ -36,8 +36,8 @@ FLOOR = 0.01
 def blur(x: Tensor, sigma: float) -> Tensor:
     """Images ``(N, C, H, W)`` under a Gaussian of ``sigma`` pixels, cut off at three of them; borders are repeated."""
     reach = math.ceil(3 * sigma)
-    row = torch.exp(-0.5 * (torch.arange(-reach, reach + 1, dtype=torch.float64, device=x.device) / sigma) ** 2)
-    row = (row / row.sum()).to(x.dtype)
+    row = torch.exp(-0.5 * (torch.arange(-reach, reach + 1, dtype=torch.float64, device="cpu") / sigma) ** 2)
+    row = (row / row.sum()).to(x)
     y = F.pad(x.flatten(0, 1).unsqueeze(1), (reach,) * 4, mode="replicate")  # (NC, 1, H + 2 reach, W + 2 reach)
     y = F.conv2d(F.conv2d(y, row[None, None, :, None]), row[None, None, None, :])
     return y.reshape(x.shape)

@@ -83,7 +83,7 @@ def term_gradients(
         # A parameter that a term does not depend on counts as zero.
         how = {"retain_graph": True, "allow_unused": True, "materialize_grads": True}
         found = [torch.autograd.grad(term, trained, **how) for term in terms.values()]
-        pulls = torch.stack([torch.cat([g.flatten().double().cpu() for g in of]) for of in found])  # (2, P)
+        pulls = torch.stack([torch.cat([g.flatten().cpu().double() for g in of]) for of in found])  # (2, P)
         norms = pulls.norm(dim=1)
         if norms[1] == 0:
             raise ValueError(f"the gradient of {list(terms)[1]!r} with respect to {part or 'all'} is zero")

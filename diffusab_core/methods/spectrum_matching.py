@@ -42,10 +42,10 @@ def band_powers(x: Tensor, bands: int = 16) -> tuple[Tensor, Tensor]:
         raise ValueError(f"bands must be at least 1, got {bands}")
     height, width = x.shape[-2:]
     power = whole_dct(x).square().flatten(1, -3).mean(1).flatten(1)  # (N, H W)
-    v, u = torch.arange(height, device=x.device), torch.arange(width, device=x.device)
-    radius = torch.hypot(v[:, None].double(), u.double()).flatten()  # (H W,)
+    v, u = (torch.arange(n, dtype=torch.float64, device="cpu") for n in (height, width))
+    radius = torch.hypot(v[:, None], u).flatten()  # (H W,)
     ring = (radius / max(math.hypot(height - 1, width - 1), 1.0) * bands).long().clamp(max=bands - 1)
-    ring, power = ring[1:], power[:, 1:]
+    ring, power = ring[1:].to(x.device), power[:, 1:]
     count = torch.bincount(ring, minlength=bands)
     total = power.new_zeros(len(x), bands).index_add(1, ring, power)
     there = count > 0

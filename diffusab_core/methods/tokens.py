@@ -44,7 +44,7 @@ def field_energy(field: Tensor) -> Tensor:
     axes = field.ndim - 2
     total = torch.zeros(2, *field.shape[1:], dtype=torch.float64)
     for some in field.split(_CHUNK):
-        d = whole_dct(some, axes).double().cpu()
+        d = whole_dct(some, axes).cpu().double()
         total += torch.stack([d.sum(0), d.square().sum(0)])
     mean, square = total / len(field)
     return (square - mean.square()).clamp_min(0).mean(0)
@@ -104,7 +104,7 @@ def measure_windows(field: Tensor, reach: int = REACH, numbers: int = NUMBERS) -
     mean = flat.mean((0, 1))
     total = torch.zeros(2 * flat.shape[2:], dtype=torch.float64)
     for some in flat.split(_CHUNK):
-        centred = (some - mean).flatten(0, 1).double()
+        centred = (some - mean).flatten(0, 1).cpu().double()
         total += centred.T @ centred
     values, vectors = torch.linalg.eigh(total / flat[..., 0].numel())
     kept = min(numbers, len(values))
@@ -126,7 +126,7 @@ def _covariance(field: Tensor, sides: Sequence[int]) -> Tensor:
             some = some.unfold(2 + axis, side, 1)
         axes = len(sides)  # (n, D, *places, *window) to (n · places, window · D)
         order = [0, *range(2, 2 + axes), *range(2 + axes, 2 + 2 * axes), 1]
-        rows = some.permute(order).reshape(-1, tokens * numbers).double().cpu()
+        rows = some.permute(order).reshape(-1, tokens * numbers).cpu().double()
         total += rows.sum(0)
         square += rows.T @ rows
         count += len(rows)

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from diffusab_core.autoencoders import Autoencoder
 from diffusab_core.autoencoders.families import Family, point
 from diffusab_core.metrics.probes import check_images, decode, encode_mean
+from diffusab_core.spectrum.dct import to_double
 from diffusab_core.spectrum.radial import radial_split
 
 # A quarter of a cycle apart; energies pooled over both do not depend on where the samples fall.
@@ -128,8 +129,8 @@ def encoder_transfer(
             g = amplitude * grating(size, size, down / size, across / size, phase).to(batch)  # for each channel
             z_g = encode_mean(autoencoder, batch + g)
             at, total = _power_at(z_g - z, waves[i][j])
-            error = (decode(autoencoder, z_g) - decoded - g).double().square().mean((1, 2, 3)).sum().item()
-            power = g.double().square().mean().item() * len(batch)
+            error = to_double(decode(autoencoder, z_g) - decoded - g).square().mean((1, 2, 3)).sum().item()
+            power = to_double(g).square().mean().item() * len(batch)
             folded = at if beyond[i, j] else 0.0
             sums[:, i] += torch.tensor([power, total, at, folded, error], dtype=torch.float64)
     power, total, at, folded, error = sums
@@ -159,8 +160,9 @@ def _on_grid(frequency: float, angle: float, size: int) -> tuple[int, int]:
 def _power_at(response: Tensor, cycles: tuple[int, int]) -> tuple[float, float]:
     """Power of a response ``(N, C, h, w)`` at the folded frequency of a grating, and in all; summed over N."""
     h, w = response.shape[-2:]
-    response = response.double() if response.device.type != "mps" else response.cpu().double()
-    power = torch.fft.fft2(response, norm="forward").abs().square().mean(1).sum(0)  # (h, w), sums to the mean square
+    power = (
+        torch.fft.fft2(to_double(response), norm="forward").abs().square().mean(1).sum(0)
+    )  # (h, w), sums to the mean square
     row, column = cycles[0] % h, cycles[1] % w
     there = {(row, column), (-row % h, -column % w)}  # a real wave has two coefficients, or one that is its own mirror
     return sum(power[place].item() for place in there), power.sum().item()

@@ -14,7 +14,7 @@ from torch import Tensor
 from diffusab_core.autoencoders import Autoencoder
 from diffusab_core.data.pixels import unroll
 from diffusab_core.metrics.networks import LPIPSDistance
-from diffusab_core.spectrum.dct import chop_high_frequencies, kept_share
+from diffusab_core.spectrum.dct import chop_high_frequencies, kept_share, to_double
 
 
 def psnr(x: Tensor, y: Tensor) -> Tensor:
@@ -148,7 +148,7 @@ def cut_curve(
             # A cut that keeps everything must not cost the rounding of a DCT and its inverse.
             z_cut = z if share == 1 else chop_high_frequencies(z, ratio, block_size, order).to(z.dtype)
             x_cut = x if share == 1 else chop_high_frequencies(x, ratio, block_size * autoencoder.compression, order)
-            latent[i] += metric(autoencoder.decode(z_cut, **which), x).double().sum().cpu()
-            rgb[i] += metric(x_cut, x).double().sum().cpu()
+            latent[i] += to_double(metric(autoencoder.decode(z_cut, **which), x)).sum().cpu()
+            rgb[i] += to_double(metric(x_cut, x)).sum().cpu()
     n = len(images)
     return CutCurve(ratios, kept, tuple((latent / n).tolist()), tuple((rgb / n).tolist()))

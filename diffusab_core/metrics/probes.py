@@ -31,7 +31,7 @@ from diffusab_core.autoencoders import Autoencoder
 from diffusab_core.metrics.pairs import psnr_per_image
 from diffusab_core.metrics.sets import frechet_distance
 from diffusab_core.spectrum.bands import band_masks, check_edges, ranked, second_moments
-from diffusab_core.spectrum.dct import block_idct, check_finite, working, zigzag_order
+from diffusab_core.spectrum.dct import block_idct, check_finite, to_double, working, zigzag_order
 from diffusab_core.spectrum.radial import radial_split
 
 #: Everything: the corner of the spectrum, where both axes are at their Nyquist frequency.
@@ -70,13 +70,13 @@ def decode(autoencoder: Autoencoder, z: Tensor) -> Tensor:
 def _band_energies(x: Tensor, masks: Tensor) -> Tensor:
     """Energy in each band, summed over everything else: ``(..., H, W)`` and ``(bands, H, W)`` to ``(bands,)``."""
     energy = torch.fft.fft2(x, norm="ortho").abs().square().reshape(-1, *x.shape[-2:]).sum(0)  # (H, W)
-    return torch.einsum("bhw,hw->b", masks.double(), energy.double().cpu())
+    return torch.einsum("bhw,hw->b", masks.double(), to_double(energy).cpu())
 
 
 def _band_means(spectrum: Tensor, edges: Sequence[float]) -> Tensor:
     """Mean over the frequencies of each band, ``(bands,)``, of a spectrum ``(h, w)`` of latents."""
     masks = band_masks(*spectrum.shape, edges, "latent").double()
-    return torch.einsum("bhw,hw->b", masks, spectrum.double().cpu()) / masks.sum((1, 2))
+    return torch.einsum("bhw,hw->b", masks, to_double(spectrum).cpu()) / masks.sum((1, 2))
 
 
 class Parts(NamedTuple):
@@ -126,11 +126,11 @@ def decoder_dependence(
         phases = torch.fft.fft2(torch.from_numpy(noise).to(z.device, z.dtype))
         scrambled = spectrum.abs() * torch.exp(1j * phases.angle())  # as symmetric as both are, so of a real signal
         target = batch.to(z.device)
-        whole += psnr_per_image(decode(autoencoder, z), target).double().sum().cpu()
+        whole += to_double(psnr_per_image(decode(autoencoder, z), target)).sum().cpu()
         for band, mask in enumerate(masks):
             for total, instead in ((without, torch.zeros_like(spectrum)), (noised, scrambled)):
                 changed = torch.fft.ifft2(torch.where(mask, instead, spectrum)).real
-                total[band] += psnr_per_image(decode(autoencoder, changed), target).double().sum().cpu()
+                total[band] += to_double(psnr_per_image(decode(autoencoder, changed), target)).sum().cpu()
     return BandDependence(edges, without / len(x), noised / len(x), whole.item() / len(x))
 
 
@@ -149,8 +149,8 @@ def rgb_energy_by_band(x: Tensor, edges: Sequence[float], batch_size: int = 32) 
         batch = working(batch)
         centred = batch - batch.mean((-2, -1), keepdim=True)
         inside += _band_energies(centred, masks)
-        total += centred.double().square().sum().item()
-        with_mean += batch.double().square().sum().item()
+        total += to_double(centred).square().sum().item()
+        with_mean += to_double(batch).square().sum().item()
     if total <= _ROUNDING * with_mean:
         raise ValueError(f"all {len(x)} images are of one colour, so there is no energy to share out")
     return inside / total
@@ -228,7 +228,7 @@ def fed_energy(
     x, edges, radii = check_images(x), check_edges(edges), _check_radii(radii)
 
     def latents(radius: float) -> Tensor:
-        return torch.cat([encode_mean(autoencoder, b, radius).double().cpu() for b in x.split(batch_size)])
+        return torch.cat([to_double(encode_mean(autoencoder, b, radius)).cpu() for b in x.split(batch_size)])
 
     whole = latents(math.inf)  # (N, C, h, w)
     std, mean = torch.std_mean(whole, (0, 2, 3), correction=0, keepdim=True)

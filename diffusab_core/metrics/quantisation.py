@@ -13,6 +13,7 @@ from torch import Tensor
 
 from diffusab_core import spectrum
 from diffusab_core.autoencoders.quantizers import Codes
+from diffusab_core.spectrum.dct import to_double
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ def measure_quantisation(codes: Codes, block_size: int = 8) -> Quantisation:
     energy, lost = _energy(codes.before, block_size), _energy(error, block_size)
     if not lost.sum() > 0:
         raise ValueError("the latents are codes already, so quantisation has no error to measure")
-    frequency = torch.bincount(codes.index.flatten(), minlength=codes.count).double() / codes.index.numel()
+    frequency = to_double(torch.bincount(codes.index.flatten(), minlength=codes.count)) / codes.index.numel()
     met = frequency[frequency > 0]
     return Quantisation(
         before=spectrum.frequency_profile(codes.before, block_size),
@@ -68,5 +69,5 @@ def measure_quantisation(codes: Codes, block_size: int = 8) -> Quantisation:
 
 def _energy(x: Tensor, block_size: int) -> Tensor:
     """Mean energy at each rank, ``(B*B,)``."""
-    energy = spectrum.block_dct(x, block_size).double().square().flatten(-2).flatten(0, -2).mean(0)
+    energy = to_double(spectrum.block_dct(x, block_size)).square().flatten(-2).flatten(0, -2).mean(0)
     return energy[spectrum.zigzag_order(block_size).to(energy.device)]

@@ -13,7 +13,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from diffusab_core.spectrum.dct import block_dct, block_idct, frequency_mask, zigzag_order
+from diffusab_core.spectrum.dct import block_dct, block_idct, frequency_mask, to_double, zigzag_order
 from diffusab_core.spectrum.radial import radial_mask, radial_split
 
 
@@ -85,7 +85,7 @@ def profile_slope(energy: Tensor, block_size: int = 8) -> float:
 
 def ranked(z: Tensor, block_size: int = 8) -> Tensor:
     """DCT coefficients of latents ``(N, C, h, w)`` by zigzag rank, ``(N · blocks, C, K)`` float64; also of clips."""
-    blocks = block_dct(z, block_size).double()  # (N, C, h/B, w/B, B, B)
+    blocks = to_double(block_dct(z, block_size))  # (N, C, h/B, w/B, B, B)
     flat = blocks.flatten(-2)[..., zigzag_order(block_size)]  # (N, C, h/B, w/B, K)
     return flat.movedim(1, -2).flatten(0, -3)
 

@@ -35,6 +35,11 @@ def working(x: Tensor) -> Tensor:
     return x if x.dtype == torch.float64 else x.float()
 
 
+def to_double(x: Tensor) -> Tensor:
+    """``x`` in float64: where it is, but on the CPU where its device has no such numbers, as MPS has none."""
+    return (x.cpu() if x.device.type == "mps" else x).double()
+
+
 def check_block_size(block_size: int, least: int = 1) -> None:
     if isinstance(block_size, bool) or not isinstance(block_size, int) or block_size < least:
         raise ValueError(f"block_size must be an integer of at least {least}, got {block_size!r}")

@@ -11,7 +11,15 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from diffusab_core.spectrum.dct import block_dct, check_block_size, check_choice, check_finite, whole_dct, zigzag_order
+from diffusab_core.spectrum.dct import (
+    block_dct,
+    check_block_size,
+    check_choice,
+    check_finite,
+    to_double,
+    whole_dct,
+    zigzag_order,
+)
 
 STATISTICS = ("mean_ratio", "median_ratio", "ratio_of_means", "energy")
 
@@ -102,8 +110,7 @@ class ProfileAccumulator:
     @torch.no_grad()
     def update(self, x: Tensor) -> None:
         r"""Add every block of ``x``, ``(..., H, W)``; raises as :func:`frequency_profile` and then adds nothing."""
-        d = _flat_blocks(x, self.block_size)  # (blocks, B*B)
-        d = (d.cpu() if d.device.type == "mps" else d).double()  # MPS has no float64
+        d = to_double(_flat_blocks(x, self.block_size))  # (blocks, B*B)
         amplitude = d.abs()
         kept = amplitude[amplitude[:, 0] != 0]
         ratio = kept / kept[:, :1]
