@@ -9,6 +9,7 @@ import math
 import os
 import re
 import secrets
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -260,3 +261,48 @@ def turn(path: str | os.PathLike) -> Iterator[None]:
         yield
     finally:
         os.close(handle)
+
+
+@contextmanager
+def sole_holder(folder: str | os.PathLike, refusal: DiffusabError, patience_s: float = 0.0) -> Iterator[None]:
+    """A folder, made if need be, while no other process holds it so; ``refusal`` is raised where one goes on to.
+
+    Nothing is written for it, and a process that ends, however it does, frees the folder. Where the file system has no
+    such locks, nobody is refused.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        handle = os.open(folder, os.O_RDONLY)
+    except PermissionError:  # Windows opens no folders, and has no such locks
+        yield
+        return
+    try:
+        _take(handle, refusal, patience_s)
+        yield
+    finally:
+        with suppress(OSError):
+            unlock(handle)
+        os.close(handle)
+
+
+def _take(handle: int, refusal: DiffusabError, patience_s: float) -> None:
+    deadline = time.monotonic() + patience_s
+    while True:
+        try:
+            return lock(handle, wait=False)
+        except BlockingIOError:
+            if time.monotonic() >= deadline:
+                raise refusal from None
+        except OSError:  # no locks on this file system
+            return None
+        time.sleep(0.2)
+
+
+def unlock(handle: int) -> None:
+    """Free what :func:`lock` has taken, also where processes that were forked meanwhile still have the file open."""
+    try:
+        import fcntl
+    except ImportError:
+        return
+    fcntl.flock(handle, fcntl.LOCK_UN)

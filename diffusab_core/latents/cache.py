@@ -194,17 +194,5 @@ def sole_writer(folder: Path) -> Iterator[None]:
     """The folder, made if need be, while no other run extracts into it; nothing remains of one that was killed."""
     with _writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
-    try:
-        handle = os.open(folder, os.O_RDONLY)
-    except PermissionError:  # Windows opens no folders, and has no such locks
+    with files.sole_holder(folder, CacheError(f"another process is extracting into {folder}")):
         yield
-        return
-    try:
-        with contextlib.suppress(OSError):  # no locks on this file system
-            try:
-                files.lock(handle, wait=False)
-            except BlockingIOError:
-                raise CacheError(f"another process is extracting into {folder}") from None
-        yield
-    finally:
-        os.close(handle)

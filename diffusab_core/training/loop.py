@@ -15,6 +15,7 @@ import math
 import os
 import time
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -75,8 +76,9 @@ class Settings:
     accumulation: int = 1
 
     def __post_init__(self) -> None:
-        if self.steps < 1:
-            raise SettingsError(f"steps must be at least 1, got {self.steps}")
+        for name, least in (("steps", 1), ("seed", 0)):
+            if getattr(self, name) < least:
+                raise SettingsError(f"{name} must be at least {least}, got {getattr(self, name)}")
         if not 0 <= self.warmup < self.steps:
             raise SettingsError(f"warmup must lie between 0 and steps - 1 = {self.steps - 1}, got {self.warmup}")
         for name in ("learning_rate", "clip", "ema_half_life", "accumulation"):
@@ -219,7 +221,8 @@ def train(
             last good one.
         SettingsError: An interval of less than one step.
         ValueError: ``module`` has nothing to train, or is not sharded although there are several processes.
-        CheckpointError: The checkpoint belongs to another run, or cannot be read and there is none before it.
+        CheckpointError: The checkpoint belongs to another run, or cannot be read and there is none before it; or
+            another process trains in the folder.
     """
     intervals = {"log_every": log_every, "snapshot_every": snapshot_every, "checkpoint_every": checkpoint_every}
     for name, every in intervals.items():
@@ -240,61 +243,62 @@ def train(
     run = asdict(settings) | dict(identity or {})
     del run["accumulation"]
     store = None if checkpoint is None else Store(Path(checkpoint), run, world)
-    saved = store and store.load(module, optimiser, average.state)
-    saved = saved or {"step": 0, "series": {}, "snapshots": [], "wall_time_s": 0.0}
-    first, series, snapshots = saved["step"], saved["series"], saved["snapshots"]
+    with nullcontext() if store is None else store.sole():
+        saved = store and store.load(module, optimiser, average.state)
+        saved = saved or {"step": 0, "series": {}, "snapshots": [], "wall_time_s": 0.0}
+        first, series, snapshots = saved["step"], saved["series"], saved["snapshots"]
 
-    watch = watch if watch is not None and world.is_main else lambda step, values: None
-    for row in zip(*series.values(), strict=True):
-        values = dict(zip(series, row, strict=True))
-        watch(int(values.pop("step")), values)
-    for shot in snapshots:
-        watch(shot["step"], {name: value for name, value in shot.items() if name != "step"})
+        watch = watch if watch is not None and world.is_main else lambda step, values: None
+        for row in zip(*series.values(), strict=True):
+            values = dict(zip(series, row, strict=True))
+            watch(int(values.pop("step")), values)
+        for shot in snapshots:
+            watch(shot["step"], {name: value for name, value in shot.items() if name != "step"})
 
-    def take_snapshot(step: int) -> None:
-        weights = [worlds.unsharded(average.state)] if snapshot_average else []
-        found = snapshot(*weights)
-        snapshots.append({"step": step, **found})
-        watch(step, found)
+        def take_snapshot(step: int) -> None:
+            weights = [worlds.unsharded(average.state)] if snapshot_average else []
+            found = snapshot(*weights)
+            snapshots.append({"step": step, **found})
+            watch(step, found)
 
-    started = time.perf_counter() - saved["wall_time_s"]
-    if snapshot is not None and not snapshots:
-        take_snapshot(0)
-    shown = progress and world.is_main
-    bar = tqdm(range(first, settings.steps), initial=first, total=settings.steps, unit="step", disable=not shown)
-    diverged_at = None
-    try:
-        for step in bar:
-            optimiser.zero_grad(set_to_none=True)
-            loss, scalars = _backward(module, loss_fn, step, settings, world)
-            guard.add(step, loss, worlds.clip_gradients(parameters, settings.clip))
-            rate = optimiser.param_groups[0]["lr"] = learning_rate(step, settings)
-            optimiser.step()
-            average.update(module)
+        started = time.perf_counter() - saved["wall_time_s"]
+        if snapshot is not None and not snapshots:
+            take_snapshot(0)
+        shown = progress and world.is_main
+        bar = tqdm(range(first, settings.steps), initial=first, total=settings.steps, unit="step", disable=not shown)
+        diverged_at = None
+        try:
+            for step in bar:
+                optimiser.zero_grad(set_to_none=True)
+                loss, scalars = _backward(module, loss_fn, step, settings, world)
+                guard.add(step, loss, worlds.clip_gradients(parameters, settings.clip))
+                rate = optimiser.param_groups[0]["lr"] = learning_rate(step, settings)
+                optimiser.step()
+                average.update(module)
 
-            done = step + 1
-            logs, shows, saves = (done % every == 0 or done == settings.steps for every in intervals.values())
-            if logs or shows or saves:
-                guard.read()
-            if logs:
-                values = {"loss": loss.item(), "learning_rate": rate} | _means(scalars, world)
-                for name, value in {"step": float(done), **values}.items():
-                    series.setdefault(name, []).append(value)
-                bar.set_postfix({name: f"{value:.4g}" for name, value in values.items()})
-                if on_log is not None and world.is_main:
-                    on_log(done, values)
-                watch(done, values)
-            if snapshot is not None and shows:
-                take_snapshot(done)
-            if store is not None and saves:
-                kept = {"series": series, "snapshots": snapshots, "wall_time_s": time.perf_counter() - started}
-                store.save(module, optimiser, average.state, {"step": done, **kept})
-    except TrainingDiverged as error:
-        if not keep_diverged:
-            raise
-        diverged_at = error.step
-    spent = time.perf_counter() - started
-    return Trained(worlds.unsharded(average.state), series, snapshots, spent, first, diverged_at)
+                done = step + 1
+                logs, shows, saves = (done % every == 0 or done == settings.steps for every in intervals.values())
+                if logs or shows or saves:
+                    guard.read()
+                if logs:
+                    values = {"loss": loss.item(), "learning_rate": rate} | _means(scalars, world)
+                    for name, value in {"step": float(done), **values}.items():
+                        series.setdefault(name, []).append(value)
+                    bar.set_postfix({name: f"{value:.4g}" for name, value in values.items()})
+                    if on_log is not None and world.is_main:
+                        on_log(done, values)
+                    watch(done, values)
+                if snapshot is not None and shows:
+                    take_snapshot(done)
+                if store is not None and saves:
+                    kept = {"series": series, "snapshots": snapshots, "wall_time_s": time.perf_counter() - started}
+                    store.save(module, optimiser, average.state, {"step": done, **kept})
+        except TrainingDiverged as error:
+            if not keep_diverged:
+                raise
+            diverged_at = error.step
+        spent = time.perf_counter() - started
+        return Trained(worlds.unsharded(average.state), series, snapshots, spent, first, diverged_at)
 
 
 def _backward(
