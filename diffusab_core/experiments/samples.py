@@ -38,6 +38,7 @@ from diffusab_core.metrics.samples import (
     open_features,
     save_moments,
 )
+from diffusab_core.training.batches import read_batches
 from diffusab_core.training.order import stream
 from diffusab_core.training.world import World, gather, on_main
 
@@ -158,6 +159,8 @@ class SampleEvaluation(Choosing):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise SamplesError(f"{name} must be at least 1, got {value}")
+        if self.seed < 0:
+            raise SamplesError(f"seed must be at least 0, got {self.seed}")
         if self.crop not in ("center", "adm"):
             raise SamplesError(f"crop must be center or adm, got {self.crop!r}")
         if self.precision_recall < 0:
@@ -242,8 +245,8 @@ def evaluate_sample_folder(
     )  # fmt: skip
 
     def batches(images: Dataset, indices: list[int]) -> Iterable[Tensor]:
-        mine = Subset(images, indices[world.rank :: world.size])
-        return DataLoader(mine, settings.batch_size, num_workers=workers)
+        mine, size = indices[world.rank :: world.size], settings.batch_size
+        return read_batches(images, (mine[i : i + size] for i in range(0, len(mine), size)), workers)
 
     def usable(images: Dataset, indices: list[int]) -> Iterator[tuple[Tensor, list[int]]]:
         """Batches of the reference with their places; what cannot be used is in ``broken``."""

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, default_collate
 
 from diffusab_core.files import SettingsError
 from diffusab_core.training.order import batch_indices
@@ -102,8 +103,9 @@ class Batches:
         if not self.workers:
             return (torch.stack([self._epochs[place] for place in self.places(step)]),)
         if step != self._next:
-            order = [self.places(later) for later in range(step, self.steps)]
-            self._stream = iter(DataLoader(self._epochs, batch_sampler=order, num_workers=self.workers))
+            # One after the other: the places of all steps of a long run are gigabytes.
+            order = (self.places(later) for later in range(step, self.steps))
+            self._stream = read_batches(self._epochs, order, self.workers)
         self._next = step + 1
         return (next(self._stream),)
 
@@ -130,3 +132,33 @@ class _Epochs(Dataset):
                 object.__setattr__(self._current, "seed", seed)  # a dataset may be frozen
         item = self._current[index]
         return item[0] if isinstance(item, tuple) else item
+
+
+def read_batches(dataset: Dataset, order: Iterable[Sequence[Hashable]], workers: int) -> Iterator[Tensor]:
+    """Items of a dataset, stacked, by the places of each batch; ``workers`` processes read ahead, 0 reads in this one.
+
+    What an item raises is raised here as it is, without the traceback of the process that met it.
+    """
+    # A generator of its own, or the loader would draw from the global one.
+    how = {"num_workers": workers, "collate_fn": _collate, "generator": torch.Generator()}
+    for found in DataLoader(_Telling(dataset), batch_sampler=order, **how):
+        if isinstance(found, Exception):
+            raise found
+        yield found
+
+
+@dataclass
+class _Telling(Dataset):
+    """Items, or the error in place of one: raised in a worker it would come as its traceback."""
+
+    dataset: Dataset
+
+    def __getitem__(self, place: Hashable) -> Any:
+        try:
+            return self.dataset[place]
+        except (ValueError, OSError) as error:
+            return error
+
+
+def _collate(items: list) -> Any:
+    return next((item for item in items if isinstance(item, Exception)), None) or default_collate(items)

@@ -2,6 +2,7 @@ import math
 import shutil
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import replace
 
 import pytest
@@ -9,7 +10,7 @@ import torch
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from diffusab_core.files import SettingsError
+from diffusab_core.files import SettingsError, sole_holder
 from diffusab_core.training import Settings, TrainingDiverged, batch_indices, generator_at, loop, state, train
 from diffusab_core.training.batches import Batches, ReadAhead
 from diffusab_core.training.loop import _Average
@@ -86,7 +87,7 @@ def test_default_half_life():
     "wrong",
     [
         {"steps": 0}, {"warmup": 12}, {"learning_rate": 0.0}, {"clip": -1.0}, {"ema_half_life": 0.0},
-        {"accumulation": 0},
+        {"accumulation": 0}, {"seed": -1},
     ],
 )  # fmt: skip
 def test_impossible_settings_are_named(wrong):
@@ -159,6 +160,28 @@ def test_a_failed_save_leaves_what_was_there(tmp_path, monkeypatch):
     resumed, trained = run(checkpoint=tmp_path, checkpoint_every=5)
     assert trained.resumed_from == 5
     assert_same_state(resumed.state_dict(), expected.state_dict())
+
+
+def test_two_runs_do_not_share_a_folder(tmp_path, monkeypatch):
+    monkeypatch.setattr(state, "PATIENCE_S", 0.0)
+
+    def meanwhile(step, generator):
+        with pytest.raises(CheckpointError, match=f"another process trains in {tmp_path}"):
+            run(checkpoint=tmp_path)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(checkpoint=tmp_path, loss_of=lambda model: meanwhile)
+    _, trained = run(checkpoint=tmp_path)  # free again
+    assert trained.resumed_from == 0
+
+
+def test_a_folder_that_is_freed_soon_is_waited_for(tmp_path, monkeypatch):
+    monkeypatch.setattr(state, "PATIENCE_S", 60.0)
+    held = ExitStack()
+    held.enter_context(sole_holder(tmp_path, CheckpointError("held")))
+    threading.Timer(0.3, held.close).start()
+    assert len(run(checkpoint=tmp_path)[1].series["loss"]) == 3
 
 
 def test_other_settings_are_refused_by_name(tmp_path):
@@ -490,6 +513,43 @@ def test_batches_read_ahead_are_those_read_in_turn():
     plain, ahead = (Batches(images, 3, seed=1, steps=6) for _ in range(2))
     ahead._ahead._pool = ThreadPoolExecutor(1)
     assert all(torch.equal(plain(step), ahead(step)) for step in (0, 1, 2, 3, 4, 5, 2))
+
+
+class Numbers(torch.utils.data.Dataset):
+    def __len__(self):
+        return 7
+
+    def __getitem__(self, index):
+        if index == 5:
+            raise SettingsError(f"number {index} is broken")
+        return torch.full((2,), float(index))
+
+
+def test_workers_are_told_of_the_next_batches_only():
+    numbers = [torch.full((2,), float(i)) for i in range(7)]
+    batches = Batches(numbers, 2, seed=1, steps=10**5, workers=1)
+    batches.places = Counted(batches.places)
+    torch.manual_seed(0)
+    before = torch.get_rng_state()
+    assert torch.equal(batches(0), Batches(numbers, 2, seed=1, steps=1)(0))
+    assert batches.places.calls < 10
+    assert torch.equal(torch.get_rng_state(), before)  # what else is random in a run does not depend on workers
+
+
+class Counted:
+    def __init__(self, function):
+        self.function, self.calls = function, 0
+
+    def __call__(self, *arguments):
+        self.calls += 1
+        return self.function(*arguments)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_what_is_wrong_with_an_item_is_said_as_plainly_by_workers(workers):
+    batches = Batches(Numbers(), 7, seed=1, steps=2, workers=workers)
+    with pytest.raises(SettingsError, match=r"^number 5 is broken$"):
+        batches(0)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
