@@ -90,6 +90,9 @@ class StoredLatents(Latents):
             mean, std = _split(self.reader.read(i), self.reader.name(i), flipped)
             if tuple(mean.shape) != self.shape:
                 raise LatentsError(f"{self.reader.name(i)} is of shape {tuple(mean.shape)}, the first one {self.shape}")
+            if (std is None) is not self.deterministic:
+                has, first = ("no deviation", "has one") if std is None else ("a deviation", "has none")
+                raise LatentsError(f"{self.reader.name(i)} has {has}, the first one {first}")
             found.append((mean, torch.zeros_like(mean) if std is None else std))
         mean, std = (torch.stack(some) for some in zip(*found, strict=True))
         return mean, std, None if self._labels is None else self._labels[list(indices)]
@@ -114,7 +117,12 @@ def _split(arrays: Mapping[str, Tensor], name: str, flipped: bool) -> tuple[Tens
         mean, spread = value.chunk(2)
         return mean, (0.5 * spread.clamp(-30, 20)).exp() if key == "moments" else spread
     std = arrays.get("std" + ending) if key == "mean" else None
-    return value, None if std is None else std.float()
+    if std is None:
+        return value, None
+    std = std[0] if std.ndim > value.ndim and len(std) == 1 else std
+    if std.shape != value.shape:
+        raise LatentsError(f"{name}: the mean is of shape {tuple(value.shape)}, its deviation {tuple(std.shape)}")
+    return value, std.float()
 
 
 class _Files:

@@ -177,3 +177,18 @@ def test_an_item_of_another_shape_is_named(tmp_path, posterior):
     np.save(where / "3.npy", np.zeros((4, 8, 8), np.float32))
     with pytest.raises(LatentsError, match=r"3\.npy is of shape \(4, 8, 8\), the first one \(4, 8, 6\)"):
         open_stored(where).posterior(range(6))
+
+
+def test_deviations_belong_to_their_means(tmp_path):
+    mean, std = np.random.default_rng(0).standard_normal((2, 1, 4, 8, 8)).astype("f"), np.full((1, 4, 8, 8), 0.5, "f")
+    for i in range(2):
+        np.savez(tmp_path / f"{i}.npz", mean=mean[i], std=std)
+    latents = open_stored(tmp_path)
+    found = latents.posterior([0, 1])
+    assert [tuple(value.shape) for value in found[:2]] == [(2, 4, 8, 8)] * 2
+    np.savez(tmp_path / "1.npz", mean=mean[1])
+    with pytest.raises(LatentsError, match=r"1\.npz has no deviation, the first one has one"):
+        latents.posterior([0, 1])
+    np.savez(tmp_path / "1.npz", mean=mean[1], std=std[..., :1])
+    with pytest.raises(LatentsError, match=r"1\.npz: the mean is of shape \(4, 8, 8\), its deviation \(4, 8, 1\)"):
+        latents.posterior([1])
