@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from diffusab_core.data.pixels import check_counts, check_index, random_crop, to_tensor
+from diffusab_core.data.pixels import check_counts, check_index, check_seed, random_crop, to_tensor
 from diffusab_core.data.places import ImagesError
 
 Split = Literal["train", "test"]
@@ -94,6 +94,7 @@ class Photos(Dataset):
 
     def __post_init__(self) -> None:
         check_counts(resolution=self.resolution, length=self.length)
+        check_seed(self.seed)
         limit, smallest = min((min(_pixels(name).shape[:2]), name) for name in self.names)
         if self.resolution > limit:
             raise ImagesError(f"resolution {self.resolution} is above {limit}, the short side of {smallest!r}")

@@ -183,6 +183,12 @@ def check_counts(least: int = 1, **values: int) -> None:
             raise ImagesError(f"{name} must be a whole number, at least {least}, got {value!r}")
 
 
+def check_seed(seed: int) -> None:
+    """Refuse a seed that no stream of random numbers has."""
+    if seed < 0:
+        raise ImagesError(f"seed must be at least 0, got {seed!r}")
+
+
 def check_index(index: int, length: int) -> int:
     """A possibly negative index as one from 0 to ``length - 1``; beyond, an ``IndexError``, which ends a loop."""
     if not -length <= index < length:

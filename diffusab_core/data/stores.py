@@ -32,6 +32,7 @@ from diffusab_core.data.pixels import (
     adm_crop,
     center_crop,
     check_index,
+    check_seed,
     parse_resolution,
     random_crop,
     read_rgb,
@@ -153,6 +154,7 @@ class StoredImages(Dataset):
         allow_empty: bool = False,
     ) -> None:
         resolution = parse_resolution(resolution)
+        check_seed(seed)
         check = check or ("decode" if len(source) <= source.decoded else "header")
         for what, value, known in (("crop", crop, CROPS), ("check", check, CHECKS)):
             if value not in known:

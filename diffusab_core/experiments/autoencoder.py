@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -78,6 +79,9 @@ class Evaluation(Choosing):
         for name in ("samples", "block_size"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        for name in ("seed", "decoder_seed"):
+            if (value := getattr(self, name)) is not None and value < 0:
+                raise ValueError(f"{name} must be at least 0, got {value}")
         if self.features not in ("none", *FEATURES):
             raise ValueError(f"features must be one of none, {', '.join(FEATURES)}, got {self.features!r}")
         if self.features_weights is not None and self.features in ("none", "offline"):
@@ -131,9 +135,13 @@ def evaluate(settings: Evaluation) -> records.RunRecord:
     run.notes = f"perceptual distance: {_describe(lpips)}."
     if broken := getattr(images, "skipped", ())[before:]:
         run.notes += f" {len(broken)} {kind} are broken and left out, the first is {broken[0].name}."
-    _keep(run, finetuning.examine(autoencoder, x, settings.block_size))
+    found = finetuning.examine(autoencoder, x, settings.block_size)
     curve = metrics.cut_curve(autoencoder, x, settings.cuts, settings.block_size)
-    run.series |= {"cut_ratio": list(curve.ratios), "cut_psnr_db": list(curve.latent)}
+    points = [(ratio, db) for ratio, db in zip(curve.ratios, curve.latent, strict=True) if math.isfinite(db)]
+    if math.isinf(found["psnr_db"]) or len(points) < len(curve.ratios):
+        run.notes += " PSNR is left out where it is infinite: some pictures come back bit for bit."
+    _keep(run, {name: value for name, value in found.items() if (name, value) != ("psnr_db", math.inf)})
+    run.series |= {"cut_ratio": [ratio for ratio, _ in points], "cut_psnr_db": [db for _, db in points]}
     batches = x.to(settings.device).split(16)
 
     def decode() -> Iterator[Tensor]:

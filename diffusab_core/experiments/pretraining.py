@@ -144,7 +144,7 @@ class Pretraining(Choosing, DecoderTraining):
                               ("quantizer", QUANTIZERS)):  # fmt: skip
             if getattr(self, name) not in choices:
                 raise SettingsError(f"{name} must be one of {', '.join(choices)}, got {getattr(self, name)!r}")
-        for name in ("kept_side", "perceptual_crops"):
+        for name in ("kept_side", "perceptual_crops", "seed"):
             if getattr(self, name) < 0:
                 raise SettingsError(f"{name} must not be negative, got {getattr(self, name)}")
         for name in ("gain_control", "kl_weight", "mse_weight", "l1_weight", "perceptual_weight", "log_dct_weight"):

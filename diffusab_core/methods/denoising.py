@@ -254,6 +254,8 @@ class Sampling:
     def __post_init__(self) -> None:
         if self.samples < 1 or self.batch_size < 1:
             raise SettingsError(f"samples and batch_size must be at least 1, got {self.samples} and {self.batch_size}")
+        if self.seed < 0:
+            raise SettingsError(f"seed must be at least 0, got {self.seed}")
         check_precision(self.precision)
         known = (*flow.METHODS, *ddpm.METHODS)
         if self.method not in (None, *known):

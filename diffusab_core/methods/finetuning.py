@@ -30,6 +30,7 @@ from diffusab_core.autoencoders.catalogue import Recipe
 from diffusab_core.autoencoders.families import check_trainable
 from diffusab_core.autoencoders.names import AutoencoderError
 from diffusab_core.data.places import Choosing
+from diffusab_core.latents.encoded import PRECISIONS
 from diffusab_core.methods import adversarial, minildm, regularizers, shifts, spectrum_matching
 from diffusab_core.methods.adversarial import Adversary
 
@@ -163,12 +164,15 @@ class Finetuning(Choosing):
     def __post_init__(self) -> None:
         for name, choices in (
             ("method", METHODS), ("perceptual", get_args(Perceptual)), ("matching", get_args(Matching)),
+            ("target", get_args(regularizers.Target)), ("chf_order", spectrum.ORDERS), ("precision", PRECISIONS),
         ):  # fmt: skip
             if getattr(self, name) not in choices:
                 raise ValueError(f"{name} must be one of {', '.join(choices)}, got {getattr(self, name)!r}")
         for name in ("steps", "batch_size", "resolution", "block_size"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.seed < 0:
+            raise ValueError(f"seed must be at least 0, got {self.seed}")
         if self.still_batch < 0 or (self.still_batch and self.frames is None):
             raise ValueError(f"still_batch is of images beside clips (frames), not negative, got {self.still_batch}")
         if self.still_batch and self.minildm_weight:

@@ -119,6 +119,9 @@ def test_the_decoder_alone_cannot_move_the_spectrum():
     [
         ({"method": "sse"}, "method must be one of plain, se, chf, eq-vae, sm, af-ldm, temporal-se, got 'sse'"),
         ({"steps": 0}, "steps must be at least 1, got 0"),
+        ({"seed": -1}, "seed must be at least 0, got -1"),
+        ({"precision": "fp16"}, "precision must be one of fp32, bf16, got 'fp16'"),
+        ({"target": "latent"}, "target must be one of input, reconstruction, got 'latent'"),
         ({"alpha": -1.0}, "alpha must be finite and not negative, got -1"),
         ({"kl_weight": math.nan}, "kl_weight must be finite and not negative, got nan"),
         ({"method": "eq-vae", "soft_weight": 0.1}, "leave soft_weight at 0 with eq-vae, got 0.1"),
