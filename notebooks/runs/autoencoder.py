@@ -249,7 +249,7 @@ if judged_steps:
     )
     run.metrics |= judged.metrics
     run.series |= judged.series
-    results.show(judged.metrics, ".4g")
+results.show(judged.metrics, ".4g") if judged_steps else None
 
 # %% [markdown]
 # ## Low-passed pictures
@@ -267,7 +267,7 @@ if cutoffs:
     if any(wanted.values()):
         met = [run.metrics[name] >= least for name, least in wanted.items()]
         run.metrics["reached"] = float(all(met))
-    results.show(fed.metrics, ".4g")
+results.show(fed.metrics, ".4g") if cutoffs else None
 
 # %%
 chapters.finish(run)

@@ -159,6 +159,7 @@ _ = judging.write_samples(run.folder / "samples.webp", judged.images)
 # half of a picture's ranks, over that of the finished samples, and so the ends that the model predicts from them.
 
 # %%
+lines = {}
 if trajectory:
     followed, states = trajectories.follow(bench, trained.denoiser, trajectory)
     run.series |= followed
@@ -166,14 +167,14 @@ if trajectory:
         what: (followed["trajectory_time"], followed[f"trajectory_{name}_hf"])
         for what, name in {"states": "state", "predictions": "prediction"}.items()
     }
-    figures.lines(
-        lines,
-        xlabel="time, from noise at 1",
-        ylabel="high-frequency energy",
-        log_y=True,
-        alt="High-frequency energy of decoded states and predictions along sampling, "
-        "over that of the finished samples.",
-    )
+figures.lines(
+    lines,
+    xlabel="time, from noise at 1",
+    ylabel="high-frequency energy",
+    log_y=True,
+    alt="High-frequency energy of decoded states and predictions along sampling, "
+    "over that of the finished samples.",
+) if lines else None
 
 # %% [markdown]
 # ## Numbers

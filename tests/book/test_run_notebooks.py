@@ -1,5 +1,6 @@
 """The notebooks of full runs keep to one form, offer all that the core offers, and lead from one to the next."""
 
+import ast
 import json
 import os
 import re
@@ -40,6 +41,9 @@ def test_every_run_notebook_keeps_to_one_form(path):
     text = "\n".join(cell.source for cell in cells if cell.cell_type == "markdown")
     assert [c for c in code if len(c.splitlines()) > 25 and "size: str" not in c] == [], "no cell is above 25 lines"
     assert [c for c in code if "Markdown(" in c] == [], "no sentence is assembled by code"
+    blocks = [block for c in code for block in ast.parse(c).body if isinstance(block, (ast.If, ast.For, ast.With))]
+    alone = [ast.unparse(node) for block in blocks for node in ast.walk(block) if isinstance(node, ast.Expr)]
+    assert [c for c in alone if c.startswith(("figures.", "results."))] == [], "in a block nothing is shown"
     assert sum(f'chapters.start(\n    "{path.stem}"' in c or f'chapters.start("{path.stem}"' in c for c in code) == 1
     assert code[-1].endswith("chapters.finish(run)")
     assert len(re.findall(r"^# .+", text, flags=re.MULTILINE)) == 1
