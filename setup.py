@@ -1,4 +1,4 @@
-"""What pyproject.toml cannot say: notebooks, presets, sweeps and recorded results lie inside the package in a wheel."""
+"""What pyproject.toml cannot say: notebooks, presets, sweeps, claims and records lie inside the package in a wheel."""
 
 from __future__ import annotations
 
@@ -9,7 +9,12 @@ from setuptools import setup
 from setuptools.command.build_py import build_py
 
 ROOT = Path(__file__).resolve().parent
-SHIPPED = {"notebooks": ("*.py", "*.yaml"), "sweeps": ("*.yaml",), "book/results": ("*.json", "*.webp")}
+SHIPPED = {
+    "notebooks": ("*.py", "*.yaml"),
+    "sweeps": ("*.yaml",),
+    "book/results": ("*.json", "*.webp"),
+    "book": ("claims.yaml", "cluster_story.json"),  # which chapters read, too
+}
 
 
 class BuildWithBook(build_py):

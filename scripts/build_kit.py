@@ -30,8 +30,8 @@ EXECUTED = HTML / "_sources" / "notebooks"  # what readers download: executed, a
 ARCHIVE = "diffusability-course.zip"
 FOR_AUTHORS = "## For those who write chapters"  # the last section of a page, about the sources
 # What the wheel is built from, see setup.py and pyproject.toml.
-WHEEL = ("diffusab_core", "diffusab_book", "notebooks", "sweeps", "book/results", "pyproject.toml", "setup.py",
-         "MANIFEST.in", "README.md", "LICENSE")  # fmt: skip
+WHEEL = ("diffusab_core", "diffusab_book", "notebooks", "sweeps", "book/results", "book/claims.yaml",
+         "book/cluster_story.json", "pyproject.toml", "setup.py", "MANIFEST.in", "README.md", "LICENSE")  # fmt: skip
 EPOCH = (2026, 1, 1, 0, 0, 0)  # one date for all files, so that the same sources make the same archive
 
 

@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parents[2]
 CODE = """
 from pathlib import Path
 import diffusab_book
-from diffusab_book import chapters, places, results
+from diffusab_book import chapters, claims, places, results
 from diffusab_book.sweeps import files
 from diffusab_book.sweeps.collect import default_results
 inside = Path(diffusab_book.__file__).parent
@@ -24,6 +24,8 @@ for path in chapters.listed():
     chapters.preset(path, "smoke")
 assert len(results.frame("denoisers")) > 3
 assert files.read("freqwarm").arms("laptop")
+assert claims.judge(claims.read().claims)
+assert (results.RESULTS.parent / "cluster_story.json").is_file()
 """
 
 
@@ -39,7 +41,8 @@ def site(tmp_path_factory):
     copy, out = tmp_path_factory.mktemp("copy"), tmp_path_factory.mktemp("wheel")
     for name in ("diffusab_core", "diffusab_book", "notebooks", "sweeps", "book/results"):
         shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__", "*.ipynb"))
-    for name in ("pyproject.toml", "setup.py", "MANIFEST.in", "README.md", "LICENSE"):
+    chapters_read = ("book/claims.yaml", "book/cluster_story.json")
+    for name in (*chapters_read, "pyproject.toml", "setup.py", "MANIFEST.in", "README.md", "LICENSE"):
         shutil.copyfile(ROOT / name, copy / name)
     build(copy, "setup.py", "-q", "sdist", "-d", out)
     [source] = out.glob("*.tar.gz")
