@@ -27,7 +27,7 @@ from diffusab_book.figures import shorten
 sys.path.append(str(Path(__file__).resolve().parents[2] / "scripts"))
 from kit import plain, quizzes, sources
 
-EXTRAS = "photos,tools,lab,features"  # of pyproject.toml: what executing a chapter needs
+EXTRAS = "photos,tools,lab,features,sweeps"  # of pyproject.toml: what executing a chapter needs
 FIRST_TITLE = "how easily a diffusion model learns a latent space"
 ABOUT = "book/about"  # the page on citing and the licence
 

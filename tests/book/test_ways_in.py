@@ -115,6 +115,7 @@ def test_its_first_cell_installs_the_package_only_where_it_is_missing(monkeypatc
 def test_the_extras_of_the_first_cell_exist():
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
     assert set(book_buttons.EXTRAS.split(",")) <= set(extras)
+    assert f"[{book_buttons.EXTRAS}]" in (ROOT / "scripts" / "kit" / "README.md").read_text()
 
 
 def test_the_launch_branch_holds_the_notebooks_and_their_environment(tmp_path, monkeypatch):
