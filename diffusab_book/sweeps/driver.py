@@ -92,6 +92,9 @@ class Launch:
             value = getattr(self, name)
             if value is not None and value < least:
                 raise SettingsError(f"{name} is {value}; it must be at least {least}")
+        # Which of them is there is for the machine to say that the runs are made on.
+        if self.device is not None and not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", self.device):
+            raise SettingsError(f"device is {self.device!r}; say auto, cuda, mps or cpu")
         if self.on == "local":
             default = Launch.__dataclass_fields__
             for name in ("gpus", "nodes", "cpus", "time", "mem", "partition", "account", "qos", "constraint"):

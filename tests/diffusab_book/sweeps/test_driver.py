@@ -189,7 +189,9 @@ def test_memory_is_slurms():
             megabytes(text)
 
 
-@pytest.mark.parametrize("options", [["--on", "moon"], ["--gpus", "2"], ["--jobs", "0"], ["--partition", "big"]])
+@pytest.mark.parametrize(
+    "options", [["--on", "moon"], ["--gpus", "2"], ["--jobs", "0"], ["--partition", "big"], ["--device", "gpu"]]
+)
 def test_options_that_do_not_fit_are_one_line(small, options):
     result = CliRunner().invoke(app, ["sweep", str(small), *options])
     assert result.exit_code == 1
