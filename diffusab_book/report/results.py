@@ -70,8 +70,9 @@ class Model:
         parts: By name, numbers of a part of a whole report, by theirs:
 
             - ``reconstruction``: posterior means decoded, against ``images`` originals: ``psnr_db`` with its standard
-              deviation over images ``psnr_spread_db``, that of each image in its own mean colour ``flat_db``, ``ssim``
-              (needs 11 pixels), ``lpips`` and ``lpips_digest``;
+              deviation over images ``psnr_spread_db``, that of each image in its own mean colour ``flat_db`` (without
+              images of one colour, which would have no error), ``ssim`` (needs 11 pixels), ``lpips`` and
+              ``lpips_digest``;
             - ``cut``: :class:`~diffusab_core.metrics.pairs.CutCurve`;
             - ``noise``: :class:`~diffusab_core.metrics.noise.Noise`;
             - ``scale``: PSNR by factor (``scales``) of Dec(S z), S antialiased bilinear downsampling, ``to_image_db``
