@@ -49,7 +49,8 @@ class Crops:
             self.means.append(posterior.mean.cpu())
             self.stds.append(posterior.std.cpu())
         if self.count < _RGB:
-            self.small.append(rgb01(resize_to(crops[: _RGB - self.count], *self.means[-1].shape[-2:])))
+            small = resize_to(crops[: _RGB - self.count], *self.means[-1].shape[-2:])
+            self.small.append(rgb01(small).cpu())  # where the latents are
         self.count += len(crops)
 
     @torch.no_grad()

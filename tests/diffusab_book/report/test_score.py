@@ -9,7 +9,7 @@ from made_up import make_model, make_report
 
 from diffusab_book import diffusability
 from diffusab_book.diffusability import Calibration
-from diffusab_book.report import Options, Plan, findings, measurement, page
+from diffusab_book.report import Options, Plan, findings, measurement, page, score
 from diffusab_book.report.score import Crops
 from diffusab_core import data
 from diffusab_core.autoencoders import Posterior, wrap
@@ -45,6 +45,17 @@ def subject(calibration, resolution=64):
 @pytest.fixture(scope="module")
 def x():
     return data.stack(data.Photos(64, "test", seed=0, length=20), range(20))
+
+
+def test_all_that_is_kept_lies_on_the_processor(x, monkeypatch):
+    class Elsewhere(torch.Tensor):
+        def cpu(self):
+            return self.as_subclass(torch.Tensor)
+
+    monkeypatch.setattr(score, "rgb01", lambda small: small.as_subclass(Elsewhere))
+    made = subject(CALIBRATION)
+    made.crops.update(x, made)
+    assert {type(small) for small in made.crops.small} == {torch.Tensor}
 
 
 def test_crops_are_those_of_the_images_side_by_side(x):
