@@ -17,9 +17,10 @@
 # (chap-pays)=
 # # Does diffusability pay?
 #
-# **In short.** Scale equivariance makes latents harder to learn early, and is not seen to make them easier later. The {term}`gap` of a
+# **In short.** Scale equivariance makes latents harder to learn early, and is not seen to make them easier later: the {term}`gap` of a
 # small denoiser lies 22% [+19%, +25%] above that of the same fine-tuning without the term after 600 steps, 10% [−2%, +23%] after 2 400
-# and 7% [−42%, +56%] after 9 600, over three seeds. A user sees the decoder, too: samples are 26%, 13% and 15% farther from photographs.
+# and 7% [−42%, +56%] after 9 600, over three seeds. At each length coarse structure is guessed better and fine structure worse. A user
+# sees the decoder, too: samples are 26%, 13% and 15% farther from photographs.
 #
 # ```{measured-runtime}
 # ```
