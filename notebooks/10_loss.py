@@ -499,6 +499,35 @@ results.show(
 #
 # The loss falls all the way while the amplification grows without limit.
 # ````
+#
+# ```{exercise} Copies ★★★
+# :label: ex-copies
+#
+# How would you find out whether a denoiser copies its training crops? Write a test that needs only samples, the crops it
+# was trained on, and other crops of the same photographs; try it on pictures that are copies and on pictures that are not.
+# ```
+#
+# ````{solution} ex-copies
+# :class: dropdown
+#
+# Compare distances to the nearest training crop with distances to the nearest of as many *other* crops of the same
+# photographs. If samples are as far from both, nothing was copied in particular; if the training crops are nearer more
+# often than half of the time, something was.
+#
+# ```python
+# def nearer_to_training(pictures, training, others):
+#     near = [torch.cdist(pictures.flatten(1), s.flatten(1)).min(1).values for s in (training, others)]
+#     return (near[0] < near[1]).float().mean().item()
+#
+# photos = data.Photos(32, "train", seed=5, length=600)
+# training, others, fresh = data.stack(photos, range(600)).split(200)
+# copies = training + 0.05 * torch.randn(training.shape, generator=torch.Generator().manual_seed(0))
+# print(nearer_to_training(copies, training, others), nearer_to_training(fresh, training, others))
+# ```
+#
+# It prints 1.0 for the copies and about one half for fresh crops. Pixels serve for copies that are exact; for copies that
+# are moved or recoloured, use features.
+# ````
 
 # %% [markdown]
 # ## What this chapter claims

@@ -20,7 +20,8 @@
 # **In short.** Multiply a latent by fixed signs in front of a denoiser and undo it behind: pictures, reconstruction and the least loss
 # that any function reaches stay, and the spectrum is turned upside down. Inside a token a transformer cannot notice, and does not. Between
 # tokens it is costly: over three seeds signs that alternate from token to token make the gap 162% larger after 600 steps and 270% after
-# 9 600, random signs 646% after 600. A profile of latent pixels shows none of this: what counts is what differs between tokens.
+# 9 600, random signs 646% after 600. A profile of latent pixels does not tell the one from the other: what counts is what differs
+# between tokens.
 #
 # ```{measured-runtime}
 # ```
@@ -96,8 +97,8 @@ signs.masks_explorer(dict(list(recorded.groupby("patch"))))
 # and lengths are kept: **to each $f$ belongs an $f'$ with the same loss on the masked latents, sample by sample.** The least loss
 # over all functions is the same, so is the error of a sampler with the best of them, and the decoder sees what it saw before. Only the
 # arrangement over frequencies is another, as multiplying by a pattern moves energy to the frequencies of the pattern. What differs in
-# training can come from nothing else than the network: what it can express, and what it finds easy. All functions contain $f'$ with
-# $f$. A transformer whose weights are the same at every place may contain the one and not the other.
+# training can come from nothing else than the network: what it can express, and what it finds easy. The set of all functions holds
+# both. A transformer whose weights are the same at every place may hold the one and not the other.
 
 # %%
 crops = data.Photos(32, "train", seed=0, length=n_images)
@@ -139,11 +140,10 @@ signs.signs_explorer(latents, PATCH)
 results.show(by_mask, {"PSNR, dB": ".2f"} | dict.fromkeys(by_mask["none"], ".3f"))
 
 # %% [markdown] slideshow={"slide_type": "slide"}
-# *Measured here.* The first column is the summary of a profile that earlier chapters used. Signs take it from a fifth to more than four
-# fifths. The least loss that the spectrum predicts, {eq}`eq-loss-spectrum`, differs from row to row: it knows each frequency by itself,
-# and is wrong about what can be reached. That of the best *linear*
-# predictor, which knows the whole covariance, {eq}`eq-gaussian-loss`, is the same in all, and so is the reconstruction: nothing has
-# been made harder, it has been moved.
+# *Measured here.* The first column is the summary of a profile that earlier chapters used. A checkerboard takes it from a fifth to more
+# than four fifths. The least loss that the spectrum predicts, {eq}`eq-loss-spectrum`, differs from row to row: it knows each frequency
+# by itself, and is wrong about what can be reached. That of the best *linear* predictor, which knows the whole covariance,
+# {eq}`eq-gaussian-loss`, is the same in all, and so is the reconstruction: nothing has been made harder, it has been moved.
 #
 # ## Inside a token nothing is seen
 #
@@ -296,8 +296,8 @@ results.cross(recorded, "best_gap_offline", "mask", "patch", "none")
 #
 # Blocks at patch 1 and random signs at either patch end at a gap of 28 to 30. The ruler above says what that is: nearly as far off as
 # latents whose every pixel was taken from another picture. After 600 steps such a denoiser has learned what a latent pixel may be,
-# and next to nothing of what goes with what. Under blocks at patch 2 it has: those gaps, 9 to 11, lie below that of latents with exchanged
-# tokens.
+# and next to nothing of what goes with what. Under blocks at patch 2 it has learned some of that: those gaps, 9 to 11, lie below that
+# of latents with exchanged tokens.
 #
 # Other measures have the same order. Patch 2, over no mask:
 #

@@ -285,11 +285,10 @@ results.cross(recorded, "best_frechet_offline", "noise", "steps", "white")
 # intervals of two seeds that decide nothing. That from 0.5 to 1.25 lies above white noise in all six runs, and at 1.25 throughout, two
 # seeds contradict each other after 9 600 steps (40% above, 2% below). In the means of the gap, white noise is best from 2 400 steps on.
 #
-# The dial shows the same order, with flat latents ahead early and those as encoded later. So the early gain is one of speed: it is
-# worth having where training is short, and there it costs nothing. All this is at the usual training times: trained at more noise, flat
-# latents have no early lead and are behind after 2 400 steps ({numref}`chap-dial`), and whether mild colour has a lead there is not
-# known. FD-Lite0-P64 does not see it: noise at 0.75 lies 2% [−1%, +5%] above white noise over the four seeds, and no setting differs
-# from white noise by more than 5% in the mean, at any length.
+# The dial shows the same order, with flat latents ahead early and those as encoded later. So the early gain looks like one of speed,
+# worth having where training is short. All this is at the usual training times: trained at more noise, no early lead of flat latents is seen, and they are behind after 2 400 steps ({numref}`chap-dial`), and whether mild colour has a lead there is not known. FD-Lite0-P64 does not
+# see it: noise at 0.75 lies 2% [−1%, +5%] above white noise over the four seeds, and no setting differs from white noise by more than
+# 5% in the mean, at any length.
 
 # %% [markdown] slideshow={"slide_type": "slide"}
 # ## The filter taken apart
@@ -317,7 +316,7 @@ dial.taken_apart(parts)
 # first is −10% [−72%, +51%], which decides nothing.
 #
 # Under the noise path alone, at 0.5, the two distances disagree: samples lie 10% farther from decoded latents, and 9% [−21%, +3%] nearer
-# to photographs. FD-Lite0-P64 puts it 8% [−10%, +27%] above, and the coordinates at 0.5 by 5% [+2%, +8%].
+# to photographs. FD-Lite0-P64 puts it 8% [−10%, +27%] above, and the coordinates at 0.5 5% [+2%, +8%].
 
 # %% [markdown] slideshow={"slide_type": "slide"}
 # ## For Gaussian latents white is easiest
@@ -363,8 +362,8 @@ figures.lines(
 # It is no contradiction that a flat spectrum may hurt. A white latent asks a network to be as exact at high frequencies as at
 # low ones; whether that is worth its capacity depends on what the *decoder* makes of an error there. The runs of
 # {numref}`chap-dial` recorded it: exchanging ranks 32 to 63 of real latents between images costs a gap of 0.83, more than all that the
-# denoiser on latents as encoded still misses after 9 600 steps (0.74 in the mean over seeds). So the fine ranks are worth learning, in
-# the end.
+# denoiser on latents as encoded still misses after 9 600 steps (0.74 in the mean over seeds). By this ruler the fine ranks are worth
+# learning, in the end.
 
 # %% [markdown] slideshow={"slide_type": "slide"}
 # ## What others found
@@ -386,7 +385,7 @@ figures.lines(
 #
 # - Another spectrum of the latents is another noise, another weight of the loss and other coordinates of the network. The first two need
 #   no filter, and are what this chapter trains with.
-# - The noise can be changed for latents that are already cached. Mild colour made a small network faster early, and no better late.
+# - The noise can be changed for latents that are already cached. Mild colour made a small network faster early; whether it is any better late, two seeds do not tell.
 # - The effects of noise path, weight of the loss and coordinates do not add up: a paper that changes one of them has not tried the filter.
 # - For Gaussian latents white asks for a single number. By this theory, what a steep spectrum gains lies in what is not Gaussian.
 #

@@ -20,8 +20,9 @@
 # **In short.** What a small denoiser misses depends on the spectrum between its tokens, and which spectrum is best depends on the length of
 # training: flatter early, as encoded later, in one set of features and at the usual training times (trained at more noise, three seeds
 # see no early difference, and flatter ones behind from 2 400 steps on). Scale equivariance does to a spectrum what its paper says, costs
-# reconstruction against plain fine-tuning, and after **600 steps** of training its samples are 20% farther from photographs (95%
-# interval +12% to +28%). FreqWarm has no effect beyond 5% at that length, with 64 channels, where its premise is not met.
+# reconstruction against plain fine-tuning, and after **600 steps** of training its samples are 20% farther from photographs (patches of
+# one pixel; 95% interval +12% to +28%). FreqWarm has no effect beyond 5% at that length, with 64 channels, where its premise is not
+# met.
 #
 # ```{measured-runtime}
 # ```
@@ -93,13 +94,14 @@ counts
 # **Samples after 600 steps.** A small diffusion transformer (DiT-XXS/1, batches of 64) was trained on the latents of three pairs
 # of autoencoders. On the regularized ones its samples lie 20% farther from photographs than on those of the control. It is not the
 # sampling shift alone, as the same holds at the best shift of each, and it is not the decoder's error alone: what the samples lie
-# beyond decoded latents is larger by 18%, too. Against the untouched autoencoder nothing is decided. **This is a statement about 600
-# steps**, less than two thousandths of what the papers train. A different length may have the other sign, so the claims on longer
-# trainings have rows of their own. With patches of two, over three seeds, the gap on regularized latents is 24% larger after 600 steps;
-# after 2 400 and 9 600 it is undecided whether the denoiser misses more or less of them, while samples are still 15% farther from
-# photographs. Where it errs is decided: at each length scale equivariance moves a denoiser's precision from fine structure to coarse,
-# by much the same shares ({numref}`chap-pays`). And samples can have the right spectrum and be far from right: after 9 600 steps they
-# have it on either latents, with gaps of twenty times their floor.
+# beyond decoded latents, a difference of two distances and so a rough measure, is larger by 18%, too. Against the untouched autoencoder
+# nothing is decided. **This is a statement about 600 steps**, less than two thousandths of what the papers train. A different length
+# may have the other sign, so the claims on longer trainings have rows of their own. With patches of two, over three seeds, the gap on
+# regularized latents is 24% larger after 600 steps; after 2 400 and 9 600 it is undecided whether the denoiser misses more or less of
+# them, while samples are still 15% farther from photographs. Where it errs is decided: in shares of what is there, its denoisers guess
+# coarse structure better than the control's and fine structure worse, at each length alike ({numref}`chap-pays`). And a spectrum of
+# samples does not tell whether something was learned: after 9 600 steps they have the energies that a perfect denoiser's would have,
+# with gaps of thirty times their floor.
 #
 # **A profile is no cause by itself.** A denoiser with patches of 2 × 2 trains alike, to rounding, on latents whose spectrum is turned
 # upside down inside its tokens, once its first weights are turned along. Turned over *between* tokens, with the same pictures and the
@@ -113,8 +115,8 @@ counts
 # after 2 400 steps two seeds see none of that, and the second features see none at all.
 #
 # (The numbers on this page are judged at sampling shifts that were chosen on other seeds, as the protocols say. The chapters show each
-# run at its own best shift. Of the same runs they say 162%, 236% and 31% in place of 161%, 234% and 30%, and for scale equivariance 22%
-# in place of 24%.)
+# run at its own best shift. Of the same runs they say 162%, 236% and 31% in place of 161%, 234% and 30%, for scale equivariance 22% in
+# place of 24%, and 35% in place of 39% for flat latents at more noise.)
 #
 # **FreqWarm.** Its description of the trouble holds: with 64 channels a denoiser's samples lie farther beyond decoded latents than
 # with 4. Its remedy does nothing here, within 5% of the distance, nor does its cutoff matter. (With few
@@ -155,6 +157,31 @@ counts
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
 claims.Page(findings, book)
+#
+# ```{exercise} Two of twenty ★
+# :label: ex-seeds
+#
+# Show that two groups of $n$ runs with equal distributions are separated, one way or the other, with probability
+# $2/\binom{2n}{n}$. How many seeds does it take for less than 1 %? And how likely is at least one separation by chance
+# when $m$ independent pairs of three runs are compared?
+# ```
+#
+# ````{solution} ex-seeds
+# :class: dropdown
+#
+# All $\binom{2n}{n}$ ways of dealing the $2n$ ranks to two groups are equally likely, and two of them separate the groups:
+# $2/20$ for three seeds, $2/70$ for four, $2/252 < 1\,\%$ for five. At least one of $m$ independent comparisons separates
+# with probability $1 - 0.9^m$: 41 % for five, 65 % for ten. (The pairs of this book are not independent, since arms share the control
+# and the seeds, but the order of magnitude stands.)
+#
+# ```python
+# import math
+#
+# for n in (3, 4, 5):
+#     print(n, 2 / math.comb(2 * n, n))
+# print([round(1 - 0.9**m, 2) for m in (1, 5, 10)])
+# ```
+# ````
 
 # %% [markdown]
 # ## To take away

@@ -1,0 +1,92 @@
+"""Arms of one denoiser recipe along the training: samples, errors by rank, gaps over shifts, each beside its control.
+
+All is drawn from records of the run notebook ``denoiser``: a frame with the arms' labels in the column ``arm``, in the
+order in which they are drawn.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+import plotly.graph_objects as go
+
+from diffusab_book import figures, results
+from diffusab_book.explorer import Control, Explorer
+from diffusab_book.explorers import dial
+
+
+def samples_explorer(runs: pd.DataFrame, alt: str) -> Explorer:
+    """Slider over the length of training: one grid of samples for each arm, of the smallest seed.
+
+    Args:
+        runs: From :func:`diffusab_book.explorers.dial.read`, with an arm once for each length and seed.
+    """
+    arms = list(dict.fromkeys(runs.arm))
+
+    def draw(steps: int) -> go.Figure:
+        grids = [dial.samples(runs, arm=arm, steps=steps) for arm in arms]
+        return figures.panels(grids, arms, alt, height=380)
+
+    return Explorer(draw, [_over_steps(runs)])
+
+
+def errors(trained: Mapping[str, Sequence[float]], bounds: Mapping[str, Sequence[float]], alt: str) -> go.Figure:
+    """Relative error at each zigzag rank at t = 0.5, an arm in one colour: of its denoiser, and dotted what bounds it.
+
+    Args:
+        trained: For each arm :func:`~diffusab_core.metrics.yardsticks.relative_errors`.
+        bounds: For the same arms :func:`~diffusab_core.methods.diffusability.expected_error`.
+    """
+    dotted = {f"{arm}, each coefficient alone": values for arm, values in bounds.items()}
+    looks: dict[str, dict[str, Any]] = {arm: {"color": i} for i, arm in enumerate(trained)}
+    looks |= {name: {"color": i, "dash": "dot", "width": 1} for i, name in enumerate(dotted)}
+    return figures.profiles({**trained, **dotted}, alt, ylabel="relative error η at t = 0.5", styles=looks)
+
+
+def errors_explorer(runs: pd.DataFrame, bounds: Mapping[str, Sequence[float]], alt: str) -> Explorer:
+    """Slider over the length of training: :func:`errors` of each arm, means over seeds."""
+
+    def draw(steps: int) -> go.Figure:
+        of = runs[runs.steps == steps]
+        return errors({arm: results.mean_series(of, "error_0.5", arm) for arm in bounds}, bounds, alt)
+
+    return Explorer(draw, [_over_steps(runs)])
+
+
+def shifts_explorer(runs: pd.DataFrame, alt: str, name: str = "shift_gap_offline", ylabel: str = "gap") -> Explorer:
+    """Slider over the length of training: a distance against the time shift of the sampler, a marker for each run."""
+    arms = list(dict.fromkeys(runs.arm))
+
+    def draw(steps: int) -> go.Figure:
+        of = runs[runs.steps == steps]
+        curves = {arm: results.by_place(of, "shift", name, arm) for arm in arms}
+        return dial.with_ticks(figures.over_seeds(curves, alt, "time shift χ at inference", ylabel))
+
+    return Explorer(draw, [_over_steps(runs)])
+
+
+def against_controls(
+    runs: pd.DataFrame, controls: Mapping[str, Mapping[str, str]], metrics: Mapping[str, str], alt: str
+) -> go.Figure:
+    """Each arm against its own control, in per cent of it: bars of the mean, and whiskers from seed to seed.
+
+    Args:
+        runs: The frame.
+        controls: For each control the arms that are compared with it, ``{arm: label}``.
+        metrics: What is compared, ``{column: label}``.
+    """
+    groups: dict[str, dict[str, tuple[float, float, float]]] = {label: {} for label in metrics.values()}
+    for control, arms in controls.items():
+        for arm, label in arms.items():
+            for metric, group in metrics.items():
+                found = results.paired(runs, metric, arm, control, relative=True)
+                ends = found.mean, min(found.values), max(found.values)
+                groups[group][label] = tuple(100 * value for value in ends)
+    return figures.bars(groups, ylabel="over the arm's control, %", alt=alt)
+
+
+def _over_steps(runs: pd.DataFrame) -> Control:
+    lengths = tuple(sorted(set(runs.steps)))
+    return Control("steps", "training", lengths, lengths[0], "slider", lambda n: f"{results.count(n)} steps")
