@@ -260,6 +260,8 @@ def turn(path: str | os.PathLike) -> Iterator[None]:
             lock(handle)
         yield
     finally:
+        with suppress(OSError):
+            unlock(handle)
         os.close(handle)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -29,6 +30,7 @@ from diffusab_core.methods import denoising
 from diffusab_core.methods.freqwarm import FreqWarm, warmed
 from diffusab_core.methods.reshaping import AS_ENCODED, parse_noise_spectrum
 from diffusab_core.metrics.offline import FEATURES
+from diffusab_core.metrics.samples import SamplesError
 from diffusab_core.training import world as worlds
 
 #: Of images that are drawn a step at a time, and therefore with a decimal.
@@ -167,7 +169,7 @@ def sample(
         raise UsageError(f"--npz names a file that ends with .npz, got {npz}")
     if npz is not None:
         check_writable(npz)
-    with worlds.world(device) as world:
+    with worlds.world(device) as world, ExitStack() as held:
         model = experiments.open_denoiser(denoiser, world.device)
         name = autoencoder or model.latents.get("autoencoder")
         if name is None:
@@ -184,6 +186,8 @@ def sample(
         if clips and npz is not None:
             raise UsageError("--npz packs images, this denoiser makes clips")
         pictures = claim_folder(out, about, world, CLIPS if clips else PICTURES)
+        refusal = SamplesError(f"another process draws samples into {out}: let it end, or name another folder")
+        held.enter_context(worlds.sole_world(out, refusal, world))
         if not clips and sampling.samples <= FEATURES and world.is_main:
             typer.echo(f"{sampling.samples} samples are for looking at: evaluate-samples takes more than {FEATURES}")
         count = -(-sampling.samples // sampling.batch_size) * sampling.batch_size // world.size

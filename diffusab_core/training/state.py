@@ -13,7 +13,7 @@ import json
 import shutil
 import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,9 +25,8 @@ from torch.optim import AdamW
 
 from diffusab_core import files
 from diffusab_core.files import DiffusabError, DiffusabWarning, first_line
-from diffusab_core.training.world import World, barrier, from_main, gather, on_main
+from diffusab_core.training.world import World, barrier, from_main, gather, sole_world
 
-PATIENCE_S = 60.0  #: How long a run waits for another to end in its folder: one that was killed takes seconds
 KEPT = 2  # the newest, and the one before in case the newest gets damaged
 
 
@@ -53,9 +52,7 @@ class Store:
         Two at once would remove each other's checkpoints: each takes those beyond its own step for damaged ones.
         """
         refusal = CheckpointError(f"another process trains in {self.folder}: let it end, or name another place")
-        with ExitStack() as stack:
-            holder = files.sole_holder(self.folder, refusal, PATIENCE_S)
-            on_main(self.world, lambda: stack.enter_context(holder))
+        with sole_world(self.folder, refusal, self.world):
             yield
 
     def load(self, module: nn.Module, optimiser: AdamW, ema: Mapping[str, Tensor]) -> dict[str, Any] | None:

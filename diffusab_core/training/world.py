@@ -13,7 +13,7 @@ from __future__ import annotations
 import os
 import platform
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, TypeVar
@@ -25,12 +25,14 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.distributed.tensor import DTensor
 
-from diffusab_core.files import DiffusabError, first_line
+from diffusab_core.files import DiffusabError, first_line, sole_holder
 
 T = TypeVar("T")
 
 TIMEOUT = timedelta(minutes=30)  #: How long a process waits for the others, unless :func:`world` is told otherwise
 PATIENCE = timedelta(days=7)  #: How long the others wait for the first one's long work
+
+ENDING_S = 60.0  #: How long a run waits for another to end in its folder: one that was killed takes seconds
 
 
 class WorldError(DiffusabError, ValueError):
@@ -239,3 +241,11 @@ def on_main(world: World, compute: Callable[[], T]) -> T:
     if error or sent[1]:
         raise error or sent[1]
     return sent[0]
+
+
+@contextmanager
+def sole_world(folder: str | os.PathLike, refusal: DiffusabError, world: World) -> Iterator[None]:
+    """A folder that no other run holds, see :func:`~diffusab_core.files.sole_holder`; ``refusal`` in all processes."""
+    with ExitStack() as stack:
+        on_main(world, lambda: stack.enter_context(sole_holder(folder, refusal, ENDING_S)))
+        yield

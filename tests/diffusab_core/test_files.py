@@ -7,7 +7,9 @@ import json
 import math
 import os
 from contextlib import ExitStack
+from multiprocessing import get_context
 from pathlib import Path
+from time import sleep
 
 import pytest
 import torch
@@ -213,3 +215,29 @@ def test_threads_are_for_idle_cores(monkeypatch, mine, all_cores, load, threads)
     monkeypatch.setattr(os, "cpu_count", lambda: all_cores)
     monkeypatch.setattr(os, "getloadavg", lambda: (load, 0.0, 0.0), raising=False)
     assert files.count_threads() == threads
+
+
+HELD = files.SettingsError("held by another")
+
+
+def test_a_folder_has_one_holder_at_a_time(tmp_path):
+    folder = tmp_path / "new"
+    with files.sole_holder(folder, HELD):
+        with pytest.raises(files.SettingsError, match="held by another"), files.sole_holder(folder, HELD):
+            pass
+        assert list(folder.iterdir()) == []
+    with files.sole_holder(folder, HELD):
+        pass
+
+
+def test_processes_that_were_forked_meanwhile_hold_nothing(tmp_path):
+    """Such as workers that read images, which have this process's open files and may outlive the work."""
+    worker = get_context("fork").Process(target=sleep, args=(60,))
+    with files.turn(tmp_path / "lock"), files.sole_holder(tmp_path, HELD):
+        worker.start()
+    try:
+        with (tmp_path / "lock").open() as file, files.sole_holder(tmp_path, HELD):
+            files.lock(file.fileno(), wait=False)
+    finally:
+        worker.kill()
+        worker.join()

@@ -17,8 +17,10 @@ from diffusab_book.cli import denoiser as commands
 from diffusab_book.figures import to_uint8
 from diffusab_core import autoencoders, data, experiments
 from diffusab_core.experiments import records
+from diffusab_core.files import SettingsError, sole_holder
 from diffusab_core.latents import TensorLatents
 from diffusab_core.methods.denoising import Denoising
+from diffusab_core.training import world
 
 IMAGES, SIDE = 40, 32
 TRAIN = ("--denoiser", "DiT-XXS/1", "--steps", "4", "--batch-size", "8", "--checkpoint-every", "2", "--device", "cpu")
@@ -195,6 +197,14 @@ def test_coloured_noise_is_kept_with_the_denoiser_and_sampled(folder: Path, tmp_
     assert "nowhere.json" in refused("train", cache, out + "2", *TRAIN, "--noise-spectrum", "nowhere.json")
     assert "UViT-XXS/1" in refused("train", cache, out + "2", "--denoiser", "UViT-XXS/1", "--noise-spectrum", "0.5")
     assert not Path(out + "2").exists()
+
+
+def test_two_commands_do_not_draw_into_one_folder(folder: Path, tmp_path: Path, monkeypatch):
+    monkeypatch.setattr(world, "ENDING_S", 0.0)
+    words = (str(folder / "denoiser"), str(tmp_path / "out"), "--samples", "2", "--steps", "1", "--device", "cpu")
+    with sole_holder(tmp_path / "out", SettingsError("held")):
+        assert "another process draws samples into" in refused("sample", *words)
+        assert not list((tmp_path / "out").glob("images/*.png"))
 
 
 def test_bad_input_ends_in_one_line(folder: Path, tmp_path: Path):

@@ -11,7 +11,7 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from diffusab_core.files import SettingsError, sole_holder
-from diffusab_core.training import Settings, TrainingDiverged, batch_indices, generator_at, loop, state, train
+from diffusab_core.training import Settings, TrainingDiverged, batch_indices, generator_at, loop, state, train, world
 from diffusab_core.training.batches import Batches, ReadAhead
 from diffusab_core.training.loop import _Average
 from diffusab_core.training.order import stream
@@ -163,7 +163,7 @@ def test_a_failed_save_leaves_what_was_there(tmp_path, monkeypatch):
 
 
 def test_two_runs_do_not_share_a_folder(tmp_path, monkeypatch):
-    monkeypatch.setattr(state, "PATIENCE_S", 0.0)
+    monkeypatch.setattr(world, "ENDING_S", 0.0)
 
     def meanwhile(step, generator):
         with pytest.raises(CheckpointError, match=f"another process trains in {tmp_path}"):
@@ -176,8 +176,7 @@ def test_two_runs_do_not_share_a_folder(tmp_path, monkeypatch):
     assert trained.resumed_from == 0
 
 
-def test_a_folder_that_is_freed_soon_is_waited_for(tmp_path, monkeypatch):
-    monkeypatch.setattr(state, "PATIENCE_S", 60.0)
+def test_a_folder_that_is_freed_soon_is_waited_for(tmp_path):
     held = ExitStack()
     held.enter_context(sole_holder(tmp_path, CheckpointError("held")))
     threading.Timer(0.3, held.close).start()
