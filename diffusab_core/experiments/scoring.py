@@ -24,7 +24,7 @@ from diffusab_core.experiments import judging, trial
 from diffusab_core.experiments.bench import Bench, Trial
 from diffusab_core.experiments.probing import Found, round_series
 from diffusab_core.files import SettingsError
-from diffusab_core.latents.extraction import open_extracted
+from diffusab_core.latents.extraction import open_extracted, read_usable
 from diffusab_core.methods import diffusability
 from diffusab_core.methods.denoising import spectrum_of
 from diffusab_core.methods.reshaping import Reshaping, Spectrum, make_up
@@ -168,8 +168,8 @@ def score_space(
 
 def _small_images(bench: Bench, space: Space) -> Tensor:
     """Images of the space in [0, 1], as small as its latents."""
-    images = open_extracted(bench.trial.extraction(), bench.progress)
-    x = data.stack(images, range(min(_RGB, len(images))))
+    # As an extraction does, without those that turn out to be broken.
+    x = next(read_usable(open_extracted(bench.trial.extraction(), bench.progress), _RGB))
     return data.rgb01(data.resize_to(x, *space.seen.shape[-2:]))
 
 

@@ -38,7 +38,8 @@ Decode = Callable[[Tensor], Tensor]
 def choose_bands(block_size: int) -> tuple[tuple[int, int], ...]:
     """:data:`BANDS`; of other blocks rank 0 by itself and about the same shares of the others, no band empty."""
     last = block_size**2 - 1
-    firsts = sorted({0, 1, *(max(1, round(last * first / 63)) for first, _ in BANDS[2:])})
+    firsts = {0, 1, *(max(1, round(last * first / 63)) for first, _ in BANDS[2:])}
+    firsts = sorted(first for first in firsts if first <= last)
     return tuple((a, b - 1) for a, b in zip(firsts, [*firsts[1:], last + 1], strict=True))
 
 

@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from diffusab_core import data
 from diffusab_core.autoencoders import Posterior
 from diffusab_core.experiments import scoring
 from diffusab_core.experiments.bench import Trial
@@ -85,3 +86,17 @@ def test_the_probe_is_the_standard_arm_and_nothing_else():
 def test_what_cannot_be_used_is_refused_at_once(name, value):
     with pytest.raises(SettingsError, match=str(value)):
         replace(TINY, **{name: value})
+
+
+def test_a_broken_image_is_left_out_of_those_beside_the_profile(cache, monkeypatch):
+    _, bench = opened(cache)
+
+    class Breaking(data.Photos):
+        def __getitem__(self, index):
+            if index == 1:
+                raise data.UnusableImage("broken")
+            return super().__getitem__(index)
+
+    monkeypatch.setattr(scoring, "open_extracted", lambda *_: Breaking(32, length=4))
+    space = scoring.space_of(Posterior(torch.randn(4, 2, 8, 8), torch.ones(4, 2, 8, 8)))
+    assert scoring._small_images(bench, space).shape == (3, 3, 8, 8)
