@@ -118,13 +118,13 @@ def collect(
     folder = results or (None if planned.size == "smoke" else collecting.default_results())
     done = sum(job.done for job in planned.own.values())
     typer.echo(f"{planned.sweep.name}, {planned.size}: {done} of {len(planned.own)} runs are done")
-    written = collecting.write(planned, out)
-    if folder is not None:
+    if folder is not None:  # first: a table that cannot be made must not keep records back
         copied = collecting.copy(planned, folder, replace=replace)
-        written += copied.new
+        for path in copied.new:
+            typer.echo(path)
         for path in copied.kept:
             typer.echo(f"{path} holds the record of another run and was left alone; --replace renews it")
-    for path in written:
+    for path in collecting.write(planned, out):
         typer.echo(path)
 
 

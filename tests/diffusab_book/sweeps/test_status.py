@@ -246,12 +246,14 @@ def test_collect_writes_one_table_and_one_figure(made, tmp_path):
     assert paired["more"].mean == pytest.approx(1.5 / 10.5)
 
 
-def test_without_the_metric_or_a_record_collecting_is_one_line(made):
-    result = CliRunner().invoke(app, ["collect", str(made.sweep.path)])
+def test_without_the_metric_or_a_record_collecting_is_one_line(made, tmp_path):
+    words = ["collect", str(made.sweep.path), "--results", "results"]
+    result = CliRunner().invoke(app, words)
     assert (result.exit_code, len(result.stderr.splitlines())) == (1, 1)
     finish(made.own["plain", 0], 1.0)
     write_sweep(made.sweep.path, metric="gap")
-    result = CliRunner().invoke(app, ["collect", str(made.sweep.path)])
+    result = CliRunner().invoke(app, words)
     assert result.exit_code == 1
     assert "'gap'" in result.stderr
     assert "score" in result.stderr
+    assert (tmp_path / "results" / "one" / "plain-seed0.json").is_file(), "the record is copied all the same"
