@@ -37,5 +37,6 @@ def draw_noise(seed: int, places: Sequence[int], shape: tuple[int, ...], purpose
 
 
 def _generator(entropy: list[int], device: str | torch.device) -> torch.Generator:
-    mixed = int(np.random.SeedSequence(entropy).generate_state(1, np.uint64)[0] >> 1)  # torch takes 63 bits
+    # torch takes 63 bits, of which its generator on the CPU uses 32: of n streams some n² / 2³³ pairs are the same.
+    mixed = int(np.random.SeedSequence(entropy).generate_state(1, np.uint64)[0] >> 1)
     return torch.Generator(device=device).manual_seed(mixed)
