@@ -157,31 +157,6 @@ counts
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
 claims.Page(findings, book)
-#
-# ```{exercise} Two of twenty ★
-# :label: ex-seeds
-#
-# Show that two groups of $n$ runs with equal distributions are separated, one way or the other, with probability
-# $2/\binom{2n}{n}$. How many seeds does it take for less than 1 %? And how likely is at least one separation by chance
-# when $m$ independent pairs of three runs are compared?
-# ```
-#
-# ````{solution} ex-seeds
-# :class: dropdown
-#
-# All $\binom{2n}{n}$ ways of dealing the $2n$ ranks to two groups are equally likely, and two of them separate the groups:
-# $2/20$ for three seeds, $2/70$ for four, $2/252 < 1\,\%$ for five. At least one of $m$ independent comparisons separates
-# with probability $1 - 0.9^m$: 41 % for five, 65 % for ten. (The pairs of this book are not independent, since arms share the control
-# and the seeds, but the order of magnitude stands.)
-#
-# ```python
-# import math
-#
-# for n in (3, 4, 5):
-#     print(n, 2 / math.comb(2 * n, n))
-# print([round(1 - 0.9**m, 2) for m in (1, 5, 10)])
-# ```
-# ````
 
 # %% [markdown]
 # ## To take away
@@ -248,6 +223,31 @@ claims.Page(findings, book)
 #
 # It does, by 5%. Before you believe such a claim, ask whether you thought of it before or after you saw the table:
 # of a hundred true nulls five lie off zero by chance.
+# ````
+#
+# ```{exercise} Two of twenty ★
+# :label: ex-seeds
+#
+# Show that two groups of $n$ runs with equal distributions are separated, one way or the other, with probability
+# $2/\binom{2n}{n}$. How many seeds does it take for less than 1 %? And how likely is at least one separation by chance
+# when $m$ independent pairs of three runs are compared?
+# ```
+#
+# ````{solution} ex-seeds
+# :class: dropdown
+#
+# All $\binom{2n}{n}$ ways of dealing the $2n$ ranks to two groups are equally likely, and two of them separate the groups:
+# $2/20$ for three seeds, $2/70$ for four, $2/252 < 1\,\%$ for five. At least one of $m$ independent comparisons separates
+# with probability $1 - 0.9^m$: 41 % for five, 65 % for ten. (The pairs of this book are not independent, since arms share the control
+# and the seeds, but the order of magnitude stands.)
+#
+# ```python
+# import math
+#
+# for n in (3, 4, 5):
+#     print(n, 2 / math.comb(2 * n, n))
+# print([round(1 - 0.9**m, 2) for m in (1, 5, 10)])
+# ```
 # ````
 #
 # ## What this chapter claims
