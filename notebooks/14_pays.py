@@ -366,7 +366,7 @@ conditioned = conditioned.replace({"autoencoder": NAMES})
 results.cross(conditioned, "best_gap_offline", "autoencoder", "steps", CONTROL)
 
 # %% [markdown]
-# *Recorded, seeds 1 to 3.* SE's gap is 32% [−55%, +118%] *larger* than the control's, in two seeds by half and in one 9% smaller. So
+# *Recorded, seeds 1 to 3.* SE's gap is 32% [−55%, +118%] *larger* than the control's, in two seeds by half and in one 8% smaller. So
 # **what one seed showed, three others do not**: nothing is decided, in either direction, and self-conditioned runs of this length differ
 # from seed to seed by more than anything else in this chapter. Without self-conditioning the same comparison has an interval of
 # 10% [−2%, +23%]. Longer runs, for which the prediction was made too, are still to be recorded.
@@ -594,7 +594,7 @@ if size == "laptop":
     assert all(0.2 < v < 0.27 for v in less["32 to 63"]), less
 
 # %%
-# "32% [−55%, +118%] larger …, in two seeds by half and in one 9% smaller"; "a third smaller", "Here they are": seeds 1 to 3
+# "32% [−55%, +118%] larger …, in two seeds by half and in one 8% smaller"; "a third smaller", "Here they are": seeds 1 to 3
 conditioned = conditioned.assign(arm=conditioned.autoencoder)
 others = results.paired(conditioned, "best_gap_offline", SE, CONTROL, relative=True)
 assert f"{others:.0%}" == "+32% [−55%, +118%]"
