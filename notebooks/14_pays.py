@@ -253,9 +253,11 @@ def error_against_control(steps: int, name: str, t: str = "0.5"):
 lengths = 600, 2400, 9600
 rows = {}
 for n in lengths:
-    against = {f"ranks {name}": error_against_control(n, name) for name in BANDS}
-    rows[f"{results.count(n)} steps"] = {k: f"{d:.0%}" for k, d in against.items()}
-results.show(rows, index="η of SE against the control")
+    against = {name: error_against_control(n, name) for name in BANDS}
+    rows[f"{results.count(n)} steps"] = {
+        name: f"{d:.0%}".replace(" ", "\n", 1) for name, d in against.items()
+    }
+results.show(rows, index="η of SE against the control, by ranks")
 
 # %% [markdown]
 # *Recorded, three seeds: the relative error of SE's latents against the control's, paired by seed.*

@@ -89,4 +89,4 @@ def against_controls(
 
 def _over_steps(runs: pd.DataFrame) -> Control:
     lengths = tuple(sorted(set(runs.steps)))
-    return Control("steps", "training", lengths, lengths[0], "slider", lambda n: f"{results.count(n)} steps")
+    return Control("steps", "training steps", lengths, lengths[0], "slider", results.count)
