@@ -154,8 +154,13 @@ def paired(
     ours, theirs = (_by(runs, metric, one, keys) for one in (arm, control))
     if list(ours.index) != list(theirs.index):
         raise ValueError(f"{arm!r} has seeds {list(ours.index)}, {control!r} has {list(theirs.index)}: nothing to pair")
-    found = (ours - theirs) / (abs(theirs.mean()) if relative else 1)
+    found = (ours - theirs) / unit_of(theirs, relative)
     return summarize(found if nested is None else found.groupby(level=nested).mean())
+
+
+def unit_of(control: pd.Series, relative: bool) -> float:
+    """What differences to a control are counted in: the size of its mean, which keeps their sign, or one."""
+    return abs(control.mean()) if relative else 1.0
 
 
 class Verdict(StrEnum):

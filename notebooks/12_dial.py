@@ -405,8 +405,8 @@ results.cross(beside, "best_gap_offline", "power", "kind", 1.0)
 #   2 400, and after 9 600 as encoded or somewhat steeper. Trained at more noise, no early lead is seen and they are behind from 2 400 on.
 # - Where tokens hold one latent pixel, those as encoded are ahead after 600 steps already, in both of two seeds, which by the rule of the
 #   protocol is not decided.
-# - Two seeds of a wider network point the same way, with wide intervals. With random signs it is weaker in the mean, which hints at shapes; for Gaussian
-#   latents it is not decided.
+# - Two seeds of a wider network point the same way, with wide intervals. With random signs it is weaker in the mean, which hints at
+#   shapes; for Gaussian latents it is not decided.
 # - A comparison at one length, one sampling shift or one choice of training times is one point of a map. The loss does not show the map
 #   at all.
 #

@@ -286,9 +286,10 @@ results.cross(recorded, "best_frechet_offline", "noise", "steps", "white")
 # seeds contradict each other after 9 600 steps (40% above, 2% below). In the means of the gap, white noise is best from 2 400 steps on.
 #
 # The dial shows the same order, with flat latents ahead early and those as encoded later. So the early gain looks like one of speed,
-# worth having where training is short. All this is at the usual training times: trained at more noise, no early lead of flat latents is seen, and they are behind after 2 400 steps ({numref}`chap-dial`), and whether mild colour has a lead there is not known. FD-Lite0-P64 does not
-# see it: noise at 0.75 lies 2% [−1%, +5%] above white noise over the four seeds, and no setting differs from white noise by more than
-# 5% in the mean, at any length.
+# worth having where training is short. All this is at the usual training times: trained at more noise, no early lead of flat latents is
+# seen, and they are behind after 2 400 steps ({numref}`chap-dial`), and whether mild colour has a lead there is not known. FD-Lite0-P64
+# does not see it: noise at 0.75 lies 2% [−1%, +5%] above white noise over the four seeds, and no setting differs from white noise by
+# more than 5% in the mean, at any length.
 
 # %% [markdown] slideshow={"slide_type": "slide"}
 # ## The filter taken apart
@@ -385,7 +386,8 @@ figures.lines(
 #
 # - Another spectrum of the latents is another noise, another weight of the loss and other coordinates of the network. The first two need
 #   no filter, and are what this chapter trains with.
-# - The noise can be changed for latents that are already cached. Mild colour made a small network faster early; whether it is any better late, two seeds do not tell.
+# - The noise can be changed for latents that are already cached. Mild colour made a small network faster early; whether it is any better
+#   late, two seeds do not tell.
 # - The effects of noise path, weight of the loss and coordinates do not add up: a paper that changes one of them has not tried the filter.
 # - For Gaussian latents white asks for a single number. By this theory, what a steep spectrum gains lies in what is not Gaussian.
 #

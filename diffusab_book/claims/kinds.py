@@ -64,7 +64,7 @@ class Difference(Quantity):
 
     def effects(self, by_arm: pd.DataFrame) -> pd.Series:
         ours, theirs = (by_arm[_several(arms)].mean(axis=1) for arms in (self.arm, self.control))
-        return (ours - theirs) / (abs(theirs.mean()) if self.relative else 1)
+        return (ours - theirs) / results.unit_of(theirs, self.relative)
 
     def __str__(self) -> str:
         return " − ".join(
@@ -84,7 +84,7 @@ class Order(Quantity):
         values = by_arm[self.row]
         place = np.arange(len(self.row)) - (len(self.row) - 1) / 2
         change = (values * place).sum(axis=1) / (place**2).sum() * (len(self.row) - 1)
-        return change / (abs(by_arm[self.row[0]].mean()) if self.relative else 1)
+        return change / results.unit_of(by_arm[self.row[0]], self.relative)
 
     def contradicted(self, by_arm: pd.DataFrame) -> bool:
         steps = [
@@ -160,4 +160,4 @@ def _several(arms: str | tuple[str, ...]) -> list[str]:
 
 
 def _against(by_arm: pd.DataFrame, arm: str, control: str, relative: bool) -> pd.Series:
-    return (by_arm[arm] - by_arm[control]) / (abs(by_arm[control].mean()) if relative else 1)
+    return (by_arm[arm] - by_arm[control]) / results.unit_of(by_arm[control], relative)

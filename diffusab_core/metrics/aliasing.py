@@ -160,9 +160,8 @@ def _on_grid(frequency: float, angle: float, size: int) -> tuple[int, int]:
 def _power_at(response: Tensor, cycles: tuple[int, int]) -> tuple[float, float]:
     """Power of a response ``(N, C, h, w)`` at the folded frequency of a grating, and in all; summed over N."""
     h, w = response.shape[-2:]
-    power = (
-        torch.fft.fft2(to_double(response), norm="forward").abs().square().mean(1).sum(0)
-    )  # (h, w), sums to the mean square
+    spectrum = torch.fft.fft2(to_double(response), norm="forward")
+    power = spectrum.abs().square().mean(1).sum(0)  # (h, w), sums to the mean square
     row, column = cycles[0] % h, cycles[1] % w
     there = {(row, column), (-row % h, -column % w)}  # a real wave has two coefficients, or one that is its own mirror
     return sum(power[place].item() for place in there), power.sum().item()
