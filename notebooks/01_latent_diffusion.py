@@ -319,7 +319,7 @@ results.show({"distance": by_steps | fresh}, ".3f", index="Euler steps")
 # $$ (eq-rf-gauss)
 #
 # The second is the loss that no network can go below. Averaged over $t$ from 0 to 1 it is an integral with a short answer (substitute
-# $q = t/(1-t)$). Below it the same network is trained on Gaussian data, to see how far it is from the truth.
+# $q = t/(1-t)$). Then the same network is trained on Gaussian data, to see how far it is from the truth.
 #
 # $$
 # \int_0^1 \frac{\sigma^2}{(1-t)^2\sigma^2 + t^2}\,\mathrm d t

@@ -19,7 +19,7 @@
 #
 # **In short.** White noise drowns the fine frequencies of a photograph first, so a sampler meets its layout before its detail;
 # the flatter the spectrum, the less of this order is left. The order follows from energies alone. That a model *needs* it does not
-# follow: one paper trains without it and gets images as good on the standard benchmarks, and of all Gaussians white is the easiest.
+# follow: one paper trains without it and gets images as good on the standard benchmarks, and in theory white is the easiest of all Gaussians.
 #
 # ```{measured-runtime}
 # ```
@@ -268,6 +268,8 @@ figures.profiles(
 # spectrum hurts, it is through what is not Gaussian in the data, and through detail that the decoder needs.** A channel that holds
 # nothing but white noise asks for one more function of time, and a decoder that ignores it forgives every error in it. Detail that
 # matters in the picture, spread evenly over all frequencies, is another case, and how much harder it makes learning has to be measured.
+# {numref}`chap-dial` does: for a small network it depends on the length of training and on the noise that is trained at. (There Gaussian
+# latents made steeper are the harder ones, in both of two seeds; whether flatter ones are easier these do not decide.)
 #
 # ## Watching it happen
 #
@@ -353,8 +355,8 @@ results.show(
 # - Noise is flat, pictures are not: at each time some frequencies lie above the noise and the rest below. The crossover
 #   time says when each of them appears.
 # - The flatter a spectrum, the less order there is. White data appear all at once.
-# - An order is not a need. For Gaussian data the flat spectrum is the easiest to learn; if it hurts, then through detail that is not
-#   Gaussian and that the decoder needs.
+# - An order is not a need. For Gaussian data the flat spectrum is in theory the easiest to learn; if it hurts, then through detail that is
+#   not Gaussian and that the decoder needs.
 # - A time shift moves all frequencies alike, and gives a flat spectrum no order (first exercise).
 #
 # ## Quiz

@@ -333,8 +333,8 @@ results.show(of_channels, ".1f", index="β")
 # not prove that the means must flatten; but it pulls in no other direction, and here they did flatten.
 #
 # So these are the two edges: a latent that is close to what the sampler starts from, and a latent with a flat spectrum. They
-# are one and the same. Whether the second cuts is another matter. White noise is easy to generate, and a flat spectrum hurts
-# where the decoder needs what is there ({numref}`chap-autoregression`). Here it does not: at the strongest weight four fifths
+# are one and the same. Whether the second cuts is another matter. White noise is easy to generate, and a flat spectrum can hurt
+# only where the decoder needs what is there ({numref}`chap-autoregression`). Here it does not: at the strongest weight four fifths
 # of the variance are noise, and yet a picture decoded from a sample is little more than half a decibel worse than one decoded
 # from the mean.
 #
@@ -495,15 +495,15 @@ figures.over_seeds(
 # 404.0 at $10^{-5}$). The table is not monotone: PSNR is 19.66 dB at $10^{-6}$ and 10.82 dB at $10^{-2}$.
 # ```
 #
-# The two low values look to us like runs that diverged. What a denoiser makes of such latents is not measured in this book;
-# this chapter was about what it is given.
+# The two low values look to us like runs that diverged. This chapter was about what a denoiser is given. What it makes of
+# such latents is not decided in this book; {numref}`chap-dial` says where their energies lie among those that it trains on.
 #
 # ## To take away
 #
 # - A sample of a variational autoencoder is signal plus white noise, so its spectrum is that of the means plus a constant.
 # - A strong KL term silences whole channels. Average over channels, and you do not see it.
 # - Only the energy profile of a sample can be predicted exactly. The other statistics need a measurement.
-# - A flat spectrum hurts where the decoder needs what is there. Noise in a silent channel it does not need.
+# - A flat spectrum can hurt only where the decoder needs what is there. Noise in a silent channel it does not need.
 #
 # ## Quiz
 #

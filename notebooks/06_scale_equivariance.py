@@ -504,10 +504,9 @@ results.show(
 # ## What this leaves open
 #
 # - **Diffusability itself.** That a diffusion model learns more easily when a spectrum is nearer to that of pictures is a
-#   hypothesis; {numref}`chap-pays` trains several for 600 to 9 600 steps. SE shows no
-#   advantage there, and its samples are farther from photographs. Nor does a profile at
-#   latent resolution say everything that a denoiser sees: a token of patch 2 holds four latent positions, and with them
-#   what lies between.
+#   hypothesis; {numref}`chap-pays` trains several for 600 to 9 600 steps. With SE they learn less early, later that is
+#   undecided, and samples are farther from photographs. Nor does a profile at latent resolution say what a denoiser sees:
+#   a token of patch 2 holds four latent positions ({numref}`chap-signs`).
 # - **The perceptual distance.** The paper's $d$ includes LPIPS, in both terms. Mean squared error alone prefers soft
 #   pictures.
 # - **One small autoencoder**, trained on five photographs. `diffusab finetune` runs the same arms on any autoencoder of
