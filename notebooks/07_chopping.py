@@ -468,7 +468,7 @@ change_db = 10 * (after / before).log10()
 shown = ("plain", "SE", "CHF drawn", "γ = 0.01", "γ = 0.1", "γ = 1")
 figures.profiles(
     {n: change_db[(recorded.arm == n).tolist()].mean(0) for n in shown},
-    alt="Change of the energy of each zigzag rank in decibels by fine-tuning, mean over seeds. Plain fine-tuning and CHF stay at "
+    alt="Change of the energy of each zigzag rank in decibels by fine-tuning, mean over seeds. Plain fine-tuning and CHF stay near "
     "zero, SE falls a little towards high ranks. The curves of the soft penalty lie far below at every rank, the lower the "
     "stronger it is, and fall on towards high ranks.",
     ylabel="change of energy, dB",

@@ -283,7 +283,7 @@ radial.cutoff_curves(
     },
     cutoffs,
     "Amplitude of a low and a high band of the latent, relative to that of unfiltered pictures, against the radius at "
-    "which pictures are low-passed, for all shipped autoencoders, with the range over draws of crops. The high band stays "
+    "which pictures are low-passed, for seven shipped autoencoders, with the range over draws of crops. The high band stays "
     "below the unfiltered one at every radius; the low band of most rises above it.",
 )
 
@@ -386,7 +386,7 @@ waves.transfer_curves(transfers, in_nyquist)
 # were trained again from the first step on with a fixed binomial blur between each strided convolution and its sampling
 # {cite}`zhang2019making`, with the initial weights, crops and noise of their strided twins (`sweeps/blurred.yaml`). If folding were what makes
 # an encoder lose fine detail, the blurred one would reconstruct better. Their curves are the dashed ones at the head
-# (`sweeps/antialiasing.yaml`). Is such a latent easier to learn? A DiT-XXS/1 was trained for **600 steps** of 32 on the latents of both
+# (`sweeps/antialiasing.yaml`). Is such a latent easier to learn? A self-conditioned DiT-XXS/1 was trained for **600 steps** of 32 on the latents of both
 # encoders with seed 0 (`sweeps/antialiasing-denoisers.yaml`).
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"] slideshow={"slide_type": "subslide"}
@@ -404,7 +404,7 @@ waves.table(recorded, BLURRED)
 # - **PSNR is lower in each of the six pairs**, by 0.84 dB and 1.33 dB in the mean. Three pairs do not settle it for either recipe: both
 #   intervals reach zero. Nothing says that folding costs reconstruction here.
 # - **The latent's high-frequency energy is lower in each of the six pairs**, by about a half in the mean, with intervals that reach zero as
-#   well. So anti-aliasing moves the spectrum the way the book's other remedies do. Not all of it is folding: the binomial filter passes a
+#   well. So anti-aliasing moves the spectrum the way scale equivariance does. Not all of it is folding: the binomial filter passes a
 #   quarter of the amplitude of a wave at the Nyquist frequency that it samples to, $\cos^4(\pi/4)$, and trained weights may or may not make up
 #   for it.
 # - **The blurred decoder allows less**: decoded latents, where a perfect denoiser would end, are 40% and 52% farther from photographs. What

@@ -167,7 +167,8 @@ two_by_two.update_xaxes(range=[-0.4, 1.4])
 # A mere gain moves energy and leaves every stake where it was. SE lowers the stake only if the decoder does not make up
 # for what the encoder took, and that is the paper's second condition. If the stakes stay, SE can still help or harm
 # through $\eta_k$: a smaller $\lambda_k$ has a smaller signal-to-noise ratio {eq}`eq-snr` at every time, so that sampling settles
-# such a coefficient later.
+# such a coefficient later. ({numref}`chap-pays` measures $\eta_k$ for guesses in one step: with SE it is smaller at coarse ranks
+# and larger at fine ones.)
 #
 # **FreqWarm** leaves $\Lambda_k$ and $\Gamma_k$ alone and works on $\eta_k$. During its $W$ first steps of $T$ the denoiser sees
 # the variance $\lambda_k^{\mathrm{low}} = \xi_k\lambda_k$ instead of $\lambda_k = \Lambda_k/C$, both means over the $C$
@@ -301,8 +302,8 @@ results.show(
 #
 # ## Recorded: two by two
 #
-# The denoisers without FreqWarm: DiT-XXS/1, 600 steps of 64 latents, on the control and on SE, three seeds, a seed being that
-# of the denoiser *and* of the fine-tuning. Those with FreqWarm have the same autoencoders, crops, first weights, noise, times
+# The denoisers without FreqWarm: DiT-XXS/1, self-conditioned, 600 steps of 64 latents, on the control and on SE, three seeds, a
+# seed being that of the denoiser *and* of the fine-tuning. Those with FreqWarm have the same autoencoders, crops, first weights, noise, times
 # and steps; the first 150 steps show latents of images cut at 0.2 cycles per pixel. All are judged alike: 1 024 samples of 40
 # Euler steps, from the same starting noise, against 8 192 other crops by the {term}`Offline features`. So a pair with the same
 # seed differs in one thing.
@@ -443,7 +444,8 @@ results.table(recorded, SHARES, control=CONTROL)
 #   FreqWarm's is f16 and f32 with 48 to 512 channels at 512², where it is 6.4 and 12.8 times.
 # - **The warm-up's length**, which the paper does not print: a quarter of 600 steps is our choice.
 # - **The length of training.** 600 steps with 1.29 million parameters, far from convergence; an effect in the first 600
-#   steps need not be that in the last of 400 000. Longer runs are to follow.
+#   steps need not be that in the last of 400 000. {numref}`chap-pays` follows SE to 9 600 steps, with patches of two and without
+#   self-conditioning: behind in learning early, undecided later. FreqWarm has no longer runs yet.
 # - **The pictures and features**: 32 × 32 crops of five photographs, and features that look at 64 × 64 enlargements.
 # - **Pairs**: three, too few for FreqWarm's effect on these autoencoders. And the budget {eq}`eq-opposite-budget` is first
 #   order, in squared pixels, which are no judge of detail.
