@@ -495,8 +495,8 @@ figures.over_seeds(
 # 404.0 at $10^{-5}$). The table is not monotone: PSNR is 19.66 dB at $10^{-6}$ and 10.82 dB at $10^{-2}$.
 # ```
 #
-# The two low values look to us like runs that diverged. This chapter was about what a denoiser is given. What it makes of
-# such latents is not decided in this book; {numref}`chap-dial` says where their energies lie among those that it trains on.
+# The two low values look to us like runs that diverged. This chapter was about what a denoiser is given. Whether it learns such
+# latents less well is among the claims of {numref}`chap-believe`; {numref}`chap-dial` says where their energies lie on its dial.
 #
 # ## To take away
 #

@@ -386,8 +386,8 @@ waves.transfer_curves(transfers, in_nyquist)
 # were trained again from the first step on with a fixed binomial blur between each strided convolution and its sampling
 # {cite}`zhang2019making`, with the initial weights, crops and noise of their strided twins (`sweeps/blurred.yaml`). If folding were what makes
 # an encoder lose fine detail, the blurred one would reconstruct better. Their curves are the dashed ones at the head
-# (`sweeps/antialiasing.yaml`). Is such a latent easier to learn? A self-conditioned DiT-XXS/1 was trained for **600 steps** of 32 on the latents of both
-# encoders with seed 0 (`sweeps/antialiasing-denoisers.yaml`).
+# (`sweeps/antialiasing.yaml`). Is such a latent easier to learn? A self-conditioned DiT-XXS/1 was trained for **600 steps** of 32 on
+# the latents of both encoders with seed 0 (`sweeps/antialiasing-denoisers.yaml`).
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"] slideshow={"slide_type": "subslide"}
 waves.table(recorded, BLURRED)

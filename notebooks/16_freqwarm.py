@@ -382,15 +382,15 @@ results.show(jump | {"largest difference of the two ways of feeding": same}, ".3
 #
 # ## The records
 #
-# What is held fixed: DiT-XXS/1 (1.3 million parameters, self-conditioned), 8 192 crops of 64² of the five training photographs, **600 steps** of
-# 32 with the same crops, times and noise for a seed, learning rate $10^{-3}$, latents of 8 × 8. **Every arm has 600 steps in
-# all**; a warm-up takes the first 150 of them, where an arm does not say otherwise. The linear and the cosine arm are fed from
-# stored latents at seven radii (0.2, 0.25, 0.3, 0.35, 0.4, 0.5 and 0.6 cycles per image pixel), of which a step takes the
-# largest that is not beyond its cutoff. So an arm with 150 steps of warm-up has a quarter fewer steps on the
-# images that are sampled. Samples are judged by the Fréchet distance over the project's own features ({term}`Offline
-# features`), 1 024 samples of 20 Euler steps against 8 192 other crops of the same photographs. The numbers compare with one
-# another and with no published one; and not across channels, because each autoencoder has its own distance of decoded latents,
-# where a perfect denoiser would end.
+# What is held fixed: DiT-XXS/1 (1.3 million parameters, self-conditioned), 8 192 crops of 64² of the five training photographs,
+# **600 steps** of 32 with the same crops, times and noise for a seed, learning rate $10^{-3}$, latents of 8 × 8. **Every arm has
+# 600 steps in all**; a warm-up takes the first 150 of them, where an arm does not say otherwise. The linear and the cosine arm
+# are fed from stored latents at seven radii (0.2, 0.25, 0.3, 0.35, 0.4, 0.5 and 0.6 cycles per image pixel), of which a step
+# takes the largest that is not beyond its cutoff. So an arm with 150 steps of warm-up has a quarter fewer steps on the images
+# that are sampled. Samples are judged by the Fréchet distance over the project's own features ({term}`Offline features`), 1 024
+# samples of 20 Euler steps against 8 192 other crops of the same photographs. The numbers compare with one another and with no
+# published one; and not across channels, because each autoencoder has its own distance of decoded latents, where a perfect
+# denoiser would end.
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"] slideshow={"slide_type": "subslide"}
 CURRICULA = {"": BASELINE, **{f"-r{r:g}": f"r₀ = {r:g}" for r in R0S}}
