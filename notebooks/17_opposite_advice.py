@@ -302,11 +302,11 @@ results.show(
 #
 # ## Recorded: two by two
 #
-# The denoisers without FreqWarm: DiT-XXS/1, self-conditioned, 600 steps of 64 latents, on the control and on SE, three seeds,
-# a seed being that of the denoiser *and* of the fine-tuning. Those with FreqWarm have the same autoencoders, crops, first
-# weights, noise, times and steps; the first 150 steps show latents of images cut at 0.2 cycles per pixel. All are judged
-# alike: 1 024 samples of 40 Euler steps, from the same starting noise, against 8 192 other crops by the {term}`Offline
-# features`. So a pair with the same seed differs in one thing.
+# The denoisers without FreqWarm: DiT-XXS/1, self-conditioned, 600 steps of 64 latents, on the control and on SE, three
+# seeds, a seed being that of the denoiser *and* of the fine-tuning. Those with FreqWarm have the same autoencoders, crops,
+# first weights, noise, times and steps; the first 150 steps show latents of images cut at 0.2 cycles per pixel. All are
+# judged alike: 1 024 samples of 40 Euler steps, from the same starting noise, against 8 192 other crops by the
+# {term}`Offline features`. So a pair with the same seed differs in one thing.
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
 EFFECTS = {

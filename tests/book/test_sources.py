@@ -139,6 +139,17 @@ def test_no_picture_comes_from_elsewhere(page):
     assert not re.search(r"!\[[^\]]*\]\(https?:|<img[^>]+src=[\"']https?:", source(page).read_text())
 
 
+def test_numbers_of_the_front_page_are_those_of_the_chapters():
+    """A chapter's assertions guard its numbers; the front page repeats them, first those of the dial."""
+    texts = [markdown(f"notebooks/{path.stem}") for path in CHAPTERS]
+    chapters = {re.search(r"^\((chap-[\w-]+)\)=", text, re.MULTILINE)[1]: text for text in texts}
+    before, *named = re.split(r"\{numref\}`(chap-[\w-]+)`", markdown("book/index"))
+    said = [("chap-dial", before), *zip(named[::2], named[1::2], strict=True)]
+    missing = [(name, n) for name, text in said for n in re.findall(r"\d+%", text) if n not in chapters[name]]
+    assert len(re.findall(r"\d+%", before)) >= 4
+    assert missing == []
+
+
 def test_every_citation_has_an_entry():
     entries = re.findall(r"^@\w+\{(\S+),", (ROOT / "book" / "references.bib").read_text(), flags=re.MULTILINE)
     assert len(entries) == len(set(entries))
