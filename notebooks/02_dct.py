@@ -554,7 +554,7 @@ results.show(
 # But it is no worse off than anybody who has only those frequencies of the scene: the photograph cut there, in the middle, lies close to the
 # decoded latent. {numref}`chap-cutting` goes on from here.
 #
-# A diffusion model does not remove high frequencies, of course, it gets them somewhat wrong, and a small error there costs little: with the
+# A diffusion model does not remove high frequencies. It gets them somewhat wrong, and a small error there costs little: with the
 # upper half of the ranks multiplied by 0.9 the second table loses a few tenths of a decibel at most. What the cut measures is dependence,
 # not the damage that a particular model will do. This is the second half of the diagnosis, and Fig. 5 of the paper.
 #

@@ -481,9 +481,9 @@ figures.over_seeds(
 
 # %% [markdown] slideshow={"slide_type": "slide"}
 # **What the records say.** A difference counts here when the 95% interval of the paired difference to $\beta = 0$, below each
-# number, lies off zero. Up to $10^{-4}$ nothing does. At $10^{-2}$ and $10^{-1}$ the high-frequency share rises, of the means
-# to twice and two and a half times, of samples to three and more than three and a half times; at $10^{-1}$ half of the energy
-# of samples outside $D_{00}$ lies in the upper ranks, which is all that white noise has. Reconstruction from samples falls by
+# number, lies off zero. Up to $10^{-4}$ nothing does. At $10^{-2}$ and $10^{-1}$ the high-frequency share rises:
+# that of the means to 2.0 and 2.5 times, that of samples to 3.0 and 3.6 times. At $10^{-1}$ half of the energy of samples
+# outside $D_{00}$ lies in the upper ranks, as in white noise. Reconstruction from samples falls by
 # 0.4 dB and by 1.8 dB. In every run 8 of the 16 channels are silent at $10^{-2}$, and 13 at $10^{-1}$.
 #
 # ```{admonition} In the paper
@@ -587,7 +587,7 @@ assert all(
 loss = [against("held_out_psnr_db_from_samples", b) for b in ("1e-2", "1e-1")]
 assert [round(d.mean, 1) for d in loss] == [-0.4, -1.8]
 assert all(d.sign == -1 for d in loss)
-# "twice and two and a half times, of samples three and more than three and a half times"; "half of the energy"
+# "that of the means to 2.0 and 2.5 times, that of samples to 3.0 and 3.6 times"; "half of the energy"
 mean, sample = (
     results.means(recorded, f"hf_share_{k}") for k in ("mean", "sample")
 )

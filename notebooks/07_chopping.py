@@ -223,8 +223,8 @@ figures.panels(
 # ### Why absolute values
 #
 # Eq. 7 is printed with $D_{uv}$ and not $|D_{uv}|$. Taken literally it is no penalty: $\mathcal S(z) = \langle W_{uv} D_{uv}(z)\rangle$ is
-# *linear* in $z$, so that of a channel and its negative, which say the same, one is rewarded and the other punished; coefficients of either
-# sign cancel, up to the mean block; and a constant pattern $b$ in every block lowers it without limit.
+# *linear* in $z$. Of a channel and its negative, which say the same, it rewards one and punishes the other. Coefficients of either sign
+# cancel, up to the mean block, and a constant pattern $b$ in every block lowers it without limit.
 
 # %%
 x = data.stack(data.Photos(resolution=64, split="test", seed=seed), range(n_images))
@@ -536,8 +536,8 @@ figures.lines(
 # ## What this leaves open
 #
 # - Whether any of it helps a denoiser. Tables 6 and 7 are about that; here is the half of them that an autoencoder has by itself. That a
-#   spectrum closer to that of photographs is easier to learn is a hypothesis; what {numref}`chap-pays` finds for SE does not support it up
-#   to its lengths of training.
+#   spectrum closer to that of photographs is easier to learn is a hypothesis; {numref}`chap-pays` does not support it: with SE a
+#   denoiser learns less early, and later that is undecided.
 # - The runs are 400 steps of a small model with the mean squared error alone; the paper's are 10 000 with LPIPS beside it, which rewards
 #   plausible detail where the squared error rewards none. Training with a cut of 90% was not run here.
 # - Blocks are an odd thing to cut. Neighbouring blocks of a chopped picture disagree at their border, and CHF asks the decoder to paint

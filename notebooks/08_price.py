@@ -418,7 +418,7 @@ results.show(
 # What cannot be tried here is training of the paper's length, with LPIPS, on a decoder with attention over the whole latent. FluxAE also
 # did not pay for SE in PSNR (30.37 dB with it and 29.97 dB with $\beta = 0$ and without it, Table 3), so that its curve did not have to
 # begin below the control's. A larger gain is more than a curiosity: what a denoiser errs at high frequencies would be multiplied by it
-# ({ref}`ex-gain`); whether it does is not measured here.
+# ({ref}`ex-gain`); whether this costs samples has not been tested.
 #
 # ## Rivals at equal steps
 #

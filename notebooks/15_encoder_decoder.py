@@ -173,9 +173,10 @@ figures.panels(
 )
 
 # %% [markdown]
-# **Measured here.** Every decoder loses quality without the latent frequencies beyond 0.25 cycles per latent pixel. Where it stays below the
-# low-passed picture, latent and picture frequencies do not correspond one to one. Not all of that says something about frequencies: no
-# decoder was trained on a latent without high ones, and each is limited by its own reconstruction, the level line.
+# **Measured here.** Every decoder loses quality without the latent frequencies beyond 0.25 cycles per latent pixel. Where a decoded
+# curve stays below that of the low-passed picture, latent and picture frequencies do not correspond one to one. Not all of that says
+# something about frequencies: no decoder was trained on a latent without high ones, and each is limited by its own reconstruction, the
+# level line.
 #
 # Which band matters most? {py:func}`~diffusab_core.metrics.probes.decoder_dependence` removes one at a time. To tell *absence* from *wrong
 # content* it also keeps the absolute value of each coefficient and draws its phase at random.
