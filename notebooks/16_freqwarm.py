@@ -607,6 +607,14 @@ found = [
     if arm != BASELINE
 ]
 assert [p.sign for p in found] == 10 * [0]
+# "differences vary less than the runs do"
+assert all(
+    torch.tensor(results.paired(of, METRIC, arm, BASELINE).values).std()
+    < runs.std()
+    for of in family.values()
+    for arm, runs in of.groupby("arm")[METRIC]
+    if arm != BASELINE
+)
 assert round(100 * min(p.low for p in found), 1) == -5.2
 
 # %%
