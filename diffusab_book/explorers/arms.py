@@ -1,4 +1,4 @@
-"""Arms of one denoiser recipe along the training: samples, errors by rank, gaps over shifts.
+"""Arms of one denoiser recipe along the training: samples, errors by rank, gaps over shifts, each beside its control.
 
 All is drawn from records of the run notebook ``denoiser``: a frame with the arms' labels in the column ``arm``, in the
 order in which they are drawn.
@@ -65,6 +65,26 @@ def shifts_explorer(runs: pd.DataFrame, alt: str, name: str = "shift_gap_offline
         return dial.with_ticks(figures.over_seeds(curves, alt, "time shift χ at inference", ylabel))
 
     return Explorer(draw, [_over_steps(runs)])
+
+
+def against_controls(
+    runs: pd.DataFrame, controls: Mapping[str, Mapping[str, str]], metrics: Mapping[str, str], alt: str
+) -> go.Figure:
+    """Each arm against its own control, in per cent of it: bars of the mean, and whiskers from seed to seed.
+
+    Args:
+        runs: The frame.
+        controls: For each control the arms that are compared with it, ``{arm: label}``.
+        metrics: What is compared, ``{column: label}``.
+    """
+    groups: dict[str, dict[str, tuple[float, float, float]]] = {label: {} for label in metrics.values()}
+    for control, arms in controls.items():
+        for arm, label in arms.items():
+            for metric, group in metrics.items():
+                found = results.paired(runs, metric, arm, control, relative=True)
+                ends = found.mean, min(found.values), max(found.values)
+                groups[group][label] = tuple(100 * value for value in ends)
+    return figures.bars(groups, ylabel="over the arm's control, %", alt=alt)
 
 
 def _over_steps(runs: pd.DataFrame) -> Control:

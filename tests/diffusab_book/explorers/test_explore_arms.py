@@ -2,6 +2,7 @@
 
 import pytest
 
+from diffusab_book import results
 from diffusab_book.explorers import arms, dial
 from diffusab_core.experiments import records
 
@@ -50,3 +51,20 @@ def test_gaps_over_shifts_have_a_marker_for_each_run(runs):
     drawn = {trace.name: trace for trace in fig.data}
     assert drawn["with: runs"].y == pytest.approx([2.4, 2.4, 1.2, 1.2])
     assert drawn["without"].y == pytest.approx([2.0, 1.0])
+
+
+def test_each_arm_stands_beside_its_own_control(runs):
+    named = runs.assign(arm=[f"{arm}-{steps}" for arm, steps in zip(runs.arm, runs.steps, strict=True)])
+    controls = {"without-600": {"with-600": "early"}, "without-2400": {"with-2400": "late"}}
+    fig = arms.against_controls(named, controls, {"best_gap_offline": "gap"}, ALT)
+    assert list(fig.data[0].x) == ["early", "late"]
+    # Seeds 0 and 1 differ by 0.4 and 0.8 from controls of 2 and 4, by -0.1 and -0.2 from those of 1 and 2.
+    assert fig.data[0].y == pytest.approx([20.0, 100 * -0.15 / 1.5])
+    assert fig.data[0].error_y.array == pytest.approx([100 * 0.2 / 3, 100 * 0.05 / 1.5])
+    expected = results.paired(named, "best_gap_offline", "with-600", "without-600", relative=True)
+    assert fig.data[0].y[0] == pytest.approx(100 * expected.mean)
+
+
+def test_an_arm_without_its_control_is_refused(runs):
+    with pytest.raises(ValueError, match="no arm 'none'"):
+        arms.against_controls(runs[runs.steps == 600], {"none": {"with": "x"}}, {"best_gap_offline": "gap"}, ALT)
