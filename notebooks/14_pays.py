@@ -364,7 +364,9 @@ patch1 = patch1[patch1.autoencoder.isin(pair)]
 results.cross(patch1, "best_gap_offline", "autoencoder", "steps", CONTROL)
 
 # %% [markdown]
-# *Recorded, two seeds.* XXX
+# *Recorded, two seeds, which make wide intervals.* SE's gap is larger in each pair: by 27% and 14% after 600 steps, by 10% and 6% after
+# 2 400. Its samples are farther from photographs in each, too, by 11% to 24%. So the turn is **not seen at patch 1 either**, up to 2 400
+# steps.
 #
 # An older comparison at patch 1, with 600 steps of 64 latents, self-conditioning and a fine-tuning for each seed
 # (`sweeps/denoisers.yaml`), has SE's samples 20% [+12%, +28%] farther from photographs than the control's. No gap was measured then.
@@ -578,14 +580,22 @@ apart = results.paired(
 assert f"{apart:.0%}" == "+20% [+12%, +28%]"
 
 # %%
+# "in each pair: by 27% and 14% after 600 steps, by 10% and 6% after 2 400"; "in each, too, by 11% to 24%"
+patch1 = patch1.assign(arm=patch1.autoencoder).set_index(["steps", "seed", "arm"])
+for metric, said in {
+    "best_gap_offline": [27, 14, 10, 6],
+    "best_frechet_offline": [15, 20, 24, 11],
+}.items():
+    pairs = patch1[metric].unstack()
+    assert (100 * pairs[SE] / pairs[CONTROL] - 100).round().tolist() == said
+
+# %%
 # "13% to 18% less error, the upper half of the ranks with 28% to 31% more"
 off = {name: [error_against_control(n, name) for n in lengths] for name in BANDS}
 low_ranks = [d.mean for name in ("0", "1 to 9") for d in off[name]]
 assert [round(100 * f(low_ranks)) for f in (min, max)] == [-18, -13]
-assert [round(100 * f(d.mean for d in off["32 to 63"])) for f in (min, max)] == [
-    28,
-    31,
-]
+high_ranks = [d.mean for d in off["32 to 63"]]
+assert [round(100 * f(high_ranks)) for f in (min, max)] == [28, 31]
 assert all(d.sign == -1 for name in ("0", "1 to 9") for d in off[name])
 assert all(d.sign == 1 for d in off["32 to 63"])
 
@@ -598,39 +608,25 @@ long = {arm: band_means(arm, 9600) for arm in pair}
 apart = [long[arm][name] / perfect[arm][name] - 1 for arm in pair for name in BANDS]
 assert all(abs(v) < 0.05 for v in apart)
 # "more than thirty times that of decoded latents of other crops"
-floors = {
-    r.autoencoder: r.gap_floor_offline
-    for r in of.dropna(subset="gap_floor_offline").itertuples()
-}
-last = three.query("steps == 9600")
-assert all(
-    results.values(last, "gap_offline", arm).mean() / floors[arm] > 30
-    for arm in pair
-)
+floors = of.groupby("arm").gap_floor_offline.max()  # not every run has it
+last = three.query("steps == 9600").groupby("arm").gap_offline.mean()
+assert all(last[arm] / floors[arm] > 30 for arm in pair)
 
 # %%
 # "At t = 0.1 it is about 60% more there, at 0.9 less than a tenth"
-early_late = [
-    [error_against_control(n, "32 to 63", t).mean for n in lengths]
-    for t in ("0.1", "0.9")
-]
-assert all(0.55 < v < 0.65 for v in early_late[0])
-assert all(0 < v < 0.1 for v in early_late[1])
+for t, least, most in (("0.1", 0.55, 0.65), ("0.9", 0, 0.1)):
+    found = [error_against_control(n, "32 to 63", t).mean for n in lengths]
+    assert all(least < v < most for v in found)
 # "40% less energy at the high ranks …, and more at the low ones"
-total = {
-    arm: {name: energy[arm][r].sum().item() for name, r in BANDS.items()}
-    for arm in pair
-}
-more = {name: total[SE][name] / total[CONTROL][name] for name in BANDS}
+total = {arm: energy[arm].tolist() for arm in pair}
+more = {n: sum(total[SE][r]) / sum(total[CONTROL][r]) for n, r in BANDS.items()}
 # "by 3% to 7% at low ranks and by a quarter at high ones"
 less = {name: [1 - more[name] * (1 + d.mean) for d in off[name]] for name in BANDS}
 if size == "laptop":
     assert round(more["32 to 63"], 1) == 0.6
     assert min(more["0"], more["1 to 9"]) > 1.05
-    assert all(0.02 < v < 0.08 for name in ("0", "1 to 9") for v in less[name]), (
-        less
-    )
-    assert all(0.2 < v < 0.27 for v in less["32 to 63"]), less
+    assert all(0.02 < v < 0.08 for v in less["0"] + less["1 to 9"])
+    assert all(0.2 < v < 0.27 for v in less["32 to 63"])
 
 # %%
 # "32% [−55%, +118%] larger …, in two seeds by half and in one 8% smaller"; "a third smaller", "Here they are": seeds 1 to 3
@@ -663,10 +659,8 @@ def at_shift(steps: int, i: int):
     return results.paired(gaps, "g", SE, CONTROL, relative=True)
 
 
-assert (
-    f"{at_shift(2400, 0):.0%} {at_shift(2400, 5):.0%}"
-    == "+3% [−1%, +7%] +27% [+17%, +38%]"
-)
+ends = f"{at_shift(2400, 0):.0%} and {at_shift(2400, 5):.0%}"
+assert ends == "+3% [−1%, +7%] and +27% [+17%, +38%]"
 assert all(at_shift(n, i).mean > 0 for n in lengths for i in range(6))
 # "farther behind at the largest shift than without one"
 assert all(at_shift(n, 5).mean > at_shift(n, 0).mean for n in lengths)
