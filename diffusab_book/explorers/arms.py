@@ -15,6 +15,7 @@ import plotly.graph_objects as go
 from diffusab_book import figures, results
 from diffusab_book.explorer import Control, Explorer
 from diffusab_book.explorers import dial
+from diffusab_book.results import Paired
 
 
 def samples_explorer(runs: pd.DataFrame, alt: str) -> Explorer:
@@ -67,23 +68,29 @@ def shifts_explorer(runs: pd.DataFrame, alt: str, name: str = "shift_gap_offline
     return Explorer(draw, [_over_steps(runs)])
 
 
-def against_controls(
-    runs: pd.DataFrame, controls: Mapping[str, Mapping[str, str]], metrics: Mapping[str, str], alt: str
-) -> go.Figure:
-    """Each arm against its own control, in per cent of it: bars of the mean, and whiskers from seed to seed.
+def beside(runs: pd.DataFrame, controls: Mapping[str, Mapping[str, str]], metric: str) -> dict[str, Paired]:
+    """What each arm has over its own control, in shares of it, by the arm's label.
 
     Args:
         runs: The frame.
         controls: For each control the arms that are compared with it, ``{arm: label}``.
-        metrics: What is compared, ``{column: label}``.
+        metric: A column.
     """
-    groups: dict[str, dict[str, tuple[float, float, float]]] = {label: {} for label in metrics.values()}
-    for control, arms in controls.items():
-        for arm, label in arms.items():
-            for metric, group in metrics.items():
-                found = results.paired(runs, metric, arm, control, relative=True)
-                ends = found.mean, min(found.values), max(found.values)
-                groups[group][label] = tuple(100 * value for value in ends)
+    return {
+        label: results.paired(runs, metric, arm, control, relative=True)
+        for control, arms in controls.items()
+        for arm, label in arms.items()
+    }
+
+
+def against_controls(
+    runs: pd.DataFrame, controls: Mapping[str, Mapping[str, str]], metrics: Mapping[str, str], alt: str
+) -> go.Figure:
+    """:func:`beside` in per cent, for each metric, ``{column: label}``: bars, and whiskers from seed to seed."""
+    groups = {}
+    for metric, group in metrics.items():
+        found = beside(runs, controls, metric)
+        groups[group] = {n: tuple(100 * v for v in (d.mean, min(d.values), max(d.values))) for n, d in found.items()}
     return figures.bars(groups, ylabel="over the arm's control, %", alt=alt)
 
 
