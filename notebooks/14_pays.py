@@ -666,6 +666,7 @@ by_pair = {arm: [round(100 * v) for v in d.values] for arm, d in gaps.items()}
 bent = "SE, α 0.05", "SE, α 0.25", "SE, α 1", "soft penalty"
 assert [f(f(by_pair[arm]) for arm in bent) for f in (min, max)] == [5, 24]
 assert by_pair["CHF"] == [0, -3]
+assert max(by_pair["β 1e-2"]) < 0  # "two seeds see none", in Chapter 12
 assert max(abs(v) for arm in by_pair if "β" in arm for v in by_pair[arm]) == 13
 second = arms.beside(remedies, CONTROLS, "best_gap_lite0p64")
 assert all(-0.37 < v < -0.28 for v in second["β 1e-1"].values)
