@@ -390,6 +390,12 @@ def compare_spectra(runs: pd.DataFrame, bands: Mapping[str, slice]) -> pd.DataFr
     return runs.assign(**columns)
 
 
+def in_bands(runs: pd.DataFrame, name: str, bands: Mapping[str, slice]) -> pd.DataFrame:
+    """The frame with a column for each band: the mean of a series, by rank from 0 on, over the band's ranks."""
+    series = [run.series[name] for run in runs.record]
+    return runs.assign(**{band: [fmean(values[ranks]) for values in series] for band, ranks in bands.items()})
+
+
 def by_place(runs: pd.DataFrame, place: str, name: str, arm: str, form: str = "g") -> dict[str, list[float]]:
     """A series by the places at which it was taken: for each, one value per seed, as ``figures.over_seeds`` draws it.
 

@@ -44,6 +44,7 @@ record_path: str = ""  # where the run record goes; nowhere when empty
 import math
 from statistics import fmean
 
+import pandas as pd
 import torch
 
 from diffusab_book import chapters, figures, results
@@ -233,17 +234,12 @@ BANDS = {
     "10 to 31": slice(10, 32),
     "32 to 63": slice(32, K),
 }
-
-
-def in_band(name: str, series: str):
-    """The frame with a column for the mean of a series over a band."""
-    mean = [fmean(r.series[series][BANDS[name]]) for r in of.record]
-    return of.assign(mean=mean)
+three = of.query("seed in (0, 1, 2)")
 
 
 def error_against_control(steps: int, name: str, t: str = "0.5"):
-    at = in_band(name, f"error_{t}").query("steps == @steps and seed in (0, 1, 2)")
-    return results.paired(at, "mean", SE, CONTROL, relative=True)
+    at = results.in_bands(three.query("steps == @steps"), f"error_{t}", BANDS)
+    return results.paired(at, name, SE, CONTROL, relative=True)
 
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"] slideshow={"slide_type": "subslide"}
@@ -282,16 +278,8 @@ results.show(rows, index="η of SE against the control, by ranks")
 # instead of $\lambda$.
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"] slideshow={"slide_type": "subslide"}
-by_band = {name: in_band(name, "energy_ratio") for name in BANDS}
-
-
-def band_means(arm: str, steps: int) -> dict[str, float]:
-    at = {
-        name: f[(f.arm == arm) & (f.steps == steps)] for name, f in by_band.items()
-    }
-    return {name: f["mean"].mean() for name, f in at.items()}
-
-
+shares = results.in_bands(three, "energy_ratio", BANDS)
+shares = shares.groupby(["arm", "steps"])[list(BANDS)].mean()
 energy = {
     arm: bands.ranked(normalised(arm), B).var(0, correction=0).mean(0)
     for arm in pair
@@ -301,7 +289,7 @@ perfect = {
     for arm, e in energy.items()
 }
 rows = {
-    f"{results.count(n)} steps, {arm}": band_means(arm, n)
+    f"{results.count(n)} steps, {arm}": shares.loc[arm, n].to_dict()
     for n in lengths
     for arm in pair
 }
@@ -547,10 +535,8 @@ arms.errors(
 # Each sentence with a recorded number, as a condition on the records. When a record changes so that a sentence is false, this
 # cell fails, and somebody rewrites the sentence.
 
+
 # %%
-three = of.query("seed in (0, 1, 2)")
-
-
 def late(steps: int, metric: str, arm: str = SE):
     of = three.query("steps == @steps")
     return results.paired(of, metric, arm, CONTROL, relative=True)
@@ -606,12 +592,10 @@ assert all(d.sign == 1 for d in off["32 to 63"])
 
 # %%
 # "1.5 times the fine one, with SE 1.75 times"; "within 5%"
-fine = {arm: band_means(arm, 600)["32 to 63"] for arm in pair}
-assert 1.4 < fine[CONTROL] < 1.55
-assert 1.7 < fine[SE] < 1.8
-long = {arm: band_means(arm, 9600) for arm in pair}
-apart = [long[arm][name] / perfect[arm][name] - 1 for arm in pair for name in BANDS]
-assert all(abs(v) < 0.05 for v in apart)
+assert 1.4 < shares.loc[(CONTROL, 600), "32 to 63"] < 1.55
+assert 1.7 < shares.loc[(SE, 600), "32 to 63"] < 1.8
+apart = [shares.loc[arm, 9600] / pd.Series(perfect[arm]) - 1 for arm in pair]
+assert all(of_arm.abs().max() < 0.05 for of_arm in apart)
 # "more than thirty times that of decoded latents of other crops"
 floors = of.groupby("arm").gap_floor_offline.max()  # not every run has it
 last = three.query("steps == 9600").groupby("arm").gap_offline.mean()

@@ -172,6 +172,15 @@ def test_spectra_of_generated_and_real_latents_are_compared_band_by_band():
     assert found.high.tolist() == [0.75, 0.75]
 
 
+def test_series_are_averaged_over_bands_run_by_run():
+    runs = [denoiser(0, 4.0), denoiser(1, 4.0)]
+    for one, error in zip(runs, ([0.5, 1.0, 3.0], [0.1, 0.2, 0.4]), strict=True):
+        one.series["error"] = error
+    found = results.in_bands(results.frame({"a": runs}), "error", {"0": slice(0, 1), "1 and 2": slice(1, 3)})
+    assert found["0"].tolist() == [0.5, 0.1]
+    assert found["1 and 2"].tolist() == pytest.approx([2.0, 0.3])
+
+
 def test_series_by_place_hold_one_value_for_each_run():
     runs = [denoiser(0, 4.0), denoiser(1, 3.0)]
     found = results.by_place(results.frame({"a": runs}), "snapshot_step", "snapshot_frechet_offline", "a")
