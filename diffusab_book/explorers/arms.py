@@ -91,7 +91,8 @@ def against_controls(
     for metric, group in metrics.items():
         found = beside(runs, controls, metric)
         groups[group] = {n: tuple(100 * v for v in (d.mean, min(d.values), max(d.values))) for n, d in found.items()}
-    return figures.bars(groups, ylabel="over the arm's control, %", alt=alt)
+    fig = figures.bars(groups, ylabel="over the arm's control, %", alt=alt, height=460)
+    return fig.update_xaxes(automargin=True, tickangle=-90)  # names of arms are long
 
 
 def _over_steps(runs: pd.DataFrame) -> Control:
