@@ -537,7 +537,7 @@ figures.lines(
 #
 # - Whether any of it helps a denoiser. Tables 6 and 7 are about that; here is the half of them that an autoencoder has by itself. That a
 #   spectrum closer to that of photographs is easier to learn is a hypothesis; {numref}`chap-pays` does not support it: with SE a
-#   denoiser learns less early, and later that is undecided.
+#   denoiser learns less early, and later that is undecided. Of CHF and the soft penalty it has two seeds, which decide nothing.
 # - The runs are 400 steps of a small model with the mean squared error alone; the paper's are 10 000 with LPIPS beside it, which rewards
 #   plausible detail where the squared error rewards none. Training with a cut of 90% was not run here.
 # - Blocks are an odd thing to cut. Neighbouring blocks of a chopped picture disagree at their border, and CHF asks the decoder to paint

@@ -206,7 +206,7 @@ of_weights.assign(**{"price, dB for each halving": shown})
 # spread is given; Appendix C.6 has 25.87 and 551.27 at 0.25.
 # ```
 #
-# What a denoiser makes of these latents is the half that is missing here; {numref}`chap-pays` has it for the control, 0.25 and 1.
+# What a denoiser makes of these latents is the half that is missing here; {numref}`chap-pays` has it for some.
 
 # %% [markdown] slideshow={"slide_type": "slide"}
 # ## Which α, before any run

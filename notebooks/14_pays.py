@@ -342,8 +342,8 @@ arms.shifts_explorer(
 # %% [markdown] slideshow={"slide_type": "slide"}
 # ## With patches of one pixel
 #
-# At patch 1 a token holds one position, so that no detail of a latent hides inside a token ({numref}`chap-signs`), and a training
-# step costs four times as much. We expected the turn at fewer steps there (`sweeps/se_lengths_patch1.yaml`, two seeds).
+# At patch 1 a token holds one position, so that no detail of a latent hides inside a token ({numref}`chap-signs`), and there are four
+# times as many tokens. We expected the turn at fewer steps there (`sweeps/se_lengths_patch1.yaml`, two seeds).
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"] slideshow={"slide_type": "subslide"}
 patch1 = dial.read("se_lengths_patch1").replace({"autoencoder": NAMES})
@@ -381,8 +381,8 @@ results.cross(conditioned, "best_gap_offline", "autoencoder", "steps", CONTROL)
 # ## What else bends the spectrum
 #
 # {numref}`chap-kl` to {numref}`chap-chopping` bend spectra in other ways, too: by the weight β of KL, by another weight α of SE, by a
-# soft penalty, by cutting frequencies while training (CHF). {numref}`chap-noise` leaves latents alone and moves the training times. Each
-# of them here after 2 400 steps, with two seeds, beside its own control (`sweeps/pays.yaml`).
+# soft penalty, by cutting frequencies while training (CHF). Other training times ({numref}`chap-dial`) leave latents as they are. Each of
+# them here after 2 400 steps, with two seeds, beside its own control (`sweeps/pays.yaml`).
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"] slideshow={"slide_type": "subslide"}
 remedies = results.frame("pays")
@@ -409,8 +409,8 @@ arms.against_controls(
 # %% [markdown] slideshow={"slide_type": "slide"}
 # *Recorded, two seeds; whiskers reach from one seed to the other.* Two seeds decide little, and the order of the bars is not to be read.
 # **One interval of a gap is off zero**: training at less noise (location −0.5) costs 35% [+15%, +55%]. At a little more (0.5) both
-# seeds are ahead, −12% [−41%, +18%], at still more (1) one is. The second features see no cost of less noise, and of 1 one of 10% [+8%,
-# +12%].
+# seeds are ahead, −12% [−41%, +18%], at still more (1) one of them. In the second features less noise is not seen to cost anything, and
+# the most noise (1) costs 10% [+8%, +12%].
 #
 # Of single pairs: what takes energy from high frequencies, SE at each weight and the soft penalty, has the larger gap in all, by 5% to
 # 24%. CHF, which leaves the spectrum nearly as it was, is level (0% and −3%). Weights of KL from 0 to 0.1 lie within 13% of $10^{-6}$.
@@ -667,9 +667,9 @@ if size == "laptop":
 # %%
 # "3% [−1%, +7%] without a shift and 27% [+17%, +38%] at χ = 32"; "at no shift SE's mean is below"
 def at_shift(steps: int, i: int):
-    gaps = of.assign(g=[r.series["shift_gap_offline"][i] for r in of.record])
-    gaps = gaps.query("steps == @steps and seed in (0, 1, 2)")
-    return results.paired(gaps, "g", SE, CONTROL, relative=True)
+    at = three.query("steps == @steps")
+    at = at.assign(gap=[r.series["shift_gap_offline"][i] for r in at.record])
+    return results.paired(at, "gap", SE, CONTROL, relative=True)
 
 
 ends = f"{at_shift(2400, 0):.0%} and {at_shift(2400, 5):.0%}"

@@ -23,6 +23,7 @@ sys.path.insert(0, str(ROOT / "book" / "_ext"))
 
 from book_fingerprint import book_fingerprint  # noqa: E402
 
+from diffusab_book import locks  # noqa: E402
 from diffusab_book.chapters import KEEP_MEMORY  # noqa: E402
 
 BUILD = ROOT / "_build"
@@ -80,10 +81,12 @@ def main() -> int:
     """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--if-stale", action="store_true", help="do nothing when the built book is up to date")
-    if parser.parse_args().if_stale and is_current():
-        print(f"The book in {HTML} is up to date.")
-        return 0
-    return build()
+    if_stale = parser.parse_args().if_stale
+    with locks.alone(BUILD / ".lock", wait=True, who="the build of this book"):  # two would remove each other's pages
+        if if_stale and is_current():
+            print(f"The book in {HTML} is up to date.")
+            return 0
+        return build()
 
 
 if __name__ == "__main__":

@@ -6,17 +6,15 @@ import sys
 from pathlib import Path
 
 import pytest
-from filelock import FileLock
 
 ROOT = Path(__file__).resolve().parents[1]
 
 
 @pytest.fixture(scope="session")
-def built_book(tmp_path_factory) -> Path:
-    """The folder of the built book, built first, by one process, when it is missing or older than its sources."""
+def built_book() -> Path:
+    """The folder of the built book, built first, when it is missing or older than its sources."""
     command = [sys.executable, str(ROOT / "scripts" / "build_book.py"), "--if-stale"]
-    with FileLock(tmp_path_factory.getbasetemp().parent / "book.lock"):
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, f"the book does not build:\n{done.stdout[-3000:]}\n{done.stderr[-6000:]}"
     return ROOT / "_build" / "html"
 

@@ -24,6 +24,8 @@ from script_modules import load_script
 from sphinx.application import Sphinx
 from sphinx.errors import ExtensionError
 
+from diffusab_book import locks
+
 ROOT = Path(__file__).resolve().parents[2]
 FIGURE = {
     "data": [{"type": "scatter", "y": [1, 2], "name": "</script><b>"}],
@@ -204,6 +206,23 @@ def test_a_stamp_that_a_full_disk_has_cut_off_is_none(tmp_path, monkeypatch):
     assert script.is_current()
     script.STAMP.write_text("")
     assert not script.is_current()
+
+
+def test_the_book_is_looked_at_and_built_by_one_process_at_a_time(tmp_path, monkeypatch, capsys):
+    script, held = load_script("build_book"), tmp_path / ".lock"
+
+    def current_and_held():
+        with pytest.raises(locks.LockError), locks.alone(held, wait=False, who="the book"):
+            pass
+        return True
+
+    for name, value in {"BUILD": tmp_path, "is_current": current_and_held}.items():
+        monkeypatch.setattr(script, name, value)
+    monkeypatch.setattr(sys, "argv", ["build_book.py", "--if-stale"])
+    assert script.main() == 0
+    assert "up to date" in capsys.readouterr().out
+    with locks.alone(held, wait=False, who="the book"):  # free again
+        pass
 
 
 def test_leftovers_change_nothing(tmp_path):
