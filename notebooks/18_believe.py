@@ -100,11 +100,11 @@ counts
 # of their own. With patches of two, without self-conditioning, over three seeds, the gap on regularized latents is 24% larger
 # after 600 steps; after 2 400 and 9 600 it is undecided whether the denoiser misses more or less of them, while samples are
 # still 15% farther from photographs. With self-conditioning three seeds do not decide it after 2 400 steps, either (+32% [−62%,
-# +127%]). Nor do two seeds of 2 400 steps decide anything of patches of one, of other weights, of the soft penalty, of CHF, or of
-# KL ({numref}`chap-pays`). Where it errs is decided: in shares of what is there, its denoisers guess coarse structure better than the control's
-# and fine structure worse, at each length alike ({numref}`chap-pays`). And a spectrum of samples does not tell whether
-# something was learned: after 9 600 steps they have the energies that a perfect denoiser's would have, with gaps of thirty
-# times their floor.
+# +127%]). Nor do two seeds of 2 400 steps decide anything of patches of one, of other weights, of the soft penalty, of
+# CHF, or of KL ({numref}`chap-pays`). Where denoisers err on regularized latents is decided: in shares of what is
+# there, they guess coarse structure better than those of the control and fine structure worse, at each length alike.
+# And a spectrum of samples does not tell whether something was learned: after 9 600 steps they have the energies that a
+# perfect denoiser's would have, with gaps of thirty times their floor.
 #
 # **A profile is no cause by itself.** A denoiser with patches of 2 × 2 trains alike, to rounding, on latents whose spectrum is
 # turned upside down inside its tokens, once its first weights are turned along. Turned over *between* tokens, with the same
