@@ -15,7 +15,10 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 TOKEN = "local-test"
-CHAPTERS = sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.py"))
+# With something to drag; the build of the book has executed the others, too.
+CHAPTERS = [
+    path for path in sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.py")) if "book.explorers" in path.read_text()
+]
 
 # How many outputs the cells have, and whether any is an error; the kernel is idle when no prompt shows a star.
 STATE = """() => {
@@ -132,9 +135,6 @@ def test_a_chapter_runs_and_its_sliders_move_the_figure(lab, browser, chapter):
         assert time.monotonic() < deadline, f"not all cells ran: {state}"
         page.wait_for_timeout(500)
 
-    if "diffusab_book.explorers" not in chapter.read_text():  # nothing to drag
-        page.close()
-        return
     handles = page.locator(".jp-OutputArea .noUi-handle")
     wait_for(page, "() => document.querySelectorAll('.jp-OutputArea .noUi-handle').length", 30, "a slider's appearance")
     for i in range(handles.count()):

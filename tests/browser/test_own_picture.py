@@ -10,8 +10,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from PIL import Image
-from test_pages import PHONE, STICKING_OUT, reading
-from test_readable import AXE, SERIOUS
+from test_pages import AXE, PHONE, SERIOUS, STICKING_OUT, reading
 
 from diffusab_core import autoencoders, flow, spectrum
 from diffusab_core.data import resize_to, rgb01

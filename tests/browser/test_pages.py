@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import axe_playwright_python
 import pytest
 import yaml
 
@@ -17,8 +18,12 @@ PAGES = [TOC["root"], *(page["file"] for entry in LISTED for page in [entry, *en
 CLAIMS = next(page for page in PAGES if page.endswith("_believe"))  # prose and a table
 LESSONS = [page for page in PAGES if page.startswith("notebooks/") and page != CLAIMS]
 WITH_FIGURES = [TOC["root"], *LESSONS]
+DRAGGED = [page for page in LESSONS if not page.endswith("_cluster")]  # chapters with sliders
 DESK = {"viewport": {"width": 1280, "height": 900}}
 PHONE = {"viewport": {"width": 390, "height": 844}, "is_mobile": True, "has_touch": True}
+
+AXE = Path(axe_playwright_python.__file__).with_name("axe.min.js")
+SMALLEST = 0.62  # of the size of the text: a formula that is shrunk further cannot be read on a phone
 
 # What a figure shows besides its own controls: curves, pictures, labels.
 CONTENT = """box => {
@@ -48,6 +53,29 @@ CROWDED = """box => {
   return out;
 }"""
 
+# Formulas that stick out of their paragraph, or that the style sheet had to make too small.
+FORMULAS = """smallest => [...document.querySelectorAll('.bd-article mjx-container')].flatMap(formula => {
+  const svg = formula.querySelector('svg');
+  if (!svg || !svg.getBoundingClientRect().width) return [];
+  let place = formula.parentElement;
+  while (getComputedStyle(place).display.startsWith('inline')) place = place.parentElement;
+  const box = place.getBoundingClientRect(), shown = svg.getBoundingClientRect();
+  svg.style.maxWidth = 'none';
+  const natural = svg.getBoundingClientRect().width;
+  svg.style.maxWidth = '';
+  const scale = shown.width / natural, name = formula.closest('[id]')?.id ?? '';
+  const clipped = shown.right > box.right + 1.5 || shown.left < box.left - 1.5;
+  return clipped || scale < smallest ? [`${name}: ${scale.toFixed(2)}${clipped ? ' clipped' : ''}`] : [];
+})"""
+OVERFLOWING_CODE = """() => [...document.querySelectorAll('.bd-article pre')]
+  .filter(e => e.clientWidth && e.scrollWidth > e.clientWidth + 1).map(e => e.textContent.slice(0, 60))"""
+# Thousands of signatures look alike, and axe needs minutes for them: of reference pages it sees everything else.
+SERIOUS = """async reference => (await axe.run(
+    {include: [['html']], exclude: reference ? [['dl.py']] : []},
+    {resultTypes: ['violations'], preload: false})).violations
+  .filter(v => ['serious', 'critical'].includes(v.impact))
+  .map(({id, nodes: [first, ...more]}) =>
+    `${id}: ${1 + more.length} × ${first.html.slice(0, 120)} ${first.failureSummary.slice(0, 200)}`)"""
 
 # What sticks out of the screen and cannot be scrolled to inside a box of its own.
 STICKING_OUT = """() => {
@@ -126,56 +154,107 @@ def wait_for_math(page) -> None:
 
 
 @pytest.mark.parametrize("name", PAGES)
-def test_a_page_works_offline(browser, site, name):
-    with reading(browser, site, **DESK) as page:
+def test_a_page_at_a_desk(browser, site, name):
+    """All that a reader sees there, in one visit: a page takes longer to draw than to look at."""
+    with reading(browser, site, color_scheme="light", **DESK) as page:
         page.goto(f"{site}/{name}.html")
         wait_for_math(page)
+        if name in DRAGGED:
+            sees_a_picture_on_the_first_screen(page)
+        page.add_script_tag(path=str(AXE))  # before figures are drawn, whose parts are many
+        assert page.evaluate(SERIOUS, name.startswith("book/api")) == []
         scroll_through(page)
         boxes = figures(page)
-        assert page.evaluate(UNTYPESET) == []
+        assert boxes or name not in WITH_FIGURES
         assert page.locator(".bd-article h1").count() == 1
         for box in boxes:
             assert box.get_attribute("role") == "img"
             assert len(box.get_attribute("aria-label")) >= 20
+        assert {i: found for i, box in enumerate(boxes) if (found := box.evaluate(CROWDED))} == {}
+        reads_formulas_and_code(page)
+        assert page.locator("mjx-container").count() > 10 or name not in LESSONS
         if name in WITH_FIGURES:
-            assert boxes
+            sees_figures_follow_the_theme(page, boxes)
+        if name in DRAGGED or name == TOC["root"]:
+            moves_sliders_and_menus(page, boxes)
 
 
-def test_chapters_hold_math(browser, site):
-    with reading(browser, site, **DESK) as page:
-        for name in LESSONS:
-            page.goto(f"{site}/{name}.html")
-            wait_for_math(page)
-            assert page.locator("mjx-container").count() > 10
-
-
-@pytest.mark.parametrize("name", [name for name in WITH_FIGURES if not name.endswith("_cluster")])
-def test_sliders_and_menus_change_the_figure(browser, site, name):
-    with reading(browser, site, **DESK) as page:
+@pytest.mark.parametrize("name", PAGES)
+def test_a_page_on_a_phone(browser, site, name):
+    with reading(browser, site, **PHONE) as page:
         page.goto(f"{site}/{name}.html")
-        moved = 0
-        for box in figures(page):
-            for number in range(box.locator(".slider-group").count()):
-                moved += 1
-                rail = box.locator(".slider-group").nth(number).locator(".slider-rail-touch-rect")
-                seen = [box.evaluate(CONTENT)]
-                for share in (0.97, 0.55, 0.03):
-                    width, height = (rail.bounding_box()[side] for side in ("width", "height"))
-                    rail.click(position={"x": share * width, "y": height / 2}, force=True)
-                    page.wait_for_timeout(250)
-                    assert box.evaluate(CONTENT) not in seen[-1:], f"slider at {share} changes nothing"
-                    seen.append(box.evaluate(CONTENT))
-                box.focus()
-                page.keyboard.press("ArrowRight")
+        wait_for_math(page)
+        boxes = figures(page)
+        assert page.evaluate("document.documentElement.scrollWidth") <= 390
+        assert page.evaluate(STICKING_OUT) == []
+        assert {i: found for i, box in enumerate(boxes) if (found := box.evaluate(CROWDED))} == {}
+        reads_formulas_and_code(page)
+
+
+def sees_a_picture_on_the_first_screen(page) -> None:
+    top = page.locator(".book-figure").first.bounding_box()["y"]
+    assert top < page.locator(".bd-article h2").first.bounding_box()["y"]
+    assert top < DESK["viewport"]["height"]
+    folded = page.locator("div.cell.tag_parameters details")
+    assert folded.count() == 1
+    assert not folded.evaluate("e => e.open")
+
+
+def reads_formulas_and_code(page) -> None:
+    """Every formula is typeset, whole and not too small, and no line of code is cut."""
+    page.wait_for_function("() => document.documentElement.dataset.formulas === 'fit'")
+    assert page.evaluate(UNTYPESET) == []
+    assert page.evaluate(FORMULAS, SMALLEST) == []
+    assert page.evaluate(OVERFLOWING_CODE) == []
+
+
+def sees_figures_follow_the_theme(page, boxes: list) -> None:
+    page.evaluate("window.scrollTo(0, 0)")
+    light = [box.evaluate(TEXT_COLOUR) for box in boxes if box.locator(".xtick text, .slider-label").count()]
+    paper = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    switch = page.locator(".theme-switch-button:visible").first
+    for _ in range(3):  # the button goes round: automatic, light, dark
+        if page.evaluate("document.documentElement.dataset.theme") == "dark":
+            break
+        switch.click()
+    assert page.evaluate("document.documentElement.dataset.theme") == "dark"
+    page.wait_for_timeout(600)
+    dark = [box.evaluate(TEXT_COLOUR) for box in boxes if box.locator(".xtick text, .slider-label").count()]
+    assert light
+    assert all(a != b for a, b in zip(light, dark, strict=True))
+    assert page.evaluate("getComputedStyle(document.body).backgroundColor") != paper
+    for box in boxes:
+        assert box.evaluate("b => b.querySelector('.main-svg').style.background") in {
+            "rgba(0, 0, 0, 0)",
+            "rgba(0, 0, 0, 0) none",
+            "",
+        }
+
+
+def moves_sliders_and_menus(page, boxes: list) -> None:
+    moved = 0
+    for box in boxes:
+        for number in range(box.locator(".slider-group").count()):
+            moved += 1
+            rail = box.locator(".slider-group").nth(number).locator(".slider-rail-touch-rect")
+            seen = [box.evaluate(CONTENT)]
+            for share in (0.97, 0.55, 0.03):
+                width, height = (rail.bounding_box()[side] for side in ("width", "height"))
+                rail.click(position={"x": share * width, "y": height / 2}, force=True)
                 page.wait_for_timeout(250)
-                assert box.evaluate(CONTENT) != seen[-1], "the arrow key changes nothing"
-            for number in range(box.locator(".updatemenu-header").count()):
-                before = box.evaluate(CONTENT)
-                box.locator(".updatemenu-header").nth(number).click(force=True)
-                box.locator(".updatemenu-dropdown-button").last.click(force=True)
-                page.wait_for_timeout(250)
-                assert box.evaluate(CONTENT) != before, f"menu {number} changes nothing"
-        assert moved > 0, "no slider on this page"
+                assert box.evaluate(CONTENT) not in seen[-1:], f"slider at {share} changes nothing"
+                seen.append(box.evaluate(CONTENT))
+            box.focus()
+            page.keyboard.press("ArrowRight")
+            page.wait_for_timeout(250)
+            assert box.evaluate(CONTENT) != seen[-1], "the arrow key changes nothing"
+        for number in range(box.locator(".updatemenu-header").count()):
+            before = box.evaluate(CONTENT)
+            box.locator(".updatemenu-header").nth(number).click(force=True)
+            box.locator(".updatemenu-dropdown-button").last.click(force=True)
+            page.wait_for_timeout(250)
+            assert box.evaluate(CONTENT) != before, f"menu {number} changes nothing"
+    assert moved > 0, "no slider on this page"
 
 
 def test_a_menu_keeps_the_position_of_the_slider(browser, site):
@@ -202,26 +281,6 @@ def test_a_menu_keeps_the_position_of_the_slider(browser, site):
         page.keyboard.press("ArrowLeft")
         page.wait_for_timeout(400)
         assert box.evaluate(CONTENT) == changed
-
-
-@pytest.mark.parametrize("name", PAGES)
-def test_a_page_fits_a_phone(browser, site, name):
-    with reading(browser, site, **PHONE) as page:
-        page.goto(f"{site}/{name}.html")
-        wait_for_math(page)
-        boxes = figures(page)
-        assert page.evaluate("document.documentElement.scrollWidth") <= 390
-        assert page.evaluate(STICKING_OUT) == []
-        crowded = {i: found for i, box in enumerate(boxes) if (found := box.evaluate(CROWDED))}
-        assert crowded == {}
-
-
-@pytest.mark.parametrize("name", WITH_FIGURES)
-def test_figures_are_not_crowded_on_a_desk(browser, site, name):
-    with reading(browser, site, **DESK) as page:
-        page.goto(f"{site}/{name}.html")
-        crowded = {i: found for i, box in enumerate(figures(page)) if (found := box.evaluate(CROWDED))}
-        assert crowded == {}
 
 
 def test_turning_a_phone_keeps_the_figure(browser, site):
@@ -253,33 +312,6 @@ def test_turning_a_phone_back_at_once_draws_each_figure_once(browser, site):
             page.wait_for_timeout(30)
         page.wait_for_timeout(3000)
         assert [box.locator(".book-figure-plot").count() for box in boxes] == [1] * len(boxes)
-
-
-@pytest.mark.parametrize("name", WITH_FIGURES)
-def test_figures_follow_the_theme(browser, site, name):
-    with reading(browser, site, color_scheme="light", **DESK) as page:
-        page.goto(f"{site}/{name}.html")
-        boxes = figures(page)
-        page.evaluate("window.scrollTo(0, 0)")
-        light = [box.evaluate(TEXT_COLOUR) for box in boxes if box.locator(".xtick text, .slider-label").count()]
-        paper = page.evaluate("getComputedStyle(document.body).backgroundColor")
-        switch = page.locator(".theme-switch-button:visible").first
-        for _ in range(3):  # the button goes round: automatic, light, dark
-            if page.evaluate("document.documentElement.dataset.theme") == "dark":
-                break
-            switch.click()
-        assert page.evaluate("document.documentElement.dataset.theme") == "dark"
-        page.wait_for_timeout(600)
-        dark = [box.evaluate(TEXT_COLOUR) for box in boxes if box.locator(".xtick text, .slider-label").count()]
-        assert light
-        assert all(a != b for a, b in zip(light, dark, strict=True))
-        assert page.evaluate("getComputedStyle(document.body).backgroundColor") != paper
-        for box in boxes:
-            assert box.evaluate("b => b.querySelector('.main-svg').style.background") in {
-                "rgba(0, 0, 0, 0)",
-                "rgba(0, 0, 0, 0) none",
-                "",
-            }
 
 
 @pytest.mark.parametrize(("word", "found"), [("Parseval", "book/glossary"), ("zigzag", "notebooks/02_dct")])

@@ -1,41 +1,26 @@
 """Pages that everybody can read: whole formulas and code on any screen, the keyboard, paper, and axe's rules."""
 
-from pathlib import Path
-
-import axe_playwright_python
 import pytest
-from test_pages import CONTENT, DESK, LESSONS, PAGES, PHONE, figures, reading, wait_for_math
+from test_pages import (
+    AXE,
+    CONTENT,
+    DESK,
+    FORMULAS,
+    LESSONS,
+    OVERFLOWING_CODE,
+    PAGES,
+    PHONE,
+    SERIOUS,
+    SMALLEST,
+    figures,
+    reading,
+    wait_for_math,
+)
 
 pytestmark = pytest.mark.browser
 
-AXE = Path(axe_playwright_python.__file__).with_name("axe.min.js")
-SMALLEST = 0.62  # of the size of the text: a formula that is shrunk further cannot be read on a phone
-WIDE = {"viewport": {"width": 1400, "height": 900}}
 PAPER = {"viewport": {"width": 718, "height": 1000}}  # A4 without its margins, in CSS pixels
 
-# Formulas that stick out of their paragraph, or that the style sheet had to make too small.
-FORMULAS = """smallest => [...document.querySelectorAll('.bd-article mjx-container')].flatMap(formula => {
-  const svg = formula.querySelector('svg');
-  if (!svg || !svg.getBoundingClientRect().width) return [];
-  let place = formula.parentElement;
-  while (getComputedStyle(place).display.startsWith('inline')) place = place.parentElement;
-  const box = place.getBoundingClientRect(), shown = svg.getBoundingClientRect();
-  svg.style.maxWidth = 'none';
-  const natural = svg.getBoundingClientRect().width;
-  svg.style.maxWidth = '';
-  const scale = shown.width / natural, name = formula.closest('[id]')?.id ?? '';
-  const clipped = shown.right > box.right + 1.5 || shown.left < box.left - 1.5;
-  return clipped || scale < smallest ? [`${name}: ${scale.toFixed(2)}${clipped ? ' clipped' : ''}`] : [];
-})"""
-OVERFLOWING_CODE = """() => [...document.querySelectorAll('.bd-article pre')]
-  .filter(e => e.clientWidth && e.scrollWidth > e.clientWidth + 1).map(e => e.textContent.slice(0, 60))"""
-# Thousands of signatures look alike, and axe needs minutes for them: of reference pages it sees everything else.
-SERIOUS = """async reference => (await axe.run(
-    {include: [['html']], exclude: reference ? [['dl.py']] : []},
-    {resultTypes: ['violations'], preload: false})).violations
-  .filter(v => ['serious', 'critical'].includes(v.impact))
-  .map(({id, nodes: [first, ...more]}) =>
-    `${id}: ${1 + more.length} × ${first.html.slice(0, 120)} ${first.failureSummary.slice(0, 200)}`)"""
 COUNT_DRAWINGS = """() => {
   const drawings = new Map(), draw = window.Plotly.newPlot;
   window.drawings = () => [...document.querySelectorAll('.book-figure')].map(box => drawings.get(box) ?? 0);
@@ -52,26 +37,6 @@ PAST_THE_EDGE = """() => [...document.querySelectorAll('.book-figure')].flatMap(
   const inside = shown.width >= 300 && shown.right <= edge.right + 1;
   return inside && whole ? [] : [`figure ${i}: ${shown.right} > ${edge.right}`];
 })"""
-
-
-@pytest.mark.parametrize("name", PAGES)
-def test_formulas_and_code_are_whole_and_axe_finds_nothing_serious(browser, site, name):
-    with reading(browser, site, **WIDE) as page:
-        page.goto(f"{site}/{name}.html")
-        page.wait_for_function("() => document.documentElement.dataset.formulas === 'fit'")
-        assert page.evaluate(FORMULAS, SMALLEST) == []
-        assert page.evaluate(OVERFLOWING_CODE) == []
-        page.add_script_tag(path=str(AXE))
-        assert page.evaluate(SERIOUS, name.startswith("book/api")) == []
-
-
-@pytest.mark.parametrize("name", PAGES)
-def test_formulas_are_whole_on_a_phone(browser, site, name):
-    with reading(browser, site, **PHONE) as page:
-        page.goto(f"{site}/{name}.html")
-        page.wait_for_function("() => document.documentElement.dataset.formulas === 'fit'")
-        assert page.evaluate(FORMULAS, SMALLEST) == []
-        assert page.evaluate(OVERFLOWING_CODE) == []
 
 
 @pytest.mark.parametrize("name", [PAGES[0], LESSONS[3]])
@@ -114,18 +79,6 @@ def test_a_width_that_does_not_last_draws_nothing_anew(browser, site):
         page.wait_for_function("() => window.drawings().every(Boolean)", timeout=60_000)
         page.wait_for_timeout(300)
         assert page.evaluate("window.drawings()") == [1] * len(boxes)
-
-
-@pytest.mark.parametrize("name", [name for name in LESSONS if not name.endswith("_cluster")])
-def test_the_first_picture_comes_on_the_first_screen(browser, site, name):
-    with reading(browser, site, **DESK) as page:
-        page.goto(f"{site}/{name}.html")
-        top = page.locator(".book-figure").first.bounding_box()["y"]
-        assert top < page.locator(".bd-article h2").first.bounding_box()["y"]
-        assert top < DESK["viewport"]["height"]
-        folded = page.locator("div.cell.tag_parameters details")
-        assert folded.count() == 1
-        assert not folded.evaluate("e => e.open")
 
 
 @pytest.mark.parametrize(("screen", "scheme"), [(DESK, "dark"), (PHONE, "light")], ids=["desk, dark", "phone, light"])

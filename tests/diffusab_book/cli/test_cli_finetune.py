@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import small_autoencoder
 import torch
 from killing import kill_once
 from safetensors.torch import load_file
@@ -28,13 +29,14 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
 
 def test_killed_at_random_moments_it_ends_with_the_same_weights(tmp_path):
     steps = ["--steps", "40", "--checkpoint-every", "1", *SMALL]
-    done = subprocess.run([COMMAND, "finetune", "kl-f4c16", "--out", tmp_path / "whole", *steps],
+    model = small_autoencoder.write(tmp_path / "mine")  # what is watched along the training takes longer than that
+    done = subprocess.run([COMMAND, "finetune", model, "--out", tmp_path / "whole", *steps],
                           capture_output=True, text=True, timeout=300, check=True)  # fmt: skip
     assert "parameters trained for 40 steps" in done.stdout
     assert "hf_energy_ratio: " in done.stdout
 
     cut, rng = tmp_path / "cut", random.Random(0)
-    command = [COMMAND, "finetune", "kl-f4c16", "--out", cut, *steps]
+    command = [COMMAND, "finetune", model, "--out", cut, *steps]
 
     def newest():
         return max(cut.glob("training/checkpoints/step_????????"), default=None)

@@ -7,8 +7,8 @@ import re
 from pathlib import Path
 
 import pytest
+import small_autoencoder
 import torch
-from diffusers import AutoencoderKL
 from PIL import Image
 from typer.testing import CliRunner
 
@@ -46,11 +46,7 @@ def code(tmp_path):
 
 @pytest.fixture
 def folder(tmp_path):
-    torch.manual_seed(0)
-    blocks = {"down_block_types": ("DownEncoderBlock2D",) * 3, "up_block_types": ("UpDecoderBlock2D",) * 3}
-    small = {"block_out_channels": (8,) * 3, "layers_per_block": 1, "latent_channels": 5, "norm_num_groups": 4}
-    AutoencoderKL(**blocks, **small).save_pretrained(tmp_path / "mine")
-    return tmp_path / "mine"
+    return small_autoencoder.write(tmp_path / "mine")
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import small_autoencoder
 from PIL import Image
 from typer.testing import CliRunner
 
@@ -105,7 +106,8 @@ def test_a_broken_image_in_a_shard_costs_nothing_but_itself(tmp_path):
     assert done.exit_code == 0, done.output
     assert "1 images are broken and left out, the first is x.tar: 3.jpg" in records.read(tmp_path / "e.json").notes
     train = ["--steps", 3, "--batch-size", 4]
-    done = invoke("finetune", "kl-f4c16", "--out", tmp_path / "f", *small, *train, "--perceptual", "none",
+    model = small_autoencoder.write(tmp_path / "mine")
+    done = invoke("finetune", model, "--out", tmp_path / "f", *small, *train, "--perceptual", "none",
                   "--method", "plain")  # fmt: skip
     assert done.exit_code == 0, done.output
     assert done.stderr.count("diffusab: warning: an image is left out of the training") == 1

@@ -315,8 +315,8 @@ def test_another_curriculum_is_another_run(cache, tmp_path):
 # ---------------------------------------------------------------------------------------------------------------------
 # From a shell
 
-TRAIN = ("--denoiser", "DiT-XXS/1", "--steps", "40", "--batch-size", "4", "--device", "cpu", "--checkpoint-every", "1",
-         "--curriculum", "freqwarm", "--r0", "0.2", "--warmup-steps", "20")  # fmt: skip
+TRAIN = ("--denoiser", "DiT-XXS/1", "--steps", "12", "--batch-size", "4", "--device", "cpu", "--checkpoint-every", "1",
+         "--curriculum", "freqwarm", "--r0", "0.2", "--warmup-steps", "6")  # fmt: skip
 
 
 def test_killed_in_a_shell_it_ends_with_the_same_weights(cache, tmp_path):
@@ -329,7 +329,7 @@ def test_killed_in_a_shell_it_ends_with_the_same_weights(cache, tmp_path):
     assert straight == cut
     record = records.read(out / "record.json")
     assert record.parameters["latents"]["curriculum"] == {
-        "warmup_steps": 20, "r0": 0.2, "schedule": "hard", "radii": [0.2]
+        "warmup_steps": 6, "r0": 0.2, "schedule": "hard", "radii": [0.2]
     }  # fmt: skip
 
 
