@@ -528,6 +528,8 @@ assert f"{over(9600, 0.5):.0%}" == "+45% [+35%, +55%]"
 least = of_seeds.loc[of_seeds.groupby(["steps", "seed"])[dial.METRIC].idxmin()]
 assert set(least.query("steps == 600").power) == {0.5, 0.75}
 assert set(least.query("steps == 2400").power) == {1.0}
+
+# %%
 # "from 20% over 10% to 1% [−21%, +23%]", "over five … 0% [−9%, +9%] (… −1% [−8%, +7%]), behind in two and ahead in three"
 assert f"{over(2400, 1.25):.0%}" == "+10% [+2%, +18%]"
 assert f"{over(9600, 1.25):.0%}" == "+1% [−21%, +23%]"
