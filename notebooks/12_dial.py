@@ -395,7 +395,7 @@ results.cross(beside, "best_gap_offline", "power", "kind", 1.0)
 # - **Networks** of the sizes that the papers use. The wider one here has four million weights.
 #
 # ```bash
-# diffusab sweep dial_patch2 --jobs 2            # its further seeds
+# diffusab sweep dial_tuned --jobs 2             # its further seeds
 # diffusab sweep dial_patch2 --size gpu --jobs 1 # DiT-S, 40 000 steps
 # ```
 
