@@ -171,9 +171,10 @@ dial.filter_explorer(latents, decode)
 #
 # ## What is recorded
 #
-# `sweeps/dial_patch2.yaml` trains DiT-XXS/2 with batches of 32 at four powers and three lengths for three seeds, and two more where an interval asks for them; `sweeps/dial_ends.yaml` adds
-# the powers 0 (white latents) and 0.75 at the two shorter lengths. Predictions and metric were written down before the first run. The gap
-# is judged by 1 024 samples of 20 steps at six sampling shifts, as a Fréchet distance over 32 features.
+# `sweeps/dial_patch2.yaml` trains DiT-XXS/2 with batches of 32 at four powers and three lengths for three seeds, and two more where an
+# interval asks for them; `sweeps/dial_ends.yaml` adds the powers 0 (white latents) and 0.75 at the two shorter lengths. Predictions and
+# metric were written down before the first run. The gap is judged by 1 024 samples of 20 steps at six sampling shifts, as a Fréchet
+# distance over 32 features.
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"] slideshow={"slide_type": "subslide"}
 results.cross(recorded, "best_gap_offline", "power", "steps", 1.0)
@@ -182,13 +183,13 @@ results.cross(recorded, "best_gap_offline", "power", "steps", 1.0)
 # *Gap at the best sampling shift by the power $a$ (rows) and the training steps (columns), mean ± standard deviation over seeds;
 # below it the difference to $a = 1$, paired by seed, with its 95% interval.*
 #
-# **At the usual training times, the best spectrum depends on the length of training.** After 600 steps mildly flattened latents have
-# the smallest gap in every seed, at 0.5 or at 0.75, both 17% below that of latents as encoded ([−42%, +8%] and [−27%, −8%]), and
-# steeper ones lie 20% [+11%, +29%] (1.25) and 47% [+40%, +54%] (1.5) above. (Over five seeds, which the table does not show, 0.5 lies
-# 16% [−25%, −7%] below, 1.25 and 1.5 lie 22% [+15%, +29%] and 49% [+41%, +58%] above.) White ones are no easier than those as encoded (−3% [−11%,
-# +5%]): 17% [+12%, +22%] behind 0.75, as predicted. After 2 400 steps latents as encoded are best in every seed. The flatter the
-# others, the farther behind: 13% [+4%, +23%] (0.75), 32% [+14%, +50%] (0.5), 104% [+17%, +191%] (white). After 9 600 steps 0.5 is 45%
-# [+35%, +55%] behind.
+# **At the usual training times, the best spectrum depends on the length of training.** After 600 steps mildly flattened latents have the
+# smallest gap in every seed, at 0.5 or at 0.75, both 17% below that of latents as encoded ([−42%, +8%] and [−27%, −8%]), and steeper ones
+# lie 20% [+11%, +29%] (1.25) and 47% [+40%, +54%] (1.5) above. (Over five seeds, which the table does not show, 0.5 lies 16% [−25%, −7%]
+# below, 1.25 and 1.5 lie 22% [+15%, +29%] and 49% [+41%, +58%] above.) White ones are no easier than those as encoded (−3% [−11%, +5%]):
+# 17% [+12%, +22%] behind 0.75, as predicted. After 2 400 steps latents as encoded are best in every seed. The flatter the others, the
+# farther behind: 13% [+4%, +23%] (0.75), 32% [+14%, +50%] (0.5), 104% [+17%, +191%] (white). After 9 600 steps 0.5 is 45% [+35%, +55%]
+# behind.
 #
 # A strong KL term puts energies between 0 and 0.5 on this axis: no cost after 600 steps, a third of the gap or more after 2 400. In an
 # autoencoder *trained* with a weight of 0.01 two seeds see none, and too few to rule it out ({numref}`chap-pays`).

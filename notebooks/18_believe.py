@@ -110,12 +110,12 @@ counts
 # turned upside down inside its tokens, once its first weights are turned along. Turned over *between* tokens, with the same
 # pictures and the same loss to reach, the gap grows by 161% after 600 steps and by 234% after 2 400 ({numref}`chap-signs`). A
 # filter over the whole latent is another matter ({numref}`chap-dial`), and which one is best depends on the length of training:
-# the gap at $a = 0.5$ is 31% smaller than at 1.25 after 600 steps, over five seeds, and 44% larger after 9 600, over three. In a second set
-# of features the first effect is 4%, and the crossing is not seen. With training times that were chosen on another seed three
-# seeds do not see the difference after 600 steps (−2% [−29%, +24%]); flat latents are 39% [+35%, +44%] behind after 2 400 steps
-# and 18% [−2%, +39%] after 9 600, where the second features have them ahead. Mildly coloured noise on latents as they are
-# ({numref}`chap-noise`) makes the gap a quarter smaller after 600 steps, and brings samples as much nearer to photographs;
-# after 2 400 steps two seeds see none of that, and the second features see none at all.
+# the gap at $a = 0.5$ is 31% smaller than at 1.25 after 600 steps, over five seeds, and 44% larger after 9 600, over three. In
+# a second set of features the first effect is 4%, and the crossing is not seen. With training times that were chosen on another
+# seed three seeds do not see the difference after 600 steps (−2% [−29%, +24%]); flat latents are 39% [+35%, +44%] behind after
+# 2 400 steps and 18% [−2%, +39%] after 9 600, where the second features have them ahead. Mildly coloured noise on latents as
+# they are ({numref}`chap-noise`) makes the gap a quarter smaller after 600 steps, and brings samples as much nearer to
+# photographs; after 2 400 steps two seeds see none of that, and the second features see none at all.
 #
 # (The numbers on this page are judged at sampling shifts that were chosen on other seeds, as the protocols say. The chapters show each
 # run at its own best shift. Of the same runs they say 162% and 236% in place of 161% and 234%, for scale equivariance 22% in place of

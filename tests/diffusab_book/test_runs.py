@@ -441,8 +441,9 @@ def test_torchrun_trains_loses_a_process_goes_on_and_the_notebook_judges(tmp_pat
     assert "snapshot_step" not in record.series, "pictures along the training are one process's"
     # One process finds the same losses but for the order of sums: no step was lost, none done twice.
     settings = trial.Trial.pick({n: p.default for n, p in chapters.parameters(spec.path).items()} | spec.parameters)
-    bench = trial.Bench(replace(settings, seed=1, snapshots=0), tmp_path / "runs" / "cache", progress=False)
-    alone = trial.train(bench, tmp_path / "alone").record
+    settings, cache = replace(settings, seed=1, snapshots=0), tmp_path / "runs" / "cache"
+    alone = trial.run(settings, tmp_path / "alone", cache, size="smoke", progress=False)
     assert record.series["step"] == alone.series["step"]
     assert record.series["loss"] == pytest.approx(alone.series["loss"], rel=1e-4)
+    assert record.metrics["gap_offline"] == pytest.approx(alone.metrics["gap_offline"], rel=1e-2)
     assert not workers_of(spec.folder().absolute())

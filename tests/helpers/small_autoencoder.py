@@ -16,7 +16,7 @@ SMALL = {
 
 
 def write(folder: Path) -> Path:
-    """Four pixels of a picture on each side for one of the latent, weights as drawn."""
+    """One latent pixel for 4 x 4 of the picture, 5 channels, weights as drawn."""
     torch.manual_seed(0)
     AutoencoderKL(**SMALL).save_pretrained(folder)
     return folder

@@ -29,7 +29,7 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
 
 def test_killed_at_random_moments_it_ends_with_the_same_weights(tmp_path):
     steps = ["--steps", "40", "--checkpoint-every", "1", *SMALL]
-    model = small_autoencoder.write(tmp_path / "mine")  # what is watched along the training takes longer than that
+    model = small_autoencoder.write(tmp_path / "mine")  # of a shipped one, watching takes minutes
     done = subprocess.run([COMMAND, "finetune", model, "--out", tmp_path / "whole", *steps],
                           capture_output=True, text=True, timeout=300, check=True)  # fmt: skip
     assert "parameters trained for 40 steps" in done.stdout

@@ -7,8 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import small_autoencoder
 import torch
-from diffusers import AutoencoderKL
 
 from diffusab_book.report import Options, Plan, ReportError, measure
 from diffusab_core import autoencoders, data, metrics
@@ -64,12 +64,7 @@ def own(tmp_path_factory):
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """A small AutoencoderKL in diffusers' layout, 4x, 5 channels."""
-    torch.manual_seed(0)
-    path = tmp_path_factory.mktemp("models") / "mine"
-    blocks = {"down_block_types": ("DownEncoderBlock2D",) * 3, "up_block_types": ("UpDecoderBlock2D",) * 3}
-    small = {"block_out_channels": (8,) * 3, "layers_per_block": 1, "latent_channels": 5, "norm_num_groups": 4}
-    AutoencoderKL(**blocks, **small).save_pretrained(path)
-    return path
+    return small_autoencoder.write(tmp_path_factory.mktemp("models") / "mine")
 
 
 @pytest.fixture(scope="module")

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import datasets
 import pytest
+import small_autoencoder
 import torch
-from diffusers import AutoencoderKL
 from PIL import Image
 from safetensors.torch import save_file
 from typer.testing import CliRunner
@@ -55,12 +55,7 @@ def build():
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """A small AutoencoderKL in diffusers' layout, 4x, 5 channels."""
-    torch.manual_seed(0)
-    path = tmp_path_factory.mktemp("models") / "mine"
-    blocks = {"down_block_types": ("DownEncoderBlock2D",) * 3, "up_block_types": ("UpDecoderBlock2D",) * 3}
-    small = {"block_out_channels": (8,) * 3, "layers_per_block": 1, "latent_channels": 5, "norm_num_groups": 4}
-    AutoencoderKL(**blocks, **small).save_pretrained(path)
-    return path
+    return small_autoencoder.write(tmp_path_factory.mktemp("models") / "mine")
 
 
 @pytest.fixture(scope="module")
